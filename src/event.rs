@@ -1,0 +1,91 @@
+//! An event: what the API, a poll, or an application says has happened, as it lies in the outbox.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The exact content of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// JSON that Postgres can hold as `json`, character for character as it came.
+    Json(String),
+    /// Bytes that are no JSON, or JSON that Postgres refuses (nested too deeply, say), as they came.
+    Raw(Vec<u8>),
+}
+
+impl Body {
+    /// The exact bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Body::Json(text) => text.as_bytes(),
+            Body::Raw(bytes) => bytes,
+        }
+    }
+}
+
+/// An event that is not in the outbox yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The sender's identifier; the outbox holds each one once.
+    pub event_id: String,
+    /// What happened, as the API spells it: `session.status_idled`.
+    pub event_type: String,
+    /// What it happened to. Events of one key run one at a time, oldest first; without a key there is no order.
+    pub key: Option<String>,
+    /// The workspace that it happened in, where the sender says so.
+    pub workspace_id: Option<String>,
+    /// When it happened, by the sender's clock.
+    pub created_at: DateTime<Utc>,
+    /// What was said, exactly.
+    pub body: Body,
+}
+
+/// An event of the outbox, as a handler sees it during one attempt.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The outbox's own number for this event.
+    pub id: i64,
+    /// The sender's identifier. It stays the same over every attempt, so it serves as an idempotency key.
+    pub event_id: String,
+    /// What happened, as the API spells it.
+    pub event_type: String,
+    /// Whom the row is for: empty for the handler of the type, else the name of a subscriber.
+    pub subscriber: String,
+    /// What it happened to.
+    pub key: Option<String>,
+    /// The workspace that it happened in.
+    pub workspace_id: Option<String>,
+    /// Who put it into the outbox: `webhook`, `poll`, `sql` or `worker`.
+    pub source: String,
+    /// When it happened, by the sender's clock.
+    pub created_at: DateTime<Utc>,
+    /// When it was stored, by the database's clock.
+    pub received_at: DateTime<Utc>,
+    /// What was said, exactly.
+    pub body: Body,
+    /// Which attempt this is, from 1. Snoozes and attempts that were handed back do not count.
+    pub attempt: i32,
+    /// A younger event of the same key has already run: this one came late.
+    pub late: bool,
+}
+
+impl Event {
+    /// What the event says of its subject: the envelope's `data` where the body is a webhook's envelope,
+    /// else the whole body.
+    pub fn data(&self) -> Cow<'_, str> {
+        #[derive(Deserialize)]
+        struct Envelope<'a> {
+            #[serde(borrow)]
+            data: Option<&'a RawValue>,
+        }
+        let text = String::from_utf8_lossy(self.body.as_bytes());
+        if self.source == "webhook"
+            && let Some(data) = serde_json::from_str::<Envelope<'_>>(&text).ok().and_then(|e| e.data)
+        {
+            return Cow::Owned(data.get().to_owned());
+        }
+        text
+    }
+}
