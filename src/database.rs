@@ -1,1 +1,177 @@
-//! To be written.
+//! The way to Postgres: pools that give back clean connections, and the schema's version.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBuilder, Retryable};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
+
+/// The schema's migrations, as this program knows them.
+static MIGRATOR: std::sync::LazyLock<Migrator> = std::sync::LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.create_schema("restante");
+    migrator.dangerous_set_table_name("restante.schema_migration");
+    migrator
+});
+
+/// How long a pool waits for a connection before it says that the database is away.
+const ACQUIRE_SECONDS: u64 = 5;
+
+/// Why the database can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is no address of a Postgres.
+    #[error("DATABASE_URL can not be read as postgres://user:password@host:port/database")]
+    Url(#[source] sqlx::Error),
+    /// It does not answer, or refuses us.
+    #[error("the database can not be reached")]
+    Unreachable(#[source] sqlx::Error),
+    /// It has no schema, or an older one than this program needs.
+    #[error("the schema `restante` is at version {found}, this program needs {needed}: run `restante migrate`")]
+    SchemaOlder {
+        /// The newest migration that was applied; 0 where there is none.
+        found: i64,
+        /// The newest migration that this program knows.
+        needed: i64,
+    },
+    /// A newer program has been here.
+    #[error(
+        "the schema `restante` is at version {found}, this program knows only {known}: \
+         run a release of Restante that is at least as new as the one that migrated it"
+    )]
+    SchemaNewer {
+        /// The newest migration that was applied.
+        found: i64,
+        /// The newest migration that this program knows.
+        known: i64,
+    },
+    /// A migration could not be applied; nothing of it remains.
+    #[error("the schema could not be migrated")]
+    Migration(#[from] MigrateError),
+    /// A question about the schema failed.
+    #[error("the schema could not be looked at")]
+    Query(#[from] sqlx::Error),
+}
+
+/// Options for one connection. Statements are not logged, since they may carry what people wrote.
+fn connect_options(url: &SecretString, application_name: &str) -> Result<PgConnectOptions, Error> {
+    let options: PgConnectOptions = url.expose_secret().parse().map_err(Error::Url)?;
+    Ok(options.application_name(application_name).disable_statement_logging())
+}
+
+/// A pool of at most `connections`, opened when they are needed.
+///
+/// # Errors
+/// [`Error::Url`], where `url` is no address of a Postgres. Whether it answers shows only at the first use.
+pub fn pool(url: &SecretString, application_name: &str, connections: u32) -> Result<PgPool, Error> {
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS))
+        // A ping before each use would double the round trips; a dead connection shows itself soon enough.
+        .test_before_acquire(false)
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // A `begin` that was cancelled half way leaves a transaction open that sqlx 0.9 does not know of.
+                connection.execute("rollback").await?;
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(connect_options(url, application_name)?))
+}
+
+/// One connection of its own, outside any pool.
+///
+/// # Errors
+/// [`Error::Url`] or [`Error::Unreachable`].
+pub async fn connect(url: &SecretString, application_name: &str) -> Result<PgConnection, Error> {
+    connect_options(url, application_name)?.connect().await.map_err(Error::Unreachable)
+}
+
+/// Waits up to `patience` for the database, then checks that its schema is the one this program knows.
+///
+/// # Errors
+/// [`Error::Unreachable`] after `patience`; [`Error::SchemaOlder`] and [`Error::SchemaNewer`], which say what to run.
+pub async fn ready(pool: &PgPool, patience: Duration) -> Result<(), Error> {
+    let mut connection = (|| async { pool.acquire().await })
+        .retry(ExponentialBuilder::default().with_total_delay(Some(patience)).without_max_times())
+        .when(is_unavailable)
+        .notify(|error, wait| tracing::warn!(%error, retry_in_ms = wait.as_millis(), "the database does not answer yet"))
+        .await
+        .map_err(Error::Unreachable)?;
+    check_schema(&mut connection).await
+}
+
+/// Checks that the schema is the one this program knows.
+///
+/// # Errors
+/// [`Error::SchemaOlder`] and [`Error::SchemaNewer`], which say what to run; [`Error::Query`].
+pub async fn check_schema(connection: &mut PgConnection) -> Result<(), Error> {
+    let found = schema_version(connection).await?;
+    let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    match found.cmp(&known) {
+        std::cmp::Ordering::Less => Err(Error::SchemaOlder { found, needed: known }),
+        std::cmp::Ordering::Greater => Err(Error::SchemaNewer { found, known }),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+/// Applies the migrations that are missing, and makes the first partitions. Several at once are safe: they take turns.
+/// Answers the versions before and after.
+///
+/// # Errors
+/// [`Error::SchemaNewer`], before anything was touched; [`Error::Migration`].
+pub async fn migrate(url: &SecretString) -> Result<(i64, i64), Error> {
+    let mut connection = connect(url, "restante migrate").await?;
+    let before = schema_version(&mut connection).await?;
+    let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    if before > known {
+        return Err(Error::SchemaNewer { found: before, known });
+    }
+    MIGRATOR.run_direct(None, &mut connection, false).await?;
+    sqlx::query("select restante.make_partitions()").execute(&mut connection).await?;
+    connection.close().await?;
+    Ok((before, known))
+}
+
+/// The newest migration that was applied; 0 where the schema does not exist.
+async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let there: bool = sqlx::query_scalar("select to_regclass('restante.schema_migration') is not null")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !there {
+        return Ok(0);
+    }
+    sqlx::query_scalar("select coalesce(max(version), 0) from restante.schema_migration where success")
+        .fetch_one(connection)
+        .await
+}
+
+/// Did the database fail to take part, so that the same statement may well succeed a little later?
+///
+/// The classes of SQLSTATE are those of the Postgres manual, appendix A.
+pub fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            matches!(
+                code.get(..2),
+                Some(
+                    "08" // connection
+                    | "40" // serialization failure, deadlock
+                    | "53" // out of disk, memory or connections
+                    | "57" // shutting down, starting up, cancelled
+                    | "58" // the system below Postgres
+                )
+            ) || matches!(&*code, "25006" | "55P03") // read-only after a failover; a lock not had in time
+        }),
+        _ => false,
+    }
+}
+
+/// Was this event's row moved by a hand-written UPDATE while we waited for it? Then the lease has gone with it.
+pub fn is_moved_row(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("40001"))
+}

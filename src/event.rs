@@ -67,8 +67,6 @@ pub struct Event {
     pub body: Body,
     /// Which attempt this is, from 1. Snoozes and attempts that were handed back do not count.
     pub attempt: i32,
-    /// A younger event of the same key has already run: this one came late.
-    pub late: bool,
 }
 
 impl Event {

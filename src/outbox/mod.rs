@@ -1,1 +1,21 @@
-//! To be written.
+//! The outbox: every statement that writes it, one function for each change of state.
+//!
+//! Ingest and handlers [insert](insert_events); workers [claim](claim()), [renew](lease::renew) and settle
+//! ([finish](settle::finish), [fail](settle::fail), [hand_back](settle::hand_back)). Nothing else writes `restante.outbox`,
+//! except a person's UPDATE, which a trigger makes safe (`migrations/0003_operator.sql`).
+//!
+//! Every statement of an attempt carries the lease token of its claim. Where the row has another token, nothing is
+//! changed and the answer says so: the lease was lost.
+
+pub mod claim;
+pub mod insert;
+pub mod lease;
+pub mod settle;
+pub mod upkeep;
+
+pub use claim::{Claimed, claim};
+pub use insert::{Source, insert_events};
+pub use lease::Lease;
+
+/// The channel on which a hint is given that there is something new. It is never needed, only quicker than the next poll.
+pub const CHANNEL: &str = "restante_outbox";

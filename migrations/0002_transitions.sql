@@ -1,0 +1,312 @@
+-- Every change of state of an event that takes more than one statement, over sets of events.
+--
+-- Each function reads its steps in one transaction of the caller, and each step sees what was committed before it began,
+-- which is why they are functions in plpgsql and not one long statement: a step that follows the lock of a key has to
+-- see what the last holder of that lock wrote.
+--
+-- `enable_seqscan` and the like are set where a plan made while the table was empty would be kept and be wrong later.
+
+-- Does a pattern of a subscription or a pause cover a type? A trailing * covers any ending.
+create function restante.covers(pattern text, type text) returns boolean
+language sql immutable parallel safe
+return pattern = type or (right(pattern, 1) = '*' and starts_with(type, left(pattern, -1)));
+
+-- Takes the locks of these keys until the transaction ends, in one order for everybody.
+create function restante.lock_keys(p_keys text[]) returns void
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(k.lock)
+  from (select distinct hashtextextended(u.key, 7) as lock
+        from unnest(p_keys) as u (key) where u.key is not null order by 1) as k;
+end $$;
+
+-- Makes the oldest waiting event of each key its head, where the key has none. The caller holds the locks of the keys.
+create function restante.unblock(p_keys text[], p_subscribers text[]) returns integer
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_unblocked integer;
+begin
+  update restante.outbox_live as l
+     set status = 'pending', lease_token = l.lease_token + 1
+    from (select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber)
+          where u.key is not null) as k
+    left join lateral (
+          select true as found from restante.outbox_live as h
+          where h.key = k.key and h.subscriber = k.subscriber and h.lane < 2 limit 1) as head on true
+    cross join lateral (
+          select w.id from restante.outbox_live as w
+          where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2
+          order by w.created_at, w.id limit 1) as first
+    -- A first row that somebody is changing by hand is left to him: his UPDATE looks after the key when it ends.
+    cross join lateral (
+          select r.id from restante.outbox_live as r
+          where r.id = first.id and r.lane = 2 for update skip locked) as locked
+   where l.id = locked.id and head.found is null;
+  get diagnostics v_unblocked = row_count;
+  return v_unblocked;
+end $$;
+
+-- Puts a head that nobody has claimed behind an older event of its key. The caller holds the locks of the keys.
+create function restante.step_down(p_keys text[], p_subscribers text[], p_created_at timestamptz[]) returns void
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  update restante.outbox_live as l
+     set status = 'blocked', lease_token = l.lease_token + 1
+    from (select u.key, u.subscriber, min(u.created_at) as created_at
+            from unnest(p_keys, p_subscribers, p_created_at) as u (key, subscriber, created_at)
+           where u.key is not null group by u.key, u.subscriber) as k
+    -- A head that is being claimed at this moment is locked, and stays the head.
+    cross join lateral (
+          select h.id from restante.outbox_live as h
+          where h.key = k.key and h.subscriber = k.subscriber and h.lane < 2
+            and h.status = 'pending' and h.created_at > k.created_at
+          for update skip locked) as head
+   where l.id = head.id;
+end $$;
+
+-- Stores events that are not stored yet, and answers with the rows made for the handler of each event's type.
+-- Subscribers get rows of their own in the same commit.
+create function restante.insert_events(
+  p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
+  p_payloads text[], p_raws bytea[], p_run_ats timestamptz[], p_source text)
+returns table (new_event_id text, new_id bigint)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_new         text[];
+  v_keys        text[];
+  v_subscribers text[];
+  v_created_ats timestamptz[];
+begin
+  -- Sorted, so that two deliveries of the same events never wait for each other in a circle.
+  with seen as (
+    insert into restante.outbox_seen (event_id)
+    select distinct u.event_id from unnest(p_event_ids) as u (event_id) order by 1
+    on conflict do nothing
+    returning outbox_seen.event_id)
+  select array_agg(seen.event_id) into v_new from seen;
+  if v_new is null then
+    return;
+  end if;
+
+  select array_agg(f.key), array_agg(f.subscriber), array_agg(f.created_at)
+    into v_keys, v_subscribers, v_created_ats
+    from (select n.key, s.subscriber, n.created_at
+            from unnest(p_event_ids, p_types, p_keys, p_created_ats) as n (event_id, type, key, created_at)
+            cross join lateral (
+                  select '' as subscriber
+                  union
+                  select b.subscriber from restante.subscription as b where restante.covers(b.type, n.type)) as s
+           -- `is true` keeps this a hashed lookup: as a join, the planner may compare each row with each other.
+           where n.key is not null and (n.event_id in (select unnest(v_new))) is true) as f;
+  if v_keys is not null then
+    perform restante.lock_keys(v_keys);
+    perform restante.step_down(v_keys, v_subscribers, v_created_ats);
+  end if;
+
+  return query
+  with fresh as materialized (
+    -- The first of several deliveries of one event within this call.
+    select distinct on (u.event_id) u.*
+      from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats)
+           with ordinality
+           as u (event_id, type, key, workspace_id, created_at, payload, raw, run_at, turn)
+     where (u.event_id in (select unnest(v_new))) is true
+     order by u.event_id, u.turn),
+  addressed as materialized (
+    select f.*, s.subscriber, p.found is not null as is_paused,
+           row_number() over (partition by f.key, s.subscriber, p.found is not null
+                              order by f.created_at, f.turn) as place
+      from fresh as f
+      cross join lateral (
+            select '' as subscriber
+            union
+            select b.subscriber from restante.subscription as b where restante.covers(b.type, f.type)) as s
+      left join lateral (
+            select true as found from restante.paused_type as t where restante.covers(t.type, f.type) limit 1) as p on true),
+  stored as (
+    insert into restante.outbox_live
+      (event_id, type, subscriber, key, workspace_id, source, created_at, payload, raw, run_at, status)
+    select a.event_id, a.type, a.subscriber, a.key, a.workspace_id, p_source, a.created_at, a.payload::json, a.raw,
+           coalesce(a.run_at, '-infinity'),
+           case
+             when a.is_paused then 'paused'
+             when a.key is null then 'pending'
+             when a.place > 1 or head.found or older.found then 'blocked'
+             else 'pending'
+           end
+      from addressed as a
+      left join lateral (
+            select true as found from restante.outbox_live as h
+            where h.key = a.key and h.subscriber = a.subscriber and h.lane < 2 limit 1) as head on true
+      left join lateral (
+            select true as found from restante.outbox_live as w
+            where w.key = a.key and w.subscriber = a.subscriber and w.lane = 2 and w.created_at <= a.created_at
+            limit 1) as older on true
+     order by a.turn, a.subscriber
+    returning outbox_live.event_id, outbox_live.id, outbox_live.subscriber)
+  select stored.event_id, stored.id from stored where stored.subscriber = '';
+end $$;
+comment on function restante.insert_events is
+  'Stores events once each, in one statement of the caller. What ingest may call, and all that it may call.';
+
+-- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go.
+-- Answers with the rows it finished; one that is missing was not this attempt's any more, or is being changed right now.
+create function restante.finish(p_ids bigint[], p_tokens bigint[], p_statuses text[], p_results text[])
+returns table (finished_id bigint, unblocked integer)
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_ids         bigint[];
+  v_keys        text[];
+  v_subscribers text[];
+  v_unblocked   integer := 0;
+begin
+  select array_agg(r.id), array_agg(r.key) filter (where r.key is not null),
+         array_agg(r.subscriber) filter (where r.key is not null)
+    into v_ids, v_keys, v_subscribers
+    from (select l.id, l.key, l.subscriber
+            from unnest(p_ids, p_tokens) as t (id, token)
+            join restante.outbox_live as l
+              on l.id = t.id
+             -- The fence: an attempt finishes its event only while it holds the event's lease.
+             and l.lease_token = t.token and l.status = 'running'
+             for update of l skip locked) as r;
+  if v_ids is null then
+    return;
+  end if;
+  perform restante.lock_keys(v_keys);
+
+  with gone as (
+    delete from restante.outbox_live as l where l.id = any (v_ids) returning l.*)
+  insert into restante.outbox
+    (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, run_at,
+     attempt, max_attempts, crashes, lease_token, lease_owner, last_error, result, finished_at)
+  select g.id, g.event_id, g.type, g.subscriber, g.key, g.workspace_id, g.source, g.created_at, g.received_at,
+         g.payload, g.raw, t.status, '-infinity', g.attempt, g.max_attempts, g.crashes, g.lease_token + 1, g.lease_owner,
+         null, t.result::json, clock_timestamp()
+    from gone as g
+    join unnest(p_ids, p_statuses, p_results) as t (id, status, result) on t.id = g.id;
+
+  if v_keys is not null then
+    v_unblocked := restante.unblock(v_keys, v_subscribers);
+  end if;
+  return query select u.id, v_unblocked from unnest(v_ids) as u (id);
+end $$;
+
+-- Ends one attempt that did not succeed: the event runs again after `p_wait`, or is dead where `p_wait` is null.
+-- Answers the new status, or null where the event was not this attempt's any more.
+create function restante.fail(
+  p_id bigint, p_token bigint, p_outcome text, p_error text, p_wait interval, p_counts boolean, p_holds_key boolean)
+returns text
+language plpgsql as $$
+declare
+  v restante.outbox_live;
+begin
+  select * into v from restante.outbox_live as l
+   where l.id = p_id and l.lease_token = p_token and l.status = 'running' for update;
+  if not found then
+    return null;
+  end if;
+
+  if p_counts then
+    insert into restante.failure (outbox_id, event_id, attempt, outcome, error, lease_owner)
+    values (v.id, v.event_id, v.attempt, p_outcome, p_error, v.lease_owner);
+  end if;
+
+  if p_wait is not null then
+    update restante.outbox_live as l
+       set status = 'retry', run_at = clock_timestamp() + p_wait, last_error = p_error,
+           attempt = case when p_counts then l.attempt else l.attempt - 1 end,
+           lease_token = l.lease_token + 1, lease_until = '-infinity'
+     where l.id = p_id;
+    return 'retry';
+  end if;
+
+  if v.key is not null then
+    perform restante.lock_keys(array[v.key]);
+  end if;
+  update restante.outbox_live as l
+     set status = 'dead', last_error = p_error, holds_key = p_holds_key,
+         run_at = case when p_holds_key then 'infinity'::timestamptz else '-infinity'::timestamptz end,
+         lease_token = l.lease_token + 1, lease_until = '-infinity'
+   where l.id = p_id;
+  if v.key is not null and not p_holds_key then
+    perform restante.unblock(array[v.key], array[v.subscriber]);
+  end if;
+  return 'dead';
+end $$;
+
+-- Heals keys whose head has gone without a successor (a row deleted by hand, say). Looks at no more than `p_limit`
+-- keys that wait, starting after `p_after`, and answers how many it helped and where to go on.
+create function restante.sweep(p_after text, p_limit integer default 500)
+returns table (healed integer, next_after text)
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_keys        text[];
+  v_subscribers text[];
+  v_last        text;
+begin
+  -- A walk from key to key over the index: a key with a hundred thousand waiting events costs one step.
+  with recursive walk as (
+    (select w.key, w.subscriber, 1 as step from restante.outbox_live as w
+      where w.lane = 2 and w.key > coalesce(p_after, '') order by w.key, w.subscriber limit 1)
+    union all
+    select n.key, n.subscriber, walk.step + 1
+      from walk
+      cross join lateral (
+            select w.key, w.subscriber from restante.outbox_live as w
+            where w.lane = 2 and (w.key, w.subscriber) > (walk.key, walk.subscriber)
+            order by w.key, w.subscriber limit 1) as n
+     -- A page ends between keys, never between the subscribers of one.
+     where walk.step < p_limit or n.key = walk.key)
+  select array_agg(walk.key) filter (where head.found is null),
+         array_agg(walk.subscriber) filter (where head.found is null),
+         case when count(*) >= p_limit then max(walk.key) end
+    into v_keys, v_subscribers, v_last
+    from walk
+    left join lateral (
+          select true as found from restante.outbox_live as h
+          where h.key = walk.key and h.subscriber = walk.subscriber and h.lane < 2 limit 1) as head on true;
+  if v_keys is null then
+    return query select 0, v_last;
+    return;
+  end if;
+  perform restante.lock_keys(v_keys);
+  return query select restante.unblock(v_keys, v_subscribers), v_last;
+end $$;
+
+-- Makes the partitions of the history for the coming weeks.
+-- Each is made apart and then attached, which does not stop those who read and write the outbox meanwhile.
+create function restante.make_partitions(p_weeks integer default 26) returns integer
+language plpgsql as $$
+declare
+  v_monday timestamp := date_trunc('week', now() at time zone 'UTC');
+  v_name   text;
+  v_made   integer := 0;
+begin
+  -- Two workers that start together must not both make a week.
+  perform pg_advisory_xact_lock(hashtextextended('restante.make_partitions', 7));
+  for v_week in 0 .. p_weeks loop
+    v_name := to_char(v_monday + v_week * interval '1 week', '"outbox_"IYYY"w"IW');
+    continue when to_regclass('restante.' || v_name) is not null;
+    -- Rows that were finished while their week was missing would have to move; they stay where they are.
+    continue when exists (
+      select 1 from restante.outbox_overflow as o
+       where o.finished_at >= (v_monday + v_week * interval '1 week') at time zone 'UTC'
+         and o.finished_at <  (v_monday + (v_week + 1) * interval '1 week') at time zone 'UTC');
+    execute format('create table restante.%I (like restante.outbox including all)', v_name);
+    execute format('create unique index %I on restante.%I (id)', v_name || '_id', v_name);
+    execute format('create index %I on restante.%I (event_id)', v_name || '_event', v_name);
+    execute format('create index %I on restante.%I (key, created_at) where key is not null', v_name || '_key', v_name);
+    execute format('alter table restante.outbox attach partition restante.%I for values from (%L) to (%L)', v_name,
+                   (v_monday + v_week * interval '1 week') at time zone 'UTC',
+                   (v_monday + (v_week + 1) * interval '1 week') at time zone 'UTC');
+    v_made := v_made + 1;
+  end loop;
+  return v_made;
+end $$;

@@ -1,0 +1,223 @@
+-- The outbox for people: the guard that makes any hand-written UPDATE of `status` safe, and the views to look at.
+
+-- A state that the engine changes comes with a new lease token; a hand-written UPDATE leaves the token as it is, and that
+-- is how the guard knows it. It then makes the row whole for its new state, and takes the lease from a running attempt:
+-- that attempt's writes roll back.
+create function restante.guard_row() returns trigger
+language plpgsql as $$
+begin
+  if new.status = 'running' then
+    raise exception 'an event becomes running when a worker claims it, not by hand'
+      using hint = 'Set status = ''pending'' to have it run.', errcode = 'check_violation';
+  end if;
+  if new.status = 'blocked' then
+    raise exception 'blocked is kept by Restante: it means that an older event of the key comes first'
+      using hint = 'Set status = ''paused'' to hold an event, ''pending'' to let it go.', errcode = 'check_violation';
+  end if;
+
+  new.lease_token := old.lease_token + 1;
+  new.lease_until := '-infinity';
+  new.holds_key   := new.status = 'dead' and old.holds_key;
+  if new.run_at = old.run_at and new.status <> 'retry' then
+    new.run_at := '-infinity';
+  end if;
+
+  if new.status in ('done', 'ignored', 'cancelled') then
+    if old.finished_at = 'infinity' then
+      new.finished_at := clock_timestamp();
+    end if;
+    return new;
+  end if;
+  new.finished_at := 'infinity';
+  if new.status in ('pending', 'retry') then
+    if old.status in ('dead', 'done', 'ignored', 'cancelled') then
+      -- A replay starts afresh.
+      new.attempt := 0;
+      new.crashes := 0;
+      new.result  := null;
+    end if;
+    if new.key is not null then
+      -- Whether the key is free can only be known under its lock, and no lock of a key may be taken while further
+      -- rows are still to be locked. So it waits here; when the statement ends, guard_statement lets the right one go.
+      new.status := 'blocked';
+    end if;
+  end if;
+  return new;
+end $$;
+
+create trigger outbox_guard_row before update of status on restante.outbox
+  for each row when (old.status is distinct from new.status and old.lease_token = new.lease_token)
+  execute function restante.guard_row();
+
+-- When a hand-written statement ends, every key that it touched gets its rightful head.
+create function restante.guard_statement() returns trigger
+language plpgsql
+set enable_seqscan = off as $$
+declare
+  v_keys        text[];
+  v_subscribers text[];
+  v_created_ats timestamptz[];
+begin
+  select array_agg(c.key), array_agg(c.subscriber), array_agg(c.created_at)
+    into v_keys, v_subscribers, v_created_ats
+    from (select n.key, n.subscriber,
+                 -- Only an event that waits can ask a younger one to step down.
+                 min(n.created_at) filter (where n.status = 'blocked') as created_at
+            from changed as n where n.key is not null group by n.key, n.subscriber) as c;
+  if v_keys is not null then
+    perform restante.lock_keys(v_keys);
+    perform restante.step_down(v_keys, v_subscribers, v_created_ats);
+    perform restante.unblock(v_keys, v_subscribers);
+  end if;
+  return null;
+end $$;
+
+create trigger outbox_guard_statement after update on restante.outbox
+  referencing new table as changed for each statement execute function restante.guard_statement();
+
+-- Events deleted by hand let their successors go, too.
+create function restante.guard_delete() returns trigger
+language plpgsql
+set enable_seqscan = off as $$
+declare
+  v_keys        text[];
+  v_subscribers text[];
+begin
+  select array_agg(distinct c.key), array_agg(c.subscriber) into v_keys, v_subscribers
+    from (select distinct g.key, g.subscriber from gone as g where g.key is not null) as c;
+  if v_keys is not null then
+    perform restante.lock_keys(v_keys);
+    perform restante.unblock(v_keys, v_subscribers);
+  end if;
+  return null;
+end $$;
+
+create trigger outbox_guard_delete after delete on restante.outbox
+  referencing old table as gone for each statement execute function restante.guard_delete();
+
+-- For applications, in their own transaction: something to be handled, once the transaction commits.
+create function restante.enqueue(
+  type text, payload json, key text default null, run_at timestamptz default null,
+  event_id text default null, created_at timestamptz default null, workspace_id text default null)
+returns bigint
+language plpgsql as $$
+declare
+  v_event_id text := coalesce(enqueue.event_id, 'sql_' || replace(gen_random_uuid()::text, '-', ''));
+  v_id       bigint;
+begin
+  if coalesce(enqueue.type, '') = '' then
+    raise exception 'restante.enqueue: type is missing' using errcode = 'invalid_parameter_value',
+      hint = 'Name what happened, such as ''order.placed''; a handler answers it by this name.';
+  end if;
+  if enqueue.payload is null then
+    raise exception 'restante.enqueue: payload is missing' using errcode = 'invalid_parameter_value',
+      hint = 'Pass a JSON value, such as ''{}''.';
+  end if;
+  if v_event_id = '' or length(v_event_id) > 512 then
+    raise exception 'restante.enqueue: event_id must have 1 to 512 characters' using errcode = 'invalid_parameter_value';
+  end if;
+  if enqueue.key = '' or length(enqueue.key) > 512 then
+    raise exception 'restante.enqueue: key must have 1 to 512 characters, or be null' using errcode = 'invalid_parameter_value';
+  end if;
+  if not isfinite(coalesce(enqueue.run_at, now())) then
+    raise exception 'restante.enqueue: run_at must be a time' using errcode = 'invalid_parameter_value';
+  end if;
+  if not isfinite(coalesce(enqueue.created_at, now())) then
+    raise exception 'restante.enqueue: created_at must be a time' using errcode = 'invalid_parameter_value';
+  end if;
+  select i.new_id into v_id from restante.insert_events(
+    array[v_event_id], array[enqueue.type], array[enqueue.key], array[enqueue.workspace_id],
+    -- What is scheduled for later takes its place in the order of its key at that time.
+    array[coalesce(enqueue.created_at, enqueue.run_at, clock_timestamp())],
+    array[enqueue.payload::text], array[null::bytea], array[enqueue.run_at], 'sql') as i;
+  return v_id;
+end $$;
+comment on function restante.enqueue is
+  'Puts an event into the outbox as part of your transaction. Answers its id, or null where event_id is already stored.';
+
+create function restante.pause(type text, reason text default null) returns bigint
+language plpgsql as $$
+declare
+  v_paused bigint;
+begin
+  if coalesce(pause.type, '') = '' then
+    raise exception 'restante.pause: type is missing' using errcode = 'invalid_parameter_value',
+      hint = 'Name a type, or a beginning with a star: ''session.*''.';
+  end if;
+  insert into restante.paused_type (type, reason) values (pause.type, pause.reason) on conflict do nothing;
+  update restante.outbox as o set status = 'paused'
+   where o.finished_at = 'infinity' and o.status in ('pending', 'retry', 'blocked') and restante.covers(pause.type, o.type);
+  get diagnostics v_paused = row_count;
+  return v_paused;
+end $$;
+comment on function restante.pause is
+  'Holds the waiting events of a type, and those that will come, until restante.resume. Answers how many it held.';
+
+create function restante.resume(type text) returns bigint
+language plpgsql as $$
+declare
+  v_resumed bigint;
+begin
+  delete from restante.paused_type as t where t.type = resume.type;
+  if not found then
+    raise exception 'restante.resume: the type % is not paused', coalesce(resume.type, 'null')
+      using errcode = 'invalid_parameter_value', hint = 'select type from restante.paused_type shows what is.';
+  end if;
+  update restante.outbox as o set status = 'pending'
+   where o.finished_at = 'infinity' and o.status = 'paused' and restante.covers(resume.type, o.type);
+  get diagnostics v_resumed = row_count;
+  return v_resumed;
+end $$;
+comment on function restante.resume is 'Ends a pause and lets the held events go. Answers how many there were.';
+
+create view restante.outbox_overview as
+  select type, subscriber, status, count(*) as events, min(created_at) as oldest_created_at,
+         clock_timestamp() - min(received_at) as longest_wait
+    from restante.outbox_live group by type, subscriber, status;
+comment on view restante.outbox_overview is 'What is not finished, by type and status. Costs the backlog, not the history.';
+
+create view restante.outbox_running as
+  select id, event_id, type, subscriber, key, attempt, lease_owner, lease_until,
+         lease_until <= clock_timestamp() as lease_ran_out
+    from restante.outbox_live where lane = 0 and status = 'running';
+comment on view restante.outbox_running is 'What runs now, and where. A lease that ran out is taken over by the next claim.';
+
+create view restante.outbox_dead as
+  select o.id, o.event_id, o.type, o.subscriber, o.key, o.created_at, o.attempt, o.crashes, o.last_error,
+         f.failed_at, f.outcome
+    from restante.outbox_live as o
+    left join lateral (
+          select failed_at, outcome from restante.failure
+           where outbox_id = o.id order by failed_at desc limit 1) as f on true
+   where o.status = 'dead';
+comment on view restante.outbox_dead is 'What was given up, and why. It waits here until a person replays or cancels it.';
+
+create view restante.outbox_stuck as
+  select id, event_id, type, subscriber, key, status, attempt, run_at, last_error,
+         case
+           when status = 'running' then 'its worker is gone; the next claim takes it over'
+           when status = 'retry' then 'it has failed three times or more, and holds its key meanwhile'
+           else 'it could have been claimed a minute ago: is a worker running?'
+         end as reason
+    from restante.outbox_live
+   where (status = 'running' and lease_until <= clock_timestamp())
+      or (status = 'retry' and attempt >= 3)
+      or (lane = 0 and status = 'pending' and received_at < clock_timestamp() - interval '1 minute');
+comment on view restante.outbox_stuck is 'What should have moved and has not, with the likely reason.';
+
+create view restante.outbox_keys as
+  select key, subscriber, count(*) as waiting, min(created_at) as oldest_created_at
+    from restante.outbox_live where lane = 2 group by key, subscriber;
+comment on view restante.outbox_keys is 'Keys with events that wait for an older one.';
+
+create view restante.outbox_horizon as
+  select 'session' as kind, pid::text as holder, usename::text as role, state,
+         clock_timestamp() - xact_start as open_for, age(backend_xmin) as transactions
+    from pg_stat_activity where backend_xmin is not null and pid <> pg_backend_pid()
+  union all
+  select 'slot', slot_name::text, null, slot_type, null, greatest(age(xmin), age(catalog_xmin))
+    from pg_replication_slots where xmin is not null or catalog_xmin is not null
+  union all
+  select 'prepared', gid, owner::text, null, clock_timestamp() - prepared, age(transaction)
+    from pg_prepared_xacts;
+comment on view restante.outbox_horizon is 'Who keeps vacuum from cleaning up. An old transaction here is worth ending.';

@@ -1,0 +1,76 @@
+//! Storing events, each once.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+
+use crate::event::{Body, NewEvent};
+
+/// Who puts an event into the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A signed delivery.
+    Webhook,
+    /// A question to the API.
+    Poll,
+    /// A handler.
+    Worker,
+}
+
+impl Source {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Poll => "poll",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// Stores the events that are not stored yet and answers how many were new.
+///
+/// One statement: all of them or none, and committed when it returns, unless `executor` is inside a transaction.
+/// To call it again with the same events changes nothing.
+///
+/// # Errors
+/// What the database says. [`crate::database::is_unavailable`] tells an outage from a row that it refuses.
+pub async fn insert_events(
+    executor: impl PgExecutor<'_>,
+    source: Source,
+    events: &[NewEvent],
+) -> sqlx::Result<u64> {
+    let event_ids: Vec<&str> = events.iter().map(|event| event.event_id.as_str()).collect();
+    let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
+    let keys: Vec<Option<&str>> = events.iter().map(|event| event.key.as_deref()).collect();
+    let workspace_ids: Vec<Option<&str>> = events.iter().map(|event| event.workspace_id.as_deref()).collect();
+    let created_ats: Vec<DateTime<Utc>> = events.iter().map(|event| event.created_at).collect();
+    let payloads: Vec<Option<&str>> = events
+        .iter()
+        .map(|event| match &event.body {
+            Body::Json(text) => Some(text.as_str()),
+            Body::Raw(_) => None,
+        })
+        .collect();
+    let raws: Vec<Option<&[u8]>> = events
+        .iter()
+        .map(|event| match &event.body {
+            Body::Json(_) => None,
+            Body::Raw(bytes) => Some(bytes.as_slice()),
+        })
+        .collect();
+    let run_ats: Vec<Option<DateTime<Utc>>> = vec![None; events.len()];
+    let new = sqlx::query_scalar!(
+        r#"select count(*) as "new!" from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
+        &event_ids as &[&str],
+        &types as &[&str],
+        &keys as &[Option<&str>],
+        &workspace_ids as &[Option<&str>],
+        &created_ats,
+        &payloads as &[Option<&str>],
+        &raws as &[Option<&[u8]>],
+        &run_ats as &[Option<DateTime<Utc>>],
+        source.as_str(),
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(u64::try_from(new).unwrap_or(0))
+}

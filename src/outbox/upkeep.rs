@@ -1,0 +1,58 @@
+//! What the outbox needs now and then, from whichever worker comes by.
+
+use sqlx::PgExecutor;
+
+/// Makes the history's partitions for the coming half year and answers how many were missing.
+///
+/// # Errors
+/// What the database says.
+pub async fn make_partitions(executor: impl PgExecutor<'_>) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(r#"select restante.make_partitions() as "made!""#).fetch_one(executor).await
+}
+
+/// One page of a sweep over the keys with waiting events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// How many keys had lost their head and have one again.
+    pub healed: i32,
+    /// Where the next page begins; none, when this was the last.
+    pub next_after: Option<String>,
+}
+
+/// Gives each key that waits without a head its head back, page by page.
+///
+/// # Errors
+/// What the database says.
+pub async fn sweep(executor: impl PgExecutor<'_>, after: Option<&str>) -> sqlx::Result<Swept> {
+    sqlx::query_as!(Swept, r#"select healed as "healed!", next_after from restante.sweep($1)"#, after)
+        .fetch_one(executor)
+        .await
+}
+
+/// Makes sure that `subscriber` gets a row of its own for each event of `event_types`, from now on.
+///
+/// # Errors
+/// What the database says.
+pub async fn subscribe(
+    executor: impl PgExecutor<'_>,
+    subscriber: &str,
+    event_types: &[&str],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into restante.subscription (subscriber, type) select $1, unnest($2::text[]) on conflict do nothing",
+        subscriber,
+        event_types as &[&str],
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Tells listening workers that there is something new. A hint: a worker that misses it polls.
+///
+/// # Errors
+/// What the database says.
+pub async fn notify(executor: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query!("select pg_notify($1, '')", super::CHANNEL).execute(executor).await?;
+    Ok(())
+}
