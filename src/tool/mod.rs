@@ -1,1 +1,5 @@
-//! To be written.
+//! What the hand tool has beside the outbox: processes of its own, and a Postgres to try things on.
+//!
+//! Neither ingest nor worker uses any of it.
+
+pub mod process;
