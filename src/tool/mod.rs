@@ -2,4 +2,5 @@
 //!
 //! Neither ingest nor worker uses any of it.
 
+pub mod postgres_bin;
 pub mod process;
