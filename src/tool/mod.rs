@@ -2,5 +2,7 @@
 //!
 //! Neither ingest nor worker uses any of it.
 
+pub mod postgres;
 pub mod postgres_bin;
 pub mod process;
+pub mod process_table;
