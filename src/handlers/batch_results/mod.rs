@@ -1,3 +1,5 @@
 //! To be written.
 
+mod json;
+pub mod line;
 pub mod lines;

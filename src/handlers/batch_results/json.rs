@@ -1,0 +1,238 @@
+//! Reading JSON that may have any shape, in one pass, borrowing what it can.
+//!
+//! A strict reader loses a paid-for result over one odd value. Here a value of another shape than expected counts as
+//! absent, a repeated member counts as its last, and what is not asked for is skipped without being built, however
+//! deep it nests. What serde refuses although JSON's grammar allows it is mended in a copy by [`mended`].
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// What is made of a value, by its shape. A shape that a type does not name makes its default.
+pub(super) trait Shape<'de>: Default {
+    /// The value is a string.
+    fn text(_value: Cow<'de, str>) -> Self {
+        Self::default()
+    }
+
+    /// The value is a whole number that `i64` holds.
+    fn integer(_value: i64) -> Self {
+        Self::default()
+    }
+
+    /// The value is an object.
+    fn object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Self::default())
+    }
+
+    /// The value is an array.
+    fn array<A: SeqAccess<'de>>(mut elements: A) -> Result<Self, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Self::default())
+    }
+}
+
+impl<'de> Shape<'de> for Option<Cow<'de, str>> {
+    fn text(value: Cow<'de, str>) -> Self {
+        Some(value)
+    }
+}
+
+impl Shape<'_> for Option<i64> {
+    fn integer(value: i64) -> Self {
+        Some(value)
+    }
+}
+
+/// The value of the whole text.
+pub(super) fn read<'de, T: Shape<'de>>(text: &'de str) -> Result<T, serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = Any(PhantomData).deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// The name of the next member; `None` at the object's end.
+pub(super) fn name<'de, A: MapAccess<'de>>(members: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
+    let name: Option<Option<Cow<'de, str>>> = members.next_key_seed(Any(PhantomData))?;
+    Ok(name.map(Option::unwrap_or_default))
+}
+
+/// The value of the member that was named last.
+pub(super) fn value<'de, T: Shape<'de>, A: MapAccess<'de>>(members: &mut A) -> Result<T, A::Error> {
+    members.next_value_seed(Any(PhantomData))
+}
+
+/// Skips the value of the member that was named last.
+pub(super) fn skip<'de, A: MapAccess<'de>>(members: &mut A) -> Result<(), A::Error> {
+    members.next_value::<IgnoredAny>().map(drop)
+}
+
+/// The next element; `None` at the array's end.
+pub(super) fn element<'de, T: Shape<'de>, A: SeqAccess<'de>>(
+    elements: &mut A,
+) -> Result<Option<T>, A::Error> {
+    elements.next_element_seed(Any(PhantomData))
+}
+
+struct Any<T>(PhantomData<T>);
+
+impl<'de, T: Shape<'de>> DeserializeSeed<'de> for Any<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T: Shape<'de>> Visitor<'de> for Any<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_bool<E: Error>(self, _value: bool) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<T, E> {
+        Ok(T::integer(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<T, E> {
+        Ok(i64::try_from(value).map(T::integer).unwrap_or_default())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<T, E> {
+        // Up to here every whole number is exact as a float; beyond, it may not be the number that was written.
+        let is_exact = value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
+        Ok(if is_exact { T::integer(value as i64) } else { T::default() })
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<T, E> {
+        Ok(T::text(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<T, E> {
+        Ok(T::text(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+        T::object(members)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<T, A::Error> {
+        T::array(elements)
+    }
+}
+
+/// A copy that serde can read: half a surrogate pair becomes U+FFFD, and a number too large for a float becomes null.
+/// JSON's grammar allows both (RFC 8259, sections 6 and 8.2), and a Rust string or float can hold neither.
+pub(super) fn mended(text: &str) -> String {
+    let mut copy = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut is_in_string = false;
+    while let Some(first) = rest.bytes().next() {
+        let (taken, mended) = match first {
+            b'\\' if is_in_string => escape(rest),
+            b'-' | b'0'..=b'9' if !is_in_string => number(rest),
+            _ => {
+                is_in_string ^= first == b'"';
+                (plain_length(rest), None)
+            }
+        };
+        let (piece, after) = rest.split_at(taken);
+        copy.push_str(mended.unwrap_or(piece));
+        rest = after;
+    }
+    copy
+}
+
+/// How much may be copied before the next character that has to be looked at.
+fn plain_length(rest: &str) -> usize {
+    let is_special = |byte: u8| matches!(byte, b'\\' | b'"' | b'-' | b'0'..=b'9');
+    // A special character is ASCII, so it begins on a character boundary. The first byte has been dealt with.
+    rest.bytes().skip(1).position(is_special).map_or(rest.len(), |at| at + 1)
+}
+
+/// The length of the escape at the front, a pair counting as one, and what replaces it.
+fn escape(rest: &str) -> (usize, Option<&'static str>) {
+    match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, None),
+        (Some(0xd800..=0xdfff), _) => (6, Some("\\ufffd")),
+        (Some(_), _) => (6, None),
+        // The character that is escaped may be wider than a byte in broken JSON.
+        (None, _) => (rest.chars().take(2).map(char::len_utf8).sum(), None),
+    }
+}
+
+/// The UTF-16 code unit, where a `\uXXXX` stands at the front.
+fn code_unit(rest: &str) -> Option<u16> {
+    let digits = rest.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+/// The length of the number at the front, and what replaces it.
+fn number(rest: &str) -> (usize, Option<&'static str>) {
+    let is_part = |byte: u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    let length = rest.bytes().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+    let is_too_large = rest[..length].parse().is_ok_and(f64::is_infinite);
+    (length, is_too_large.then_some("null"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn half_a_surrogate_pair_is_replaced_and_a_whole_one_kept() {
+        let cases = [
+            (r#"["\ud83d\ude00"]"#, r#"["\ud83d\ude00"]"#),
+            (r#"["\ud83d"]"#, r#"["\ufffd"]"#),
+            (r#"["\ude00\ud83d"]"#, r#"["\ufffd\ufffd"]"#),
+            (r#"["\ud83d\ud83d\ude00"]"#, r#"["\ufffd\ud83d\ude00"]"#),
+            (r#"["\\ud83d"]"#, r#"["\\ud83d"]"#),
+            (r#"["\"\uDBFFx"]"#, r#"["\"\ufffdx"]"#),
+        ];
+        for (broken, whole) in cases {
+            assert_eq!(mended(broken), whole);
+        }
+    }
+
+    #[test]
+    fn a_number_is_replaced_only_where_no_float_can_hold_it() {
+        let digits = "9".repeat(400);
+        let broken = format!(r#"[1e999, -1E+400, {digits}, 12, 1.5e-7, "1e999"]"#);
+
+        assert_eq!(mended(&broken), r#"[null, null, null, 12, 1.5e-7, "1e999"]"#);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn mending_leaves_alone_what_serde_reads(
+            string in r#"([a-fé -]|\\[\\"nu]|\\u[de][0-9a-f]{3}){0,12}"#,
+            rest in r#"[\\"\[\],0-9edé-]{0,4}"#,
+        ) {
+            let text = format!(r#"[-1.5e3,"{string}"]{rest}"#);
+            let copy = mended(&text);
+
+            if serde_json::from_str::<serde_json::Value>(&text).is_ok() {
+                prop_assert_eq!(copy, text);
+            } else if serde_json::from_str::<IgnoredAny>(&text).is_ok() {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&copy).is_ok());
+            }
+        }
+    }
+}
