@@ -1,0 +1,302 @@
+//! The configuration: what the environment told a program, checked as a whole before anything starts.
+//!
+//! One plain struct per program, built by its `from_vars` from variables that the caller took from the
+//! environment; nothing here reads the environment or a disk by itself. The table in `table` says which
+//! variables exist; `reader` resolves them against it.
+//!
+//! Two rules hold throughout. Every fault is reported at once, each with the way to mend it. And no fault or
+//! warning repeats a value, not even of a variable that is no secret: what stands in the wrong variable may
+//! well be a key, and a start that fails is exactly what gets pasted into a ticket.
+
+use std::fmt;
+
+use secrecy::SecretSlice;
+
+mod ingest;
+mod keys;
+mod reader;
+mod table;
+mod tool;
+mod worker;
+
+pub use self::ingest::Ingest;
+pub use self::reader::ReadFile;
+pub use self::table::{Need, VARIABLES, Variable, help_for};
+pub use self::tool::Tool;
+pub use self::worker::{Api, ApiAuth, Worker};
+
+/// The decoded bytes of a key that webhooks are signed with.
+pub type SigningKey = SecretSlice<u8>;
+
+/// Which program reads a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `restante-ingest`.
+    Ingest,
+    /// `restante-worker`.
+    Worker,
+    /// `restante`, the hand tool.
+    Tool,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Program::Ingest => "restante-ingest",
+            Program::Worker => "restante-worker",
+            Program::Tool => "restante",
+        })
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// Lines for people.
+    Text,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// A filter as `tracing_subscriber::EnvFilter` reads it; it is known to parse.
+    pub filter: String,
+}
+
+/// A configuration that is fit to start with, and what is to be said about it.
+#[derive(Debug)]
+pub struct Loaded<C> {
+    /// The configuration.
+    pub config: C,
+    /// What looks like a mistake, and is none that stops the program.
+    pub warnings: Vec<Warning>,
+    /// Every variable of the program and what is in force, in the order of [`VARIABLES`].
+    pub settings: Vec<Setting>,
+}
+
+impl<C> Loaded<C> {
+    /// What is in force, one line per variable, with the secrets left out.
+    pub fn describe(&self) -> String {
+        let width = self.settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
+        self.settings
+            .iter()
+            .map(|Setting { name, shown, origin }| format!("{name:width$}  {shown}  ({origin})\n"))
+            .collect()
+    }
+}
+
+/// What is in force for one variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The variable.
+    pub name: &'static str,
+    /// Its value; for a secret only whether there is one.
+    pub shown: String,
+    /// Where the value comes from.
+    pub origin: Origin,
+}
+
+/// Where the value of a variable comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The variable itself.
+    Environment,
+    /// The file that the variable's `_FILE` sibling names.
+    File,
+    /// The table's default.
+    Default,
+    /// Nowhere: it is optional and absent.
+    Unset,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Environment => "environment",
+            Origin::File => "file",
+            Origin::Default => "default",
+            Origin::Unset => "unset",
+        })
+    }
+}
+
+/// Something that looks like a mistake in one variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The variable, as it is spelt in the environment.
+    pub variable: String,
+    /// What is odd, and what to do about it.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.variable, self.message)
+    }
+}
+
+/// Why one variable cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The variable, as it is (or should be) spelt in the environment.
+    pub variable: String,
+    /// What is wrong, without the value.
+    pub problem: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}. {}.", self.variable, self.problem, self.mend)
+    }
+}
+
+/// Why a program cannot start: every fault of its configuration.
+///
+/// Its `Display` has one line per fault and per warning, for a misspelt name is often why another is missing.
+#[derive(Debug, thiserror::Error)]
+pub struct Faults {
+    /// The program that was to start.
+    pub program: Program,
+    /// At least one.
+    pub faults: Vec<Fault>,
+    /// What [`Loaded::warnings`] would have been.
+    pub warnings: Vec<Warning>,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot start with this configuration:", self.program)?;
+        for fault in &self.faults {
+            write!(f, "\n  {fault}")?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\n  (warning) {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The least that lets every program start.
+    pub(super) const LEAST: [(&str, &str); 3] = [
+        ("DATABASE_URL", "postgres://restante:pw@db/restante"),
+        ("ANTHROPIC_API_KEY", "sk-ant-test"),
+        ("ANTHROPIC_WEBHOOK_SECRET", "s3cret"),
+    ];
+
+    pub(super) fn vars(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    pub(super) fn with(more: &[(&str, &str)]) -> Vec<(String, String)> {
+        vars(&[&LEAST[..], more].concat())
+    }
+
+    pub(super) fn no_files(_: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once_and_each_says_how_to_mend_it() {
+        let faults = Worker::from_vars(
+            vars(&[
+                ("RESTANTE_CONCURRENCY", "many"),
+                ("RESTANTE_LEASE_SECONDS", "0"),
+                ("RESTANTE_LOG", "xml"),
+                ("RESTANTE_CONCURENCY", "3"),
+            ]),
+            &no_files,
+        )
+        .unwrap_err();
+
+        expect_test::expect![[r#"
+            restante-worker cannot start with this configuration:
+              DATABASE_URL: it is not set. Set it (or DATABASE_URL_FILE): where the Postgres database is, as postgres://user:password@host:5432/database.
+              ANTHROPIC_API_KEY: it is not set. Set it (or ANTHROPIC_API_KEY_FILE): the key that the worker calls the Claude API with.
+              RESTANTE_CONCURRENCY: it is not a whole number. Give a whole number from 1 to 10000, or leave it out for 64.
+              RESTANTE_LEASE_SECONDS: it is out of bounds. Give a whole number from 1 to 3600, or leave it out for 30.
+              RESTANTE_LOG: it is neither json nor text. Say json or text, or leave it out for json.
+              (warning) RESTANTE_CONCURENCY: no program reads it; did you mean RESTANTE_CONCURRENCY?"#]]
+        .assert_eq(&faults.to_string());
+    }
+
+    #[test]
+    fn no_fault_and_no_warning_repeats_a_value() {
+        const CANARY: &str = "canary-c0ffee";
+        let value = format!("https://{CANARY}:{CANARY}@ {CANARY}?{CANARY}");
+        let mut environment: Vec<_> = VARIABLES.iter().map(|v| (v.name.to_owned(), value.clone())).collect();
+        environment.push(("RESTANTE_UNHEARD_OF".to_owned(), value.clone()));
+        let files: Vec<_> = VARIABLES.iter().map(|v| (format!("{}_FILE", v.name), value.clone())).collect();
+
+        for environment in [environment, files] {
+            let said = [
+                Ingest::from_vars(environment.clone(), &no_files).map(drop).unwrap_err(),
+                Worker::from_vars(environment.clone(), &no_files).map(drop).unwrap_err(),
+            ]
+            .map(|faults| format!("{faults} {faults:?}"));
+            for said in said {
+                assert!(!said.contains("c0ffee"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_variable_that_a_program_reads_is_in_the_table_and_the_other_way_round() {
+        let read = |program: Program| -> Vec<_> {
+            VARIABLES.iter().filter(|v| v.need(program).is_some()).map(|v| v.name).collect()
+        };
+        let described = |settings: Vec<Setting>| -> Vec<_> { settings.iter().map(|s| s.name).collect() };
+
+        let ingest = Ingest::from_vars(with(&[]), &no_files).unwrap();
+        let worker = Worker::from_vars(with(&[]), &no_files).unwrap();
+        let tool = Tool::from_vars(with(&[]), &no_files).unwrap();
+
+        assert_eq!(described(ingest.settings), read(Program::Ingest));
+        assert_eq!(described(worker.settings), read(Program::Worker));
+        assert_eq!(described(tool.settings), read(Program::Tool));
+    }
+
+    #[test]
+    fn what_is_in_force_is_described_without_the_secrets() {
+        let read = |_: &Path| Ok("sk-ant-from-a-file\n".to_owned());
+        let environment: Vec<_> = with(&[("RESTANTE_LEASE_SECONDS", "2"), ("ANTHROPIC_API_KEY_FILE", "/k")])
+            .into_iter()
+            .filter(|(name, _)| name != "ANTHROPIC_API_KEY")
+            .collect();
+
+        let loaded = Worker::from_vars(environment, &read).unwrap();
+
+        expect_test::expect![[r#"
+            DATABASE_URL                   [secret]  (environment)
+            RESTANTE_DATABASE_CONNECTIONS  16  (default)
+            ANTHROPIC_API_KEY              [secret]  (file)
+            ANTHROPIC_BASE_URL             https://api.anthropic.com  (default)
+            ANTHROPIC_VERSION              2023-06-01  (default)
+            ANTHROPIC_BETA                 -  (unset)
+            RESTANTE_API_AUTH              x-api-key  (default)
+            RESTANTE_OPS_LISTEN            127.0.0.1:9092  (default)
+            RESTANTE_CONCURRENCY           64  (default)
+            RESTANTE_LEASE_SECONDS         2  (environment)
+            RESTANTE_BATCH_POLL_SECONDS    60  (default)
+            RESTANTE_RECONCILE_SECONDS     300  (default)
+            RESTANTE_DRAIN_SECONDS         20  (default)
+            RESTANTE_LOG                   json  (default)
+            RUST_LOG                       info  (default)
+        "#]]
+        .assert_eq(&loaded.describe());
+        let debug = format!("{loaded:?}");
+        assert!(!debug.contains("sk-ant") && !debug.contains("pw@"), "{debug}");
+    }
+}
