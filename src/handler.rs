@@ -1,1 +1,232 @@
-//! To be written.
+//! The contract of a handler: what it answers, what it may use, and what its result means.
+//!
+//! | a handler returns | means | the event then | counts as an attempt |
+//! |---|---|---|---|
+//! | `Ok(())` | dealt with | is `done`, in one commit with what was written through [`Context::tx`] | yes |
+//! | [`Error::Retryable`], [`Error::RetryAfter`] | may work later | runs again after a growing wait; `dead` when its policy is spent | yes |
+//! | [`Error::Permanent`] | will never work: something is wrong with *the event* | is `dead` now | yes |
+//! | [`Error::Snooze`], [`Error::Trouble`] | too early, or something is wrong with *us* | runs again after that wait | no |
+//! | a panic, a timeout, a crash | unknown | as for `Retryable`; three crashes make it `dead` | yes |
+//!
+//! `Err` rolls back what was written through [`Context::tx`]. Nothing turns an arbitrary error into one of these by itself:
+//! an error is classified where it is understood, with [`Classify`], and only [`api::Error`] and [`sqlx::Error`] bring their
+//! classification along.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::event::{Event, NewEvent};
+use crate::outbox::{self, Lease, Source};
+use crate::{api, database, retry};
+
+/// What a handler answers with.
+pub type Result = std::result::Result<(), Error>;
+
+/// Answers one or more types of event.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler",
+    note = "write `impl Handler for {Self}` with EVENT_TYPES, Payload and `async fn handle`; src/handlers shows how"
+)]
+pub trait Handler: Send + Sync + 'static {
+    /// The types it answers, as the API spells them. A trailing `*` covers any ending: `session.*`.
+    const EVENT_TYPES: &'static [&'static str];
+    /// How often, and how far apart, attempts are made.
+    const RETRY: retry::Policy = retry::Policy::DEFAULT;
+    /// How long an attempt may take without reporting [progress](Context::progress).
+    const TIMEOUT: Duration = Duration::from_secs(30);
+    /// Whether a dead letter keeps later events of its key waiting until a person has looked at it.
+    const DEAD_HOLDS_KEY: bool = false;
+    /// What [`Event::data`] is read into. Where it does not fit, the event is a dead letter.
+    type Payload: DeserializeOwned + Send;
+
+    /// Deals with one event. It runs at least once for each: a worker may vanish at any point. What it writes through
+    /// [`Context::tx`] is written exactly once; what it does elsewhere should be safe to do twice.
+    fn handle(&self, cx: &mut Context<'_>, payload: Self::Payload) -> impl Future<Output = Result> + Send;
+}
+
+/// Why an attempt did not succeed, which decides what happens to the event.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// It may work later.
+    Retryable(anyhow::Error),
+    /// It may work later, and not before this wait is over: the other side said so.
+    RetryAfter(Duration, anyhow::Error),
+    /// It will never work.
+    Permanent(anyhow::Error),
+    /// It is too early.
+    Snooze(Duration),
+    /// Something is wrong with us and not with the event, such as a key that was revoked. Mending it heals the backlog.
+    Trouble(Duration, anyhow::Error),
+    /// The lease has gone to somebody else. Nothing of this attempt counts.
+    LeaseLost,
+}
+
+/// Classifies an error where it is understood: `parse(text).permanent()?`.
+pub trait Classify<T> {
+    /// It may work later.
+    ///
+    /// # Errors
+    /// [`Error::Retryable`], for any error.
+    fn retryable(self) -> std::result::Result<T, Error>;
+    /// It will never work.
+    ///
+    /// # Errors
+    /// [`Error::Permanent`], for any error.
+    fn permanent(self) -> std::result::Result<T, Error>;
+}
+
+impl<T, E: Into<anyhow::Error>> Classify<T> for std::result::Result<T, E> {
+    fn retryable(self) -> std::result::Result<T, Error> {
+        self.map_err(|error| Error::Retryable(error.into()))
+    }
+
+    fn permanent(self) -> std::result::Result<T, Error> {
+        self.map_err(|error| Error::Permanent(error.into()))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        // An outage, a failover or a deadlock says nothing of the event, and must not use up its attempts.
+        if database::is_unavailable(&error) {
+            Error::Trouble(Duration::from_secs(1), error.into())
+        } else {
+            Error::Retryable(error.into())
+        }
+    }
+}
+
+/// What one attempt may use.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// The API, with the key of this worker.
+    pub api: &'a api::Client,
+    pool: &'a PgPool,
+    lease: Lease,
+    tx: Option<Transaction<'static, Postgres>>,
+    deadline: Deadline,
+    result: Option<String>,
+}
+
+impl<'a> Context<'a> {
+    /// For the worker: what an attempt under `lease` may use.
+    pub(crate) fn new(
+        event: &'a Event,
+        api: &'a api::Client,
+        pool: &'a PgPool,
+        lease: Lease,
+        deadline: Deadline,
+    ) -> Self {
+        Self { event, api, pool, lease, tx: None, deadline, result: None }
+    }
+
+    /// The attempt's transaction, opened at the first call. What is written through it commits together with the
+    /// completion of the event, or not at all.
+    ///
+    /// While it is open, nobody else can claim the event or change it by hand, and a connection is held: call the API
+    /// before you open it, not after.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away.
+    pub async fn tx(&mut self) -> std::result::Result<&mut PgConnection, Error> {
+        if self.tx.is_none() {
+            self.tx = Some(self.begin_held().await?);
+        }
+        match &mut self.tx {
+            Some(tx) => Ok(&mut *tx),
+            None => Err(Error::LeaseLost),
+        }
+    }
+
+    /// A transaction of its own that commits now, whatever becomes of the attempt. It is fenced all the same: while it is
+    /// open the lease is ours. For long work that is done in parts, each of which is safe to find done.
+    ///
+    /// # Errors
+    /// As for [`Context::tx`].
+    pub async fn checkpoint(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
+        self.begin_held().await
+    }
+
+    /// For reading. What is written through it is not part of the attempt.
+    pub fn pool(&self) -> &PgPool {
+        self.pool
+    }
+
+    /// Says that the attempt is alive and getting on: its timeout starts anew.
+    pub fn progress(&self) {
+        self.deadline.restart();
+    }
+
+    /// Puts another event into the outbox, in the attempt's transaction.
+    ///
+    /// # Errors
+    /// As for [`Context::tx`], and [`Error::Retryable`] where the database refuses the event.
+    pub async fn enqueue(&mut self, source: Source, event: NewEvent) -> std::result::Result<(), Error> {
+        outbox::insert_events(self.tx().await?, source, &[event]).await?;
+        Ok(())
+    }
+
+    /// Has a younger event of the same key been handled already? Then this one came late, and what it says of a state
+    /// may be out of date.
+    ///
+    /// # Errors
+    /// [`Error::Trouble`] where the database is away.
+    pub async fn is_late(&self) -> std::result::Result<bool, Error> {
+        Ok(outbox::claim::is_late(self.pool, self.event).await?)
+    }
+
+    /// Leaves something to read in the column `result` of the event, should the attempt succeed.
+    pub fn set_result(&mut self, result: &serde_json::Value) {
+        self.result = Some(result.to_string());
+    }
+
+    /// For the worker: what the handler leaves behind.
+    pub(crate) fn into_parts(self) -> (Option<Transaction<'static, Postgres>>, Option<String>) {
+        (self.tx, self.result)
+    }
+
+    async fn begin_held(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
+        // In a task of its own, because an attempt may be cancelled at any await, and a `begin` that is cancelled half way
+        // leaves a transaction open that sqlx 0.9 does not know of.
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin().await }).await;
+        let mut tx = begun.map_err(|error| Error::Trouble(Duration::from_secs(1), error.into()))??;
+        if outbox::lease::hold(&mut tx, self.lease).await? { Ok(tx) } else { Err(Error::LeaseLost) }
+    }
+}
+
+/// When an attempt must have finished, or have reported progress.
+#[derive(Clone, Debug)]
+pub(crate) struct Deadline {
+    timeout: Duration,
+    at: Arc<watch::Sender<Instant>>,
+}
+
+impl Deadline {
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self { timeout, at: Arc::new(watch::Sender::new(Instant::now() + timeout)) }
+    }
+
+    /// The time by which it must have finished.
+    pub(crate) fn at(&self) -> Instant {
+        *self.at.borrow()
+    }
+
+    /// How long an attempt has, from its last sign of progress.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn restart(&self) {
+        self.at.send_replace(Instant::now() + self.timeout);
+    }
+}

@@ -1,1 +1,184 @@
-//! To be written.
+//! The registry: which handler answers an event.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::handler::{self, Classify, Context, Handler};
+use crate::retry;
+
+/// Handlers by the subscriber they work for and the type they answer.
+///
+/// A worker claims the rows of the subscribers in its registry and leaves all others alone. Events of a type that nobody
+/// [registered](Registry::register) for end as `ignored` in a worker that has registered handlers at all.
+#[derive(Clone, Default)]
+pub struct Registry {
+    routes: BTreeMap<String, BTreeMap<&'static str, Arc<dyn Route>>>,
+}
+
+impl Registry {
+    /// A registry without handlers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the handler of its types.
+    ///
+    /// # Panics
+    /// Where one of its types has a handler: that is a mistake to find at the start, not a case to handle.
+    #[must_use]
+    pub fn register<H: Handler>(self, handler: H) -> Self {
+        self.add("", handler)
+    }
+
+    /// Adds a handler that gets a row of its own for each event of its types, with attempts of its own, beside the type's
+    /// own handler. Neither sees, holds up or fails the other. `subscriber` names it for good: its rows carry the name.
+    ///
+    /// # Panics
+    /// Where `subscriber` is empty, or has a handler for one of the types already.
+    #[must_use]
+    pub fn subscribe<H: Handler>(self, subscriber: &str, handler: H) -> Self {
+        assert!(!subscriber.is_empty(), "a subscriber needs a name");
+        self.add(subscriber, handler)
+    }
+
+    fn add<H: Handler>(mut self, subscriber: &str, handler: H) -> Self {
+        let routes = self.routes.entry(subscriber.to_owned()).or_default();
+        let route: Arc<dyn Route> = Arc::new(handler);
+        for event_type in H::EVENT_TYPES {
+            let taken = routes.insert(event_type, Arc::clone(&route)).is_some();
+            assert!(!taken, "two handlers for `{event_type}`: give one of them a subscription of its own");
+        }
+        self
+    }
+
+    /// Whose rows a worker with this registry claims.
+    pub fn subscribers(&self) -> Vec<String> {
+        self.routes.keys().cloned().collect()
+    }
+
+    /// The subscriptions that the outbox has to know, each with its types.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        self.routes
+            .iter()
+            .filter(|(subscriber, _)| !subscriber.is_empty())
+            .map(|(subscriber, routes)| (subscriber.as_str(), routes.keys().copied().collect()))
+    }
+
+    /// The types that have a handler, over all subscribers.
+    pub fn event_types(&self) -> impl Iterator<Item = &'static str> {
+        self.routes.values().flat_map(|routes| routes.keys().copied())
+    }
+
+    /// The handler for an event: the one that names its type, else the one with the longest pattern that covers it.
+    pub(crate) fn route(&self, subscriber: &str, event_type: &str) -> Option<&Arc<dyn Route>> {
+        let routes = self.routes.get(subscriber)?;
+        routes.get(event_type).or_else(|| {
+            routes
+                .iter()
+                .filter(|(pattern, _)| {
+                    pattern.strip_suffix('*').is_some_and(|beginning| event_type.starts_with(beginning))
+                })
+                .max_by_key(|(pattern, _)| pattern.len())
+                .map(|(_, route)| route)
+        })
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.routes.iter().map(|(name, routes)| (name, routes.keys()))).finish()
+    }
+}
+
+/// A handler whose payload type is out of sight.
+pub(crate) trait Route: Send + Sync {
+    fn retry(&self) -> retry::Policy;
+    fn timeout(&self) -> Duration;
+    fn dead_holds_key(&self) -> bool;
+    fn run<'a>(
+        &'a self,
+        cx: &'a mut Context<'_>,
+    ) -> Pin<Box<dyn Future<Output = handler::Result> + Send + 'a>>;
+}
+
+impl<H: Handler> Route for H {
+    fn retry(&self) -> retry::Policy {
+        H::RETRY
+    }
+
+    fn timeout(&self) -> Duration {
+        H::TIMEOUT
+    }
+
+    fn dead_holds_key(&self) -> bool {
+        H::DEAD_HOLDS_KEY
+    }
+
+    fn run<'a>(
+        &'a self,
+        cx: &'a mut Context<'_>,
+    ) -> Pin<Box<dyn Future<Output = handler::Result> + Send + 'a>> {
+        Box::pin(async move {
+            let payload: H::Payload = serde_json::from_str(&cx.event.data()).permanent()?;
+            self.handle(cx, payload).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sessions;
+    impl Handler for Sessions {
+        const EVENT_TYPES: &'static [&'static str] = &["session.*", "session.status_idled"];
+        const TIMEOUT: Duration = Duration::from_secs(1);
+        type Payload = serde_json::Value;
+        async fn handle(&self, _: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+            Ok(())
+        }
+    }
+
+    struct Threads;
+    impl Handler for Threads {
+        const EVENT_TYPES: &'static [&'static str] = &["session.thread_*"];
+        const TIMEOUT: Duration = Duration::from_secs(2);
+        type Payload = serde_json::Value;
+        async fn handle(&self, _: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+            Ok(())
+        }
+    }
+
+    fn timeout_seconds(registry: &Registry, subscriber: &str, event_type: &str) -> Option<u64> {
+        registry.route(subscriber, event_type).map(|route| route.timeout().as_secs())
+    }
+
+    #[test]
+    fn the_longest_pattern_that_covers_a_type_answers_it() {
+        let registry = Registry::new().register(Sessions).register(Threads);
+        assert_eq!(timeout_seconds(&registry, "", "session.thread_idled"), Some(2));
+        assert_eq!(timeout_seconds(&registry, "", "session.updated"), Some(1));
+        assert_eq!(timeout_seconds(&registry, "", "session.status_idled"), Some(1));
+        assert_eq!(timeout_seconds(&registry, "", "vault.created"), None);
+    }
+
+    #[test]
+    fn a_subscriber_has_routes_of_its_own() {
+        let registry = Registry::new().register(Sessions).subscribe("billing", Threads);
+        assert_eq!(timeout_seconds(&registry, "billing", "session.thread_idled"), Some(2));
+        assert_eq!(timeout_seconds(&registry, "billing", "session.updated"), None);
+        assert_eq!(registry.subscribers(), ["", "billing"]);
+        let subscriptions: Vec<_> = registry.subscriptions().collect();
+        assert_eq!(subscriptions, [("billing", vec!["session.thread_*"])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "two handlers for `session.thread_*`")]
+    fn two_handlers_for_a_type_are_refused_at_the_start() {
+        let _ = Registry::new().register(Threads).register(Threads);
+    }
+}
