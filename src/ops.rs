@@ -1,1 +1,302 @@
-//! To be written.
+//! The ops listener: whether the process lives, whether it is ready, and its metrics, on a port of their own.
+//!
+//! `/livez` answers as long as the process runs: restarting it mends no database that is away. `/readyz` runs
+//! the checks that the caller gave, side by side and each against a deadline, so that it answers in about a
+//! second while the database hangs. It faces operators, never the internet, and never redirects.
+
+use std::borrow::Cow;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::future::join_all;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// How long one check may take before it counts as failed. Probes commonly give up after a few seconds.
+const CHECK_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long open connections are waited for once the listener is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// How often histograms are folded, so that they do not grow while nobody asks for them.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Why a check failed. It is shown to whoever reaches the port, so it holds no secret.
+pub type Problem = Cow<'static, str>;
+
+type Run = dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>> + Send + Sync;
+
+/// One condition for being ready.
+pub struct Check {
+    name: &'static str,
+    mend: &'static str,
+    run: Box<Run>,
+}
+
+impl Check {
+    /// A condition that holds while `run` gives `Ok`; `mend` tells an operator what to do where it does not.
+    ///
+    /// `run` is dropped at the deadline of one second, so it must bear that at any await, and must not block.
+    pub fn new<F>(
+        name: &'static str,
+        mend: &'static str,
+        run: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Check
+    where
+        F: Future<Output = Result<(), Problem>> + Send + 'static,
+    {
+        Check { name, mend, run: Box::new(move || Box::pin(run())) }
+    }
+
+    /// A condition that holds until `draining` is cancelled. Thus a load balancer turns away before the work
+    /// under way has ended, while the listener goes on answering.
+    pub fn not_draining(draining: CancellationToken) -> Check {
+        Check::new("not_draining", "Nothing: the process was told to stop", move || {
+            let outcome =
+                if draining.is_cancelled() { Err("the process is stopping".into()) } else { Ok(()) };
+            std::future::ready(outcome)
+        })
+    }
+}
+
+/// Answers on the listener until `stop` is cancelled: `/livez`, `/readyz`, `/metrics`, and the routes of `more`.
+///
+/// Returns within about a second of `stop`, also where a client holds its connection open. Let `stop` be
+/// cancelled last, after the drain, so that a draining process is still seen to live.
+///
+/// # Errors
+///
+/// The listener failed.
+///
+/// # Panics
+///
+/// Panics where `more` has one of the three routes.
+pub async fn serve(
+    listener: TcpListener,
+    checks: Vec<Check>,
+    prometheus: PrometheusHandle,
+    more: Router,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let router = router(checks, CHECK_DEADLINE, prometheus.clone(), more);
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = serving.into_future() => served,
+        () = upkeep(prometheus) => Ok(()),
+        () = grace_after(stop) => Ok(()),
+
+    }
+}
+
+fn router(checks: Vec<Check>, deadline: Duration, prometheus: PrometheusHandle, more: Router) -> Router {
+    let checks: Arc<[Check]> = checks.into();
+    Router::new()
+        .route("/livez", get(|| async { plain("text/plain; charset=utf-8", "ok\n".to_owned()) }))
+        .route("/readyz", get(move |State(checks): State<Arc<[Check]>>| readiness(checks, deadline)))
+        .with_state(checks)
+        .route(
+            "/metrics",
+            get(
+                move || async move { plain("text/plain; version=0.0.4; charset=utf-8", prometheus.render()) },
+            ),
+        )
+        .merge(more)
+}
+
+/// What `/readyz` answers.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    checks: Vec<Checked>,
+}
+
+/// What became of one check.
+#[derive(Serialize)]
+struct Checked {
+    name: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<&'static str>,
+}
+
+async fn readiness(checks: Arc<[Check]>, deadline: Duration) -> Response {
+    let checks = join_all(checks.iter().map(|check| checked(check, deadline))).await;
+    let ready = checks.iter().all(|check| check.ok);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(Readiness { ready, checks })).into_response()
+}
+
+async fn checked(check: &Check, deadline: Duration) -> Checked {
+    let outcome = match tokio::time::timeout(deadline, (check.run)()).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(format!("no answer within {deadline:?}").into()),
+    };
+    let problem = outcome.err();
+    let mend = problem.as_ref().map(|_| check.mend);
+    Checked { name: check.name, ok: problem.is_none(), problem, mend }
+}
+
+fn plain(content_type: &'static str, body: String) -> Response {
+    ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+/// Never ends.
+async fn upkeep(prometheus: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        prometheus.run_upkeep();
+    }
+}
+
+/// A graceful stop alone would wait for a client that sent half a request.
+async fn grace_after(stop: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_GRACE).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    struct Served {
+        address: SocketAddr,
+        stop: CancellationToken,
+        serving: JoinHandle<io::Result<()>>,
+    }
+
+    async fn served(checks: Vec<Check>, more: Router) -> Served {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || metrics::counter!("restante_claims_total").increment(7));
+        let serving = tokio::spawn(serve(listener, checks, recorder.handle(), more, stop.clone()));
+        Served { address, stop, serving }
+    }
+
+    impl Served {
+        /// The status and the rest of the answer.
+        async fn ask(&self, request: &str) -> (u16, String) {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let request = format!("{request} HTTP/1.1\r\nhost: ops\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+        }
+    }
+
+    fn body(answer: &str) -> &str {
+        answer.split_once("\r\n\r\n").unwrap().1
+    }
+
+    #[tokio::test]
+    async fn a_process_lives_whether_or_not_it_is_ready() {
+        let down = Check::new("database", "Start it", || async { Err("refused".into()) });
+        let served = served(vec![down], Router::new()).await;
+
+        assert_eq!(served.ask("GET /livez").await.0, 200);
+        assert_eq!(served.ask("GET /readyz").await.0, 503);
+    }
+
+    #[tokio::test]
+    async fn readiness_names_each_check_and_how_to_mend_it() {
+        let up = Check::new("schema", "Run restante migrate", || async { Ok(()) });
+        let down = Check::new("database", "Start it", || async { Err("refused".into()) });
+        let served = served(vec![up, down], Router::new()).await;
+
+        let (_, answer) = served.ask("GET /readyz").await;
+
+        assert!(answer.contains("content-type: application/json"), "{answer}");
+        assert_eq!(
+            body(&answer),
+            r#"{"ready":false,"checks":[{"name":"schema","ok":true},"#.to_owned()
+                + r#"{"name":"database","ok":false,"problem":"refused","mend":"Start it"}]}"#
+        );
+    }
+
+    #[tokio::test]
+    async fn checks_that_hang_fail_at_their_deadline_side_by_side() {
+        let hang = || Check::new("database", "Look at it", std::future::pending);
+        let served = served(vec![hang(), hang(), hang()], Router::new()).await;
+
+        let begun = Instant::now();
+        let (status, answer) = served.ask("GET /readyz").await;
+
+        assert_eq!(status, 503);
+        assert_eq!(answer.matches("no answer within 1s").count(), 3, "{answer}");
+        assert!(begun.elapsed() < 2 * CHECK_DEADLINE, "one after the other would take three deadlines");
+    }
+
+    #[tokio::test]
+    async fn a_draining_process_lives_and_is_not_ready() {
+        let draining = CancellationToken::new();
+        let served = served(vec![Check::not_draining(draining.clone())], Router::new()).await;
+        assert_eq!(served.ask("GET /readyz").await.0, 200);
+
+        draining.cancel();
+
+        assert_eq!(served.ask("GET /readyz").await.0, 503);
+        assert_eq!(served.ask("GET /livez").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_as_text() {
+        let served = served(Vec::new(), Router::new()).await;
+
+        let (status, answer) = served.ask("GET /metrics").await;
+
+        assert_eq!(status, 200);
+        assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{answer}");
+        assert!(body(&answer).contains("restante_claims_total 7"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn other_paths_are_not_found_and_never_redirected() {
+        let more = Router::new().route("/", get(|| async { "the ops page" }));
+        let served = served(Vec::new(), more).await;
+
+        assert!(served.ask("GET /").await.1.ends_with("the ops page"));
+        for path in ["/livez/", "/nothing", "//livez", "/metrics/../x"] {
+            assert_eq!(served.ask(&format!("GET {path}")).await.0, 404, "{path}");
+        }
+        assert_eq!(served.ask("POST /livez").await.0, 405);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_by_halves_does_not_hold_up_the_stop() {
+        let served = served(Vec::new(), Router::new()).await;
+        let mut halting = TcpStream::connect(served.address).await.unwrap();
+        halting.write_all(b"GET /livez HT").await.unwrap();
+        // An answer to a later connection shows that the first one has been accepted.
+        served.ask("GET /livez").await;
+
+        served.stop.cancel();
+
+        let ended = tokio::time::timeout(5 * STOP_GRACE, served.serving).await;
+        assert!(ended.unwrap().unwrap().is_ok());
+        drop(halting);
+    }
+}
