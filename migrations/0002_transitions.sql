@@ -198,7 +198,8 @@ begin
 end $$;
 
 -- Ends one attempt that did not succeed: the event runs again after `p_wait`, or is dead where `p_wait` is null.
--- Answers the new status, or null where the event was not this attempt's any more.
+-- An attempt that was merely too early has no error and forgives the failures before it: what polls for weeks must not
+-- be given up over failures that lie days apart. Answers the new status, or null where the lease was lost.
 create function restante.fail(
   p_id bigint, p_token bigint, p_outcome text, p_error text, p_wait interval, p_counts boolean, p_holds_key boolean)
 returns text
@@ -220,7 +221,8 @@ begin
   if p_wait is not null then
     update restante.outbox_live as l
        set status = 'retry', run_at = clock_timestamp() + p_wait, last_error = p_error,
-           attempt = case when p_counts then l.attempt else l.attempt - 1 end,
+           attempt = case when p_counts then l.attempt when p_error is null then 0 else l.attempt - 1 end,
+           crashes = case when p_error is null then 0 else l.crashes end,
            lease_token = l.lease_token + 1, lease_until = '-infinity'
      where l.id = p_id;
     return 'retry';

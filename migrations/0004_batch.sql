@@ -62,7 +62,7 @@ comment on column restante.batch_result.raw is 'The same as bytes, where it is n
 comment on column restante.batch_result.text is 'The text blocks of the answer, joined. U+FFFD stands for what text can not hold.';
 comment on column restante.batch_result.error_type is 'Why it errored: invalid_request_error wants a change, anything else may be sent again.';
 
--- Every batch that is known is watched, however it became known.
+-- Every batch that is known and may not have ended is watched, however it became known.
 create function restante.watch_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -74,7 +74,7 @@ begin
 end $$;
 
 create trigger batch_is_watched after insert on restante.batch
-  for each row when (new.complete_at is null) execute function restante.watch_batch();
+  for each row when (new.complete_at is null and new.ended_at is null) execute function restante.watch_batch();
 
 create view restante.batch_overview as
   select id, status, processing + succeeded + errored + canceled + expired as requests, succeeded, errored, canceled,

@@ -103,6 +103,31 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+/// An account or a base URL that a person has to mend: asked again this often.
+const MEND: Duration = Duration::from_secs(10 * 60);
+/// Where the API asks for fewer requests and does not say for how long.
+const SLOW_DOWN: Duration = Duration::from_secs(30);
+
+impl From<api::Error> for Error {
+    fn from(error: api::Error) -> Self {
+        use api::Error as Api;
+        match error {
+            // Something is wrong with us: mending it heals the backlog instead of finding it buried.
+            Api::Account(_) | Api::Redirected { .. } | Api::Settings(_) => Error::Trouble(MEND, error.into()),
+            Api::RateLimited { retry_after, .. } => {
+                Error::Trouble(retry_after.unwrap_or(SLOW_DOWN), error.into())
+            }
+            Api::Unavailable { retry_after: Some(wait), .. } => Error::RetryAfter(wait, error.into()),
+            Api::Unavailable { retry_after: None, .. }
+            | Api::NotFound(_)
+            | Api::Transport(_)
+            | Api::Malformed { .. } => Error::Retryable(error.into()),
+            // Something is wrong with the event.
+            Api::Refused(_) | Api::ForeignOrigin | Api::BadId => Error::Permanent(error.into()),
+        }
+    }
+}
+
 /// What one attempt may use.
 #[derive(Debug)]
 pub struct Context<'a> {

@@ -56,3 +56,20 @@ pub async fn notify(executor: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query!("select pg_notify($1, '')", super::CHANNEL).execute(executor).await?;
     Ok(())
 }
+
+/// How long the oldest event that may run now has been waiting for a worker, in seconds; 0 where none waits.
+///
+/// # Errors
+/// What the database says.
+pub async fn oldest_claimable_seconds(executor: impl PgExecutor<'_>) -> sqlx::Result<f64> {
+    sqlx::query_scalar!(
+        r#"
+        select coalesce(extract(epoch from clock_timestamp() - min(r.received_at)), 0)::float8 as "seconds!"
+          from (select l.received_at from restante.outbox_live as l
+                 where l.lane = 0 and l.status = 'pending'
+                 order by l.created_at, l.id limit 1) as r
+        "#,
+    )
+    .fetch_one(executor)
+    .await
+}

@@ -1,0 +1,250 @@
+//! One attempt: run the handler of a claimed event under its lease, and settle what comes of it.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use rand::Rng;
+use sqlx::PgPool;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::event::Event;
+use crate::handler::{Context, Deadline, Error};
+use crate::outbox::Claimed;
+use crate::outbox::settle::{Finish, Finished, Verdict};
+use crate::registry::{Registry, Route};
+use crate::worker::keeper::{Kept, Keeper};
+use crate::worker::settling::{self, Settled};
+use crate::{api, telemetry};
+
+/// After this many vanished workers an event is given up without being run again: it may well be what kills them.
+const CRASHES_MAX: i32 = 3;
+
+/// What all attempts of a worker share.
+pub(super) struct Shared {
+    pub(super) pool: PgPool,
+    pub(super) registry: Registry,
+    /// The types that have a handler: labels of metrics are bounded by them.
+    pub(super) event_types: Vec<&'static str>,
+    pub(super) api: api::Client,
+    pub(super) keeper: Keeper,
+}
+
+/// What the end of an attempt means for others.
+pub(super) struct Ended {
+    /// How many events may be claimed now that had to wait for this one.
+    pub(super) unblocked: i32,
+}
+
+/// What came of the handler.
+enum Outcome {
+    Succeeded(Finished, Option<sqlx::Transaction<'static, sqlx::Postgres>>),
+    Failed(Verdict, Option<String>),
+    LeaseLost,
+}
+
+/// Runs one attempt from claim to settlement.
+pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Instant) -> Ended {
+    let span = tracing::info_span!(
+        "attempt",
+        event.id = claimed.event.event_id,
+        event.r#type = claimed.event.event_type,
+        attempt = claimed.event.attempt,
+        subscriber = claimed.event.subscriber,
+    );
+    async {
+        let started = Instant::now();
+        let route = shared.registry.route(&claimed.event.subscriber, &claimed.event.event_type);
+        let deadline = Deadline::new(route.map_or(Duration::ZERO, |route| route.timeout()));
+        // Kept until the event is settled, however long the database takes for that.
+        let kept = shared.keeper.keep(claimed.lease, leased_until, deadline.clone());
+        let outcome = match route {
+            Some(route) => decide(&shared, &claimed, route.as_ref(), &kept, &deadline).await,
+            None => Outcome::Succeeded(finished(&claimed, Finish::Ignored, None), None),
+        };
+        let (label, settled) = settle(&shared, &claimed, leased_until, outcome).await;
+        let event_type = telemetry::event_type_label(&shared.event_types, &claimed.event.event_type);
+        metrics::counter!(telemetry::metric::ATTEMPTS_TOTAL, "outcome" => label).increment(1);
+        metrics::histogram!(telemetry::metric::ATTEMPT_SECONDS, "event_type" => event_type)
+            .record(started.elapsed().as_secs_f64());
+        if settled == Settled::LeaseLost {
+            metrics::counter!(telemetry::metric::LOST_LEASES_TOTAL).increment(1);
+            tracing::warn!("the lease was lost: nothing of this attempt counts");
+        }
+        tracing::debug!(outcome = label, duration_ms = started.elapsed().as_millis(), "attempt settled");
+        Ended { unblocked: if let Settled::Done { unblocked } = settled { unblocked } else { 0 } }
+    }
+    .instrument(span)
+    .await
+}
+
+fn finished(claimed: &Claimed, finish: Finish, result: Option<String>) -> Finished {
+    Finished { lease: claimed.lease, finish, result }
+}
+
+/// Runs the handler, unless the event is not to be run again.
+async fn decide(
+    shared: &Shared,
+    claimed: &Claimed,
+    route: &dyn Route,
+    kept: &Kept<'_>,
+    deadline: &Deadline,
+) -> Outcome {
+    if claimed.crashes >= CRASHES_MAX {
+        let reason = format!("given up: {} workers vanished while they ran it", claimed.crashes);
+        let verdict = Verdict::Dead { outcome: "crashed", holds_key: route.dead_holds_key() };
+        return Outcome::Failed(verdict, Some(reason));
+    }
+    let mut cx = Context::new(&claimed.event, &shared.api, &shared.pool, claimed.lease, deadline.clone());
+    match watched(route, &mut cx, kept, deadline).await {
+        Watched::Returned(Ok(())) => {
+            let (tx, result) = cx.into_parts();
+            Outcome::Succeeded(finished(claimed, Finish::Done, result), tx)
+        }
+        Watched::Returned(Err(error)) => classify(error, claimed, route),
+        Watched::Panicked(message) => failed(claimed, route, "panicked", None, message),
+        Watched::TimedOut => {
+            let message = format!("no progress within {} s", deadline.timeout().as_secs_f32());
+            failed(claimed, route, "timed_out", None, message)
+        }
+        Watched::LeaseLost => Outcome::LeaseLost,
+    }
+}
+
+enum Watched {
+    Returned(crate::handler::Result),
+    Panicked(String),
+    TimedOut,
+    LeaseLost,
+}
+
+/// Runs the handler until it returns, panics, outlives its deadline, or loses its lease.
+async fn watched(route: &dyn Route, cx: &mut Context<'_>, kept: &Kept<'_>, deadline: &Deadline) -> Watched {
+    let handler = AssertUnwindSafe(route.run(cx)).catch_unwind();
+    tokio::pin!(handler);
+    loop {
+        let due = deadline.at();
+        tokio::select! {
+            biased;
+            result = &mut handler => return match result {
+                Ok(result) => Watched::Returned(result),
+                Err(panic) => Watched::Panicked(panic_message(panic.as_ref())),
+            },
+            () = kept.lost() => return Watched::LeaseLost,
+            // Progress may have moved the deadline while this slept.
+            () = tokio::time::sleep_until(due) => if deadline.at() <= Instant::now() {
+                return Watched::TimedOut;
+            },
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("(without a message)"))
+}
+
+/// What an error of the handler means for its event.
+fn classify(error: Error, claimed: &Claimed, route: &dyn Route) -> Outcome {
+    match error {
+        Error::Retryable(error) => failed(claimed, route, "retryable", None, chain(&error)),
+        Error::RetryAfter(wait, error) => failed(claimed, route, "retryable", Some(wait), chain(&error)),
+        Error::Permanent(error) => {
+            let verdict = Verdict::Dead { outcome: "permanent", holds_key: route.dead_holds_key() };
+            Outcome::Failed(verdict, Some(chain(&error)))
+        }
+        Error::Snooze(wait) => Outcome::Failed(Verdict::Snooze { wait }, None),
+        Error::Trouble(wait, error) => {
+            // A fifth more at random, or all that wait for the same trouble come back in one moment.
+            let wait = wait.mul_f64(1.0 + rand::rng().random_range(0.0..0.2));
+            Outcome::Failed(Verdict::Snooze { wait }, Some(chain(&error)))
+        }
+        Error::LeaseLost => Outcome::LeaseLost,
+    }
+}
+
+/// A failure that counts: again after a while, or dead when there have been enough.
+fn failed(
+    claimed: &Claimed,
+    route: &dyn Route,
+    outcome: &'static str,
+    retry_after: Option<Duration>,
+    reason: String,
+) -> Outcome {
+    let policy = route.retry();
+    let attempt = u32::try_from(claimed.event.attempt).unwrap_or(1);
+    let attempts_max =
+        claimed.max_attempts.map_or(policy.attempts_max, |most| u32::try_from(most).unwrap_or(0));
+    let verdict = if attempt >= attempts_max {
+        Verdict::Dead { outcome, holds_key: route.dead_holds_key() }
+    } else {
+        let chance = rand::rng().random_range(0.0..1.0);
+        Verdict::Retry { outcome, wait: policy.wait(attempt, retry_after, chance) }
+    };
+    Outcome::Failed(verdict, Some(reason))
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &anyhow::Error) -> String {
+    format!("{error:#}")
+}
+
+/// Settles the outcome, and names it for the metrics.
+async fn settle(
+    shared: &Shared,
+    claimed: &Claimed,
+    leased_until: Instant,
+    outcome: Outcome,
+) -> (&'static str, Settled) {
+    let patience = leased_until.saturating_duration_since(Instant::now()).max(Duration::from_secs(5));
+    match outcome {
+        Outcome::Succeeded(finished, Some(tx)) => {
+            ("done", settling::finish_with(&shared.pool, tx, finished).await)
+        }
+        Outcome::Succeeded(finished, None) => {
+            let label = if finished.finish == Finish::Done { "done" } else { "ignored" };
+            (label, settling::finish(&shared.pool, finished, patience).await)
+        }
+        Outcome::Failed(verdict, reason) => {
+            let label = log_failure(&claimed.event, &verdict, reason.as_deref());
+            let settled =
+                settling::fail(&shared.pool, claimed.lease, &verdict, reason.as_deref(), patience).await;
+            (label, settled)
+        }
+        Outcome::LeaseLost => ("lease_lost", Settled::LeaseLost),
+    }
+}
+
+/// Says once what failed, as loud as it deserves.
+fn log_failure(event: &Event, verdict: &Verdict, reason: Option<&str>) -> &'static str {
+    match verdict {
+        Verdict::Retry { outcome, wait } => {
+            tracing::warn!(
+                outcome,
+                wait_ms = wait.as_millis(),
+                reason,
+                "attempt {} failed; again later",
+                event.attempt
+            );
+            outcome
+        }
+        Verdict::Snooze { wait } => {
+            match reason {
+                Some(reason) => tracing::warn!(
+                    wait_ms = wait.as_millis(),
+                    reason,
+                    "something is wrong on our side; again later"
+                ),
+                None => tracing::debug!(wait_ms = wait.as_millis(), "too early; again later"),
+            }
+            "snoozed"
+        }
+        Verdict::Dead { outcome, .. } => {
+            tracing::error!(outcome, reason, "attempt {} failed; the event is a dead letter now", event.attempt);
+            outcome
+        }
+    }
+}
