@@ -4,7 +4,7 @@
 //! is, while several of them file everything from the standard error under errors. The hand tool has its
 //! answers on the standard output and so logs to the standard error.
 //!
-//! Neither may cost an event: a closed or broken pipe loses lines and nothing else. And neither may show a
+//! Neither may cost an event: a pipe that is closed or full loses lines and nothing else. And neither may show a
 //! secret, so the libraries that see keys, headers and bodies stay at `info` whatever `RUST_LOG` asks for:
 //! below that level some of them print what passes through them, and no list of ours would keep up with where.
 //! Metrics carry labels of known, few values only; event types pass through [`event_type_label`].
@@ -20,7 +20,11 @@ use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
+pub use self::lines::Flush;
+use self::lines::Lines;
 use crate::config::LogFormat;
+
+mod lines;
 
 /// Why the log or the metrics could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,9 @@ pub enum Error {
     /// The filter is none.
     #[error("the log filter cannot be read")]
     Filter(#[from] ParseError),
+    /// The thread that writes the log cannot be started.
+    #[error("the log's thread cannot be started")]
+    Thread(#[source] io::Error),
     /// The process has a log already.
     #[error("the log cannot be set up")]
     Log(#[from] TryInitError),
@@ -40,13 +47,13 @@ pub enum Error {
 const CAPPED: [&str; 10] =
     ["axum", "h2", "hyper", "mio", "reqwest", "rustls", "sqlx", "tokio", "tower", "want"];
 
-/// Starts the log of a service, on the standard output.
+/// Starts the log of a service, on the standard output. The caller keeps what it gets until the program ends.
 ///
 /// # Errors
 ///
-/// `filter` cannot be read, or the process has a log already.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), Error> {
-    Ok(subscriber(format, filter, io::stdout().is_terminal(), io::stdout)?.try_init()?)
+/// `filter` cannot be read, the process has a log already, or its thread cannot be started.
+pub fn init(format: LogFormat, filter: &str) -> Result<Flush, Error> {
+    start(format, filter, io::stdout().is_terminal(), io::stdout())
 }
 
 /// Starts the log of a program whose standard output is taken, on the standard error.
@@ -54,8 +61,19 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Error> {
 /// # Errors
 ///
 /// As for [`init`].
-pub fn init_on_stderr(format: LogFormat, filter: &str) -> Result<(), Error> {
-    Ok(subscriber(format, filter, io::stderr().is_terminal(), io::stderr)?.try_init()?)
+pub fn init_on_stderr(format: LogFormat, filter: &str) -> Result<Flush, Error> {
+    start(format, filter, io::stderr().is_terminal(), io::stderr())
+}
+
+fn start(
+    format: LogFormat,
+    filter: &str,
+    colour: bool,
+    pipe: impl io::Write + Send + 'static,
+) -> Result<Flush, Error> {
+    let (lines, flush) = Lines::start(pipe).map_err(Error::Thread)?;
+    subscriber(format, filter, colour, move || lines.clone())?.try_init()?;
+    Ok(flush)
 }
 
 fn subscriber<W>(
@@ -102,6 +120,8 @@ pub mod metric {
     pub const RESULTS_BYTES_TOTAL: &str = "restante_results_bytes_total";
     /// The age of the oldest event that is not finished, in seconds.
     pub const OLDEST_UNFINISHED_EVENT_SECONDS: &str = "restante_oldest_unfinished_event_seconds";
+    /// Log lines dropped since nobody read the pipe.
+    pub const LOG_LINES_DROPPED_TOTAL: &str = "restante_log_lines_dropped_total";
     /// Events that are not finished, by `status`.
     pub const EVENTS_UNFINISHED: &str = "restante_events_unfinished";
 }
@@ -150,6 +170,7 @@ fn describe() {
     describe_counter!(LOST_LEASES_TOTAL, Unit::Count, "Attempts that ended after their lease was lost");
     describe_counter!(RESULTS_ROWS_TOTAL, Unit::Count, "Batch results stored");
     describe_counter!(RESULTS_BYTES_TOTAL, Unit::Bytes, "Bytes of batch results stored");
+    describe_counter!(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines dropped since nobody read them");
     describe_gauge!(OLDEST_UNFINISHED_EVENT_SECONDS, Unit::Seconds, "Age of the oldest unfinished event");
     describe_gauge!(EVENTS_UNFINISHED, Unit::Count, "Events that are not finished, by status");
 }
