@@ -1,0 +1,42 @@
+# Everything that is done with this repository by hand or by CI. GNU make 3.81 (as on macOS) is enough.
+#
+# No recipe leaves anything running: servers live in scripts/with-postgres or in the programs themselves, and both
+# end with the process that started them, also at Ctrl-C and when it is killed.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test build prepare prepare-check deny rust
+
+# The place of Postgres, found (or installed) once, in the recipe that needs it.
+with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: rust ## show it all at work, on a Postgres of its own; KEEP=1 keeps it running
+	@$(with_pg_bin) && cargo build --locked --bins && exec cargo run --quiet --locked --bin restante -- demo $(if $(KEEP),--keep)
+
+# The integration tests run the three binaries, so those are built first.
+test: rust ## everything that has to hold: format, lints, docs, tests
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	cargo build --locked --bins
+	$(with_pg_bin) && cargo test --locked
+
+build: rust ## build the three binaries, optimised
+	cargo build --locked --release --bins
+
+prepare: rust ## write sqlx-data.json anew, after a change of a query or of a migration
+	@scripts/sqlx-data
+
+prepare-check: rust ## fail if sqlx-data.json is not what `make prepare` would write
+	@scripts/sqlx-data --check
+
+deny: rust ## check licences, sources and advisories of the dependencies (the last need the network)
+	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo deny --all-features check
+
+rust:
+	@scripts/rust-check
