@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::str;
 
-use serde::de::{MapAccess, SeqAccess};
-
-use super::json::{self, Shape};
+use super::json;
+pub use super::shape::Usage;
+use super::shape::{Line, Outcome};
 
 /// The longest `custom_id` that is stored. The API's own limit is 64; an index entry of Postgres ends at 2,704 bytes,
 /// and a longer one would take the lines beside it down with it.
@@ -38,19 +38,6 @@ pub struct Row<'a> {
     pub error_message: Option<Cow<'a, str>>,
     /// What the message used.
     pub usage: Usage,
-}
-
-/// The tokens of one message, as the API counted them. None where it did not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Tokens read that neither came from the cache nor went into it.
-    pub input_tokens: Option<i64>,
-    /// Tokens written.
-    pub output_tokens: Option<i64>,
-    /// Tokens that went into the cache.
-    pub cache_creation_input_tokens: Option<i64>,
-    /// Tokens that came from the cache.
-    pub cache_read_input_tokens: Option<i64>,
 }
 
 /// The line is no result. Its bytes are with the caller; nothing of them is repeated here.
@@ -140,174 +127,6 @@ fn row(line: Option<Line<'_>>) -> Result<Row<'_>, BadLine> {
 
 fn without_nul(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { text }
-}
-
-// What follows is the shape of a line, outermost first, with those members that fill a column.
-
-#[derive(Default)]
-struct Line<'a> {
-    custom_id: Option<Cow<'a, str>>,
-    result: Outcome<'a>,
-}
-
-impl<'de> Shape<'de> for Option<Line<'de>> {
-    fn object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
-        let mut line = Line::default();
-        while let Some(name) = json::name(&mut members)? {
-            match &*name {
-                "custom_id" => line.custom_id = json::value(&mut members)?,
-                "result" => line.result = json::value(&mut members)?,
-                _ => json::skip(&mut members)?,
-            }
-        }
-        Ok(Some(line))
-    }
-}
-
-#[derive(Default)]
-struct Outcome<'a> {
-    kind: Option<Cow<'a, str>>,
-    message: Message<'a>,
-    error: Envelope<'a>,
-}
-
-impl<'de> Shape<'de> for Outcome<'de> {
-    fn object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
-        let mut outcome = Outcome::default();
-        while let Some(name) = json::name(&mut members)? {
-            match &*name {
-                "type" => outcome.kind = json::value(&mut members)?,
-                "message" => outcome.message = json::value(&mut members)?,
-                "error" => outcome.error = json::value(&mut members)?,
-                _ => json::skip(&mut members)?,
-            }
-        }
-        Ok(outcome)
-    }
-}
-
-#[derive(Default)]
-struct Message<'a> {
-    model: Option<Cow<'a, str>>,
-    content: Content<'a>,
-    stop_reason: Option<Cow<'a, str>>,
-    usage: Usage,
-}
-
-impl<'de> Shape<'de> for Message<'de> {
-    fn object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
-        let mut message = Message::default();
-        while let Some(name) = json::name(&mut members)? {
-            match &*name {
-                "model" => message.model = json::value(&mut members)?,
-                "content" => message.content = json::value(&mut members)?,
-                "stop_reason" => message.stop_reason = json::value(&mut members)?,
-                "usage" => message.usage = json::value(&mut members)?,
-                _ => json::skip(&mut members)?,
-            }
-        }
-        Ok(message)
-    }
-}
-
-/// The joined text of a message's `text` blocks.
-#[derive(Default)]
-struct Content<'a>(Option<Cow<'a, str>>);
-
-impl<'de> Shape<'de> for Content<'de> {
-    fn array<A: SeqAccess<'de>>(mut elements: A) -> Result<Self, A::Error> {
-        let mut content: Option<Cow<'de, str>> = None;
-        while let Some(Block { kind, text }) = json::element(&mut elements)? {
-            if kind.as_deref() != Some("text") {
-                continue;
-            }
-            content = match (content, text) {
-                (Some(before), Some(text)) => Some(before + text),
-                (before, text) => before.or(text),
-            };
-        }
-        Ok(Content(content))
-    }
-}
-
-#[derive(Default)]
-struct Block<'a> {
-    kind: Option<Cow<'a, str>>,
-    text: Option<Cow<'a, str>>,
-}
-
-impl<'de> Shape<'de> for Block<'de> {
-    fn object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
-        let mut block = Block::default();
-        while let Some(name) = json::name(&mut members)? {
-            match &*name {
-                "type" => block.kind = json::value(&mut members)?,
-                "text" => block.text = json::value(&mut members)?,
-                _ => json::skip(&mut members)?,
-            }
-        }
-        Ok(block)
-    }
-}
-
-impl<'de> Shape<'de> for Usage {
-    fn object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
-        let mut usage = Usage::default();
-        while let Some(name) = json::name(&mut members)? {
-            match &*name {
-                "input_tokens" => usage.input_tokens = json::value(&mut members)?,
-                "output_tokens" => usage.output_tokens = json::value(&mut members)?,
-                "cache_creation_input_tokens" => {
-                    usage.cache_creation_input_tokens = json::value(&mut members)?;
-                }
-                "cache_read_input_tokens" => usage.cache_read_input_tokens = json::value(&mut members)?,
-                _ => json::skip(&mut members)?,
-            }
-        }
-        Ok(usage)
-    }
-}
-
-/// An error as the API answers it, which names the fault one level further in. Some write it flat.
-#[derive(Default)]
-struct Envelope<'a> {
-    own: Fault<'a>,
-    inner: Option<Fault<'a>>,
-}
-
-impl<'de> Shape<'de> for Envelope<'de> {
-    fn object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
-        let mut envelope = Envelope::default();
-        while let Some(name) = json::name(&mut members)? {
-            match &*name {
-                "type" => envelope.own.kind = json::value(&mut members)?,
-                "message" => envelope.own.message = json::value(&mut members)?,
-                "error" => envelope.inner = json::value(&mut members)?,
-                _ => json::skip(&mut members)?,
-            }
-        }
-        Ok(envelope)
-    }
-}
-
-#[derive(Default)]
-struct Fault<'a> {
-    kind: Option<Cow<'a, str>>,
-    message: Option<Cow<'a, str>>,
-}
-
-impl<'de> Shape<'de> for Option<Fault<'de>> {
-    fn object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
-        let mut fault = Fault::default();
-        while let Some(name) = json::name(&mut members)? {
-            match &*name {
-                "type" => fault.kind = json::value(&mut members)?,
-                "message" => fault.message = json::value(&mut members)?,
-                _ => json::skip(&mut members)?,
-            }
-        }
-        Ok(Some(fault))
-    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 //! API knows no other place to begin than the beginning, and what is already here is passed over. The batch is complete
 //! when there are as many different results as the API counts, which no end of a stream can feign.
 
-pub mod copy;
-pub mod line;
-pub mod lines;
+mod copy;
+mod json;
+mod line;
+mod lines;
+mod shape;
 
 use std::collections::HashSet;
 use std::time::Duration;
