@@ -1,0 +1,308 @@
+//! What went wrong with a request, by whose fault it is.
+//!
+//! Statuses and headers are read here and nowhere else. What the API says is passed on in short, without the key
+//! should it be echoed, and without control characters, so that it can go into a log and a column. The text of a
+//! message is never matched on: it is not stable.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::Utc;
+use reqwest::Response;
+use reqwest::header::{HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::retry_after::retry_after;
+
+/// How much of the answer's body is read.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How much is kept of each text in it.
+const TEXT_CHARS_MAX: usize = 300;
+
+/// Codes that say that the account cannot be served, whatever the status beside them. No wait heals them.
+const ACCOUNT_CODES: [&str; 4] = [
+    "enforced_spend_limit_reached",
+    "contract_spend_limit_reached",
+    "organization_on_hold",
+    "cmek_key_disabled",
+];
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is at fault; repeating it changes nothing (400, 410, 413, 422, other 4xx).
+    #[error("the API refused the request: {0}")]
+    Refused(Box<Answer>),
+    /// The key or the account is at fault, not the request (401, 402, 403, a spend limit). A person has to mend it.
+    #[error("the API does not serve this key or account: {0}")]
+    Account(Box<Answer>),
+    /// Too many requests (429).
+    #[error("the API asks for fewer requests: {answer}")]
+    RateLimited {
+        /// The wait that the API asks for, at most an hour.
+        retry_after: Option<Duration>,
+        /// What it said.
+        answer: Box<Answer>,
+    },
+    /// There is no such thing, or not yet, or not for this key (404). The API does not tell which.
+    #[error("the API does not find it: {0}")]
+    NotFound(Box<Answer>),
+    /// The API cannot answer now (408, 409, 5xx).
+    #[error("the API cannot answer now: {answer}")]
+    Unavailable {
+        /// The wait that the API asks for, at most an hour.
+        retry_after: Option<Duration>,
+        /// What it said.
+        answer: Box<Answer>,
+    },
+    /// The answer was a redirect, which is never followed.
+    #[error("the answer was a redirect ({status}), which is not followed: the base URL is probably wrong")]
+    Redirected {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// No connection, a timeout, or a connection that broke. Names no URL.
+    #[error("the connection to the API failed")]
+    Transport(#[source] reqwest::Error),
+    /// A success that is not what was promised, such as a page of HTML: something else may answer in the API's place.
+    #[error("the answer is not {promised}")]
+    Malformed {
+        /// What it should have been.
+        promised: &'static str,
+    },
+    /// The URL is not of the configured origin, and so does not get the key.
+    #[error("the URL is not of the API's origin")]
+    ForeignOrigin,
+    /// The id is empty, consists of dots, or has control characters: it cannot name anything.
+    #[error("the id cannot be part of a URL")]
+    BadId,
+    /// The settings cannot work.
+    #[error("{0}")]
+    Settings(&'static str),
+}
+
+impl Error {
+    pub(super) fn transport(error: reqwest::Error) -> Error {
+        Error::Transport(error.without_url())
+    }
+}
+
+/// What the API said when it did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `error.type`.
+    pub kind: Option<String>,
+    /// `error.details.error_code`, which is more precise where it is there.
+    pub code: Option<String>,
+    /// `error.message`, or the beginning of a body that is no error of the API. At most 300 characters.
+    pub message: String,
+    /// What the API's support asks for.
+    pub request_id: Option<String>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.status)?;
+        for text in [&self.kind, &self.code].into_iter().flatten() {
+            write!(formatter, " {text}")?;
+        }
+        if !self.message.is_empty() {
+            write!(formatter, ": {}", self.message)?;
+        }
+        self.request_id.iter().try_for_each(|id| write!(formatter, " (request {id})"))
+    }
+}
+
+/// The error that an answer is, of which a body is read as far as it comes within the time.
+pub(super) async fn read(mut response: Response, key: &SecretString, timeout: Duration) -> Error {
+    let mut body = Vec::new();
+    // The status is what counts: a body that breaks off, trickles or never ends only shortens the message.
+    let _ = tokio::time::timeout(timeout, async {
+        while body.len() < BODY_BYTES_MAX
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            body.extend_from_slice(&chunk);
+        }
+    })
+    .await;
+    body.truncate(BODY_BYTES_MAX);
+    let answer = answer(response.status().as_u16(), response.headers(), &body, key);
+    classified(answer, response.headers())
+}
+
+fn answer(status: u16, headers: &HeaderMap, body: &[u8], key: &SecretString) -> Answer {
+    let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |value: &Value| value.as_str().map(|text| presentable(text, key));
+    let error = &envelope["error"];
+    let request_id = headers.get("request-id").and_then(|id| id.to_str().ok());
+    Answer {
+        status,
+        kind: text(&error["type"]),
+        code: text(&error["details"]["error_code"]),
+        message: text(&error["message"]).unwrap_or_else(|| presentable(&String::from_utf8_lossy(body), key)),
+        request_id: request_id.map(|id| presentable(id, key)).or_else(|| text(&envelope["request_id"])),
+    }
+}
+
+/// Whose fault it is. `x-should-retry` decides where the status leaves it open, as in the official SDKs.
+fn classified(answer: Answer, headers: &HeaderMap) -> Error {
+    let should_retry = match headers.get("x-should-retry").map(HeaderValue::as_bytes) {
+        Some(b"true") => Some(true),
+        Some(b"false") => Some(false),
+        _ => None,
+    };
+    let retry_after = retry_after(headers, Utc::now());
+    let is_account = answer.code.as_deref().is_some_and(|code| ACCOUNT_CODES.contains(&code));
+    let answer = Box::new(answer);
+    match answer.status {
+        401..=403 => Error::Account(answer),
+        _ if is_account => Error::Account(answer),
+        // A limit that no wait lifts is one of the account, not of the pace.
+        429 if should_retry == Some(false) => Error::Account(answer),
+        429 => Error::RateLimited { retry_after, answer },
+        404 => Error::NotFound(answer),
+        status if should_retry.unwrap_or(matches!(status, 408 | 409 | 500..)) => {
+            Error::Unavailable { retry_after, answer }
+        }
+        _ => Error::Refused(answer),
+    }
+}
+
+/// The text without the key, on one line, in short.
+fn presentable(text: &str, key: &SecretString) -> String {
+    // The key goes first: a cut, or a changed character, might leave a part of it standing.
+    let text = text.replace(key.expose_secret(), "[key]").replace(char::is_control, " ");
+    let text = text.trim();
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENVELOPE: &str = r#"{"type":"error","error":{"type":"t","message":"m"},"request_id":"req_body"}"#;
+
+    fn key() -> SecretString {
+        "sk-secret".into()
+    }
+
+    fn read(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Error {
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        classified(answer(status, &headers, body.as_bytes(), &key()), &headers)
+    }
+
+    fn class(error: &Error) -> &'static str {
+        match error {
+            Error::Refused(_) => "refused",
+            Error::Account(_) => "account",
+            Error::RateLimited { .. } => "rate limited",
+            Error::NotFound(_) => "not found",
+            Error::Unavailable { .. } => "unavailable",
+            _ => "other",
+        }
+    }
+
+    #[test]
+    fn a_status_says_whose_fault_it_is() {
+        let cases = [
+            ("refused", &[400, 405, 410, 412, 413, 422, 431, 499][..]),
+            ("account", &[401, 402, 403]),
+            ("rate limited", &[429]),
+            ("not found", &[404]),
+            ("unavailable", &[408, 409, 500, 501, 502, 503, 504, 529, 599]),
+        ];
+        for (expected, statuses) in cases {
+            for &status in statuses {
+                assert_eq!(class(&read(status, &[], ENVELOPE)), expected, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_api_decides_whether_to_retry_what_the_status_leaves_open() {
+        let cases = [
+            (500, "false", "refused"),
+            (409, "false", "refused"),
+            (400, "true", "unavailable"),
+            (429, "true", "rate limited"),
+            (429, "false", "account"),
+            (401, "true", "account"),
+            (404, "true", "not found"),
+            (503, "perhaps", "unavailable"),
+        ];
+        for (status, should_retry, expected) in cases {
+            let error = read(status, &[("x-should-retry", should_retry)], ENVELOPE);
+            assert_eq!(class(&error), expected, "{status} {should_retry}");
+        }
+    }
+
+    #[test]
+    fn a_spend_limit_is_the_accounts_fault_and_a_ramp_limit_is_not() {
+        let coded = |status, code| {
+            let body =
+                format!(r#"{{"error":{{"type":"t","message":"m","details":{{"error_code":"{code}"}}}}}}"#);
+            read(status, &[], &body)
+        };
+        for code in ACCOUNT_CODES {
+            assert_eq!(class(&coded(429, code)), "account");
+            assert_eq!(class(&coded(400, code)), "account");
+        }
+        assert_eq!(class(&coded(429, "ramp_limit_exceeded")), "rate limited");
+    }
+
+    #[test]
+    fn the_wait_that_is_asked_for_is_passed_on() {
+        let wait = Some(Duration::from_secs(5));
+        let headers = [("retry-after", "5")];
+
+        assert!(
+            matches!(read(429, &headers, ""), Error::RateLimited { retry_after, .. } if retry_after == wait)
+        );
+        assert!(
+            matches!(read(529, &headers, ""), Error::Unavailable { retry_after, .. } if retry_after == wait)
+        );
+    }
+
+    #[test]
+    fn an_answer_reads_as_one_line() {
+        let cases = [
+            (&[("request-id", "req_head")][..], ENVELOPE, "400 t: m (request req_head)"),
+            (&[], ENVELOPE, "400 t: m (request req_body)"),
+            (&[], "<html>\r\n<b>no</b>\0", "400: <html>  <b>no</b>"),
+            (&[], r#"{"error":"flat","request_id":null}"#, r#"400: {"error":"flat","request_id":null}"#),
+            (&[], "", "400"),
+        ];
+        for (headers, body, expected) in cases {
+            let message = read(400, headers, body).to_string();
+            assert_eq!(message, format!("the API refused the request: {expected}"));
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_never_within_the_key() {
+        let padding = "é".repeat(295);
+        let body = format!(r#"{{"error":{{"message":"{padding}sk-secret and so on"}}}}"#);
+
+        let Error::Refused(answer) = read(400, &[], &body) else { panic!("not refused") };
+
+        assert_eq!(answer.message, format!("{padding}[key]…"));
+    }
+
+    #[test]
+    fn the_key_is_blotted_out_wherever_it_is_echoed() {
+        let body =
+            r#"{"error":{"type":"sk-secret","message":"sk-secret","details":{"error_code":"sk-secret"}}}"#;
+        for body in [body, "echo: sk-secret"] {
+            let error = read(400, &[("request-id", "sk-secret")], body);
+            assert!(!format!("{error} {error:?}").contains("sk-secret"));
+        }
+    }
+}
