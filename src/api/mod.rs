@@ -13,11 +13,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 use url::Url;
 
+mod batch;
 mod error;
 mod retry_after;
 #[cfg(test)]
 mod stand_in;
 
+pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
 
 /// A connection is there within this time or not at all; the official SDKs wait as long.
