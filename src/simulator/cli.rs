@@ -1,0 +1,64 @@
+//! The command line of `restante simulate`.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::Settings;
+
+/// Answers as the Claude API does, and sends its webhooks, until it is stopped
+///
+/// Everything is kept in memory. Point ANTHROPIC_BASE_URL at it; any API key will do unless --api-key is given.
+/// It is steered over HTTP too: POST /_simulator/batches {"requests": 1000} makes a batch, POST
+/// /_simulator/events {"type": "session.status_idled", "id": "sesn_1"} sends a webhook, POST /_simulator/faults
+/// changes what goes wrong, GET /_simulator/deliveries and /_simulator/requests tell what happened.
+#[derive(Args, Clone, Debug)]
+pub struct SimulateArgs {
+    /// Where it answers
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4010")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl SimulateArgs {
+    /// What the simulator is started with.
+    pub fn into_settings(self) -> Settings {
+        self.settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Simulate {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Simulate::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let line = "simulate --webhook-url http://127.0.0.1:8080/webhook --lost-share 0.25 --errored-share 0 --seed 7";
+        let settings = Simulate::parse_from(line.split(' ')).args.into_settings();
+
+        assert_eq!(settings.webhook_url.as_deref(), Some("http://127.0.0.1:8080/webhook"));
+        assert_eq!(
+            (settings.faults.lost_share, settings.shares.errored, settings.seed),
+            (0.25, 0.0, Some(7))
+        );
+    }
+
+    #[test]
+    fn a_share_above_one_is_refused() {
+        assert!(Simulate::try_parse_from(["simulate", "--lost-share", "2"]).is_err());
+    }
+}

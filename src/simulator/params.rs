@@ -1,0 +1,81 @@
+//! The parameters of a message, and what the API finds wrong with them.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a request for a message says; what the simulator does not look at is left out.
+#[derive(Deserialize)]
+pub(super) struct Params {
+    pub(super) model: String,
+    pub(super) max_tokens: u64,
+    pub(super) messages: Vec<Value>,
+    #[serde(default)]
+    pub(super) stream: bool,
+    temperature: Option<Value>,
+    top_p: Option<Value>,
+    top_k: Option<Value>,
+    speed: Option<Value>,
+}
+
+impl Params {
+    /// Reads them.
+    ///
+    /// # Errors
+    ///
+    /// What does not fit, in words.
+    pub(super) fn read(json: &str) -> Result<Params, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    /// What is wrong with them under this version of the API.
+    pub(super) fn flaw(&self, version: &str) -> Option<String> {
+        if self.model.is_empty() {
+            return Some("model: must not be empty".to_owned());
+        }
+        if self.messages.is_empty() {
+            return Some("messages: at least one message is required".to_owned());
+        }
+        // The guide to migrating to 2026-10-21: sampling parameters are rejected.
+        let sampling = [("temperature", &self.temperature), ("top_p", &self.top_p), ("top_k", &self.top_k)];
+        match sampling.iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) if version == "2026-10-21" => {
+                Some(format!("{name}: is not supported with anthropic-version {version}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is wrong with them inside a batch, by the guide to batches.
+    pub(super) fn flaw_in_batch(&self, version: &str) -> Option<String> {
+        if self.stream {
+            return Some("stream: is not supported in a batch".to_owned());
+        }
+        if self.speed.is_some() {
+            return Some("speed: is not supported in a batch".to_owned());
+        }
+        if self.max_tokens == 0 {
+            return Some("max_tokens: must be at least 1".to_owned());
+        }
+        self.flaw(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sampling_parameters_are_wrong_from_2026_10_21_on() {
+        let params = Params::read(r#"{"model":"m","max_tokens":1,"messages":[{}],"temperature":1}"#).unwrap();
+
+        assert_eq!(params.flaw("2023-06-01"), None);
+        assert!(params.flaw("2026-10-21").is_some_and(|flaw| flaw.starts_with("temperature")));
+    }
+
+    #[test]
+    fn a_batch_takes_no_streams() {
+        let params = Params::read(r#"{"model":"m","max_tokens":1,"messages":[{}],"stream":true}"#).unwrap();
+
+        assert!(params.flaw_in_batch("2023-06-01").is_some());
+    }
+}

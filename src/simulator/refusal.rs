@@ -1,0 +1,82 @@
+//! A refusal: an answer that says no, in the API's error envelope.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// A status, and what the envelope says. The gate adds the request's id.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    retry_after_seconds: Option<u64>,
+}
+
+impl Refusal {
+    fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Refusal {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Refusal { status, kind, message: message.into(), retry_after_seconds: None }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Refusal {
+        Refusal::new(400, "invalid_request_error", message)
+    }
+
+    pub(super) fn unauthenticated(message: &str) -> Refusal {
+        Refusal::new(401, "authentication_error", message)
+    }
+
+    pub(super) fn not_found(what: &str) -> Refusal {
+        Refusal::new(404, "not_found_error", format!("{what} was not found."))
+    }
+
+    pub(super) fn too_large() -> Refusal {
+        Refusal::new(413, "request_too_large", "Request exceeds the maximum size")
+    }
+
+    pub(super) fn rate_limited(retry_after_seconds: u64) -> Refusal {
+        let refusal = Refusal::new(429, "rate_limit_error", "This request would exceed your rate limit.");
+        Refusal { retry_after_seconds: Some(retry_after_seconds), ..refusal }
+    }
+
+    pub(super) fn internal() -> Refusal {
+        Refusal::new(500, "api_error", "Internal server error")
+    }
+
+    pub(super) fn overloaded() -> Refusal {
+        Refusal::new(529, "overloaded_error", "Overloaded")
+    }
+
+    /// The envelope: `{"type":"error","error":{…},"request_id":…}`.
+    pub(super) fn envelope(&self, request_id: &str) -> Value {
+        json!({"type": "error", "error": {"type": self.kind, "message": self.message}, "request_id": request_id})
+    }
+
+    /// The whole answer.
+    pub(super) fn answer(&self, request_id: &str) -> Response {
+        let mut response = (self.status, Json(self.envelope(request_id))).into_response();
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Refusal {
+    /// An empty answer that carries the refusal to the gate, which knows the request's id.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+pub(super) async fn no_such_path(uri: Uri) -> Refusal {
+    Refusal::not_found(uri.path())
+}
+
+pub(super) async fn no_such_method() -> Refusal {
+    Refusal::new(405, "invalid_request_error", "Method Not Allowed")
+}

@@ -1,0 +1,95 @@
+//! What every request meets: key, version, faults, and the error envelope.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::world::{World, at_once};
+
+#[tokio::test]
+async fn only_the_right_key_and_a_known_version_are_let_in() {
+    let mut settings = at_once();
+    settings.api_key = Some("sk-right".to_owned().into());
+    let world = World::new(settings).await;
+    let status = async |headers: &[(&'static str, &str)]| {
+        let mut request = world.client.get(format!("{}/v1/messages/batches", world.origin));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        assert!(response.headers().contains_key("request-id"));
+        let status = response.status().as_u16();
+        (status, response.json::<Value>().await.unwrap()["error"]["type"].clone())
+    };
+    let version = ("anthropic-version", "2026-10-21");
+
+    assert_eq!(status(&[("x-api-key", "sk-right"), version]).await.0, 200);
+    assert_eq!(status(&[("authorization", "Bearer sk-right"), version]).await.0, 200);
+    assert_eq!(status(&[("x-api-key", "sk-wrong"), version]).await, (401, json!("authentication_error")));
+    assert_eq!(status(&[version]).await, (401, json!("authentication_error")));
+    assert_eq!(
+        status(&[("x-api-key", "sk-right"), ("authorization", "Bearer sk-right"), version]).await.0,
+        401
+    );
+    assert_eq!(status(&[("x-api-key", "sk-right")]).await, (400, json!("invalid_request_error")));
+}
+
+#[tokio::test]
+async fn every_refusal_is_an_envelope_that_names_its_request() {
+    let world = World::new(at_once()).await;
+
+    for (method, path, expected) in [
+        (Method::GET, "/v1/nothing", 404),
+        (Method::PUT, "/v1/messages/batches", 405),
+        (Method::GET, "/v1/messages/batches?limit=1001", 400),
+    ] {
+        let response = world.send(method, path, None).await;
+        let request_id = response.headers()["request-id"].to_str().unwrap().to_owned();
+        assert_eq!(response.status().as_u16(), expected);
+        assert_eq!(response.json::<Value>().await.unwrap()["request_id"], request_id);
+    }
+}
+
+#[tokio::test]
+async fn the_api_fails_as_often_as_it_is_told_to() {
+    let mut settings = at_once();
+    (settings.faults.rate_limited_share, settings.faults.retry_after_seconds) = (1.0, 9);
+    let world = World::new(settings).await;
+
+    let limited = world.send(Method::GET, "/v1/messages/batches", None).await;
+    world.post("/_simulator/faults", json!({"rate_limited_share": 0.0, "overloaded_share": 1.0})).await;
+    let overloaded = world.call(Method::GET, "/v1/messages/batches", None).await;
+    world.post("/_simulator/faults", json!({"overloaded_share": 0.0, "internal_error_share": 1.0})).await;
+    let internal = world.call(Method::GET, "/v1/messages/batches", None).await;
+
+    assert_eq!((limited.status().as_u16(), limited.headers()["retry-after"].to_str().unwrap()), (429, "9"));
+    assert_eq!((overloaded.0, &overloaded.1["error"]["type"]), (529, &json!("overloaded_error")));
+    assert_eq!((internal.0, &internal.1["error"]["type"]), (500, &json!("api_error")));
+}
+
+#[tokio::test]
+async fn a_new_batch_answers_404_as_often_as_it_is_told_to() {
+    let mut settings = at_once();
+    settings.faults.not_found_first = 2;
+    let world = World::new(settings).await;
+    let id =
+        world.post("/_simulator/batches", json!({"requests": 1})).await["id"].as_str().unwrap().to_owned();
+
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(world.call(Method::GET, &format!("/v1/messages/batches/{id}"), None).await.0);
+    }
+
+    assert_eq!(statuses, [404, 404, 200]);
+}
+
+#[tokio::test]
+async fn the_journal_tells_who_came_with_a_key() {
+    let world = World::new(at_once()).await;
+
+    world.get("/v1/messages/batches").await;
+    world.client.get(format!("{}/v1/messages/batches", world.origin)).send().await.unwrap();
+    let requests = world.get("/_simulator/requests").await["data"].clone();
+
+    assert_eq!((&requests[0]["key"], &requests[0]["status"]), (&json!(true), &json!(200)));
+    assert_eq!((&requests[1]["key"], &requests[1]["status"]), (&json!(false), &json!(401)));
+}
