@@ -21,6 +21,7 @@ mod page;
 mod params;
 mod refusal;
 mod results;
+pub mod send;
 mod settings;
 pub mod sign;
 mod text;
