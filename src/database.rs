@@ -29,7 +29,9 @@ pub enum Error {
     #[error("the database can not be reached")]
     Unreachable(#[source] sqlx::Error),
     /// It has no schema, or an older one than this program needs.
-    #[error("the schema `restante` is at version {found}, this program needs {needed}: run `restante migrate`")]
+    #[error(
+        "the schema `restante` is at version {found}, this program needs {needed}: run `restante migrate`"
+    )]
     SchemaOlder {
         /// The newest migration that was applied; 0 where there is none.
         found: i64,
@@ -153,7 +155,9 @@ async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Erro
 /// The classes of SQLSTATE are those of the Postgres manual, appendix A.
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => {
+            true
+        }
         sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             matches!(

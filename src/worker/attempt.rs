@@ -16,7 +16,7 @@ use crate::handler::{Context, Deadline, Error};
 use crate::outbox::Claimed;
 use crate::outbox::settle::{Finish, Finished, Verdict};
 use crate::registry::{Registry, Route};
-use crate::worker::keeper::{Kept, Keeper};
+use crate::worker::keeper::{Keeper, Kept};
 use crate::worker::settling::{self, Settled};
 use crate::{api, telemetry};
 
@@ -243,7 +243,12 @@ fn log_failure(event: &Event, verdict: &Verdict, reason: Option<&str>) -> &'stat
             "snoozed"
         }
         Verdict::Dead { outcome, .. } => {
-            tracing::error!(outcome, reason, "attempt {} failed; the event is a dead letter now", event.attempt);
+            tracing::error!(
+                outcome,
+                reason,
+                "attempt {} failed; the event is a dead letter now",
+                event.attempt
+            );
             outcome
         }
     }

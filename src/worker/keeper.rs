@@ -117,7 +117,9 @@ async fn renew_for_ever(pool: &PgPool, held: &Mutex<HashMap<Lease, Held>>, lease
             renew_once(pool, held, &due, lease).await;
         }
         let now = Instant::now();
-        for (lease, held) in lock(held).iter().filter(|(_, held)| held.until <= now && !held.lost.is_cancelled()) {
+        for (lease, held) in
+            lock(held).iter().filter(|(_, held)| held.until <= now && !held.lost.is_cancelled())
+        {
             tracing::warn!(event.id = lease.id, "the lease could not be renewed in time and counts as lost");
             held.lost.cancel();
         }

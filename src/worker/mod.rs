@@ -118,7 +118,12 @@ impl Worker {
     }
 
     /// Claims and runs until told to stop.
-    async fn work(&self, running: &mut JoinSet<attempt::Ended>, mut wakeup: Wakeup, stop: &CancellationToken) {
+    async fn work(
+        &self,
+        running: &mut JoinSet<attempt::Ended>,
+        mut wakeup: Wakeup,
+        stop: &CancellationToken,
+    ) {
         loop {
             // Whether there may be more to claim than was claimed.
             let mut more = match self.claim(running).await {
@@ -158,8 +163,7 @@ impl Worker {
         // Taken before the claim, so that our own estimate of the lease's end is never too late.
         let leased_until = Instant::now() + self.settings.lease;
         let pool = &self.attempts.pool;
-        let claimed =
-            outbox::claim(pool, &self.owner, &self.subscribers, limit, self.settings.lease).await?;
+        let claimed = outbox::claim(pool, &self.owner, &self.subscribers, limit, self.settings.lease).await?;
         metrics::counter!(telemetry::metric::CLAIMS_TOTAL).increment(claimed.len() as u64);
         let count = claimed.len();
         for claimed in claimed {
@@ -181,9 +185,10 @@ impl Worker {
         let leases = self.attempts.keeper.leases();
         running.abort_all();
         // What blocks its thread can not be aborted; it is not waited for either, its lease is taken from it below.
-        let _aborted =
-            tokio::time::timeout(Duration::from_secs(1), async { while running.join_next().await.is_some() {} })
-                .await;
+        let _aborted = tokio::time::timeout(Duration::from_secs(1), async {
+            while running.join_next().await.is_some() {}
+        })
+        .await;
         match outbox::settle::hand_back(&self.attempts.pool, &leases).await {
             Ok(count) => {
                 tracing::info!(events = count, "handed back what was not finished in time");

@@ -103,11 +103,10 @@ pub(super) async fn fail(
     reason: Option<&str>,
     patience: Duration,
 ) -> Settled {
-    let settled =
-        (|| async { Ok::<_, Busy>(settle::fail(pool, lease, verdict, reason).await?) })
-            .retry(patient(patience))
-            .when(Busy::is_passing)
-            .await;
+    let settled = (|| async { Ok::<_, Busy>(settle::fail(pool, lease, verdict, reason).await?) })
+        .retry(patient(patience))
+        .when(Busy::is_passing)
+        .await;
     match settled {
         // A dead letter may have let a successor go; a claim that finds nothing costs little.
         Ok(true) => Settled::Done { unblocked: i32::from(matches!(verdict, Verdict::Dead { .. })) },

@@ -6,7 +6,7 @@
 use super::line::Row;
 
 /// The columns, in the order in which [`CopyBuffer::push`] writes them; what stands in the brackets of the statement.
-pub const COPY_COLUMNS: &str = "batch_id, custom_id, outcome, line, raw, \"text\", model, stop_reason, error_type, \
+pub(super) const COPY_COLUMNS: &str = "batch_id, custom_id, outcome, line, raw, \"text\", model, stop_reason, error_type, \
      error_message, input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens";
 
 const FIELDS: i16 = 14;
@@ -19,7 +19,7 @@ const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 
 /// One `COPY`'s worth of rows.
 #[derive(Debug)]
-pub struct CopyBuffer {
+pub(super) struct CopyBuffer {
     bytes: Vec<u8>,
     rows: usize,
     is_finished: bool,
@@ -27,7 +27,7 @@ pub struct CopyBuffer {
 
 impl CopyBuffer {
     /// No rows yet.
-    pub fn new() -> CopyBuffer {
+    pub(super) fn new() -> CopyBuffer {
         CopyBuffer { bytes: HEADER.to_vec(), rows: 0, is_finished: false }
     }
 
@@ -35,7 +35,7 @@ impl CopyBuffer {
     ///
     /// # Panics
     /// If a field is of 2 GiB or more. The cap on lines keeps fields far below.
-    pub fn push(&mut self, batch_id: &str, row: &Row<'_>) {
+    pub(super) fn push(&mut self, batch_id: &str, row: &Row<'_>) {
         if std::mem::take(&mut self.is_finished) {
             self.bytes.truncate(self.bytes.len() - TRAILER.len());
         }
@@ -61,17 +61,17 @@ impl CopyBuffer {
     }
 
     /// How many rows it holds.
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
     /// How much it holds, the header included.
-    pub fn len_bytes(&self) -> usize {
+    pub(super) fn len_bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// All that is to be sent, with the trailer.
-    pub fn finish(&mut self) -> &[u8] {
+    pub(super) fn finish(&mut self) -> &[u8] {
         if !self.is_finished {
             self.bytes.extend_from_slice(&TRAILER);
             self.is_finished = true;
@@ -80,7 +80,7 @@ impl CopyBuffer {
     }
 
     /// Drops the rows, and keeps the memory for the next.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.bytes.truncate(HEADER.len());
         self.rows = 0;
         self.is_finished = false;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::str;
 
 use super::json;
-pub use super::shape::Usage;
+pub(super) use super::shape::Usage;
 use super::shape::{Line, Outcome};
 
 /// The longest `custom_id` that is stored. The API's own limit is 64; an index entry of Postgres ends at 2,704 bytes,
@@ -17,7 +17,7 @@ const CUSTOM_ID_BYTES_MAX: usize = 2048;
 
 /// The columns of one line. Texts hold no NUL, which Postgres refuses: U+FFFD stands in its place.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Row<'a> {
+pub(super) struct Row<'a> {
     /// What the line answers; unique within its batch.
     pub custom_id: Cow<'a, str>,
     /// `result.type`: `succeeded`, `errored`, `canceled`, `expired`, or what the API newly says.
@@ -42,7 +42,7 @@ pub struct Row<'a> {
 
 /// The line is no result. Its bytes are with the caller; nothing of them is repeated here.
 #[derive(Debug, thiserror::Error)]
-pub enum BadLine {
+pub(super) enum BadLine {
     /// It is no JSON.
     #[error("the line is no JSON")]
     NotJson(#[source] serde_json::Error),
@@ -65,7 +65,7 @@ impl<'a> Row<'a> {
     ///
     /// Texts are borrowed from the line where it spells them as they are. Bytes that are no UTF-8, halves of surrogate
     /// pairs and numbers beyond any float are replaced for the columns only.
-    pub fn read(bytes: &'a [u8]) -> Result<Row<'a>, BadLine> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Row<'a>, BadLine> {
         match str::from_utf8(bytes) {
             Ok(text) => {
                 let row = match json::read(text) {

@@ -11,12 +11,12 @@ use std::mem;
 use bytes::{Buf, Bytes};
 
 /// The cap where the caller knows no better: 64 MiB, far above any message the API can produce.
-pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The splitter. After each [`Lines::push`], [`Lines::next`] is called until it has no more; after the last,
 /// [`Lines::finish`].
 #[derive(Debug)]
-pub struct Lines {
+pub(super) struct Lines {
     line_bytes_max: usize,
     /// What came in and has not been looked at.
     chunk: Bytes,
@@ -32,7 +32,7 @@ pub struct Lines {
 /// A line is over the cap. It is passed over; the lines behind it can still be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {number} is longer than {line_bytes_max} bytes")]
-pub struct TooLong {
+pub(super) struct TooLong {
     /// Which line, the first being 1. Blank lines count, as they do for an editor.
     pub number: u64,
     /// The cap.
@@ -41,7 +41,7 @@ pub struct TooLong {
 
 impl Lines {
     /// A splitter that refuses lines longer than this, without their ending.
-    pub fn new(line_bytes_max: usize) -> Lines {
+    pub(super) fn new(line_bytes_max: usize) -> Lines {
         Lines {
             line_bytes_max,
             chunk: Bytes::new(),
@@ -53,7 +53,7 @@ impl Lines {
     }
 
     /// Takes the bytes that arrived.
-    pub fn push(&mut self, chunk: Bytes) {
+    pub(super) fn push(&mut self, chunk: Bytes) {
         // Joining is for callers who push without draining; those who drain never pay for it.
         self.chunk = if self.chunk.is_empty() { chunk } else { [&self.chunk[..], &chunk].concat().into() };
     }
@@ -61,7 +61,7 @@ impl Lines {
     /// The next whole line, without its ending; `None` where more bytes are needed. A line that lies within one
     /// chunk is not copied, so it keeps that chunk alive.
     #[expect(clippy::should_implement_trait, reason = "`None` is not the end: a push makes it go on")]
-    pub fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
         loop {
             if self.after_return && !self.chunk.is_empty() {
                 self.after_return = false;
@@ -83,7 +83,7 @@ impl Lines {
     }
 
     /// What is left once no more bytes come: a last line without an ending. Called until it has no more.
-    pub fn finish(&mut self) -> Result<Option<Bytes>, TooLong> {
+    pub(super) fn finish(&mut self) -> Result<Option<Bytes>, TooLong> {
         if let Some(line) = self.next()? {
             return Ok(Some(line));
         }
@@ -94,7 +94,7 @@ impl Lines {
     }
 
     /// The number of the line that came last, the first being 1.
-    pub fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.number
     }
 

@@ -89,7 +89,9 @@ impl Handler for BatchResults {
             return Err(Error::Snooze(self.poll));
         }
         if let Some(archived_at) = batch.archived_at {
-            return Err(Error::Permanent(anyhow!("the results are gone: the batch was archived at {archived_at}")));
+            return Err(Error::Permanent(anyhow!(
+                "the results are gone: the batch was archived at {archived_at}"
+            )));
         }
 
         let fault = Download::new(cx, &batch).await?.run().await?;
@@ -193,7 +195,8 @@ impl<'a, 'b> Download<'a, 'b> {
             return Ok(());
         }
         let mut checkpoint = self.cx.checkpoint().await?;
-        let statement = format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
+        let statement =
+            format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
         let mut copy = checkpoint.copy_in_raw(&statement).await?;
         copy.send(self.part.finish()).await?;
         let rows = copy.finish().await?;
@@ -231,10 +234,7 @@ async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) ->
     .await?;
     if counted.results != expected {
         let fault = fault.map_or_else(String::new, |fault| format!("; {fault}"));
-        return Err(Error::Retryable(anyhow!(
-            "{} of {expected} results are here{fault}",
-            counted.results
-        )));
+        return Err(Error::Retryable(anyhow!("{} of {expected} results are here{fault}", counted.results)));
     }
     sqlx::query!(
         "update restante.batch set complete_at = clock_timestamp(), results_stored = $2, bytes_stored = $3 where id = $1",
@@ -244,7 +244,9 @@ async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) ->
     )
     .execute(&mut *tx)
     .await?;
-    cx.set_result(&serde_json::json!({ "batch_id": batch.id, "results": counted.results, "bytes": counted.bytes }));
+    cx.set_result(
+        &serde_json::json!({ "batch_id": batch.id, "results": counted.results, "bytes": counted.bytes }),
+    );
     tracing::info!(
         batch.id = batch.id,
         results = counted.results,

@@ -114,7 +114,7 @@ impl<'de> Shape<'de> for Block<'de> {
 
 /// The tokens of one message, as the API counted them. None where it did not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(super) struct Usage {
     /// Tokens read that neither came from the cache nor went into it.
     pub input_tokens: Option<i64>,
     /// Tokens written.
