@@ -29,6 +29,9 @@ pub mod handlers;
 pub mod ingest;
 pub mod worker;
 
+// Floor 5: what surrounds an engine in its process.
+pub mod service;
+
 // Beside the path of an event: what the hand tool needs. Neither ingest nor worker uses it.
 pub mod simulator;
 pub mod tool;

@@ -1,0 +1,176 @@
+//! What both services do around their engine: read the environment, log, answer the ops listener, obey signals.
+//!
+//! The only module of the library that reads the environment and waits for signals; it decides nothing.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Faults, Loaded, Log, Program, ReadFile, help_for};
+use crate::ops::{self, Check};
+use crate::{database, telemetry};
+
+/// How long a service waits at its start for a database that is starting too.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a service from its variables to its exit code.
+///
+/// `--help` and `--version` are answered; a wrong or missing variable ends it with status 2 and every fault at once.
+pub fn main<C, F>(
+    program: Program,
+    from_vars: impl FnOnce(Vec<(String, String)>, ReadFile<'_>) -> Result<Loaded<C>, Faults>,
+    log: impl FnOnce(&C) -> Log,
+    run: impl FnOnce(C) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("--help" | "-h") => {
+            print!("{}", help_for(program));
+            return ExitCode::SUCCESS;
+        }
+        Some("--version" | "-V") => {
+            println!("{program} {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            eprintln!("{program} takes no arguments, only variables: see {program} --help");
+            return ExitCode::from(2);
+        }
+    }
+    let loaded = match from_vars(environment(), &|path: &Path| std::fs::read_to_string(path)) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(2);
+        }
+    };
+    let log = log(&loaded.config);
+    let _flush = match telemetry::init(log.format, &log.filter) {
+        Ok(flush) => flush,
+        Err(error) => {
+            eprintln!("{program} can not log: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match block_on(run(loaded.config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{program} ends: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every variable that is text.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn block_on(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // One TLS provider for the whole process; without one the first connection would panic.
+    let _already_there = rustls::crypto::ring::default_provider().install_default();
+    let threads = std::thread::available_parallelism().map_or(4, |cores| cores.get().max(4));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let result = runtime.block_on(run);
+    // A handler that blocks its thread must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT. A second signal ends the process at once, with status 130.
+///
+/// # Errors
+/// Where signals can not be waited for.
+pub fn stop_on_signal() -> io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        for second in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if second {
+                tracing::warn!("told to stop twice: ending without waiting");
+                std::process::exit(130);
+            }
+            tracing::info!("told to stop");
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// Binds an address, or says which one could not be had.
+///
+/// # Errors
+/// Where the address is taken or not ours.
+pub async fn bind(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{variable}: cannot listen on {address}"))
+}
+
+/// A pool on a database that answers and has the schema of this program. Waits a minute for one that is starting.
+///
+/// # Errors
+/// What is wrong with the database, and what to do about it.
+pub async fn database(
+    url: &secrecy::SecretString,
+    name: &str,
+    connections: u32,
+    stop: &CancellationToken,
+) -> anyhow::Result<PgPool> {
+    let pool = database::pool(url, name, connections)?;
+    tokio::select! {
+        ready = database::ready(&pool, DATABASE_PATIENCE) => ready?,
+        () = stop.cancelled() => anyhow::bail!("told to stop before the database answered"),
+    }
+    Ok(pool)
+}
+
+/// Answers the ops listener in the background until `ended` is cancelled. `draining` makes the service not ready.
+///
+/// # Errors
+/// Where the address is taken, or metrics are recorded elsewhere.
+pub async fn serve_ops(
+    address: SocketAddr,
+    pool: PgPool,
+    draining: CancellationToken,
+    ended: CancellationToken,
+) -> anyhow::Result<()> {
+    let listener = bind("RESTANTE_OPS_LISTEN", address).await?;
+    tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
+    let database = Check::new("database", "Start Postgres, or mend DATABASE_URL", move || {
+        let pool = pool.clone();
+        async move {
+            let answered = sqlx::query("select").execute(&pool).await;
+            answered.map(drop).map_err(|_| "the database does not answer".into())
+        }
+    });
+    let checks = vec![database, Check::not_draining(draining)];
+    let recorder = telemetry::recorder()?;
+    tokio::spawn(async move {
+        if let Err(error) = ops::serve(listener, checks, recorder, Router::new(), ended).await {
+            tracing::error!(%error, "the ops listener has ended");
+        }
+    });
+    Ok(())
+}
