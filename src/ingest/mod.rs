@@ -1,1 +1,111 @@
-//! To be written.
+//! The engine that receives deliveries: limit, verify, one commit, then 2xx.
+//!
+//! A connection is accepted by `accept`, its requests are answered by `endpoint`, and their events are committed
+//! by `commit`, which lets deliveries that arrive at the same time share a transaction. The invariant is that a
+//! 2xx means committed; whatever keeps a verified event from being committed answers 503, so that the sender
+//! tries again. Ingest knows no handler and no API, and never answers with a redirect: the API disables an
+//! endpoint at the first one.
+
+mod accept;
+mod commit;
+mod endpoint;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+mod throttle;
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+pub use self::commit::{Store, StoreError};
+use crate::signature::Keys;
+
+/// What ingest needs to be told.
+#[derive(Debug)]
+pub struct Settings {
+    /// What deliveries are signed with.
+    pub keys: Keys,
+    /// The clock against which the timestamps of deliveries are held, in Unix seconds.
+    pub now: fn() -> i64,
+    /// Bounds on what one sender, or all of them, can use up.
+    pub limits: Limits,
+}
+
+/// Bounds on time and memory. The defaults suit deliveries of about 1 kB, as the API sends them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long the head of a request may take, also the first one of a connection, and how long a connection
+    /// may lie idle. 5 s.
+    pub head_timeout: Duration,
+    /// How long the body of a request may take. 10 s.
+    pub body_timeout: Duration,
+    /// How long a delivery waits for the database before it is answered with 503. 10 s: longer than a restart or
+    /// the crash recovery of Postgres takes, shorter than the 15 s that Standard Webhooks asks senders to wait.
+    pub commit_timeout: Duration,
+    /// How long connections and commits may go on after the stop before they are cut. 20 s.
+    pub drain_timeout: Duration,
+    /// The largest body, in bytes. 1 MiB.
+    pub body_bytes_max: usize,
+    /// What the bodies above 16 KiB may hold at one time, in bytes; small ones are bounded by the number of
+    /// connections. 256 MiB.
+    pub large_bodies_bytes_max: usize,
+    /// The most connections at one time; others wait in the listener's backlog. 4096.
+    pub connections_max: usize,
+    /// The most events that wait for a commit; further ones are answered with 503. 8192.
+    pub queue_events_max: usize,
+    /// The most events in one commit. 512.
+    pub batch_events_max: usize,
+    /// From how many bytes of bodies on a commit takes no further event. 4 MB.
+    pub batch_bytes_max: usize,
+    /// The most commits at one time, each of which uses one database connection. 4, which measured best on local
+    /// disks and no worse than fewer on slow ones.
+    pub lanes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            commit_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(20),
+            body_bytes_max: 1 << 20,
+            large_bodies_bytes_max: 256 << 20,
+            connections_max: 4096,
+            queue_events_max: 8192,
+            batch_events_max: 512,
+            batch_bytes_max: 4_000_000,
+            lanes: 4,
+        }
+    }
+}
+
+/// Receives deliveries on `listener` and commits their events to `store`, until `stop`.
+///
+/// Then it accepts no more, closes idle connections, and lets requests and commits under way come to their end.
+/// Returns whether they did within the drain time; what was cut got no 2xx.
+pub async fn run<S: Store>(
+    settings: Settings,
+    listener: TcpListener,
+    store: S,
+    stop: CancellationToken,
+) -> bool {
+    let Settings { keys, now, limits } = settings;
+    let (committer, mut commits) = commit::start(store, &limits);
+    let router = endpoint::router(keys, now, committer, &limits);
+
+    let connections = accept::until(&stop, listener, router, &limits).await;
+
+    // The commits end by themselves once the last connection, and with it the last sender of events, is gone.
+    let cut_at = Instant::now() + limits.drain_timeout;
+    let closed = connections.close(cut_at).await;
+    let committed = timeout_at(cut_at, &mut commits).await.is_ok();
+    if !committed {
+        commits.abort();
+    }
+    closed && committed
+}

@@ -1,0 +1,96 @@
+//! A store in memory that does as it is told, for the tests of the engine.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+
+use super::{Store, StoreError};
+use crate::event::NewEvent;
+
+/// What the store does with one insert.
+pub(super) enum Verdict {
+    Take,
+    /// Take it once [`FakeStore::release`] is called.
+    Hold,
+    Unavailable,
+    Refuse,
+    /// Never come back.
+    Hang,
+    Panic,
+}
+
+type Script = dyn Fn(usize, &[NewEvent]) -> Verdict + Send + Sync;
+
+#[derive(Clone)]
+pub(super) struct FakeStore(Arc<Inner>);
+
+struct Inner {
+    script: Box<Script>,
+    calls: Mutex<Vec<Vec<String>>>,
+    stored: Mutex<BTreeMap<String, NewEvent>>,
+    entered: Semaphore,
+    gate: Semaphore,
+}
+
+impl FakeStore {
+    /// A store that takes everything.
+    pub(super) fn new() -> Self {
+        Self::scripted(|_, _| Verdict::Take)
+    }
+
+    /// A store that asks `script` about every insert, by its number from 0 and its events.
+    pub(super) fn scripted(script: impl Fn(usize, &[NewEvent]) -> Verdict + Send + Sync + 'static) -> Self {
+        FakeStore(Arc::new(Inner {
+            script: Box::new(script),
+            calls: Mutex::default(),
+            stored: Mutex::default(),
+            entered: Semaphore::new(0),
+            gate: Semaphore::new(0),
+        }))
+    }
+
+    /// Waits until one more insert has begun.
+    pub(super) async fn entered(&self) {
+        self.0.entered.acquire().await.unwrap().forget();
+    }
+
+    /// Lets one held insert go on.
+    pub(super) fn release(&self) {
+        self.0.gate.add_permits(1);
+    }
+
+    /// The identifiers of each insert so far.
+    pub(super) fn calls(&self) -> Vec<Vec<String>> {
+        self.0.calls.lock().unwrap().clone()
+    }
+
+    /// What is stored, by identifier.
+    pub(super) fn stored(&self) -> BTreeMap<String, NewEvent> {
+        self.0.stored.lock().unwrap().clone()
+    }
+}
+
+impl Store for FakeStore {
+    async fn insert(&self, events: &[NewEvent]) -> Result<(), StoreError> {
+        let call = {
+            let mut calls = self.0.calls.lock().unwrap();
+            calls.push(events.iter().map(|event| event.event_id.clone()).collect());
+            calls.len() - 1
+        };
+        self.0.entered.add_permits(1);
+        match (self.0.script)(call, events) {
+            Verdict::Take => {}
+            Verdict::Hold => self.0.gate.acquire().await.unwrap().forget(),
+            Verdict::Unavailable => return Err(StoreError::Unavailable("away".into())),
+            Verdict::Refuse => return Err(StoreError::Refused("no".into())),
+            Verdict::Hang => std::future::pending().await,
+            Verdict::Panic => panic!("the script says so"),
+        }
+        let mut stored = self.0.stored.lock().unwrap();
+        for event in events {
+            stored.entry(event.event_id.clone()).or_insert_with(|| event.clone());
+        }
+        Ok(())
+    }
+}

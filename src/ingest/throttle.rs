@@ -1,0 +1,59 @@
+//! A limit on log lines: one per kind and interval, which tells how many of its kind were left out.
+//!
+//! Anybody can send refused deliveries at any rate; the exact numbers are in the metrics.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The time within which a kind of line is written once.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Says which log lines to write. Kinds are constants, so that it does not grow with what senders invent.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    kinds: Mutex<HashMap<&'static str, Kind>>,
+}
+
+#[derive(Debug)]
+struct Kind {
+    written_at: Instant,
+    left_out: u64,
+}
+
+impl Throttle {
+    /// Whether a line of `kind` is to be written at `now`: then the number of those left out since the last one.
+    pub(super) fn admit(&self, kind: &'static str, now: Instant) -> Option<u64> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        match kinds.get_mut(kind) {
+            Some(known) if now.saturating_duration_since(known.written_at) < INTERVAL => {
+                known.left_out += 1;
+                None
+            }
+            known => {
+                let left_out = known.map_or(0, |known| known.left_out);
+                kinds.insert(kind, Kind { written_at: now, left_out: 0 });
+                Some(left_out)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_of_line_is_written_once_per_interval_and_tells_what_was_left_out() {
+        let throttle = Throttle::default();
+        let start = Instant::now();
+        let almost = start + INTERVAL - Duration::from_millis(1);
+
+        assert_eq!(throttle.admit("stale", start), Some(0));
+        assert_eq!(throttle.admit("stale", start), None);
+        assert_eq!(throttle.admit("stale", almost), None);
+        assert_eq!(throttle.admit("mismatch", almost), Some(0));
+        assert_eq!(throttle.admit("stale", start + INTERVAL), Some(2));
+        assert_eq!(throttle.admit("stale", start + INTERVAL * 2), Some(0));
+    }
+}
