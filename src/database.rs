@@ -1,5 +1,6 @@
 //! The way to Postgres: pools that give back clean connections, and the schema's version.
 
+use std::future::Future;
 use std::time::Duration;
 
 use backoff::{ExponentialBuilder, Retryable};
@@ -7,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
+use tokio::time::timeout;
 
 /// The schema's migrations, as this program knows them.
 static MIGRATOR: std::sync::LazyLock<Migrator> = std::sync::LazyLock::new(|| {
@@ -18,6 +20,9 @@ static MIGRATOR: std::sync::LazyLock<Migrator> = std::sync::LazyLock::new(|| {
 
 /// How long a pool waits for a connection before it says that the database is away.
 const ACQUIRE_SECONDS: u64 = 5;
+
+/// How long one statement may take before its connection counts as dead. Statements here take milliseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the database can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +80,12 @@ pub fn pool(url: &SecretString, application_name: &str, connections: u32) -> Res
         .test_before_acquire(false)
         .after_release(|connection, _| {
             Box::pin(async move {
-                // A `begin` that was cancelled half way leaves a transaction open that sqlx 0.9 does not know of.
-                connection.execute("rollback").await?;
-                Ok(true)
+                // A `begin` that was cancelled half way leaves a transaction open that sqlx 0.9 does not know of. And a
+                // connection on which nothing arrives any more is cut here, or it would be waited for until the kernel gives up.
+                match timeout(ANSWER_TIMEOUT, connection.execute("rollback")).await {
+                    Ok(answer) => answer.map(|_| true),
+                    Err(_) => Err(unanswered()),
+                }
             })
         })
         .connect_lazy_with(connect_options(url, application_name)?))
@@ -150,6 +158,15 @@ async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Erro
         .await
 }
 
+/// Does the database refuse the values of a statement, so that it will always fail with them?
+pub fn is_refusal(error: &sqlx::Error) -> bool {
+    matches!(
+        error.as_database_error().and_then(|error| error.code()).as_deref().and_then(|code| code.get(..2)),
+        // cardinality, data exception, integrity constraint, program limit (a stack depth, a size of an index row)
+        Some("21" | "22" | "23" | "54")
+    )
+}
+
 /// Did the database fail to take part, so that the same statement may well succeed a little later?
 ///
 /// The classes of SQLSTATE are those of the Postgres manual, appendix A.
@@ -173,6 +190,18 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
         }),
         _ => false,
     }
+}
+
+/// Waits for a statement as long as makes sense, since sqlx would wait for ever on a connection that is cut silently.
+///
+/// # Errors
+/// What the database says; an IO error, where it says nothing.
+pub async fn answered<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    timeout(ANSWER_TIMEOUT, statement).await.unwrap_or_else(|_| Err(unanswered()))
+}
+
+fn unanswered() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer"))
 }
 
 /// Was this event's row moved by a hand-written UPDATE while we waited for it? Then the lease has gone with it.

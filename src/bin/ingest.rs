@@ -1,1 +1,46 @@
-fn main() {}
+//! `restante-ingest`: receives signed webhooks and commits each to the outbox before it answers 2xx.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use restante::config::{Ingest, Program};
+use restante::ingest::{self, Limits, OutboxStore};
+use restante::service;
+use restante::signature::Keys;
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    service::main(Program::Ingest, Ingest::from_vars, |config| config.log.clone(), run)
+}
+
+async fn run(config: Ingest) -> anyhow::Result<()> {
+    let stop = service::stop_on_signal()?;
+    let listener = service::bind("RESTANTE_LISTEN", config.listen).await?;
+    let pool = service::database(&config.database_url, "restante-ingest", config.database_connections, &stop)
+        .await?;
+    let ended = CancellationToken::new();
+    service::serve_ops(config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
+    tracing::info!(address = %listener.local_addr()?, "receiving deliveries");
+
+    let settings = ingest::Settings {
+        keys: Keys { standard: config.signing_keys, older: config.webhook_secrets },
+        now: unix_seconds,
+        limits: Limits {
+            commit_timeout: config.wait,
+            drain_timeout: config.drain,
+            connections_max: config.max_connections,
+            ..Limits::default()
+        },
+    };
+    let store = OutboxStore::new(pool.clone(), ended.clone());
+    let drained = ingest::run(settings, listener, store, stop).await;
+    ended.cancel();
+    pool.close().await;
+    anyhow::ensure!(drained, "not everything under way came to its end in time; what was cut got no 2xx");
+    Ok(())
+}
+
+fn unix_seconds() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+}

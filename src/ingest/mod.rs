@@ -11,6 +11,7 @@ mod commit;
 mod endpoint;
 #[cfg(test)]
 mod fake;
+mod store;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use self::commit::{Store, StoreError};
+pub use self::store::OutboxStore;
 use crate::signature::Keys;
 
 /// What ingest needs to be told.
