@@ -1,0 +1,171 @@
+//! A lease is the right to run and settle an event. Who has lost it can settle nothing.
+
+use std::time::Duration;
+
+use expect_test::expect;
+use restante::outbox::lease::renew;
+use restante::outbox::settle::{Finish, Finished, Verdict, fail, finish, hand_back};
+use restante::outbox::{Claimed, Lease};
+use restante::registry::Registry;
+use restante::worker;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::world::no_api;
+use crate::support::{Ledger, World};
+
+fn done(lease: Lease) -> Finished {
+    Finished { lease, finish: Finish::Done, result: None }
+}
+
+async fn claimed_twice(world: &World) -> (Claimed, Claimed) {
+    world.receive("a", "k", 0, json!({})).await;
+    let late = world.claim(1).await.remove(0);
+    world.let_leases_run_out().await;
+    let current = world.claim(1).await.remove(0);
+    (late, current)
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_claimed_again_and_counted_as_a_crash() {
+    let world = World::new().await;
+    let (late, current) = claimed_twice(&world).await;
+
+    assert_eq!((late.event.attempt, current.event.attempt), (1, 2));
+    assert_eq!(current.crashes, 1);
+    assert!(current.lease.token > late.lease.token);
+    assert_eq!(world.value("select outcome || ' ' || attempt from restante.failure").await, "crashed 1");
+}
+
+#[tokio::test]
+async fn a_late_attempt_can_not_finish_the_event() {
+    let world = World::new().await;
+    let (late, current) = claimed_twice(&world).await;
+
+    assert!(finish(&world.pool, &[done(late.lease)]).await.unwrap().finished.is_empty());
+    expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
+
+    assert_eq!(finish(&world.pool, &[done(current.lease)]).await.unwrap().finished, [current.lease.id]);
+    expect![["a done, attempt 2\n"]].assert_eq(&world.outbox().await);
+    assert!(finish(&world.pool, &[done(current.lease)]).await.unwrap().finished.is_empty(), "nor twice");
+}
+
+#[tokio::test]
+async fn a_late_attempt_can_not_fail_the_event_nor_hand_it_back_nor_renew_its_lease() {
+    let world = World::new().await;
+    let (late, current) = claimed_twice(&world).await;
+
+    let verdict = Verdict::Dead { outcome: "permanent", holds_key: false };
+    assert!(!fail(&world.pool, late.lease, &verdict, Some("no")).await.unwrap());
+    assert_eq!(hand_back(&world.pool, &[late.lease]).await.unwrap(), 0);
+    let ours = renew(&world.pool, &[late.lease, current.lease], Duration::from_secs(30)).await.unwrap();
+
+    assert_eq!(ours, [current.lease]);
+    expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn what_a_late_attempt_wrote_is_rolled_back() {
+    let world = World::new().await;
+    world.receive("a", "", 0, json!({})).await;
+    let registry = Registry::new().register(stolen::Stolen { pool: world.pool.clone() });
+
+    world.work_with(registry).await;
+
+    assert!(world.ledger().await.is_empty());
+    expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn an_event_that_kills_its_workers_is_given_up() {
+    let world = World::new().await;
+    world.receive("a", "", 0, json!({})).await;
+    for _ in 0..3 {
+        assert_eq!(world.claim(1).await.len(), 1);
+        world.let_leases_run_out().await;
+    }
+
+    world.work().await;
+
+    expect![["a dead, attempt 4\n"]].assert_eq(&world.outbox().await);
+    let error = world.value("select last_error from restante.outbox_dead").await;
+    assert_eq!(error, "given up: 3 workers vanished while they ran it");
+    assert!(world.ledger().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_handed_back_event_can_be_claimed_at_once_and_the_attempt_does_not_count() {
+    let world = World::new().await;
+    world.receive("a", "k", 0, json!({})).await;
+    let claimed = world.claim(1).await;
+
+    assert_eq!(hand_back(&world.pool, &[claimed[0].lease]).await.unwrap(), 1);
+
+    expect![["a pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+    assert_eq!(world.claim(1).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_its_thread_keeps_its_lease_within_its_timeout() {
+    let world = World::new().await;
+    // Two that block both threads of the runtime for longer than the lease.
+    world.receive("a", "", 0, json!({ "block_ms": 450 })).await;
+    world.receive("b", "", 1, json!({ "block_ms": 450 })).await;
+    let settings = worker::Settings { lease: Duration::from_millis(150), ..world.worker_settings() };
+
+    worker::run_until_idle(settings, world.pool.clone(), Registry::new().register(Ledger), no_api())
+        .await
+        .unwrap();
+
+    assert_eq!(world.value("select count(*) from restante.failure").await, "0");
+    assert_eq!(world.ledger().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_worker_hands_back_what_does_not_end_in_time() {
+    let world = World::new().await;
+    world.receive("a", "k", 0, json!({ "hang": true })).await;
+    let stop = CancellationToken::new();
+    let settings = worker::Settings { drain: Duration::from_millis(50), ..world.worker_settings() };
+    let registry = Registry::new().register(Ledger);
+    let worker = tokio::spawn(worker::run(settings, world.pool.clone(), registry, no_api(), stop.clone()));
+    while world.value("select count(*) from restante.outbox_running").await == "0" {
+        tokio::task::yield_now().await;
+    }
+
+    stop.cancel();
+    let handed_back = worker.await.unwrap().unwrap();
+
+    assert_eq!(handed_back, 1);
+    expect![["a pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+    assert!(world.ledger().await.is_empty());
+}
+
+mod stolen {
+    use std::time::Duration;
+
+    use restante::handler::{self, Context, Handler};
+    use sqlx::PgPool;
+
+    /// Writes through its transaction only after somebody else has claimed its event.
+    pub struct Stolen {
+        pub pool: PgPool,
+    }
+
+    impl Handler for Stolen {
+        const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
+        const TIMEOUT: Duration = Duration::from_secs(5);
+        type Payload = serde_json::Value;
+
+        async fn handle(&self, cx: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+            sqlx::query("update restante.outbox_live set lease_until = clock_timestamp()")
+                .execute(&self.pool)
+                .await?;
+            let subscribers = [String::new()];
+            let lease = Duration::from_secs(30);
+            restante::outbox::claim(&self.pool, "thief", &subscribers, 1, lease).await?;
+            sqlx::query("insert into ledger (event_id) values ('late')").execute(cx.tx().await?).await?;
+            Ok(())
+        }
+    }
+}

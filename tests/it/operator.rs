@@ -1,0 +1,195 @@
+//! One UPDATE of `status` is the operator's whole interface, and nothing he writes can break a promise.
+
+use expect_test::expect;
+use restante::outbox::settle::{Finish, Finished, finish};
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+use crate::support::World;
+
+#[tokio::test]
+async fn a_dead_letter_replays_with_fresh_attempts() {
+    let world = World::new().await;
+    world.receive("a", "k", 0, json!({ "permanent": true })).await;
+    world.work().await;
+    world.sql("update restante.outbox set payload = '{\"data\":{}}' where event_id = 'a'").await;
+
+    world.sql("update restante.outbox set status = 'pending' where status = 'dead'").await;
+    expect![["a pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+    world.work().await;
+
+    expect![["a done, attempt 1\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn a_finished_event_replays() {
+    let world = World::new().await;
+    world.receive("a", "k", 0, json!({})).await;
+    world.work().await;
+
+    world.sql("update restante.outbox set status = 'pending' where event_id = 'a'").await;
+    world.work().await;
+
+    expect![["a done, attempt 1\n"]].assert_eq(&world.outbox().await);
+    assert_eq!(world.ledger().await, ["a", "a"]);
+}
+
+#[tokio::test]
+async fn a_replay_onto_a_busy_key_waits_for_its_turn() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({})).await;
+    world.work().await;
+    world.receive("k2", "k", 2, json!({})).await;
+    let claimed = world.claim(1).await;
+
+    world.sql("update restante.outbox set status = 'pending' where event_id = 'k1'").await;
+    expect![["k1 blocked, attempt 0\nk2 running, attempt 1\n"]].assert_eq(&world.outbox().await);
+
+    let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
+    finish(&world.pool, &[done]).await.unwrap();
+    expect![["k1 pending, attempt 0\nk2 done, attempt 1\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn an_older_event_that_is_replayed_goes_before_a_younger_one_that_waits() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({ "permanent": true })).await;
+    world.work().await;
+    world.receive("k2", "k", 2, json!({})).await;
+
+    world.sql("update restante.outbox set status = 'pending' where event_id = 'k1'").await;
+
+    expect![["k1 pending, attempt 0\nk2 blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn cancelling_a_running_event_takes_its_lease_and_lets_the_next_go() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({})).await;
+    world.receive("k2", "k", 2, json!({})).await;
+    let claimed = world.claim(1).await;
+
+    world.sql("update restante.outbox set status = 'cancelled' where event_id = 'k1'").await;
+
+    expect![["k1 cancelled, attempt 1\nk2 pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+    let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
+    assert!(finish(&world.pool, &[done]).await.unwrap().finished.is_empty());
+}
+
+#[tokio::test]
+async fn pausing_holds_an_event_and_lets_its_successors_pass() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({})).await;
+    world.receive("k2", "k", 2, json!({})).await;
+
+    world.sql("update restante.outbox set status = 'paused' where event_id = 'k1'").await;
+    world.work().await;
+
+    expect![["k1 paused, attempt 0\nk2 done, attempt 1\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn a_paused_type_holds_what_waits_and_what_comes_until_it_is_resumed() {
+    let world = World::new().await;
+    world.receive("a", "k", 1, json!({})).await;
+
+    assert_eq!(world.value("select restante.pause('test.*')").await, "1");
+    world.receive("b", "k", 2, json!({})).await;
+    world.work().await;
+    expect![["a paused, attempt 0\nb paused, attempt 0\n"]].assert_eq(&world.outbox().await);
+
+    assert_eq!(world.value("select restante.resume('test.*')").await, "2");
+    world.work().await;
+    assert_eq!(world.ledger().await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn what_only_a_worker_may_say_is_refused_with_a_hint() {
+    let world = World::new().await;
+    world.receive("a", "k", 1, json!({})).await;
+
+    for (status, reason) in [
+        ("running", "an event becomes running when a worker claims it"),
+        ("blocked", "blocked is kept by Restante"),
+        ("finished", "outbox_status_known"),
+    ] {
+        let update = format!("update restante.outbox set status = '{status}'");
+        let error = sqlx::query(AssertSqlSafe(update)).execute(&world.pool).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{status}: {error}");
+    }
+    expect![["a pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn deleting_a_head_lets_the_next_go() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({})).await;
+    world.receive("k2", "k", 2, json!({})).await;
+
+    world.sql("delete from restante.outbox where event_id = 'k1'").await;
+
+    expect![["k2 pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn a_key_that_lost_its_head_behind_our_back_is_healed_by_a_sweep() {
+    let world = World::new().await;
+    for key in ["j", "k"] {
+        world.receive(&format!("{key}1"), key, 1, json!({})).await;
+        world.receive(&format!("{key}2"), key, 2, json!({})).await;
+    }
+    world.sql("delete from restante.outbox_live where event_id = 'k1'").await;
+
+    let swept = restante::outbox::upkeep::sweep(&world.pool, None).await.unwrap();
+
+    assert_eq!((swept.healed, swept.next_after), (1, None));
+    expect![["j1 pending, attempt 0\nj2 blocked, attempt 0\nk2 pending, attempt 0\n"]]
+        .assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn an_application_enqueues_in_its_own_transaction() {
+    let world = World::new().await;
+    let mut tx = world.pool.begin().await.unwrap();
+    sqlx::query("select restante.enqueue('test.ledger', '{}', key => 'k', event_id => 'mine')")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    world.work().await;
+    assert!(world.outbox().await.is_empty(), "not before it commits");
+
+    tx.commit().await.unwrap();
+    world.work().await;
+
+    expect![["mine done, attempt 1\n"]].assert_eq(&world.outbox().await);
+    let again = "select restante.enqueue('test.ledger', '{}', event_id => 'mine')";
+    assert_eq!(world.value(again).await, "null", "an event_id is stored once");
+}
+
+#[tokio::test]
+async fn a_scheduled_event_runs_when_its_time_has_come() {
+    let world = World::new().await;
+    world.sql("select restante.enqueue('test.ledger', '{}', event_id => 'later', run_at => now() + interval '1 hour')")
+        .await;
+    assert_eq!(world.work().await, 0);
+
+    world.sql("update restante.outbox set run_at = now() where event_id = 'later'").await;
+
+    assert_eq!(world.work().await, 1);
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_call_is_an_error_that_names_the_argument() {
+    let world = World::new().await;
+    for (call, reason) in [
+        ("restante.enqueue('', '{}')", "type is missing"),
+        ("restante.enqueue('x', null)", "payload is missing"),
+        ("restante.enqueue('x', '{}', key => '')", "key must have"),
+        ("restante.enqueue('x', '{}', run_at => 'infinity')", "run_at must be a time"),
+        ("restante.resume('x')", "the type x is not paused"),
+    ] {
+        let query = format!("select {call}");
+        let error = sqlx::query(AssertSqlSafe(query)).execute(&world.pool).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{call}: {error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Events of one key run one at a time, oldest first; different keys side by side.
+
+use expect_test::expect;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use restante::outbox::settle::{Verdict, fail};
+use serde_json::json;
+
+use crate::support::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shuffled_deliveries_are_handled_in_order_within_each_key() {
+    let world = World::new().await;
+    let mut deliveries: Vec<(usize, u32)> =
+        (0..30).flat_map(|key| (0..40).map(move |second| (key, second))).collect();
+    deliveries.shuffle(&mut StdRng::seed_from_u64(7));
+    for (key, second) in deliveries {
+        world.receive(&format!("{key}-{second:02}"), &format!("key-{key}"), second, json!({})).await;
+    }
+
+    world.work().await;
+
+    let ledger = world.ledger().await;
+    assert_eq!(ledger.len(), 30 * 40);
+    for key in 0..30 {
+        let of_key: Vec<&String> =
+            ledger.iter().filter(|event| event.starts_with(&format!("{key}-"))).collect();
+        assert!(of_key.is_sorted(), "{of_key:?}");
+    }
+    let first_of_each = ledger.iter().take(60).filter(|event| event.ends_with("-00")).count();
+    assert!(first_of_each > 4, "keys run side by side: {first_of_each} of them began early");
+}
+
+#[tokio::test]
+async fn a_claim_takes_one_event_of_a_key_and_the_oldest_first() {
+    let world = World::new().await;
+    world.receive("k2", "k", 2, json!({})).await;
+    world.receive("k1", "k", 1, json!({})).await;
+    world.receive("m3", "m", 3, json!({})).await;
+    world.receive("none0", "", 0, json!({})).await;
+
+    let claimed: Vec<String> =
+        world.claim(10).await.into_iter().map(|claimed| claimed.event.event_id).collect();
+
+    assert_eq!(claimed, ["none0", "k1", "m3"]);
+    assert!(world.claim(10).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_event_that_arrives_late_goes_before_any_that_was_not_claimed_yet() {
+    let world = World::new().await;
+    world.receive("k5", "k", 5, json!({})).await;
+    world.receive("k6", "k", 6, json!({})).await;
+
+    world.receive("k4", "k", 4, json!({})).await;
+    world.work().await;
+
+    assert_eq!(world.ledger().await, ["k4", "k5", "k6"]);
+}
+
+#[tokio::test]
+async fn an_event_that_arrives_after_a_younger_one_began_runs_next_and_is_told_that_it_is_late() {
+    let world = World::new().await;
+    world.receive("k5", "k", 5, json!({})).await;
+    world.receive("k6", "k", 6, json!({})).await;
+    let claimed = world.claim(1).await;
+    assert_eq!(claimed[0].event.event_id, "k5");
+
+    world.receive("k4", "k", 4, json!({})).await;
+    assert!(world.claim(10).await.is_empty(), "one at a time, also for the late one");
+    world.let_leases_run_out().await;
+    world.work().await;
+
+    assert_eq!(world.ledger().await, ["k5", "k4", "k6"]);
+    assert!(restante::outbox::claim::is_late(&world.pool, &world.event("k4").await).await.unwrap());
+    assert!(!restante::outbox::claim::is_late(&world.pool, &world.event("k6").await).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_retry_holds_its_key_and_a_dead_letter_lets_it_pass() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({ "fail_until_attempt": 99 })).await;
+    world.receive("k2", "k", 2, json!({})).await;
+
+    world.work().await;
+    expect![["k1 retry, attempt 1\nk2 blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
+
+    for _ in 0..2 {
+        world.wait_for_retries().await;
+        world.work().await;
+    }
+    expect![["k1 dead, attempt 3\nk2 done, attempt 1\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn a_dead_letter_holds_its_key_where_its_handler_wants_that() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({})).await;
+    world.receive("k2", "k", 2, json!({})).await;
+    let claimed = world.claim(1).await;
+    let verdict = Verdict::Dead { outcome: "permanent", holds_key: true };
+    assert!(fail(&world.pool, claimed[0].lease, &verdict, Some("no")).await.unwrap());
+
+    world.work().await;
+    expect![["k1 dead, attempt 1\nk2 blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
+
+    world.sql("update restante.outbox set status = 'cancelled' where event_id = 'k1'").await;
+    world.work().await;
+    expect![["k1 cancelled, attempt 1\nk2 done, attempt 1\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_to_one_key_at_the_same_time_make_one_head() {
+    let world = std::sync::Arc::new(World::new().await);
+    let deliveries = (0..50).map(|n| {
+        let world = std::sync::Arc::clone(&world);
+        tokio::spawn(async move { world.receive(&format!("e{n:02}"), "k", n, json!({})).await })
+    });
+    for delivery in deliveries.collect::<Vec<_>>() {
+        assert_eq!(delivery.await.unwrap(), 1);
+    }
+
+    assert_eq!(world.value("select count(*) from restante.outbox where status = 'pending'").await, "1");
+    world.work().await;
+    assert_eq!(world.ledger().await.len(), 50);
+}

@@ -1,0 +1,72 @@
+//! One private Postgres for all tests of this process, and a fresh database for each.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use restante::database;
+use restante::tool::postgres::{Durability, PrivatePostgres, Settings};
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+const TEMPLATE: &str = "template_restante";
+
+/// It is never dropped; the guard of its process ends it together with ours.
+static CLUSTER: LazyLock<PrivatePostgres> = LazyLock::new(|| {
+    let cluster = start(Durability::ForTests);
+    // On a thread of its own, because the test that comes first is inside a runtime already.
+    let url = cluster.url("postgres");
+    let template = SecretString::from(cluster.url(TEMPLATE));
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            connection.execute(AssertSqlSafe(format!("create database {TEMPLATE}"))).await.unwrap();
+            database::migrate(&template).await.unwrap();
+            connection
+                .execute(AssertSqlSafe(format!(
+                    "alter database {TEMPLATE} with is_template true allow_connections false"
+                )))
+                .await
+                .unwrap();
+        });
+    })
+    .join()
+    .unwrap();
+    cluster
+});
+
+/// A Postgres of a test's own, for tests that crash it.
+pub fn start(durability: Durability) -> PrivatePostgres {
+    PrivatePostgres::start(&Settings {
+        pg_bin: std::env::var_os("PG_BIN").map(Into::into),
+        path: std::env::var_os("PATH"),
+        parent: std::env::temp_dir(),
+        durability,
+        options: Vec::new(),
+    })
+    .unwrap()
+}
+
+/// The URL of a new database with the schema of Restante.
+pub async fn fresh_database() -> SecretString {
+    let name = fresh_name();
+    let mut connection = PgConnection::connect(&CLUSTER.url("postgres")).await.unwrap();
+    let create = format!("create database {name} template {TEMPLATE} strategy file_copy");
+    connection.execute(AssertSqlSafe(create)).await.unwrap();
+    connection.close().await.unwrap();
+    SecretString::from(CLUSTER.url(&name))
+}
+
+/// The URL of a new database with nothing in it.
+pub async fn empty_database() -> SecretString {
+    let name = fresh_name();
+    let mut connection = PgConnection::connect(&CLUSTER.url("postgres")).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
+    connection.close().await.unwrap();
+    SecretString::from(CLUSTER.url(&name))
+}
+
+fn fresh_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,148 @@
+//! A database of its own, and verbs for what happens in it.
+
+use std::time::Duration;
+
+use restante::event::{Body, Event};
+use restante::outbox::{self, Claimed, Source};
+use restante::registry::Registry;
+use restante::{api, database, envelope, worker};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgPool, Row};
+
+use super::{Ledger, cluster, handlers};
+
+/// What a test plays in.
+pub struct World {
+    pub url: SecretString,
+    pub pool: PgPool,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let world = Self::on(cluster::fresh_database().await).await;
+        handlers::make_tables(&world.pool).await;
+        world
+    }
+
+    pub async fn on(url: SecretString) -> Self {
+        let pool = database::pool(&url, "test", 16).unwrap();
+        Self { url, pool }
+    }
+
+    /// Stores an event as ingest would, once its signature was checked. `second` is when it happened, within one minute.
+    pub async fn receive(&self, event_id: &str, key: &str, second: u32, play: Value) -> u64 {
+        let mut data = play;
+        data["type"] = json!("test.ledger");
+        if !key.is_empty() {
+            data["id"] = json!(key);
+        }
+        let created_at = format!("2026-11-01T12:00:{second:02}Z");
+        self.receive_body(&json!({ "type": "event", "id": event_id, "created_at": created_at, "data": data }))
+            .await
+    }
+
+    /// Stores an event with a body of the test's own.
+    pub async fn receive_body(&self, body: &Value) -> u64 {
+        let event = envelope::read(body.to_string().as_bytes(), None, 0).unwrap();
+        outbox::insert_events(&self.pool, Source::Webhook, &[event]).await.unwrap()
+    }
+
+    /// Runs a worker until nothing is left that may run now. Answers how many attempts there were.
+    pub async fn work(&self) -> u64 {
+        self.work_with(Registry::new().register(Ledger)).await
+    }
+
+    pub async fn work_with(&self, registry: Registry) -> u64 {
+        let settings = self.worker_settings();
+        worker::run_until_idle(settings, self.pool.clone(), registry, no_api()).await.unwrap()
+    }
+
+    pub fn worker_settings(&self) -> worker::Settings {
+        worker::Settings {
+            name: "worker".to_owned(),
+            database_url: self.url.clone(),
+            concurrency: 8,
+            lease: Duration::from_secs(30),
+            poll: Duration::from_millis(20),
+            drain: Duration::from_secs(10),
+        }
+    }
+
+    /// Claims up to `limit` events, as a worker that then does nothing more.
+    pub async fn claim(&self, limit: i64) -> Vec<Claimed> {
+        let subscribers = [String::new()];
+        outbox::claim(&self.pool, "somebody", &subscribers, limit, Duration::from_secs(30)).await.unwrap()
+    }
+
+    /// An event as its handler would see it.
+    pub async fn event(&self, event_id: &str) -> Event {
+        let row = sqlx::query("select * from restante.outbox where event_id = $1")
+            .bind(event_id)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+        Event {
+            id: row.get("id"),
+            event_id: row.get("event_id"),
+            event_type: row.get("type"),
+            subscriber: row.get("subscriber"),
+            key: row.get("key"),
+            workspace_id: row.get("workspace_id"),
+            source: row.get("source"),
+            created_at: row.get("created_at"),
+            received_at: row.get("received_at"),
+            body: Body::Json("{}".to_owned()),
+            attempt: row.get("attempt"),
+        }
+    }
+
+    /// Time passes until every retry is due.
+    pub async fn wait_for_retries(&self) {
+        self.sql("update restante.outbox set run_at = now() where status = 'retry'").await;
+    }
+
+    /// Time passes until every lease has run out.
+    pub async fn let_leases_run_out(&self) {
+        self.sql("update restante.outbox_live set lease_until = clock_timestamp() where status = 'running'")
+            .await;
+    }
+
+    /// Runs SQL as an operator would, and answers how many rows it touched.
+    pub async fn sql(&self, statement: &str) -> u64 {
+        sqlx::query(AssertSqlSafe(statement)).execute(&self.pool).await.unwrap().rows_affected()
+    }
+
+    /// The one value of a query.
+    pub async fn value(&self, query: &str) -> String {
+        let query = format!("select ({query})::text");
+        let value: Option<String> =
+            sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.pool).await.unwrap();
+        value.unwrap_or_else(|| "null".to_owned())
+    }
+
+    /// The outbox, a line for each event in the order in which they were received.
+    pub async fn outbox(&self) -> String {
+        sqlx::query("select event_id, status, attempt from restante.outbox order by id")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| {
+                let (event_id, status, attempt): (String, String, i32) = (row.get(0), row.get(1), row.get(2));
+                format!("{event_id} {status}, attempt {attempt}\n")
+            })
+            .collect()
+    }
+
+    /// The events whose handler has written, in that order.
+    pub async fn ledger(&self) -> Vec<String> {
+        handlers::ledger(&self.pool).await
+    }
+}
+
+/// An API that nobody answers for: for handlers that do not ask it.
+pub fn no_api() -> api::Client {
+    let nowhere = "http://127.0.0.1:9".parse().unwrap();
+    api::Client::new(api::Settings::new(nowhere, SecretString::from("sk-test-key"))).unwrap()
+}
