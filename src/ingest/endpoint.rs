@@ -24,6 +24,7 @@ use super::commit::{Committer, NotStored};
 use super::throttle::Throttle;
 use crate::envelope::{self, Unreadable};
 use crate::signature::{self, Keys, Rejection};
+use crate::telemetry::metric;
 
 /// Where deliveries are received, each with and without a trailing slash: redirecting from one spelling to the
 /// other would disable the endpoint.
@@ -66,8 +67,8 @@ async fn deliver(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Res
     let chunked = request.headers().contains_key(TRANSFER_ENCODING);
     let mut response = match endpoint.receive(request).await {
         Ok(()) => {
-            metrics::counter!("restante_deliveries_total", "answer" => "stored").increment(1);
-            metrics::histogram!("restante_ack_seconds").record(started.elapsed());
+            metrics::counter!(metric::DELIVERIES_TOTAL, "answer" => "204", "reason" => "stored").increment(1);
+            metrics::histogram!(metric::ACK_SECONDS).record(started.elapsed());
             StatusCode::NO_CONTENT.into_response()
         }
         Err(refusal) => endpoint.refuse(&refusal),
@@ -145,10 +146,10 @@ impl Endpoint {
 
     /// Counts a refusal, logs it with its reason only, and makes its answer.
     fn refuse(&self, refusal: &Refusal) -> Response {
-        let (status, answer) = refusal.answer();
+        let status = refusal.status();
         let reason = refusal.reason();
-        metrics::counter!("restante_deliveries_total", "answer" => answer).increment(1);
-        metrics::counter!("restante_refusals_total", "reason" => reason).increment(1);
+        let answer = status.as_str().to_owned();
+        metrics::counter!(metric::DELIVERIES_TOTAL, "answer" => answer, "reason" => reason).increment(1);
         if let Some(left_out) = self.throttle.admit(reason, Instant::now()) {
             tracing::info!(reason, status = status.as_u16(), left_out, "refused a delivery");
         }
@@ -200,32 +201,30 @@ enum Refusal {
 }
 
 impl Refusal {
-    /// The status of the answer, and its name in the metrics.
-    fn answer(&self) -> (StatusCode, &'static str) {
+    fn status(&self) -> StatusCode {
         match self {
-            Refusal::NotFound => (StatusCode::NOT_FOUND, "not_found"),
-            Refusal::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "wrong_method"),
-            Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Refusal::Slow => (StatusCode::REQUEST_TIMEOUT, "slow"),
-            Refusal::Broken => (StatusCode::BAD_REQUEST, "broken"),
-            Refusal::Unverified(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            Refusal::Unreadable(_) => (StatusCode::BAD_REQUEST, "unreadable"),
-            Refusal::Busy | Refusal::NotStored(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Refusal::NotFound => StatusCode::NOT_FOUND,
+            Refusal::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Slow => StatusCode::REQUEST_TIMEOUT,
+            Refusal::Unverified(_) => StatusCode::UNAUTHORIZED,
+            Refusal::Broken | Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Refusal::Busy | Refusal::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// What exactly was wrong, for logs and metrics.
     fn reason(&self) -> &'static str {
         match self {
+            Refusal::NotFound => "not_found",
+            Refusal::WrongMethod => "wrong_method",
+            Refusal::TooLarge => "too_large",
+            Refusal::Slow => "slow",
+            Refusal::Broken => "broken",
+            Refusal::Busy => "large_bodies",
             Refusal::Unverified(rejection) => rejection.reason(),
             Refusal::Unreadable(unreadable) => unreadable.reason(),
             Refusal::NotStored(not_stored) => not_stored.reason(),
-            Refusal::Busy => "large_bodies",
-            Refusal::NotFound
-            | Refusal::WrongMethod
-            | Refusal::TooLarge
-            | Refusal::Slow
-            | Refusal::Broken => self.answer().1,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Ingest as its senders meet it: raw bytes on a socket, the answers to them, and what is stored then.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use secrecy::SecretSlice;
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +19,7 @@ use crate::event::Body;
 use crate::signature::Keys;
 
 const NOW: i64 = 1_793_534_400;
-const KEY: &[u8] = b"a key of twenty-four bytes";
+const KEY: &[u8] = b"the 24-byte key of tests";
 
 /// Ingest, running on a port of its own.
 struct Door {
@@ -571,4 +573,58 @@ async fn an_event_is_stored_though_its_sender_hangs_up_before_the_answer() {
 
     assert!(door.running.await.unwrap());
     assert_eq!(door.store.stored().len(), 1);
+}
+
+#[tokio::test]
+async fn refusals_are_logged_and_counted_by_their_reason_and_reveal_nothing() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    let _logging = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let door = Door::open().await;
+    let forged = String::from_utf8(delivery("whe_1")).unwrap().replace("v1,", "v1,canary");
+
+    for _ in 0..3 {
+        assert_eq!(statuses(&door.send(&forged).await), [401]);
+    }
+    assert_eq!(statuses(&door.send(delivery("whe_1")).await), [204]);
+
+    let rendered = metrics.render();
+    for counted in [
+        r#"restante_deliveries_total{answer="401",reason="mismatch"} 3"#,
+        r#"restante_deliveries_total{answer="204",reason="stored"} 1"#,
+        "restante_ack_seconds_count 1",
+    ] {
+        assert!(rendered.contains(counted), "{counted}: {rendered}");
+    }
+    let logged = lines.text();
+    assert_eq!(logged.matches("refused a delivery").count(), 1, "{logged}");
+    assert!(logged.contains("mismatch"), "{logged}");
+    for secret in ["canary", "sesn_1", "webhook-signature", "24-byte key", "whe_header"] {
+        assert!(!logged.contains(secret), "{secret}: {logged}");
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
