@@ -63,8 +63,8 @@ pub struct Limits {
     pub batch_events_max: usize,
     /// From how many bytes of bodies on a commit takes no further event. 4 MB.
     pub batch_bytes_max: usize,
-    /// The most commits at one time, each of which uses one database connection. 4, which measured best on local
-    /// disks and no worse than fewer on slow ones.
+    /// The most commits at one time, each of which uses one database connection. 4: measured best on a local disk,
+    /// and about the same as fewer on a slow one.
     pub lanes: usize,
 }
 
