@@ -161,7 +161,11 @@ async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Erro
 /// Does the database refuse the values of a statement, so that it will always fail with them?
 pub fn is_refusal(error: &sqlx::Error) -> bool {
     matches!(
-        error.as_database_error().and_then(|error| error.code()).as_deref().and_then(|code| code.get(..2)),
+        error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .as_deref()
+            .and_then(|code| code.get(..2)),
         // cardinality, data exception, integrity constraint, program limit (a stack depth, a size of an index row)
         Some("21" | "22" | "23" | "54")
     )

@@ -1,5 +1,7 @@
 //! What the whole of Restante promises, shown on a real Postgres; and on the real processes where a process matters.
 
+#![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
+
 mod support;
 
 mod attempts;

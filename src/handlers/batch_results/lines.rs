@@ -60,7 +60,6 @@ impl Lines {
 
     /// The next whole line, without its ending; `None` where more bytes are needed. A line that lies within one
     /// chunk is not copied, so it keeps that chunk alive.
-    #[expect(clippy::should_implement_trait, reason = "`None` is not the end: a push makes it go on")]
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
         loop {
             if self.after_return && !self.chunk.is_empty() {

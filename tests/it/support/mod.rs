@@ -4,5 +4,5 @@ pub mod cluster;
 pub mod handlers;
 pub mod world;
 
-pub use handlers::{Ledger, ledger};
+pub use handlers::Ledger;
 pub use world::World;

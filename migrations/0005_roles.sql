@@ -1,0 +1,70 @@
+-- Who may do what. Grant a role to the login of a program or person: grant restante_ingest to my_ingest_login;
+--
+-- Roles belong to the whole server, so they may be there already, from another database or made by an administrator.
+-- Where we may not make them, nothing else is lost: an administrator makes them and runs the grants (docs/runbook.md).
+
+do $$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app'] loop
+    begin
+      execute format('create role %I nologin', v_role);
+    exception
+      when duplicate_object or unique_violation then null;
+      when insufficient_privilege then
+        raise exception 'the role % is missing, and % may not create it', v_role, current_user
+          using hint = format('Have an administrator run: create role %I nologin;', v_role),
+                errcode = 'insufficient_privilege';
+    end;
+  end loop;
+end $$;
+
+-- What runs in the caller's name for others to see must not find other people's functions first.
+alter function restante.make_partitions(integer) security definer;
+alter function restante.make_partitions(integer) set search_path = pg_catalog, pg_temp;
+alter function restante.guard_statement() security definer;
+alter function restante.guard_statement() set search_path = pg_catalog, pg_temp;
+alter function restante.guard_delete() security definer;
+alter function restante.guard_delete() set search_path = pg_catalog, pg_temp;
+alter function restante.enqueue(text, json, text, timestamptz, text, timestamptz, text) security definer;
+alter function restante.enqueue(text, json, text, timestamptz, text, timestamptz, text) set search_path = pg_catalog, pg_temp;
+alter function restante.pause(text, text) security definer;
+alter function restante.pause(text, text) set search_path = pg_catalog, pg_temp;
+alter function restante.resume(text) security definer;
+alter function restante.resume(text) set search_path = pg_catalog, pg_temp;
+
+revoke all on schema restante from public;
+-- Postgres lets everybody execute every new function, so a migration that makes one ends with this line.
+revoke execute on all functions in schema restante from public;
+
+grant usage on schema restante to restante_ingest, restante_worker, restante_operator, restante_app;
+-- Programs check that the schema is theirs. The table is made by whoever applies the migrations.
+do $$
+begin
+  if to_regclass('restante.schema_migration') is not null then
+    grant select on restante.schema_migration to restante_ingest, restante_worker, restante_operator;
+  end if;
+end $$;
+
+-- Ingest can add events, and can not even read them.
+grant execute on function restante.insert_events to restante_ingest;
+
+-- The worker runs handlers.
+grant select, insert, update, delete on restante.outbox_live to restante_worker;
+grant select, insert on restante.outbox to restante_worker;
+grant select, insert on restante.failure to restante_worker;
+grant select, insert on restante.subscription to restante_worker;
+grant select, insert, update on restante.batch, restante.batch_result to restante_worker;
+grant execute on function restante.covers, restante.lock_keys, restante.unblock, restante.step_down, restante.insert_events,
+  restante.finish, restante.fail, restante.sweep, restante.make_partitions to restante_worker;
+
+-- The operator looks at everything, and changes the columns that are his.
+grant select on all tables in schema restante to restante_operator;
+grant update (status, run_at, max_attempts) on restante.outbox to restante_operator;
+grant insert (id) on restante.batch to restante_operator;
+grant delete on restante.subscription to restante_operator;
+grant execute on function restante.covers, restante.pause, restante.resume to restante_operator;
+
+-- Applications put in what is to be done.
+grant execute on function restante.enqueue to restante_app;
