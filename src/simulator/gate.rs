@@ -37,8 +37,12 @@ pub(super) struct Seen {
     status: u16,
 }
 
+/// The id of the request that is being answered, for answers that carry it inside.
+#[derive(Clone)]
+pub(super) struct RequestId(pub(super) String);
+
 /// Lets a request through to its endpoint or answers in its stead.
-pub(super) async fn gate(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let serial = app.serial();
     let request_id = dice::id(app.seed, "req_", serial);
     let control = request.uri().path().starts_with("/_simulator/");
@@ -50,6 +54,7 @@ pub(super) async fn gate(State(app): State<Arc<App>>, request: Request, next: Ne
         key: keys(request.headers()).next().is_some(),
         status: 0,
     };
+    request.extensions_mut().insert(RequestId(request_id.clone()));
 
     let admitted =
         if control { Ok(()) } else { admit(&app, request.uri().path(), request.headers(), serial).await };

@@ -16,6 +16,7 @@ mod dice;
 mod faults;
 mod gate;
 mod journal;
+mod messages;
 mod outcome;
 mod page;
 mod params;
@@ -93,6 +94,7 @@ impl Simulator {
 fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(batches::routes())
+        .merge(messages::routes())
         .merge(control::routes())
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::no_such_method)

@@ -11,6 +11,9 @@ pub(super) struct Params {
     pub(super) messages: Vec<Value>,
     #[serde(default)]
     pub(super) stream: bool,
+    #[serde(default)]
+    pub(super) tools: Vec<Value>,
+    pub(super) tool_choice: Option<Value>,
     temperature: Option<Value>,
     top_p: Option<Value>,
     top_k: Option<Value>,
@@ -25,6 +28,28 @@ impl Params {
     /// What does not fit, in words.
     pub(super) fn read(json: &str) -> Result<Params, String> {
         serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    /// The text of the last message, as far as there is one.
+    pub(super) fn prompt(&self) -> &str {
+        let content = self.messages.last().map(|message| &message["content"]);
+        match content {
+            Some(Value::String(text)) => text,
+            Some(Value::Array(blocks)) => {
+                blocks.iter().rev().find_map(|block| block["text"].as_str()).unwrap_or("")
+            }
+            _ => "",
+        }
+    }
+
+    /// The tool that must be used, where `tool_choice` asks for one.
+    pub(super) fn forced_tool(&self) -> Option<&str> {
+        let choice = self.tool_choice.as_ref()?;
+        match choice["type"].as_str()? {
+            "tool" => choice["name"].as_str(),
+            "any" => self.tools.first()?["name"].as_str(),
+            _ => None,
+        }
     }
 
     /// What is wrong with them under this version of the API.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod gate;
+mod messages;
 mod results;
 mod webhooks;
 mod world;
