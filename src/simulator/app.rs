@@ -16,6 +16,7 @@ use super::gate::Seen;
 use super::journal::Journal;
 use super::refusal::Refusal;
 use super::settings::Settings;
+use super::store::Store;
 use super::webhook::Event;
 
 /// The organization that every object and webhook belongs to.
@@ -29,6 +30,7 @@ pub(super) struct App {
     pub(super) settings: Settings,
     pub(super) faults: Mutex<Faults>,
     pub(super) batches: Mutex<Batches>,
+    pub(super) store: Mutex<Store>,
     pub(super) endpoint: Mutex<Endpoint>,
     pub(super) requests: Journal<Seen>,
     pub(super) deliveries: Journal<Delivery>,
@@ -46,6 +48,7 @@ impl App {
             faults: Mutex::new(settings.faults.clone()),
             settings,
             batches: Mutex::default(),
+            store: Mutex::default(),
             endpoint: Mutex::default(),
             requests: Journal::new(),
             deliveries: Journal::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -14,14 +14,18 @@ use serde_json::{Map, Value, json};
 use super::app::{App, duration, held};
 use super::batch::Requests;
 use super::batches;
+use super::kinds::kind;
 use super::page::Query;
 use super::refusal::Refusal;
+use super::store::Object;
 use super::webhook::{Draft, Event};
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/_simulator/batches", post(make_batch))
         .route("/_simulator/batches/{id}/end", post(end_batch))
+        .route("/_simulator/resources", post(keep))
+        .route("/_simulator/resources/{id}", delete(forget))
         .route("/_simulator/events", post(emit))
         .route("/_simulator/faults", get(faults).post(change_faults).delete(reset_faults))
         .route("/_simulator/endpoint", get(endpoint).post(enable))
@@ -65,6 +69,22 @@ async fn end_batch(
     let mut batches = held(&app.batches);
     let batch = batches.get_mut(&id).ok_or_else(|| Refusal::not_found(&id))?;
     Ok(Json(batch.object(&batches::results_url(&app, &headers, &id))))
+}
+
+/// Keeps any object, as it is described: `type` names its kind. There is no webhook.
+async fn keep(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Refusal> {
+    let fields: Map<String, Value> = read(&body)?;
+    let name = fields.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = kind(name).ok_or_else(|| Refusal::invalid(format!("type: there is no kind {name:?}")))?;
+    let object = Object::new(&app, kind, None, fields);
+    held(&app.store).insert(object.clone());
+    Ok(Json(object.value()))
+}
+
+/// Loses an object without a word.
+async fn forget(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    let object = held(&app.store).remove(&id).ok_or_else(|| Refusal::not_found(&id))?;
+    Ok(Json(object.value()))
 }
 
 async fn emit(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Refusal> {

@@ -7,24 +7,31 @@
 //! documents is not made on both sides.
 
 mod app;
+mod asked;
 mod batch;
 mod batches;
 pub mod cli;
 mod control;
 mod delivery;
+mod deployments;
 mod dice;
 mod faults;
 mod gate;
 mod journal;
+mod kinds;
 mod messages;
 mod outcome;
 mod page;
 mod params;
 mod refusal;
+mod resources;
 mod results;
 pub mod send;
+mod session_events;
+mod sessions;
 mod settings;
 pub mod sign;
+mod store;
 mod text;
 mod webhook;
 
@@ -95,6 +102,9 @@ fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(batches::routes())
         .merge(messages::routes())
+        .merge(resources::routes())
+        .merge(sessions::routes())
+        .merge(deployments::routes())
         .merge(control::routes())
         .fallback(refusal::no_such_path)
         .method_not_allowed_fallback(refusal::no_such_method)

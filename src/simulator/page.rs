@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::refusal::Refusal;
@@ -26,6 +27,54 @@ impl Query {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// All values of this name; lists are spelled `name[]`.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a time lies within the limits `name[gt]`, `name[gte]`, `name[lt]` and `name[lte]`.
+    pub(super) fn has_time(&self, name: &str, time: &Value) -> bool {
+        let limit = |suffix: &str| self.get(&format!("{name}[{suffix}]"))?.parse::<DateTime<Utc>>().ok();
+        let time = time.as_str().and_then(|time| time.parse::<DateTime<Utc>>().ok());
+        limit("gt").is_none_or(|limit| time > Some(limit))
+            && limit("gte").is_none_or(|limit| time >= Some(limit))
+            && limit("lt").is_none_or(|limit| time < Some(limit))
+            && limit("lte").is_none_or(|limit| time <= Some(limit))
+    }
+
+    /// The page of these items that `page`, `limit` and `order` ask for. Each item comes with the number by which
+    /// it is sorted; cursors are made of those, so a page stays where it is when older items go.
+    pub(super) fn page(
+        &self,
+        mut items: Vec<(u64, Value)>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Value, Refusal> {
+        let newest_first = match self.get("order") {
+            None => newest_first,
+            Some("desc") => true,
+            Some("asc") => false,
+            Some(_) => return Err(Refusal::invalid("order: must be asc or desc")),
+        };
+        items.sort_by_key(|(number, _)| if newest_first { u64::MAX - number } else { *number });
+        let cursor = self
+            .get("page")
+            .map(|cursor| read_cursor(cursor).ok_or_else(|| Refusal::invalid("page: is no cursor")));
+        let start = match cursor.transpose()? {
+            None => 0,
+            Some(last) => {
+                items.iter().take_while(|(n, _)| if newest_first { *n >= last } else { *n <= last }).count()
+            }
+        };
+        let next = (start + limit < items.len()).then(|| cursor_after(items[start + limit - 1].0));
+        let prev = (start > 0).then(|| match start.saturating_sub(limit) {
+            0 => cursor_after(if newest_first { u64::MAX } else { 0 }),
+            start => cursor_after(items[start - 1].0),
+        });
+        let data: Vec<Value> = items.into_iter().skip(start).take(limit).map(|(_, item)| item).collect();
+        Ok(json!({"data": data, "next_page": next, "prev_page": prev}))
+    }
+
     /// `limit`, if it is one of 1 to `max`.
     pub(super) fn limit(&self, default: usize, max: usize) -> Result<usize, Refusal> {
         match self.get("limit").map(str::parse) {
@@ -40,4 +89,41 @@ impl Query {
 pub(super) fn by_id(data: Vec<Value>, has_more: bool) -> Value {
     let id = |object: Option<&Value>| object.map(|object| object["id"].clone()).unwrap_or_default();
     json!({"has_more": has_more, "first_id": id(data.first()), "last_id": id(data.last()), "data": data})
+}
+
+fn cursor_after(number: u64) -> String {
+    format!("page_{number:016x}")
+}
+
+fn read_cursor(cursor: &str) -> Option<u64> {
+    u64::from_str_radix(cursor.strip_prefix("page_")?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(query: &str) -> Value {
+        let query = Query(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect());
+        query.page((1..=5).map(|n| (n, n.into())).collect(), true, 2).ok().unwrap()
+    }
+
+    #[test]
+    fn pages_follow_one_another_and_lead_back() {
+        let first = page("");
+        let second = page(&format!("page={}", first["next_page"].as_str().unwrap()));
+        let third = page(&format!("page={}", second["next_page"].as_str().unwrap()));
+        let back = page(&format!("page={}", third["prev_page"].as_str().unwrap()));
+
+        assert_eq!((&first["data"], &first["prev_page"]), (&json!([5, 4]), &Value::Null));
+        assert_eq!(second["data"], json!([3, 2]));
+        assert_eq!((&third["data"], &third["next_page"]), (&json!([1]), &Value::Null));
+        assert_eq!(back, second);
+        assert_eq!(page(&format!("page={}", second["prev_page"].as_str().unwrap()))["data"], first["data"]);
+    }
+
+    #[test]
+    fn a_list_runs_the_other_way_round_when_asked() {
+        assert_eq!(page("order=asc")["data"], json!([1, 2]));
+    }
 }

@@ -50,6 +50,10 @@ pub struct Settings {
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     pub huge_text_bytes: usize,
 
+    /// Seconds that a session runs after a message before it is idle again
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub session_seconds: f64,
+
     /// Sends webhooks with their type at the top level, and a batch's id as `data.batch_id`
     #[arg(long)]
     pub top_level_type: bool,

@@ -3,6 +3,8 @@
 mod batches;
 mod gate;
 mod messages;
+mod resources;
 mod results;
+mod sessions;
 mod webhooks;
 mod world;

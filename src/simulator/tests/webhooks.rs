@@ -17,7 +17,7 @@ use super::world::{World, at_once};
 const KEY: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// An endpoint that answers with these statuses, one after the other, then with 204.
-struct Receiver {
+pub(super) struct Receiver {
     url: String,
     deliveries: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
 }
@@ -26,7 +26,7 @@ struct Receiver {
 struct Answers(Arc<Mutex<Vec<u16>>>, mpsc::UnboundedSender<(HeaderMap, Bytes)>);
 
 impl Receiver {
-    async fn new(mut statuses: Vec<u16>) -> Receiver {
+    pub(super) async fn new(mut statuses: Vec<u16>) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/webhooks/anthropic", listener.local_addr().unwrap());
         let (sender, deliveries) = mpsc::unbounded_channel();
@@ -37,7 +37,7 @@ impl Receiver {
         Receiver { url, deliveries }
     }
 
-    async fn next(&mut self) -> (HeaderMap, Value) {
+    pub(super) async fn next(&mut self) -> (HeaderMap, Value) {
         let (headers, body) = self.deliveries.recv().await.unwrap();
         (headers, serde_json::from_slice(&body).unwrap())
     }
@@ -53,7 +53,7 @@ async fn receive(
     (status, [(header::LOCATION, "/elsewhere")]).into_response()
 }
 
-fn delivering_to(receiver: &Receiver) -> Settings {
+pub(super) fn delivering_to(receiver: &Receiver) -> Settings {
     Settings {
         webhook_url: Some(receiver.url.clone()),
         signing_key: Some(KEY.to_owned().into()),

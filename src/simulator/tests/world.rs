@@ -19,7 +19,7 @@ pub(super) struct World {
 pub(super) fn at_once() -> Settings {
     let mut settings =
         Settings { seed: Some(SEED), batch_seconds: 0.0, cancel_seconds: 0.0, ..Settings::default() };
-    settings.webhook_backoff = 0.0;
+    (settings.webhook_backoff, settings.session_seconds) = (0.0, 0.0);
     settings.faults.stream_pause_milliseconds = 0;
     settings
 }
