@@ -9,6 +9,7 @@ use super::settings::seconds;
 /// What goes wrong, and how often. Shares are between 0 and 1; all of it is off by default.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[command(next_help_heading = "Faults")]
 pub struct Faults {
     /// Share of webhooks that are delivered a second time
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::dice;
+use super::settings::RESULTS;
 
 /// What became of one request of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +23,7 @@ pub enum Outcome {
 /// How the requests of a batch divide among the outcomes. What is left over succeeds.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[command(next_help_heading = RESULTS)]
 pub struct Shares {
     /// Share of a batch's requests that end `errored`
     #[arg(id = "errored_share", long = "errored-share", value_name = "SHARE", default_value = "0.03", value_parser = share)]

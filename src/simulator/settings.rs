@@ -6,17 +6,20 @@ use secrecy::SecretString;
 use super::faults::Faults;
 use super::outcome::{Shares, share};
 
+const WEBHOOKS: &str = "Webhooks";
+pub(super) const RESULTS: &str = "Batches and answers";
+
 /// What a simulator is started with.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// Where webhooks are delivered; without it none are sent
-    #[arg(long, value_name = "URL")]
+    #[arg(help_heading = WEBHOOKS, long, value_name = "URL")]
     pub webhook_url: Option<String>,
     /// Signs webhooks by the Standard Webhooks scheme: `whsec_` and the key in base64
-    #[arg(long, value_name = "KEY")]
+    #[arg(help_heading = WEBHOOKS, long, value_name = "KEY")]
     pub signing_key: Option<SecretString>,
     /// Signs webhooks by the older scheme (`anthropic-signature`) too; used as it is
-    #[arg(long, value_name = "SECRET")]
+    #[arg(help_heading = WEBHOOKS, long, value_name = "SECRET")]
     pub webhook_secret: Option<SecretString>,
     /// The only API key that is let in; without it any key is
     #[arg(long, value_name = "KEY")]
@@ -29,25 +32,25 @@ pub struct Settings {
     pub public_url: Option<String>,
 
     /// Seconds from the creation of a batch to its end
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(help_heading = RESULTS, long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub batch_seconds: f64,
     /// Seconds from the cancelling of a batch to its end
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(help_heading = RESULTS, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub cancel_seconds: f64,
     /// Makes new batches look this much older, so that the 29 days of their results run out
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    #[arg(help_heading = RESULTS, long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub batch_age_seconds: f64,
     /// What becomes of a batch's requests.
     #[command(flatten)]
     pub shares: Shares,
     /// Bytes of text in an answer
-    #[arg(long, value_name = "BYTES", default_value_t = 400)]
+    #[arg(help_heading = RESULTS, long, value_name = "BYTES", default_value_t = 400)]
     pub text_bytes: usize,
     /// Share of results whose text is `--huge-text-bytes` long
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    #[arg(help_heading = RESULTS, long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub huge_share: f64,
     /// Bytes of text in a huge result
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    #[arg(help_heading = RESULTS, long, value_name = "BYTES", default_value_t = 4 << 20)]
     pub huge_text_bytes: usize,
 
     /// Seconds that a session runs after a message before it is idle again
@@ -55,22 +58,22 @@ pub struct Settings {
     pub session_seconds: f64,
 
     /// Sends webhooks with their type at the top level, and a batch's id as `data.batch_id`
-    #[arg(long)]
+    #[arg(help_heading = WEBHOOKS, long)]
     pub top_level_type: bool,
     /// Attempts at an event before it is dropped for good
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(help_heading = WEBHOOKS, long, value_name = "N", default_value_t = 3)]
     pub webhook_attempts: u32,
     /// Multiplies the 5 to 120 seconds between two attempts
-    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = seconds)]
+    #[arg(help_heading = WEBHOOKS, long, value_name = "FACTOR", default_value = "1", value_parser = seconds)]
     pub webhook_backoff: f64,
     /// Seconds that the endpoint has for its answer
-    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    #[arg(help_heading = WEBHOOKS, long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     pub webhook_timeout_seconds: f64,
     /// Deliveries on their way at once
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(help_heading = WEBHOOKS, long, value_name = "N", default_value_t = 32)]
     pub webhook_concurrency: usize,
     /// Failed attempts in a row that disable the endpoint; the real sender counts time, and does not say how long
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(help_heading = WEBHOOKS, long, value_name = "N", default_value_t = 1000)]
     pub webhook_failures: u32,
 
     /// What goes wrong from the start; `/_simulator/faults` changes it later.
