@@ -2,6 +2,7 @@
 //!
 //! Redirects are never followed, and disable the endpoint. Every attempt is in the journal.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,27 +22,8 @@ const STALE_SECONDS: i64 = 600;
 /// What forged deliveries are signed with. It fits both schemes.
 const FORGED_KEY: &str = "whsec_Zm9yZ2VkIGZvcmdlZCBmb3JnZWQgZm9yZ2VkIGZvcmc=";
 
-/// Delivers what comes through the queue until the simulator stops.
-pub(super) async fn deliver_all(app: Arc<App>, mut queue: mpsc::UnboundedReceiver<Event>) {
-    let Some(url) = app.settings.webhook_url.clone() else { return };
-    let timeout = duration(app.settings.webhook_timeout_seconds);
-    let client = Client::builder().redirect(redirect::Policy::none()).timeout(timeout).no_proxy().build();
-    let client = match client {
-        Ok(client) => client,
-        Err(error) => return tracing::error!(%error, "Webhooks can't be sent"),
-    };
-    let room = Semaphore::new(app.settings.webhook_concurrency.max(1));
-    let sender = Arc::new(Sender { app: app.clone(), client, url, room });
-    while let Some(Some(event)) = app.stop.run_until_cancelled(queue.recv()).await {
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            let stop = sender.app.stop.clone();
-            stop.run_until_cancelled(sender.deliver(event)).await;
-        });
-    }
-}
-
-struct Sender {
+/// What sends webhooks to the endpoint of the settings.
+pub(super) struct Sender {
     app: Arc<App>,
     client: Client,
     url: String,
@@ -49,6 +31,33 @@ struct Sender {
 }
 
 impl Sender {
+    /// A sender, where webhooks have somewhere to go.
+    ///
+    /// # Errors
+    ///
+    /// A key that nothing can be signed with.
+    pub(super) fn new(app: Arc<App>) -> io::Result<Option<Sender>> {
+        let Some(url) = app.settings.webhook_url.clone() else { return Ok(None) };
+        let timeout = duration(app.settings.webhook_timeout_seconds);
+        let client = Client::builder().redirect(redirect::Policy::none()).timeout(timeout).no_proxy();
+        let client = client.build().map_err(io::Error::other)?;
+        let room = Semaphore::new(app.settings.webhook_concurrency.max(1));
+        let sender = Sender { app, client, url, room };
+        let signed = sender.headers("", 0, b"", false);
+        signed.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        Ok(Some(sender))
+    }
+
+    /// Delivers what comes through the queue until the simulator stops.
+    pub(super) async fn deliver_all(self, mut queue: mpsc::UnboundedReceiver<Event>) {
+        let sender = Arc::new(self);
+        let stop = sender.app.stop.clone();
+        while let Some(Some(event)) = stop.run_until_cancelled(queue.recv()).await {
+            let (sender, stop) = (sender.clone(), stop.clone());
+            tokio::spawn(async move { stop.run_until_cancelled(sender.deliver(event)).await });
+        }
+    }
+
     /// All attempts at one event, with what the faults put around them.
     async fn deliver(&self, event: Event) {
         let faults = self.app.faults();
@@ -101,7 +110,7 @@ impl Sender {
             Ok(headers) => {
                 let post = self.client.post(&self.url).header("content-type", "application/json");
                 let post = headers.into_iter().fold(post, |post, (name, value)| post.header(name, value));
-                post.body(body).send().await.map_err(|error| error.without_url().to_string())
+                post.body(body).send().await.map_err(|error| reason(&error.without_url()))
             }
             Err(error) => Err(error.to_string()),
         };
@@ -162,6 +171,17 @@ impl Sender {
             fault: Some(why),
         });
     }
+}
+
+/// Why there was no answer, down to the cause that says most.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        reason = format!("{reason}: {error}");
+        cause = error.source();
+    }
+    reason
 }
 
 /// One attempt, or an event that was never tried.

@@ -48,6 +48,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use app::App;
+use delivery::Sender;
 pub use faults::Faults;
 pub use outcome::{Outcome, Shares};
 pub use settings::Settings;
@@ -80,11 +81,13 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// What the listener reports.
+    /// What the listener reports, and at once a signing key that is none.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         // Everything that this simulator started ends with it, also when the future is dropped.
         let _ended = self.app.stop.clone().drop_guard();
-        tokio::spawn(delivery::deliver_all(self.app.clone(), self.queue));
+        if let Some(sender) = Sender::new(self.app.clone())? {
+            tokio::spawn(sender.deliver_all(self.queue));
+        }
         let served =
             axum::serve(listener, routes(self.app)).with_graceful_shutdown(stop.clone().cancelled_owned());
         let drained = async {

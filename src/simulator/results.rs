@@ -166,7 +166,25 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Utc;
+
+    use super::super::batch::Requests;
     use super::*;
+
+    #[test]
+    fn no_piece_is_larger_than_its_size_and_one_line() {
+        let requests = Requests::Made { prefix: "r-".to_owned(), count: 2000 };
+        let settings = Settings { text_bytes: 2500, ..Settings::default() };
+        let mut batch =
+            Batch::new("b".to_owned(), requests, 1, settings.shares, Utc::now(), Duration::default());
+        batch.end();
+        let mut download = Download::new(batch, &settings, None);
+
+        let pieces: Vec<usize> = std::iter::from_fn(|| download.piece()).map(|piece| piece.len()).collect();
+
+        assert!(pieces.iter().sum::<usize>() > 2000 * 2500);
+        assert!(pieces.iter().all(|&bytes| bytes < PIECE_BYTES + 4000), "{pieces:?}");
+    }
 
     #[test]
     fn an_order_comes_by_every_place_once() {

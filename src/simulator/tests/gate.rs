@@ -2,7 +2,11 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
+use super::super::{Settings, Simulator};
 use super::world::{World, at_once};
 
 #[tokio::test]
@@ -92,4 +96,42 @@ async fn the_journal_tells_who_came_with_a_key() {
 
     assert_eq!((&requests[0]["key"], &requests[0]["status"]), (&json!(true), &json!(200)));
     assert_eq!((&requests[1]["key"], &requests[1]["status"]), (&json!(false), &json!(401)));
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
+    let world = World::new(at_once()).await;
+    let mut socket = TcpStream::connect(world.origin.strip_prefix("http://").unwrap()).await.unwrap();
+    let head = "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 40000000\r\n\r\n";
+
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn a_stop_ends_it_also_while_a_connection_is_kept_open() {
+    let stop = CancellationToken::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(Simulator::new(at_once()).serve(listener, stop.clone()));
+    let _kept = TcpStream::connect(origin.strip_prefix("http://").unwrap()).await.unwrap();
+
+    stop.cancel();
+
+    assert!(serving.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_signing_key_that_is_none_is_told_at_once() {
+    let mut settings = Settings { signing_key: Some("whsec_***".to_owned().into()), ..at_once() };
+    settings.webhook_url = Some("http://127.0.0.1:9/".to_owned());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    let error = Simulator::new(settings).serve(listener, CancellationToken::new()).await.unwrap_err();
+
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 }

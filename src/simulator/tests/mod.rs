@@ -5,6 +5,7 @@ mod gate;
 mod messages;
 mod resources;
 mod results;
+mod send;
 mod sessions;
 mod webhooks;
 mod world;

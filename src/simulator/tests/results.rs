@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::json;
 
+use super::super::Shares;
 use super::world::{World, at_once};
 
 #[tokio::test]
@@ -71,4 +72,17 @@ async fn results_can_be_said_to_lie_elsewhere() {
         (redirect.status().as_u16(), &redirect.headers()["location"]),
         (302, &"http://evil.example/results".parse().unwrap())
     );
+}
+
+#[tokio::test]
+async fn a_result_can_be_huge() {
+    let mut settings = at_once();
+    (settings.shares, settings.huge_share, settings.huge_text_bytes) = (Shares::FLAWLESS, 1.0, 1 << 20);
+    let world = World::new(settings).await;
+    let made = world.post("/_simulator/batches", json!({"requests": 2})).await;
+    let path = format!("/v1/messages/batches/{}/results", made["id"].as_str().unwrap());
+
+    let results = world.send(Method::GET, &path, None).await.text().await.unwrap();
+
+    assert!(results.lines().all(|line| line.len() > 1 << 20));
 }

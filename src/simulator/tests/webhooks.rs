@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 use super::super::{Settings, sign};
 use super::world::{World, at_once};
 
-const KEY: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(super) const KEY: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// An endpoint that answers with these statuses, one after the other, then with 204.
 pub(super) struct Receiver {
-    url: String,
-    deliveries: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
+    pub(super) url: String,
+    pub(super) deliveries: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
 }
 
 #[derive(Clone)]
