@@ -42,7 +42,7 @@ pub struct SendArgs {
     #[arg(long)]
     pub scheme: Option<Scheme>,
     /// Key of the standard scheme: `whsec_` and the key in base64 [env: ANTHROPIC_WEBHOOK_SIGNING_KEY]
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, visible_alias = "key", value_name = "KEY")]
     pub signing_key: Option<SecretString>,
     /// Secret of the older scheme [env: ANTHROPIC_WEBHOOK_SECRET]
     #[arg(long, value_name = "SECRET")]
