@@ -73,7 +73,7 @@ pub fn read(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64) -> Re
         key: data.id.and_then(mended).or_else(|| data.batch_id.and_then(mended)),
         workspace_id: data.workspace_id.and_then(mended),
         created_at: top.created_at.and_then(date).unwrap_or_else(|| date_of_attempt(attempt_timestamp)),
-        body: body_of(body),
+        body: self::body(body),
     })
 }
 
@@ -229,7 +229,7 @@ fn date_of_attempt(timestamp: i64) -> DateTime<Utc> {
 }
 
 /// The exact bytes, as JSON if the column type `json` takes them.
-fn body_of(body: &[u8]) -> Body {
+pub fn body(body: &[u8]) -> Body {
     match str::from_utf8(body) {
         Ok(text) if is_json_for_postgres(text) => Body::Json(text.to_owned()),
         _ => Body::Raw(body.to_vec()),

@@ -7,6 +7,7 @@ use crate::registry::Registry;
 pub mod batch_poll;
 pub mod batch_reconcile;
 pub mod batch_results;
+pub mod resources;
 
 /// What the built-in handlers have to be told.
 #[derive(Clone, Copy, Debug)]
@@ -23,4 +24,5 @@ pub fn registry(settings: Settings) -> Registry {
         .register(batch_poll::BatchPoll { every: settings.batch_poll })
         .register(batch_reconcile::BatchReconcile { every: settings.reconcile })
         .register(batch_results::BatchResults { poll: settings.batch_poll })
+        .register(resources::Resources)
 }

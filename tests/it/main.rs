@@ -8,3 +8,4 @@ mod attempts;
 mod leases;
 mod operator;
 mod order;
+mod resources;

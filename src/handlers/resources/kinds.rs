@@ -1,0 +1,216 @@
+//! The one table of what events are about: from the type of an event to the object to ask for, and how.
+
+use serde::Deserialize;
+
+/// `anthropic-beta` of the managed agents.
+pub(super) const MANAGED_AGENTS: &str = "managed-agents-2026-04-01";
+/// `anthropic-beta` of the memory stores.
+pub(super) const AGENT_MEMORY: &str = "agent-memory-2026-07-22";
+
+/// A kind of object.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// The beginning of the types of its events. The longest that fits an event is its kind.
+    pub(super) events: &'static str,
+    /// What the API's object calls itself.
+    pub(super) resource: &'static str,
+    /// Where to ask for it: `{id}` and `{parent}` stand for identifiers.
+    path: &'static [&'static str],
+    /// Which field of the event is its identifier.
+    id: Field,
+    /// Which field of the event is the identifier of what it belongs to.
+    parent: Option<Field>,
+    /// The beta that the API wants named.
+    pub(super) beta: Option<&'static str>,
+}
+
+/// A field of an event's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Id,
+    SessionThreadId,
+    VaultId,
+}
+
+/// Every kind that the API sends events of. Official Python SDK 2.12.0 knows 49 types; these prefixes cover them,
+/// and whatever types come to be of the same kinds.
+pub(super) const KINDS: &[Kind] = &[
+    Kind {
+        events: "session.",
+        resource: "session",
+        path: &["v1", "sessions", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: Some(MANAGED_AGENTS),
+    },
+    // These carry the session as `id`.
+    Kind {
+        events: "session.thread_",
+        resource: "session_thread",
+        path: &["v1", "sessions", "{parent}", "threads", "{id}"],
+        id: Field::SessionThreadId,
+        parent: Some(Field::Id),
+        beta: Some(MANAGED_AGENTS),
+    },
+    Kind {
+        events: "vault.",
+        resource: "vault",
+        path: &["v1", "vaults", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: Some(MANAGED_AGENTS),
+    },
+    Kind {
+        events: "vault_credential.",
+        resource: "vault_credential",
+        path: &["v1", "vaults", "{parent}", "credentials", "{id}"],
+        id: Field::Id,
+        parent: Some(Field::VaultId),
+        beta: Some(MANAGED_AGENTS),
+    },
+    Kind {
+        events: "agent.",
+        resource: "agent",
+        path: &["v1", "agents", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: Some(MANAGED_AGENTS),
+    },
+    Kind {
+        events: "deployment.",
+        resource: "deployment",
+        path: &["v1", "deployments", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: Some(MANAGED_AGENTS),
+    },
+    Kind {
+        events: "deployment_run.",
+        resource: "deployment_run",
+        path: &["v1", "deployment_runs", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: Some(MANAGED_AGENTS),
+    },
+    Kind {
+        events: "environment.",
+        resource: "environment",
+        path: &["v1", "environments", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: Some(MANAGED_AGENTS),
+    },
+    Kind {
+        events: "memory_store.",
+        resource: "memory_store",
+        path: &["v1", "memory_stores", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: Some(AGENT_MEMORY),
+    },
+    // No beta: naming an older one makes the API leave out what the events are about.
+    Kind {
+        events: "user_profile.",
+        resource: "user_profile",
+        path: &["v1", "user_profiles", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: None,
+    },
+    Kind {
+        events: "external_key.",
+        resource: "external_key",
+        path: &["v1", "organizations", "external_keys", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: None,
+    },
+];
+
+/// The kind of object that an event of this type is about.
+pub(super) fn of(event_type: &str) -> Option<&'static Kind> {
+    KINDS.iter().filter(|kind| event_type.starts_with(kind.events)).max_by_key(|kind| kind.events.len())
+}
+
+/// Does an event of this type say that its object is no more?
+pub(super) fn says_deleted(event_type: &str) -> bool {
+    event_type.ends_with(".deleted")
+}
+
+/// The identifiers that an event carries.
+#[derive(Debug, Deserialize)]
+pub struct Reference {
+    id: Option<String>,
+    session_thread_id: Option<String>,
+    vault_id: Option<String>,
+}
+
+impl Kind {
+    /// The object's own identifier.
+    pub(super) fn id<'a>(&self, reference: &'a Reference) -> Option<&'a str> {
+        self.id.of(reference)
+    }
+
+    /// The identifier of what the object belongs to, if it needs one to be asked for.
+    pub(super) fn parent<'a>(&self, reference: &'a Reference) -> Option<&'a str> {
+        self.parent.and_then(|field| field.of(reference))
+    }
+
+    /// Where to ask for it; none, where an identifier that the path needs is missing.
+    pub(super) fn path<'a>(&self, reference: &'a Reference) -> Option<Vec<&'a str>> {
+        self.path
+            .iter()
+            .map(|segment| match *segment {
+                "{id}" => self.id(reference),
+                "{parent}" => self.parent(reference),
+                fixed => Some(fixed),
+            })
+            .collect()
+    }
+}
+
+impl Field {
+    fn of(self, reference: &Reference) -> Option<&str> {
+        match self {
+            Field::Id => reference.id.as_deref(),
+            Field::SessionThreadId => reference.session_thread_id.as_deref(),
+            Field::VaultId => reference.vault_id.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_beginning_decides_the_kind() {
+        for (event_type, resource) in [
+            ("session.status_idled", Some("session")),
+            ("session.thread_idled", Some("session_thread")),
+            ("vault.created", Some("vault")),
+            ("vault_credential.refresh_failed", Some("vault_credential")),
+            ("deployment_run.failed", Some("deployment_run")),
+            ("deployment.paused", Some("deployment")),
+            ("session.something_of_next_year", Some("session")),
+            ("batch.completed", None),
+            ("sessions", None),
+        ] {
+            assert_eq!(of(event_type).map(|kind| kind.resource), resource, "{event_type}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_asked_for_through_its_vault_and_a_thread_through_its_session() {
+        let reference: Reference =
+            serde_json::from_str(r#"{"id":"sesn_1","session_thread_id":"sthr_1","vault_id":"vlt_1"}"#)
+                .unwrap();
+        let path =
+            |event_type| of(event_type).and_then(|kind| kind.path(&reference)).map(|path| path.join("/"));
+        assert_eq!(path("session.thread_idled").as_deref(), Some("v1/sessions/sesn_1/threads/sthr_1"));
+        assert_eq!(path("vault_credential.created").as_deref(), Some("v1/vaults/vlt_1/credentials/sesn_1"));
+
+        let without: Reference = serde_json::from_str(r#"{"id":"vcrd_1"}"#).unwrap();
+        assert_eq!(of("vault_credential.created").and_then(|kind| kind.path(&without)), None);
+    }
+}

@@ -1,0 +1,132 @@
+//! Events of sessions, vaults, agents and the like: ask for the object as it is now, and keep it in `restante.resource`.
+//!
+//! An event says only that something happened to an object. So its order does not matter here, nor does it matter that it
+//! comes twice: what is kept is what the API says when it is asked. A `.deleted` event is final and asks nobody.
+
+mod kinds;
+mod object;
+mod store;
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use chrono::{DateTime, Utc};
+
+use crate::api;
+use crate::envelope;
+use crate::handler::{self, Context, Error, Handler};
+
+use kinds::{Kind, MANAGED_AGENTS, Reference};
+use object::Object;
+use store::Place;
+
+/// An object may not be readable yet when its event arrives. One that is not found for so long is gone.
+const FINDABLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long to wait before asking again for what was not found.
+const NOT_FOUND_PAUSE: Duration = Duration::from_secs(10);
+
+/// Keeps the objects that events are about.
+#[derive(Debug)]
+pub struct Resources;
+
+impl Handler for Resources {
+    const EVENT_TYPES: &'static [&'static str] = &[
+        "session.*",
+        "vault.*",
+        "vault_credential.*",
+        "agent.*",
+        "deployment.*",
+        "deployment_run.*",
+        "environment.*",
+        "memory_store.*",
+        "user_profile.*",
+        "external_key.*",
+    ];
+    const TIMEOUT: Duration = Duration::from_secs(150);
+    type Payload = Reference;
+
+    async fn handle(&self, cx: &mut Context<'_>, reference: Reference) -> handler::Result {
+        let event = cx.event;
+        let kind = kinds::of(&event.event_type)
+            .ok_or_else(|| Error::Permanent(anyhow!("`{}` is of no known kind", event.event_type)))?;
+        let id = kind
+            .id(&reference)
+            .ok_or_else(|| Error::Permanent(anyhow!("the event does not say which {}", kind.resource)))?;
+        let place = Place {
+            resource: kind.resource,
+            id,
+            parent_id: kind.parent(&reference),
+            workspace_id: event.workspace_id.as_deref(),
+        };
+
+        let known = store::known(cx.pool(), kind.resource, id).await?;
+        if kinds::says_deleted(&event.event_type) {
+            return Ok(store::gone(cx.tx().await?, &place, event.created_at, "deleted", known.now).await?);
+        }
+        if known.is_deleted {
+            cx.set_result(&serde_json::json!({ "skipped": "an event said that it was deleted" }));
+            return Ok(());
+        }
+        if event.event_type == "vault_credential.refresh_failed" {
+            store::refresh_failed(cx.tx().await?, &place, event.created_at, known.now).await?;
+        }
+        let Some(path) = kind.path(&reference) else {
+            // There is no way to ask for a credential without its vault.
+            cx.set_result(&serde_json::json!({ "unresolved": "the event does not say what it belongs to" }));
+            return Ok(());
+        };
+
+        match fetch(cx, kind, &path).await {
+            Ok(Fetched { body, object, stop_reason }) => {
+                let tx = cx.tx().await?;
+                store::observe(tx, &place, &body, &object, stop_reason.as_deref(), known.now).await?;
+                store::evaluations(tx, id, &object.evaluations, known.now).await?;
+                Ok(())
+            }
+            Err(api::Error::NotFound(answer)) => not_found(cx, &place, &answer, known.now).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Not there: because it was deleted since, not readable yet, or gone without a word.
+async fn not_found(
+    cx: &mut Context<'_>,
+    place: &Place<'_>,
+    answer: &api::Answer,
+    now: DateTime<Utc>,
+) -> handler::Result {
+    if store::deletion_waits(cx.pool(), cx.event).await? {
+        cx.set_result(&serde_json::json!({ "skipped": "the event of its deletion comes next" }));
+        return Ok(());
+    }
+    let since_event = (now - cx.event.received_at).to_std().unwrap_or_default();
+    if since_event < FINDABLE_WITHIN {
+        return Err(Error::Snooze(NOT_FOUND_PAUSE));
+    }
+    // What was asked stays to be read: a key of another workspace looks like an object that is no more.
+    cx.set_result(&serde_json::json!({ "gone": answer.to_string() }));
+    Ok(store::gone(cx.tx().await?, place, now, "not_found", now).await?)
+}
+
+/// An object as the API shows it now.
+struct Fetched {
+    body: crate::event::Body,
+    object: Object,
+    stop_reason: Option<String>,
+}
+
+async fn fetch(cx: &Context<'_>, kind: &Kind, path: &[&str]) -> Result<Fetched, api::Error> {
+    let json = cx.api.get_json(path, &[], kind.beta.as_slice()).await?;
+    let object = Object::read(json.get());
+    // The session does not say why it is idle; the last event of its stream does.
+    let stop_reason = if kind.resource == "session" && object.status.as_deref() == Some("idle") {
+        let events = [path, &["events"]].concat();
+        let query = [("types[]", "session.status_idle"), ("order", "desc"), ("limit", "1")];
+        object::stop_reason(cx.api.get_json(&events, &query, &[MANAGED_AGENTS]).await?.get())
+    } else {
+        None
+    };
+    Ok(Fetched { body: envelope::body(json.get().as_bytes()), object, stop_reason })
+}

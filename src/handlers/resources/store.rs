@@ -1,0 +1,206 @@
+//! The tables `resource` and `outcome_evaluation`, and the rule that an older look never replaces a newer one.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use sqlx::{PgConnection, PgExecutor};
+
+use crate::event::{Body, Event};
+use crate::handlers::resources::object::Object;
+
+/// What is known of an object, before it is asked for.
+pub(super) struct Known {
+    /// An event said that it was deleted.
+    pub(super) is_deleted: bool,
+    /// The database's time: what is fetched from now on is at least as new.
+    pub(super) now: DateTime<Utc>,
+}
+
+pub(super) async fn known(executor: impl PgExecutor<'_>, resource: &str, id: &str) -> sqlx::Result<Known> {
+    sqlx::query_as!(
+        Known,
+        r#"
+        select clock_timestamp() as "now!",
+               exists (select from restante.resource
+                        where type = $1 and id = $2 and gone_because = 'deleted') as "is_deleted!"
+        "#,
+        resource,
+        id
+    )
+    .fetch_one(executor)
+    .await
+}
+
+/// Does an event wait behind this one that says that the object was deleted?
+pub(super) async fn deletion_waits(executor: impl PgExecutor<'_>, event: &Event) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (select from restante.outbox_live
+                        where key = $1 and subscriber = $2 and lane = 2 and type like '%.deleted') as "waits!"
+        "#,
+        event.key,
+        event.subscriber,
+    )
+    .fetch_one(executor)
+    .await
+}
+
+/// Where an object stands among others.
+pub(super) struct Place<'a> {
+    pub(super) resource: &'a str,
+    pub(super) id: &'a str,
+    pub(super) parent_id: Option<&'a str>,
+    pub(super) workspace_id: Option<&'a str>,
+}
+
+/// Notes an object as it was seen at `observed_at`. What was seen later, or has a later change in it, stays.
+pub(super) async fn observe(
+    connection: &mut PgConnection,
+    place: &Place<'_>,
+    body: &Body,
+    object: &Object,
+    stop_reason: Option<&str>,
+    observed_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let (json, raw) = match body {
+        Body::Json(text) => (Some(text.as_str()), None),
+        Body::Raw(bytes) => (None, Some(bytes.as_slice())),
+    };
+    sqlx::query!(
+        r#"
+        insert into restante.resource as r
+          (type, id, parent_id, workspace_id, body, raw, status, stop_reason, error_type, error_message, updated_at,
+           archived_at, observed_at)
+        values ($1, $2, $3, $4, $5::text::json, $6, $7, $8, $9, $10, $11, $12, $13)
+        on conflict (type, id) do update
+           set parent_id = coalesce(excluded.parent_id, r.parent_id),
+               workspace_id = coalesce(excluded.workspace_id, r.workspace_id),
+               body = excluded.body, raw = excluded.raw, status = excluded.status, stop_reason = excluded.stop_reason,
+               error_type = excluded.error_type, error_message = excluded.error_message,
+               updated_at = excluded.updated_at, archived_at = excluded.archived_at, observed_at = excluded.observed_at,
+               gone_at = null, gone_because = null
+         where excluded.observed_at >= r.observed_at
+           and (excluded.updated_at is null or r.updated_at is null or excluded.updated_at >= r.updated_at)
+           and r.gone_because is distinct from 'deleted'
+        "#,
+        place.resource,
+        place.id,
+        place.parent_id.or(object.parent_id.as_deref()),
+        place.workspace_id,
+        json,
+        raw,
+        object.status,
+        stop_reason,
+        object.error_type,
+        object.error_message,
+        object.updated_at,
+        object.archived_at,
+        observed_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that an object is no more, or can not be found. What was last seen of it is kept.
+pub(super) async fn gone(
+    connection: &mut PgConnection,
+    place: &Place<'_>,
+    gone_at: DateTime<Utc>,
+    because: &str,
+    observed_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        insert into restante.resource as r (type, id, parent_id, workspace_id, gone_at, gone_because, observed_at)
+        values ($1, $2, $3, $4, $5, $6, $7)
+        on conflict (type, id) do update
+           set gone_at = excluded.gone_at, gone_because = excluded.gone_because,
+               observed_at = greatest(excluded.observed_at, r.observed_at)
+         -- That it was deleted is final. That it was not found is the word of its hour.
+         where r.gone_because is distinct from 'deleted'
+           and (excluded.gone_because = 'deleted' or excluded.observed_at >= r.observed_at)
+        "#,
+        place.resource,
+        place.id,
+        place.parent_id,
+        place.workspace_id,
+        gone_at,
+        because,
+        observed_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that a credential could not be refreshed.
+pub(super) async fn refresh_failed(
+    connection: &mut PgConnection,
+    place: &Place<'_>,
+    failed_at: DateTime<Utc>,
+    observed_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        insert into restante.resource as r (type, id, parent_id, workspace_id, refresh_failed_at, observed_at)
+        values ($1, $2, $3, $4, $5, $6)
+        on conflict (type, id) do update
+           set refresh_failed_at = greatest(r.refresh_failed_at, excluded.refresh_failed_at)
+        "#,
+        place.resource,
+        place.id,
+        place.parent_id,
+        place.workspace_id,
+        failed_at,
+        observed_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// One iteration of grading an outcome, as a session shows it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Evaluation {
+    outcome_id: Option<String>,
+    iteration: Option<i64>,
+    result: Option<String>,
+    description: Option<String>,
+    explanation: Option<String>,
+    completed_at: Option<DateTime<Utc>>,
+}
+
+/// Notes the iterations that a session shows. Earlier ones, which it shows no more, stay.
+pub(super) async fn evaluations(
+    connection: &mut PgConnection,
+    session_id: &str,
+    evaluations: &[Evaluation],
+    observed_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    for evaluation in evaluations {
+        let Some(outcome_id) = &evaluation.outcome_id else { continue };
+        sqlx::query!(
+            r#"
+            insert into restante.outcome_evaluation as e
+              (session_id, outcome_id, iteration, result, description, explanation, completed_at, observed_at)
+            values ($1, $2, $3, $4, $5, $6, $7, $8)
+            on conflict (session_id, outcome_id, iteration) do update
+               set result = excluded.result, description = excluded.description, explanation = excluded.explanation,
+                   completed_at = excluded.completed_at, observed_at = excluded.observed_at
+             where excluded.observed_at >= e.observed_at
+            "#,
+            session_id,
+            outcome_id,
+            evaluation.iteration.unwrap_or(0),
+            evaluation.result,
+            evaluation.description,
+            evaluation.explanation,
+            evaluation.completed_at,
+            observed_at,
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! Every kind of event the API sends: the right question is asked, and the answer is kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use restante::{api, handlers, worker};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::support::World;
+
+/// A type of event, the question that it must lead to, and the beta that must be named. No question: none may be asked.
+type Expected = (&'static str, Option<&'static str>, Option<&'static str>, &'static str);
+
+const MA: Option<&str> = Some("managed-agents-2026-04-01");
+const MEM: Option<&str> = Some("agent-memory-2026-07-22");
+const SESSION: Option<&str> = Some("/v1/sessions/sesn_1");
+const THREAD: Option<&str> = Some("/v1/sessions/sesn_1/threads/sthr_1");
+const VAULT: Option<&str> = Some("/v1/vaults/vlt_1");
+const CREDENTIAL: Option<&str> = Some("/v1/vaults/vlt_1/credentials/vcrd_1");
+const AGENT: Option<&str> = Some("/v1/agents/agent_1");
+const DEPLOYMENT: Option<&str> = Some("/v1/deployments/depl_1");
+const RUN: Option<&str> = Some("/v1/deployment_runs/drun_1");
+const ENVIRONMENT: Option<&str> = Some("/v1/environments/env_1");
+const STORE: Option<&str> = Some("/v1/memory_stores/memstore_1");
+const PROFILE: Option<&str> = Some("/v1/user_profiles/uprof_1");
+const KEY: Option<&str> = Some("/v1/organizations/external_keys/ekey_1");
+
+/// The 49 types of the official Python SDK 2.12.0.
+const TYPES: [Expected; 49] = [
+    ("session.created", SESSION, MA, "session"),
+    ("session.pending", SESSION, MA, "session"),
+    ("session.running", SESSION, MA, "session"),
+    ("session.idled", SESSION, MA, "session"),
+    ("session.requires_action", SESSION, MA, "session"),
+    ("session.archived", SESSION, MA, "session"),
+    ("session.updated", SESSION, MA, "session"),
+    ("session.deleted", None, None, "session"),
+    ("session.budget_reached", SESSION, MA, "session"),
+    ("session.status_run_started", SESSION, MA, "session"),
+    ("session.status_idled", SESSION, MA, "session"),
+    ("session.status_rescheduled", SESSION, MA, "session"),
+    ("session.status_terminated", SESSION, MA, "session"),
+    ("session.thread_created", THREAD, MA, "session_thread"),
+    ("session.thread_idled", THREAD, MA, "session_thread"),
+    ("session.thread_terminated", THREAD, MA, "session_thread"),
+    ("session.outcome_evaluation_ended", SESSION, MA, "session"),
+    ("vault.created", VAULT, MA, "vault"),
+    ("vault.archived", VAULT, MA, "vault"),
+    ("vault.deleted", None, None, "vault"),
+    ("vault_credential.created", CREDENTIAL, MA, "vault_credential"),
+    ("vault_credential.archived", CREDENTIAL, MA, "vault_credential"),
+    ("vault_credential.deleted", None, None, "vault_credential"),
+    ("vault_credential.refresh_failed", CREDENTIAL, MA, "vault_credential"),
+    ("agent.created", AGENT, MA, "agent"),
+    ("agent.updated", AGENT, MA, "agent"),
+    ("agent.archived", AGENT, MA, "agent"),
+    ("agent.deleted", None, None, "agent"),
+    ("deployment.created", DEPLOYMENT, MA, "deployment"),
+    ("deployment.updated", DEPLOYMENT, MA, "deployment"),
+    ("deployment.paused", DEPLOYMENT, MA, "deployment"),
+    ("deployment.unpaused", DEPLOYMENT, MA, "deployment"),
+    ("deployment.archived", DEPLOYMENT, MA, "deployment"),
+    ("deployment.deleted", None, None, "deployment"),
+    ("deployment_run.started", RUN, MA, "deployment_run"),
+    ("deployment_run.succeeded", RUN, MA, "deployment_run"),
+    ("deployment_run.failed", RUN, MA, "deployment_run"),
+    ("environment.created", ENVIRONMENT, MA, "environment"),
+    ("environment.updated", ENVIRONMENT, MA, "environment"),
+    ("environment.archived", ENVIRONMENT, MA, "environment"),
+    ("environment.deleted", None, None, "environment"),
+    ("memory_store.created", STORE, MEM, "memory_store"),
+    ("memory_store.archived", STORE, MEM, "memory_store"),
+    ("memory_store.deleted", None, None, "memory_store"),
+    ("user_profile.enforcement_action_opened", PROFILE, None, "user_profile"),
+    ("user_profile.enforcement_action_resolved", PROFILE, None, "user_profile"),
+    ("user_profile.program_status_updated", PROFILE, None, "user_profile"),
+    ("external_key.failed", KEY, None, "external_key"),
+    ("external_key.recovered", KEY, None, "external_key"),
+];
+
+/// What an event of a type carries, as the real sender fills it in.
+fn data(event_type: &str) -> Value {
+    let (kind, what) = event_type.split_once('.').unwrap();
+    let id = match kind {
+        "session" => "sesn_1",
+        "vault" => "vlt_1",
+        "vault_credential" => "vcrd_1",
+        "agent" => "agent_1",
+        "deployment" => "depl_1",
+        "deployment_run" => "drun_1",
+        "environment" => "env_1",
+        "memory_store" => "memstore_1",
+        "user_profile" => "uprof_1",
+        "external_key" => "ekey_1",
+        _ => panic!("{event_type}"),
+    };
+    let mut data = json!({ "type": event_type, "id": id, "organization_id": "org_1" });
+    if !matches!(kind, "user_profile" | "external_key") {
+        data["workspace_id"] = json!("wrkspc_1");
+    }
+    if what.starts_with("thread_") {
+        data["session_thread_id"] = json!("sthr_1");
+    }
+    if kind == "vault_credential" {
+        data["vault_id"] = json!("vlt_1");
+    }
+    data
+}
+
+/// An API that answers each path with what is put there, and notes what it was asked.
+#[derive(Clone, Default)]
+struct Api {
+    objects: Arc<Mutex<BTreeMap<String, Value>>>,
+    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+}
+
+impl Api {
+    async fn start(&self) -> api::Client {
+        async fn answer(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Response {
+            let beta = headers.get("anthropic-beta").map(|beta| beta.to_str().unwrap().to_owned());
+            api.asked.lock().unwrap().push((uri.to_string(), beta));
+            match api.objects.lock().unwrap().get(uri.path()) {
+                Some(object) => axum::Json(object.clone()).into_response(),
+                None => {
+                    let error =
+                        json!({ "type": "error", "error": { "type": "not_found_error", "message": "no" } });
+                    (StatusCode::NOT_FOUND, axum::Json(error)).into_response()
+                }
+            }
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let router = Router::new().fallback(answer).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        api::Client::new(api::Settings::new(base_url, SecretString::from("sk-test-key"))).unwrap()
+    }
+
+    fn put(&self, path: &str, object: Value) {
+        self.objects.lock().unwrap().insert(path.to_owned(), object);
+    }
+
+    fn asked(&self) -> Vec<(String, Option<String>)> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+async fn work(world: &World, api: &api::Client) {
+    let settings = handlers::Settings { batch_poll: std::time::Duration::from_secs(60), reconcile: None };
+    let registry = handlers::registry(settings);
+    worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry, api.clone()).await.unwrap();
+}
+
+async fn receive(world: &World, event_id: &str, second: u32, data: &Value) {
+    let created_at = format!("2026-11-01T12:00:{second:02}Z");
+    let body = json!({ "type": "event", "id": event_id, "created_at": created_at, "data": data });
+    world.receive_body(&body).await;
+}
+
+#[tokio::test]
+async fn each_of_the_49_types_asks_the_right_question_and_keeps_the_answer() {
+    for (event_type, path, beta, resource) in TYPES {
+        let world = World::new().await;
+        let api = Api::default();
+        let client = api.start().await;
+        if let Some(path) = path {
+            api.put(path, json!({ "type": resource, "id": "x", "status": "kept", "updated_at": "2026-11-01T12:00:00Z" }));
+        }
+        receive(&world, "whe_1", 0, &data(event_type)).await;
+
+        work(&world, &client).await;
+
+        let questions: Vec<(String, Option<String>)> =
+            path.map(|path| (path.to_owned(), beta.map(str::to_owned))).into_iter().collect();
+        assert_eq!(api.asked(), questions, "{event_type}");
+        let row =
+            world.value("select concat_ws(' ', type, status, gone_because) from restante.resource").await;
+        let kept = if path.is_some() { "kept" } else { "deleted" };
+        assert_eq!(row, format!("{resource} {kept}"), "{event_type}");
+        assert_eq!(world.value("select status from restante.outbox").await, "done", "{event_type}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_session_says_what_it_waits_for() {
+    let world = World::new().await;
+    let api = Api::default();
+    let client = api.start().await;
+    api.put("/v1/sessions/sesn_1", json!({ "type": "session", "id": "sesn_1", "status": "idle" }));
+    let event = json!({ "type": "session.status_idle", "stop_reason": { "type": "requires_action", "event_ids": [] } });
+    api.put("/v1/sessions/sesn_1/events", json!({ "data": [event], "next_page": null }));
+    receive(&world, "whe_1", 0, &data("session.status_idled")).await;
+
+    work(&world, &client).await;
+
+    let row =
+        world.value("select stop_reason || ' ' || waits_for_a_person from restante.session_overview").await;
+    assert_eq!(row, "requires_action true");
+    assert_eq!(
+        api.asked()[1].0,
+        "/v1/sessions/sesn_1/events?types%5B%5D=session.status_idle&order=desc&limit=1"
+    );
+}
+
+#[tokio::test]
+async fn what_people_have_to_know_is_in_columns() {
+    let world = World::new().await;
+    let api = Api::default();
+    let client = api.start().await;
+    let evaluation = |iteration: u32, result: &str| json!({ "outcome_id": "outc_1", "iteration": iteration, "result": result });
+    api.put(
+        "/v1/sessions/sesn_1",
+        json!({ "status": "running", "outcome_evaluations": [evaluation(0, "needs_revision")] }),
+    );
+    api.put("/v1/deployment_runs/drun_1", json!({ "deployment_id": "depl_1", "error": { "type": "session_rate_limited_error", "message": "slow down" } }));
+    api.put("/v1/vaults/vlt_1/credentials/vcrd_1", json!({ "updated_at": "2026-11-01T11:00:00Z" }));
+    receive(&world, "whe_1", 0, &data("session.outcome_evaluation_ended")).await;
+    receive(&world, "whe_2", 1, &data("deployment_run.failed")).await;
+    receive(&world, "whe_3", 2, &data("vault_credential.refresh_failed")).await;
+    work(&world, &client).await;
+    api.put(
+        "/v1/sessions/sesn_1",
+        json!({ "status": "running", "outcome_evaluations": [evaluation(1, "satisfied")] }),
+    );
+    receive(&world, "whe_4", 3, &data("session.outcome_evaluation_ended")).await;
+    work(&world, &client).await;
+
+    let results = "select string_agg(iteration || ' ' || result, ', ' order by iteration) from restante.outcome_evaluation";
+    assert_eq!(world.value(results).await, "0 needs_revision, 1 satisfied");
+    let run = "select concat_ws(' ', id, deployment_id, error_type) from restante.deployment_run_failed";
+    assert_eq!(world.value(run).await, "drun_1 depl_1 session_rate_limited_error");
+    assert_eq!(world.value("select id from restante.credential_refresh_failed").await, "vcrd_1");
+}
+
+#[tokio::test]
+async fn what_is_not_found_yet_is_asked_for_again_and_is_gone_after_a_minute() {
+    let world = World::new().await;
+    let api = Api::default();
+    let client = api.start().await;
+    receive(&world, "whe_1", 0, &data("deployment_run.started")).await;
+
+    work(&world, &client).await;
+    assert_eq!(world.value("select status || ' ' || attempt from restante.outbox").await, "retry 0");
+
+    world.sql("update restante.outbox_live set received_at = received_at - interval '61 seconds'").await;
+    world.wait_for_retries().await;
+    work(&world, &client).await;
+    assert_eq!(world.value("select gone_because from restante.resource").await, "not_found");
+
+    api.put("/v1/deployment_runs/drun_1", json!({ "status": "there after all" }));
+    receive(&world, "whe_2", 1, &data("deployment_run.succeeded")).await;
+    work(&world, &client).await;
+    assert_eq!(
+        world.value("select concat_ws(' ', status, gone_because) from restante.resource").await,
+        "there after all"
+    );
+}
+
+#[tokio::test]
+async fn a_credential_whose_vault_is_not_named_is_left_unresolved() {
+    let world = World::new().await;
+    let client = Api::default().start().await;
+    receive(&world, "whe_1", 0, &json!({ "type": "vault_credential.created", "id": "vcrd_1" })).await;
+
+    work(&world, &client).await;
+
+    assert_eq!(
+        world.value("select result->>'unresolved' from restante.outbox").await,
+        "the event does not say what it belongs to"
+    );
+}
+
+#[tokio::test]
+async fn an_older_look_never_replaces_a_newer_one() {
+    let world = World::new().await;
+    let api = Api::default();
+    let client = api.start().await;
+    let session = |status: &str, updated_at: &str| json!({ "status": status, "updated_at": updated_at });
+    api.put("/v1/sessions/sesn_1", session("newer", "2026-11-01T12:00:09Z"));
+    receive(&world, "whe_1", 0, &data("session.updated")).await;
+    work(&world, &client).await;
+
+    api.put("/v1/sessions/sesn_1", session("older", "2026-11-01T12:00:01Z"));
+    receive(&world, "whe_2", 1, &data("session.updated")).await;
+    work(&world, &client).await;
+
+    assert_eq!(world.value("select status from restante.resource").await, "newer");
+}
+
+/// Deliveries about many objects, shuffled and doubled, leave what deliveries in order leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn shuffled_and_doubled_deliveries_end_in_the_same_state_as_ordered_ones() {
+    const OBJECTS: usize = 1000;
+    let api = Api::default();
+    let client = api.start().await;
+    let mut deliveries = Vec::new();
+    for n in 0..OBJECTS {
+        let id = format!("agent_{n}");
+        let mut tell = |what: &str, second| {
+            deliveries.push((format!("whe_{n}_{what}"), second, format!("agent.{what}"), id.clone()))
+        };
+        tell("updated", 1);
+        if n % 2 == 0 {
+            tell("archived", 2);
+        }
+        if n % 3 == 0 {
+            tell("deleted", 3);
+        } else {
+            api.put(
+                &format!("/v1/agents/{id}"),
+                json!({ "status": format!("now {n}"), "updated_at": "2026-11-01T12:00:00Z" }),
+            );
+        }
+    }
+    let mut shuffled = [deliveries.clone(), deliveries.clone()].concat();
+    shuffled.shuffle(&mut StdRng::seed_from_u64(49));
+
+    let mut states = Vec::new();
+    for deliveries in [deliveries, shuffled] {
+        let world = World::new().await;
+        for (event_id, second, event_type, id) in &deliveries {
+            receive(&world, event_id, *second, &json!({ "type": event_type, "id": id })).await;
+        }
+        work(&world, &client).await;
+        assert_eq!(world.value("select count(*) from restante.outbox where status <> 'done'").await, "0");
+        states.push(
+            world
+                .value(
+                    "select md5(string_agg(concat_ws(' ', id, status, body::text, gone_at, gone_because), '|' order by id))
+                       from restante.resource",
+                )
+                .await,
+        );
+        assert_eq!(world.value("select count(*) from restante.resource").await, OBJECTS.to_string());
+    }
+    assert_eq!(states[0], states[1]);
+}
