@@ -44,8 +44,14 @@ impl World {
 
     /// Stores an event with a body of the test's own.
     pub async fn receive_body(&self, body: &Value) -> u64 {
-        let event = envelope::read(body.to_string().as_bytes(), None, 0).unwrap();
-        outbox::insert_events(&self.pool, Source::Webhook, &[event]).await.unwrap()
+        self.receive_bodies(std::slice::from_ref(body)).await
+    }
+
+    /// Stores several in one commit.
+    pub async fn receive_bodies(&self, bodies: &[Value]) -> u64 {
+        let read = |body: &Value| envelope::read(body.to_string().as_bytes(), None, 0).unwrap();
+        let events: Vec<_> = bodies.iter().map(read).collect();
+        outbox::insert_events(&self.pool, Source::Webhook, &events).await.unwrap()
     }
 
     /// Runs a worker until nothing is left that may run now. Answers how many attempts there were.
