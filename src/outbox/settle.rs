@@ -83,6 +83,23 @@ pub async fn is_ours(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::Resul
     .await
 }
 
+/// Was the event finished under this lease? The answer to whether a commit arrived of which nothing was heard.
+///
+/// # Errors
+/// What the database says.
+pub async fn was_finished(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (select from restante.outbox
+                        where id = $1 and lease_token = $2::bigint + 1 and status in ('done', 'ignored')) as "finished!"
+        "#,
+        lease.id,
+        lease.token,
+    )
+    .fetch_one(executor)
+    .await
+}
+
 /// What happens to an event whose attempt did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use rand::Rng;
 use sqlx::PgPool;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -17,6 +18,8 @@ use crate::outbox::Claimed;
 use crate::outbox::settle::{Finish, Finished, Verdict};
 use crate::registry::{Registry, Route};
 use crate::worker::keeper::{Keeper, Kept};
+use crate::worker::pace::Pace;
+use crate::worker::settler::Settler;
 use crate::worker::settling::{self, Settled};
 use crate::{api, telemetry};
 
@@ -31,12 +34,11 @@ pub(super) struct Shared {
     pub(super) event_types: Vec<&'static str>,
     pub(super) api: api::Client,
     pub(super) keeper: Keeper,
-}
-
-/// What the end of an attempt means for others.
-pub(super) struct Ended {
-    /// How many events may be claimed now that had to wait for this one.
-    pub(super) unblocked: i32,
+    pub(super) settler: Settler,
+    /// How quick the handlers are.
+    pub(super) pace: Pace,
+    /// Told when something may be claimed that could not be before.
+    pub(super) more: Arc<Notify>,
 }
 
 /// What came of the handler.
@@ -46,18 +48,19 @@ enum Outcome {
     LeaseLost,
 }
 
-/// Runs one attempt from claim to settlement.
-pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Instant) -> Ended {
+/// Runs one attempt, and settles it or has it settled.
+pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Instant) {
+    let event = &claimed.event;
     let span = tracing::info_span!(
         "attempt",
-        event.id = claimed.event.event_id,
-        event.r#type = claimed.event.event_type,
-        attempt = claimed.event.attempt,
-        subscriber = claimed.event.subscriber,
+        event.id = event.event_id,
+        event.r#type = event.event_type,
+        attempt = event.attempt,
+        subscriber = event.subscriber,
     );
     async {
         let started = Instant::now();
-        let route = shared.registry.route(&claimed.event.subscriber, &claimed.event.event_type);
+        let route = shared.registry.route(&event.subscriber, &event.event_type);
         let deadline = Deadline::new(route.map_or(Duration::ZERO, |route| route.timeout()));
         // Kept until the event is settled, however long the database takes for that.
         let kept = shared.keeper.keep(claimed.lease, leased_until, deadline.clone());
@@ -65,20 +68,17 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
             Some(route) => decide(&shared, &claimed, route.as_ref(), &kept, &deadline).await,
             None => Outcome::Succeeded(finished(&claimed, Finish::Ignored, None), None),
         };
-        let (label, settled) = settle(&shared, &claimed, leased_until, outcome).await;
-        let event_type = telemetry::event_type_label(&shared.event_types, &claimed.event.event_type);
+        let took = started.elapsed();
+        shared.pace.note(took);
+        let label = settle(&shared, &claimed, kept, outcome).await;
+        let event_type = telemetry::event_type_label(&shared.event_types, &event.event_type);
         metrics::counter!(telemetry::metric::ATTEMPTS_TOTAL, "outcome" => label).increment(1);
         metrics::histogram!(telemetry::metric::ATTEMPT_SECONDS, "event_type" => event_type)
-            .record(started.elapsed().as_secs_f64());
-        if settled == Settled::LeaseLost {
-            metrics::counter!(telemetry::metric::LOST_LEASES_TOTAL).increment(1);
-            tracing::warn!("the lease was lost: nothing of this attempt counts");
-        }
-        tracing::debug!(outcome = label, duration_ms = started.elapsed().as_millis(), "attempt settled");
-        Ended { unblocked: if let Settled::Done { unblocked } = settled { unblocked } else { 0 } }
+            .record(took.as_secs_f64());
+        tracing::debug!(outcome = label, duration_ms = took.as_millis(), "attempt ended");
     }
     .instrument(span)
-    .await
+    .await;
 }
 
 fn finished(claimed: &Claimed, finish: Finish, result: Option<String>) -> Finished {
@@ -90,7 +90,7 @@ async fn decide(
     shared: &Shared,
     claimed: &Claimed,
     route: &dyn Route,
-    kept: &Kept<'_>,
+    kept: &Kept,
     deadline: &Deadline,
 ) -> Outcome {
     if claimed.crashes >= CRASHES_MAX {
@@ -122,7 +122,7 @@ enum Watched {
 }
 
 /// Runs the handler until it returns, panics, outlives its deadline, or loses its lease.
-async fn watched(route: &dyn Route, cx: &mut Context<'_>, kept: &Kept<'_>, deadline: &Deadline) -> Watched {
+async fn watched(route: &dyn Route, cx: &mut Context<'_>, kept: &Kept, deadline: &Deadline) -> Watched {
     let handler = AssertUnwindSafe(route.run(cx)).catch_unwind();
     tokio::pin!(handler);
     loop {
@@ -193,29 +193,28 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 /// Settles the outcome, and names it for the metrics.
-async fn settle(
-    shared: &Shared,
-    claimed: &Claimed,
-    leased_until: Instant,
-    outcome: Outcome,
-) -> (&'static str, Settled) {
-    let patience = leased_until.saturating_duration_since(Instant::now()).max(Duration::from_secs(5));
-    match outcome {
+async fn settle(shared: &Shared, claimed: &Claimed, kept: Kept, outcome: Outcome) -> &'static str {
+    let (label, settled) = match outcome {
+        Outcome::Succeeded(finished, None) => {
+            let label = if finished.finish == Finish::Done { "done" } else { "ignored" };
+            // Together with others. Where they all wait for the database, so does this attempt.
+            shared.settler.finish(finished, kept).await;
+            return label;
+        }
         Outcome::Succeeded(finished, Some(tx)) => {
             ("done", settling::finish_with(&shared.pool, tx, finished).await)
         }
-        Outcome::Succeeded(finished, None) => {
-            let label = if finished.finish == Finish::Done { "done" } else { "ignored" };
-            (label, settling::finish(&shared.pool, finished, patience).await)
-        }
         Outcome::Failed(verdict, reason) => {
             let label = log_failure(&claimed.event, &verdict, reason.as_deref());
-            let settled =
-                settling::fail(&shared.pool, claimed.lease, &verdict, reason.as_deref(), patience).await;
+            let settled = settling::fail(&shared.pool, claimed.lease, &verdict, reason.as_deref()).await;
             (label, settled)
         }
         Outcome::LeaseLost => ("lease_lost", Settled::LeaseLost),
+    };
+    if settled.tell() {
+        shared.more.notify_one();
     }
+    label
 }
 
 /// Says once what failed, as loud as it deserves.

@@ -35,22 +35,22 @@ struct Held {
 }
 
 /// A lease that is being kept, until it is dropped.
-pub(super) struct Kept<'a> {
-    keeper: &'a Keeper,
+pub(super) struct Kept {
+    held: Arc<Mutex<HashMap<Lease, Held>>>,
     lease: Lease,
     lost: CancellationToken,
 }
 
-impl Kept<'_> {
+impl Kept {
     /// Waits until the lease is lost.
     pub(super) async fn lost(&self) {
         self.lost.cancelled().await;
     }
 }
 
-impl Drop for Kept<'_> {
+impl Drop for Kept {
     fn drop(&mut self) {
-        self.keeper.lock().remove(&self.lease);
+        lock(&self.held).remove(&self.lease);
     }
 }
 
@@ -84,19 +84,15 @@ impl Keeper {
     }
 
     /// Keeps a lease that is ours until `until` at least, for as long as the answer lives.
-    pub(super) fn keep(&self, lease: Lease, until: Instant, deadline: Deadline) -> Kept<'_> {
+    pub(super) fn keep(&self, lease: Lease, until: Instant, deadline: Deadline) -> Kept {
         let lost = CancellationToken::new();
-        self.lock().insert(lease, Held { until, deadline, lost: lost.clone() });
-        Kept { keeper: self, lease, lost }
+        lock(&self.held).insert(lease, Held { until, deadline, lost: lost.clone() });
+        Kept { held: Arc::clone(&self.held), lease, lost }
     }
 
     /// The leases that are being kept.
     pub(super) fn leases(&self) -> Vec<Lease> {
-        self.lock().keys().copied().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held).keys().copied().collect()
     }
 }
 

@@ -1,28 +1,35 @@
 //! The worker: claims what it can start now, runs its handler, and settles it.
 //!
-//! A claimed event starts at once: none waits in a queue of the worker while its lease runs. The truth is the poll; a hint
-//! on the channel only makes it come sooner.
+//! A claimed event starts at once, or within a few milliseconds where handlers are that quick: none waits in the worker while
+//! its lease runs. The truth is the poll; a hint on the channel only makes it come sooner.
 
 mod attempt;
 mod keeper;
+mod pace;
+mod settler;
 mod settling;
 mod upkeep;
 mod wakeup;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
 use secrecy::SecretString;
 use sqlx::PgPool;
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::outbox::{Claimed, Lease};
 use crate::registry::Registry;
 use crate::{api, database, outbox, telemetry};
 
 use keeper::Keeper;
+use pace::Pace;
+use settler::Settler;
 use wakeup::Wakeup;
 
 /// How a worker works.
@@ -53,17 +60,21 @@ pub async fn run(
     api: api::Client,
     stop: CancellationToken,
 ) -> Result<u64, database::Error> {
-    for (subscriber, event_types) in registry.subscriptions() {
-        outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
+    let mut worker = Worker::start(settings, pool.clone(), registry, api).await?;
+    let settings = &worker.settings;
+    tracing::info!(worker = worker.owner, concurrency = settings.concurrency, "the worker starts");
+    let mut wakeup = Wakeup::start(&settings.database_url, settings.poll, stop.child_token());
+    let upkeep = tokio::spawn(upkeep::run(pool, stop.child_token()));
+    loop {
+        worker.go_on();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = worker.something_ended() => {}
+            () = wakeup.next(), if worker.is_sated() => worker.hungry = true,
+        }
     }
-    let wakeup = Wakeup::start(&settings.database_url, settings.poll, stop.child_token());
-    let upkeep = tokio::spawn(upkeep::run(pool.clone(), stop.child_token()));
-    let worker = Worker::new(settings, pool, registry, api);
-    tracing::info!(worker = worker.owner, concurrency = worker.settings.concurrency, "the worker starts");
-
-    let mut running = JoinSet::new();
-    worker.work(&mut running, wakeup, &stop).await;
-    let handed_back = worker.drain(running).await;
+    let handed_back = worker.drain().await;
     let _ended = upkeep.await;
     Ok(handed_back)
 }
@@ -79,20 +90,19 @@ pub async fn run_until_idle(
     registry: Registry,
     api: api::Client,
 ) -> Result<u64, database::Error> {
-    for (subscriber, event_types) in registry.subscriptions() {
-        outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
-    }
-    let worker = Worker::new(settings, pool, registry, api);
-    let mut running = JoinSet::new();
-    let mut attempts = 0;
+    let mut worker = Worker::start(settings, pool, registry, api).await?;
     loop {
-        let claimed = worker.claim(&mut running).await?;
-        attempts += claimed as u64;
-        if claimed == 0 && running.is_empty() {
-            return Ok(attempts);
+        worker.hungry = true;
+        worker.go_on();
+        let claimed_before = worker.claimed;
+        while worker.is_busy() {
+            worker.something_ended().await;
+            worker.go_on();
         }
-        running.join_next().await;
-        while running.try_join_next().is_some() {}
+        worker.attempts.settler.idle().await;
+        if worker.claimed == claimed_before {
+            return Ok(worker.claimed);
+        }
     }
 }
 
@@ -101,115 +111,190 @@ struct Worker {
     settings: Settings,
     subscribers: Vec<String>,
     attempts: Arc<attempt::Shared>,
+    /// There may be something to claim.
+    hungry: bool,
+    /// The claim under way: at most one.
+    claiming: JoinSet<sqlx::Result<Batch>>,
+    /// Claimed, and about to start.
+    ready: VecDeque<Ready>,
+    running: JoinSet<()>,
+    claimed: u64,
 }
 
+/// What one claim brought.
+struct Batch {
+    claimed: Vec<Claimed>,
+    asked_for: usize,
+    at: Instant,
+}
+
+struct Ready {
+    claimed: Claimed,
+    at: Instant,
+}
+
+/// What was claimed and could not be started for so long is handed back: the handlers have become slow.
+const READY_WAIT: Duration = Duration::from_millis(500);
+
 impl Worker {
-    fn new(settings: Settings, pool: PgPool, registry: Registry, api: api::Client) -> Self {
-        // A name that no other worker has, nor this one after a restart.
-        let owner = format!("{}-{:08x}", settings.name, rand::rng().random::<u32>());
-        let keeper = Keeper::start(&settings.database_url, settings.lease);
-        let event_types = registry.event_types().collect();
-        Self {
-            owner,
-            settings,
+    async fn start(
+        settings: Settings,
+        pool: PgPool,
+        registry: Registry,
+        api: api::Client,
+    ) -> Result<Self, database::Error> {
+        for (subscriber, event_types) in registry.subscriptions() {
+            outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
+        }
+        let more = Arc::new(Notify::new());
+        Ok(Self {
+            // A name that no other worker has, nor this one after a restart.
+            owner: format!("{}-{:08x}", settings.name, rand::rng().random::<u32>()),
             subscribers: registry.subscribers(),
-            attempts: Arc::new(attempt::Shared { pool, registry, event_types, api, keeper }),
+            attempts: Arc::new(attempt::Shared {
+                event_types: registry.event_types().collect(),
+                registry,
+                api,
+                keeper: Keeper::start(&settings.database_url, settings.lease),
+                settler: Settler::start(pool.clone(), Arc::clone(&more)),
+                pace: Pace::default(),
+                pool,
+                more,
+            }),
+            settings,
+            hungry: true,
+            claiming: JoinSet::new(),
+            ready: VecDeque::new(),
+            running: JoinSet::new(),
+            claimed: 0,
+        })
+    }
+
+    /// Starts what is ready, and a claim where there is room and a chance of finding something.
+    fn go_on(&mut self) {
+        while self.running.len() < self.settings.concurrency
+            && let Some(Ready { claimed, at }) = self.ready.pop_front()
+        {
+            let leased_until = at + self.settings.lease;
+            self.running.spawn(attempt::run(Arc::clone(&self.attempts), claimed, leased_until));
+        }
+        let ahead = self.attempts.pace.ahead(self.settings.concurrency);
+        let room = (self.settings.concurrency + ahead).saturating_sub(self.running.len() + self.ready.len());
+        if self.hungry && self.claiming.is_empty() && room > 0 && self.ready.len() <= ahead / 2 {
+            self.hungry = false;
+            self.claim(room);
         }
     }
 
-    /// Claims and runs until told to stop.
-    async fn work(
-        &self,
-        running: &mut JoinSet<attempt::Ended>,
-        mut wakeup: Wakeup,
-        stop: &CancellationToken,
-    ) {
-        loop {
-            // Whether there may be more to claim than was claimed.
-            let mut more = match self.claim(running).await {
-                Ok(claimed) => claimed > 0 && running.len() >= self.settings.concurrency,
-                Err(error) => {
-                    tracing::warn!(%error, "could not claim; the next poll tries again");
-                    false
+    fn claim(&mut self, room: usize) {
+        let (pool, owner) = (self.attempts.pool.clone(), self.owner.clone());
+        let (subscribers, lease) = (self.subscribers.clone(), self.settings.lease);
+        self.claiming.spawn(async move {
+            // Taken before the claim, so that our own estimate of the lease's end is never too late.
+            let at = Instant::now();
+            let limit = i64::try_from(room).unwrap_or(i64::MAX);
+            let claim = outbox::claim(&pool, &owner, &subscribers, limit, lease);
+            Ok(Batch { claimed: database::answered(claim).await?, asked_for: room, at })
+        });
+    }
+
+    /// Is there nothing to do but wait for a reason to look again?
+    fn is_sated(&self) -> bool {
+        !self.hungry && self.claiming.is_empty() && self.ready.is_empty()
+    }
+
+    fn is_busy(&self) -> bool {
+        !(self.claiming.is_empty() && self.ready.is_empty() && self.running.is_empty())
+    }
+
+    /// Waits for the end of an attempt or of a claim, or for a reason to claim.
+    async fn something_ended(&mut self) {
+        let overdue = self.ready.front().map(|ready| ready.at + READY_WAIT);
+        tokio::select! {
+            biased;
+            Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
+                note_fault(ended);
+                while let Some(ended) = self.running.try_join_next() {
+                    note_fault(ended);
                 }
-            };
-            loop {
-                let has_room = running.len() < self.settings.concurrency;
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    Some(ended) = running.join_next(), if !running.is_empty() => {
-                        more |= follow_up(ended);
-                        while let Some(ended) = running.try_join_next() {
-                            more |= follow_up(ended);
-                        }
-                        if more {
-                            break;
-                        }
-                    }
-                    () = wakeup.next(), if has_room => break,
-                }
+            }
+            Some(batch) = self.claiming.join_next(), if !self.claiming.is_empty() => self.take(batch),
+            () = self.attempts.more.notified() => self.hungry = true,
+            () = tokio::time::sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
+                self.hand_back_ready().await;
             }
         }
     }
 
-    /// Claims what there is room for, and starts it.
-    async fn claim(&self, running: &mut JoinSet<attempt::Ended>) -> sqlx::Result<usize> {
-        let room = self.settings.concurrency.saturating_sub(running.len());
-        if room == 0 {
-            return Ok(0);
+    /// Takes in what a claim brought.
+    fn take(&mut self, batch: Result<sqlx::Result<Batch>, JoinError>) {
+        match batch {
+            Ok(Ok(Batch { claimed, asked_for, at })) => {
+                metrics::counter!(telemetry::metric::CLAIMS_TOTAL).increment(claimed.len() as u64);
+                self.claimed += claimed.len() as u64;
+                // As many as were asked for: there may be more.
+                self.hungry |= claimed.len() >= asked_for;
+                self.ready.extend(claimed.into_iter().map(|claimed| Ready { claimed, at }));
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "could not claim; the next poll tries again"),
+            Err(error) => tracing::error!(%error, "a claim broke off; the next poll tries again"),
         }
-        let limit = i64::try_from(room).unwrap_or(i64::MAX);
-        // Taken before the claim, so that our own estimate of the lease's end is never too late.
-        let leased_until = Instant::now() + self.settings.lease;
-        let pool = &self.attempts.pool;
-        let claimed = outbox::claim(pool, &self.owner, &self.subscribers, limit, self.settings.lease).await?;
-        metrics::counter!(telemetry::metric::CLAIMS_TOTAL).increment(claimed.len() as u64);
-        let count = claimed.len();
-        for claimed in claimed {
-            running.spawn(attempt::run(Arc::clone(&self.attempts), claimed, leased_until));
-        }
-        Ok(count)
+    }
+
+    /// Gives back what was claimed and could not be started: the handlers have become slow meanwhile.
+    async fn hand_back_ready(&mut self) -> u64 {
+        let leases: Vec<Lease> = self.ready.drain(..).map(|ready| ready.claimed.lease).collect();
+        // Others may have room for them; here they would only be claimed again.
+        hand_back(&self.attempts.pool, &leases).await
     }
 
     /// Waits for what runs, then hands the rest back.
-    async fn drain(self, mut running: JoinSet<attempt::Ended>) -> u64 {
-        if !running.is_empty() {
-            tracing::info!(attempts = running.len(), "waiting for the attempts under way");
+    async fn drain(mut self) -> u64 {
+        let until = Instant::now() + self.settings.drain;
+        while let Some(batch) = self.claiming.join_next().await {
+            self.take(batch);
         }
-        let all_ended = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.settings.drain, all_ended).await.is_ok() {
-            return 0;
+        let mut handed_back = self.hand_back_ready().await;
+        if !self.running.is_empty() {
+            tracing::info!(attempts = self.running.len(), "waiting for the attempts under way");
+        }
+        let all_settled = async {
+            while self.running.join_next().await.is_some() {}
+            self.attempts.settler.idle().await;
+        };
+        if tokio::time::timeout_at(until, all_settled).await.is_ok() {
+            return handed_back;
         }
         // Before they are aborted, because an attempt that ends lets go of its lease.
         let leases = self.attempts.keeper.leases();
-        running.abort_all();
+        self.running.abort_all();
         // What blocks its thread can not be aborted; it is not waited for either, its lease is taken from it below.
-        let _aborted = tokio::time::timeout(Duration::from_secs(1), async {
-            while running.join_next().await.is_some() {}
-        })
-        .await;
-        match outbox::settle::hand_back(&self.attempts.pool, &leases).await {
-            Ok(count) => {
-                tracing::info!(events = count, "handed back what was not finished in time");
-                count
-            }
-            Err(error) => {
-                tracing::warn!(%error, "could not hand back; the leases run out by themselves");
-                0
-            }
+        let aborted = async { while self.running.join_next().await.is_some() {} };
+        let _aborted = tokio::time::timeout(Duration::from_secs(1), aborted).await;
+        handed_back += hand_back(&self.attempts.pool, &leases).await;
+        handed_back
+    }
+}
+
+async fn hand_back(pool: &PgPool, leases: &[Lease]) -> u64 {
+    if leases.is_empty() {
+        return 0;
+    }
+    match database::answered(outbox::settle::hand_back(pool, leases)).await {
+        Ok(count) => {
+            tracing::info!(events = count, "handed back what was not begun or not finished in time");
+            count
+        }
+        Err(error) => {
+            tracing::warn!(%error, "could not hand back; the leases run out by themselves");
+            0
         }
     }
 }
 
-/// Does the end of an attempt mean that something else may be claimed?
-fn follow_up(ended: Result<attempt::Ended, tokio::task::JoinError>) -> bool {
-    match ended {
-        Ok(ended) => ended.unblocked > 0,
-        Err(error) => {
-            // The handler's own panics are caught where it runs; this is a fault of the worker. The lease runs out.
-            tracing::error!(%error, "an attempt ended without being settled");
-            false
-        }
+/// The handler's own panics are caught where it runs; what comes here is a fault of the worker. The lease runs out.
+fn note_fault(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "an attempt ended without being settled");
     }
 }

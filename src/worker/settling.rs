@@ -5,9 +5,9 @@ use std::time::Duration;
 use backoff::{ExponentialBuilder, Retryable};
 use sqlx::{PgPool, Postgres, Transaction};
 
-use crate::database;
-use crate::outbox::settle::{self, Finished, Verdict};
-use crate::outbox::{Lease, settle::is_ours};
+use crate::outbox::Lease;
+use crate::outbox::settle::{self, Finished, Verdict, is_ours, was_finished};
+use crate::{database, telemetry};
 
 /// What is known after settling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,25 @@ pub(super) enum Settled {
     /// The database could not be asked. The lease runs out, and the event is claimed again.
     Unknown,
 }
+
+impl Settled {
+    /// Says what others should know of it. Answers whether something may be claimed now that could not be before.
+    pub(super) fn tell(self) -> bool {
+        match self {
+            Settled::Done { unblocked } => unblocked > 0,
+            Settled::LeaseLost => {
+                metrics::counter!(telemetry::metric::LOST_LEASES_TOTAL).increment(1);
+                tracing::warn!("the lease was lost: nothing of this attempt counts");
+                false
+            }
+            Settled::Unknown => false,
+        }
+    }
+}
+
+/// For how long settling is tried while the database is away. By then the lease has run out, or will be renewed for
+/// nothing: the event is claimed again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The row can not be written at this moment: somebody else has locked it.
 #[derive(Debug, thiserror::Error)]
@@ -62,10 +81,11 @@ pub(super) async fn finish_with(
         Err(error) => {
             // The commit may have arrived although its answer did not. Either way nothing is half done.
             tracing::warn!(%error, "the database did not answer a commit; asking what became of it");
-            match is_ours(pool, lease).await {
-                Ok(false) => Settled::Done { unblocked: 1 },
-                Ok(true) => again_soon(pool, lease, &error).await,
-                Err(_) => Settled::Unknown,
+            match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
+                (Ok(true), _) => Settled::Done { unblocked: 1 },
+                (Ok(false), Ok(true)) => again_soon(pool, lease, &error).await,
+                (Ok(false), Ok(false)) => Settled::LeaseLost,
+                _ => Settled::Unknown,
             }
         }
     }
@@ -74,11 +94,11 @@ pub(super) async fn finish_with(
 /// The commit did not happen through no fault of the event: it runs again, and this attempt does not count.
 async fn again_soon(pool: &PgPool, lease: Lease, error: &sqlx::Error) -> Settled {
     let verdict = Verdict::Snooze { wait: Duration::from_millis(100) };
-    fail(pool, lease, &verdict, Some(&format!("not committed: {error}")), Duration::from_secs(5)).await
+    fail(pool, lease, &verdict, Some(&format!("not committed: {error}"))).await
 }
 
-/// Finishes an event whose handler took no transaction.
-pub(super) async fn finish(pool: &PgPool, finished: Finished, patience: Duration) -> Settled {
+/// Finishes one event whose handler took no transaction.
+pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settled {
     let lease = finished.lease;
     let attempts = [finished];
     let settled = (|| async {
@@ -86,25 +106,25 @@ pub(super) async fn finish(pool: &PgPool, finished: Finished, patience: Duration
         if !settled.finished.is_empty() {
             return Ok(Settled::Done { unblocked: settled.unblocked });
         }
-        // Not finished: lost, or locked by somebody for a moment.
-        if is_ours(pool, lease).await? { Err(Busy::Locked) } else { Ok(Settled::LeaseLost) }
+        // Not finished: locked by somebody for a moment, finished by a try of which nothing was heard, or lost.
+        if is_ours(pool, lease).await? {
+            Err(Busy::Locked)
+        } else if was_finished(pool, lease).await? {
+            Ok(Settled::Done { unblocked: 1 })
+        } else {
+            Ok(Settled::LeaseLost)
+        }
     })
-    .retry(patient(patience))
+    .retry(patient())
     .when(Busy::is_passing)
     .await;
     settled.unwrap_or_else(unknown)
 }
 
 /// Ends an attempt that did not succeed.
-pub(super) async fn fail(
-    pool: &PgPool,
-    lease: Lease,
-    verdict: &Verdict,
-    reason: Option<&str>,
-    patience: Duration,
-) -> Settled {
+pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict, reason: Option<&str>) -> Settled {
     let settled = (|| async { Ok::<_, Busy>(settle::fail(pool, lease, verdict, reason).await?) })
-        .retry(patient(patience))
+        .retry(patient())
         .when(Busy::is_passing)
         .await;
     match settled {
@@ -121,11 +141,11 @@ fn unknown(error: Busy) -> Settled {
 }
 
 /// From 5 ms to 1 s apart, for as long as it makes sense to wait.
-fn patient(patience: Duration) -> ExponentialBuilder {
+fn patient() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(5))
         .with_max_delay(Duration::from_secs(1))
         .with_jitter()
         .without_max_times()
-        .with_total_delay(Some(patience))
+        .with_total_delay(Some(PATIENCE))
 }
