@@ -10,6 +10,8 @@
 create function restante.covers(pattern text, type text) returns boolean
 language sql immutable parallel safe
 return pattern = type or (right(pattern, 1) = '*' and starts_with(type, left(pattern, -1)));
+comment on function restante.covers is
+  'Does the pattern of a subscription or a pause cover a type? A trailing * covers any ending.';
 
 -- Takes the locks of these keys until the transaction ends, in one order for everybody.
 create function restante.lock_keys(p_keys text[]) returns void
@@ -19,6 +21,8 @@ begin
   from (select distinct hashtextextended(u.key, 7) as lock
         from unnest(p_keys) as u (key) where u.key is not null order by 1) as k;
 end $$;
+comment on function restante.lock_keys is
+  'Takes the locks of keys until the transaction ends, in one order for everybody. Whoever holds one waits for no row.';
 
 -- Makes the oldest waiting event of each key its head, where the key has none. The caller holds the locks of the keys.
 create function restante.unblock(p_keys text[], p_subscribers text[]) returns integer
@@ -46,6 +50,8 @@ begin
   get diagnostics v_unblocked = row_count;
   return v_unblocked;
 end $$;
+comment on function restante.unblock is
+  'Makes the oldest waiting event of each key its head, where there is none. The caller holds the locks of the keys.';
 
 -- Puts a head that nobody has claimed behind an older event of its key. The caller holds the locks of the keys.
 create function restante.step_down(p_keys text[], p_subscribers text[], p_created_at timestamptz[]) returns void
@@ -65,6 +71,8 @@ begin
           for update skip locked) as head
    where l.id = head.id;
 end $$;
+comment on function restante.step_down is
+  'Puts a head that nobody has claimed behind an older event of its key. The caller holds the locks of the keys.';
 
 -- Stores events that are not stored yet, and answers with the rows made for the handler of each event's type.
 -- Subscribers get rows of their own in the same commit.
@@ -196,6 +204,8 @@ begin
   end if;
   return query select u.id, v_unblocked from unnest(v_ids) as u (id);
 end $$;
+comment on function restante.finish is
+  'Moves the events of attempts that succeeded to the history, and lets the next of each key go. Fenced by the lease token.';
 
 -- Ends one attempt that did not succeed: the event runs again after `p_wait`, or is dead where `p_wait` is null.
 -- An attempt that was merely too early has no error and forgives the failures before it: what polls for weeks must not
@@ -241,6 +251,8 @@ begin
   end if;
   return 'dead';
 end $$;
+comment on function restante.fail is
+  'Ends one attempt that did not succeed: a retry, a snooze or a dead letter. Fenced by the lease token.';
 
 -- Heals keys whose head has gone without a successor (a row deleted by hand, say). Looks at no more than `p_limit`
 -- keys that wait, starting after `p_after`, and answers how many it helped and where to go on.
@@ -281,6 +293,8 @@ begin
   perform restante.lock_keys(v_keys);
   return query select restante.unblock(v_keys, v_subscribers), v_last;
 end $$;
+comment on function restante.sweep is
+  'Gives keys that wait without a head their head back, a page at a time. Workers call it every few seconds.';
 
 -- Makes the partitions of the history for the coming weeks.
 -- Each is made apart and then attached, which does not stop those who read and write the outbox meanwhile.
@@ -312,3 +326,5 @@ begin
   end loop;
   return v_made;
 end $$;
+comment on function restante.make_partitions is
+  'Makes the weekly partitions of the history that are missing. Workers call it every hour.';

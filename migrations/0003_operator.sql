@@ -44,6 +44,8 @@ begin
   end if;
   return new;
 end $$;
+comment on function restante.guard_row is
+  'Makes a hand-written change of status whole: takes the lease, starts a replay afresh, has an event with a key wait.';
 
 create trigger outbox_guard_row before update of status on restante.outbox
   for each row when (old.status is distinct from new.status and old.lease_token = new.lease_token)
@@ -71,6 +73,8 @@ begin
   end if;
   return null;
 end $$;
+comment on function restante.guard_statement is
+  'Gives every key that an UPDATE touched its rightful head.';
 
 create trigger outbox_guard_statement after update on restante.outbox
   referencing new table as changed for each statement execute function restante.guard_statement();
@@ -91,6 +95,8 @@ begin
   end if;
   return null;
 end $$;
+comment on function restante.guard_delete is
+  'Lets the successors of deleted events go.';
 
 create trigger outbox_guard_delete after delete on restante.outbox
   referencing old table as gone for each statement execute function restante.guard_delete();

@@ -72,6 +72,8 @@ begin
     array[json_build_object('batch_id', new.id)::text], array[null::bytea], array[null::timestamptz], 'poll');
   return null;
 end $$;
+comment on function restante.watch_batch is
+  'Puts the event into the outbox that has a new batch watched until it has ended.';
 
 create trigger batch_is_watched after insert on restante.batch
   for each row when (new.complete_at is null and new.ended_at is null) execute function restante.watch_batch();
