@@ -9,3 +9,4 @@ mod leases;
 mod operator;
 mod order;
 mod resources;
+mod schema;

@@ -1,0 +1,194 @@
+//! The schema: how it comes to be, what it says of itself, and that the compiled queries still fit it.
+
+use std::collections::BTreeMap;
+
+use restante::database::{self, Error};
+use secrecy::SecretString;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr};
+
+use crate::support::cluster::{empty_database, fresh_database};
+
+async fn connect(url: &SecretString) -> PgConnection {
+    database::connect(url, "test").await.unwrap()
+}
+
+/// Lines of text, one for each row.
+async fn lines(connection: &mut PgConnection, query: &str) -> Vec<String> {
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(connection).await.unwrap()
+}
+
+/// Every relation, function and trigger, as Postgres itself identifies them, and what the sequence has given out.
+async fn fingerprint(connection: &mut PgConnection) -> Vec<String> {
+    lines(
+        connection,
+        "select line from (
+           select 'relation ' || oid || ' ' || relfilenode || ' ' || relname as line from pg_class
+            where relnamespace = 'restante'::regnamespace
+           union all
+           select 'function ' || oid || ' ' || xmin || ' ' || proname from pg_proc
+            where pronamespace = 'restante'::regnamespace
+           union all
+           select 'trigger ' || oid || ' ' || xmin || ' ' || tgname from pg_trigger where not tgisinternal
+           union all
+           select 'migration ' || xmin || ' ' || version from restante.schema_migration) as things order by line",
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrating_four_times_at_once_is_safe() {
+    let url = empty_database().await;
+    let migrations = (0..4).map(|_| {
+        let url = url.clone();
+        tokio::spawn(async move { database::migrate(&url).await })
+    });
+
+    for migration in migrations.collect::<Vec<_>>() {
+        let (_, after) = migration.await.unwrap().unwrap();
+        assert!(after > 0);
+    }
+
+    database::check_schema(&mut connect(&url).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_migration_changes_nothing() {
+    let url = empty_database().await;
+    let (before, after) = database::migrate(&url).await.unwrap();
+    assert_eq!(before, 0);
+    let mut connection = connect(&url).await;
+    let first = fingerprint(&mut connection).await;
+    assert!(first.len() > 50, "{first:?}");
+
+    assert_eq!(database::migrate(&url).await.unwrap(), (after, after));
+
+    assert_eq!(fingerprint(&mut connection).await, first);
+}
+
+#[tokio::test]
+async fn a_schema_of_a_newer_release_is_refused_by_migrate_and_by_the_services_with_what_to_run() {
+    let url = fresh_database().await;
+    let mut connection = connect(&url).await;
+    sqlx::query(
+        "insert into restante.schema_migration (version, description, success, checksum, execution_time)
+         values (9999, 'of a newer release', true, '', 0)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let unchanged = fingerprint(&mut connection).await;
+
+    let by_migrate = database::migrate(&url).await.unwrap_err();
+    let by_service = database::check_schema(&mut connection).await.unwrap_err();
+
+    for error in [by_migrate, by_service] {
+        assert!(matches!(error, Error::SchemaNewer { found: 9999, .. }), "{error}");
+        assert!(error.to_string().contains("run a release of Restante that is at least as new"), "{error}");
+    }
+    assert_eq!(fingerprint(&mut connection).await, unchanged);
+}
+
+#[tokio::test]
+async fn a_missing_or_older_schema_is_refused_with_what_to_run() {
+    let empty = empty_database().await;
+    let older = fresh_database().await;
+    let newest = "delete from restante.schema_migration
+                   where version = (select max(version) from restante.schema_migration)";
+    sqlx::query(newest).execute(&mut connect(&older).await).await.unwrap();
+
+    for url in [empty, older] {
+        let error = database::check_schema(&mut connect(&url).await).await.unwrap_err();
+        assert!(matches!(error, Error::SchemaOlder { .. }), "{error}");
+        assert!(error.to_string().ends_with("run `restante migrate`"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_schema_says_of_everything_what_it_is() {
+    let mut connection = connect(&fresh_database().await).await;
+
+    let silent = lines(
+        &mut connection,
+        r"select kind || ' ' || name from (
+            select case c.relkind when 'v' then 'view' else 'table' end as kind, c.relname as name,
+                   obj_description(c.oid, 'pg_class') as comment
+              from pg_class as c
+             where c.relnamespace = 'restante'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
+               -- The weeks of the history are made by a function, and the last one is kept by sqlx.
+               and c.relname !~ '^outbox_\d{4}w\d\d$' and c.relname <> 'schema_migration'
+            union all
+            select 'function', p.proname, obj_description(p.oid, 'pg_proc')
+              from pg_proc as p where p.pronamespace = 'restante'::regnamespace) as things
+           where coalesce(comment, '') = '' order by 1",
+    )
+    .await;
+
+    assert!(silent.is_empty(), "`comment on` is missing for: {silent:#?}");
+}
+
+#[tokio::test]
+async fn every_constraint_has_a_name_that_says_what_it_demands() {
+    let mut connection = connect(&fresh_database().await).await;
+
+    // What Postgres calls a constraint that was given no name.
+    let unnamed = lines(
+        &mut connection,
+        r"select c.conrelid::regclass || ': ' || c.conname from pg_constraint as c
+           where c.connamespace = 'restante'::regnamespace and c.contype in ('c', 'p', 'u', 'f', 'x')
+             and c.conrelid <> 'restante.schema_migration'::regclass
+             and c.conname ~ '_(check|pkey|key|fkey|excl)\d*$' order by 1",
+    )
+    .await;
+
+    assert!(unnamed.is_empty(), "{unnamed:#?}");
+}
+
+/// One entry of `sqlx-data.json`.
+#[derive(serde::Deserialize)]
+struct Compiled {
+    query: String,
+    describe: Value,
+    hash: String,
+}
+
+#[tokio::test]
+async fn the_compiled_queries_describe_the_schema_as_it_is() {
+    let mut connection = connect(&fresh_database().await).await;
+    // As the query macros ask: what may be null is read from a plan, which must not depend on values.
+    connection.execute("set plan_cache_mode = 'force_generic_plan'").await.unwrap();
+    let data = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/sqlx-data.json")).unwrap();
+    let compiled: BTreeMap<String, Compiled> = serde_json::from_str(&data).unwrap();
+    assert!(compiled.len() > 10);
+
+    for (key, entry) in compiled {
+        let query = entry.query.trim();
+        assert_eq!(key, entry.hash, "{query}");
+        assert_eq!(key, hex::encode(Sha256::digest(&entry.query)), "{query}");
+        let sql = AssertSqlSafe(entry.query.as_str()).into_sql_str();
+        let described = (&mut connection)
+            .describe(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{error}; run `make prepare` and mend the query:\n{query}"));
+        let described = serde_json::to_value(&described).unwrap();
+        assert_eq!(described, entry.describe, "run `make prepare`; it differs for:\n{query}");
+    }
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn half_a_year_of_history_has_its_partitions_and_nothing_lies_beside_them() {
+    let mut connection = connect(&fresh_database().await).await;
+
+    let weeks = sqlx::query(
+        r"select count(*) from pg_inherits as i join pg_class as c on c.oid = i.inhrelid
+           where i.inhparent = 'restante.outbox'::regclass and c.relname ~ '^outbox_\d{4}w\d\d$'",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+
+    assert_eq!(weeks.get::<i64, _>(0), 27, "this week and the 26 to come");
+    assert_eq!(lines(&mut connection, "select count(*)::text from restante.outbox_overflow").await, ["0"]);
+}
