@@ -10,3 +10,4 @@ mod operator;
 mod order;
 mod resources;
 mod schema;
+mod tidy;
