@@ -9,5 +9,6 @@ mod leases;
 mod operator;
 mod order;
 mod resources;
+mod runbook;
 mod schema;
 mod tidy;

@@ -1,0 +1,275 @@
+//! The runbook: every line of SQL in `docs/runbook.md` runs, shows something, and does what it says.
+
+use std::collections::BTreeMap;
+
+use restante::outbox::settle::{Verdict, fail};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+
+use crate::support::World;
+
+/// A question, the statements that answer it, and the line that says what to expect.
+struct Answer {
+    question: String,
+    statements: Vec<String>,
+    expectation: String,
+}
+
+fn runbook() -> Vec<Answer> {
+    let text = include_str!("../../docs/runbook.md");
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut question = String::new();
+    let mut block: Option<String> = None;
+    for line in text.lines() {
+        match (&mut block, line) {
+            (None, "```sql") => block = Some(String::new()),
+            (Some(sql), "```") => {
+                let statements = sql.split_terminator(";\n").map(str::to_owned).collect();
+                answers.push(Answer { question: question.clone(), statements, expectation: String::new() });
+                block = None;
+            }
+            (Some(sql), line) => *sql += &format!("{line}\n"),
+            (None, line) => {
+                if let Some(heading) = line.strip_prefix("### ") {
+                    question = heading.to_owned();
+                } else if let Some(answer) = answers.last_mut()
+                    && answer.question == question
+                {
+                    answer.expectation += line;
+                }
+            }
+        }
+    }
+    answers
+}
+
+/// What the statements of a question have changed: a query, and what it then answers.
+fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
+    BTreeMap::from([
+        (
+            "Replay one event",
+            ("select status || attempt from restante.outbox where event_id = 'whe_dead'", "pending0"),
+        ),
+        (
+            "Replay all dead letters of a type",
+            (
+                "select string_agg(event_id, ' ') from restante.outbox where status = 'dead'",
+                "batch.ended:msgbatch_02",
+            ),
+        ),
+        (
+            "Replay dead letters by their reason",
+            (
+                "select string_agg(event_id, ' ') from restante.outbox where status = 'dead'",
+                "batch.ended:msgbatch_02",
+            ),
+        ),
+        (
+            "Replay what was finished",
+            (
+                "select concat_ws(' ', status, attempt, finished_at) from restante.outbox where event_id = 'whe_done'",
+                "pending 0 infinity",
+            ),
+        ),
+        (
+            "Replay what had no handler",
+            ("select status from restante.outbox where event_id = 'whe_vault'", "pending"),
+        ),
+        (
+            "Hold one event",
+            (
+                "select string_agg(status, ' ' order by id) from restante.outbox where key = 'sesn_01'",
+                "paused pending",
+            ),
+        ),
+        ("Let it go", ("select status from restante.outbox where event_id = 'whe_paused'", "pending")),
+        (
+            "Call one event off",
+            (
+                "select concat_ws(' ', status, finished_at < now() + interval '1 hour') from restante.outbox where event_id = 'whe_running'",
+                "cancelled t",
+            ),
+        ),
+        (
+            "Hold a type",
+            (
+                "select string_agg(event_id, ' ' order by id) from restante.outbox where status = 'paused' and type = 'session.status_idled'",
+                "whe_retry whe_trouble whe_first whe_second whe_paused",
+            ),
+        ),
+        ("Let a type go", ("select status from restante.outbox where event_id = 'whe_held'", "pending")),
+        (
+            "Stop all work, and go on",
+            ("select count(*)::text from restante.outbox where status = 'paused'", "0"),
+        ),
+        (
+            "Run a retry now",
+            ("select (run_at = now())::text from restante.outbox where event_id = 'whe_retry'", "true"),
+        ),
+        (
+            "Put a retry off",
+            ("select (run_at - now())::text from restante.outbox where event_id = 'whe_retry'", "06:00:00"),
+        ),
+        (
+            "Allow more attempts",
+            (
+                "select concat_ws(' ', status, attempt, max_attempts) from restante.outbox where event_id = 'whe_retry'",
+                "retry 3 60",
+            ),
+        ),
+        (
+            "Let the others pass",
+            (
+                "select string_agg(status, ' ' order by id) from restante.outbox where key = 'sesn_01'",
+                "paused pending",
+            ),
+        ),
+        ("A key without anything in front", ("select count(*)::text from restante.outbox_keys", "1")),
+        (
+            "Watch a batch by hand",
+            (
+                "select concat_ws(' ', status, payload) from restante.outbox where event_id = 'batch.poll:msgbatch_03'",
+                "pending {\"batch_id\" : \"msgbatch_03\"}",
+            ),
+        ),
+        (
+            "Download a batch again",
+            ("select status from restante.outbox where event_id = 'batch.ended:msgbatch_02'", "pending"),
+        ),
+        ("Drop an old week", ("select concat('', to_regclass('restante.outbox_2025w40'))", "")),
+        (
+            "Give a program or a person their rights",
+            ("select pg_has_role('my_ingest', 'restante_ingest', 'member')::text", "true"),
+        ),
+        (
+            "Forget old identifiers",
+            (
+                "select string_agg(event_id, ' ') from restante.outbox_seen where seen_at < now() - interval '180 days'",
+                "whe_paused",
+            ),
+        ),
+    ])
+}
+
+/// A database in which every question has an answer.
+async fn seeded() -> World {
+    let world = World::new().await;
+    receive(&world, "whe_dead", "session.status_idled", "sesn_dead", json!({ "permanent": true })).await;
+    receive(&world, "whe_done", "session.status_idled", "sesn_done", json!({})).await;
+    receive(&world, "whe_vault", "vault.created", "vlt_01", json!({})).await;
+    receive(&world, "whe_retry", "session.status_idled", "sesn_retry", json!({ "fail_until_attempt": 99 }))
+        .await;
+    world.sql("update restante.outbox set max_attempts = 20 where event_id = 'whe_retry'").await;
+    for _ in 0..3 {
+        world.wait_for_retries().await;
+        world.work().await;
+    }
+
+    receive(&world, "whe_trouble", "session.status_idled", "sesn_trouble", json!({})).await;
+    let claimed = world.claim(1).await;
+    let verdict = Verdict::Snooze { wait: std::time::Duration::from_secs(600) };
+    assert!(fail(&world.pool, claimed[0].lease, &verdict, Some("the API key was refused")).await.unwrap());
+    receive(&world, "whe_running", "session.status_idled", "sesn_running", json!({})).await;
+    assert_eq!(world.claim(1).await.len(), 1);
+
+    receive(&world, "whe_first", "session.status_idled", "sesn_01", json!({})).await;
+    receive(&world, "whe_second", "session.status_idled", "sesn_01", json!({})).await;
+    receive(&world, "whe_paused", "session.status_idled", "sesn_paused", json!({})).await;
+    world.sql("update restante.outbox set status = 'paused' where event_id = 'whe_paused'").await;
+    world.sql("select restante.pause('session.thread_*', 'the tools are down')").await;
+    receive(&world, "whe_held", "session.thread_created", "sesn_held", json!({})).await;
+
+    sqlx::raw_sql(include_str!("runbook.sql")).execute(&world.pool).await.unwrap();
+    world
+}
+
+async fn receive(world: &World, event_id: &str, event_type: &str, key: &str, play: Value) {
+    let mut data = play;
+    data["type"] = json!(event_type);
+    data["id"] = json!(key);
+    let body = json!({ "type": "event", "id": event_id, "created_at": "2026-11-01T12:00:00Z", "data": data });
+    assert_eq!(world.receive_body(&body).await, 1);
+}
+
+#[tokio::test]
+async fn every_line_of_the_runbook_runs_shows_something_and_does_what_it_says() {
+    let world = seeded().await;
+    let mut holder = connect(&world).await;
+    // Somebody who has had a transaction open for a while, as the horizon shows them.
+    holder.execute("begin isolation level repeatable read").await.unwrap();
+    holder.execute("select 1").await.unwrap();
+    let mut effects = effects();
+    let mut connection = connect(&world).await;
+
+    for Answer { question, statements, expectation } in runbook() {
+        // Each question finds the database as it was seeded.
+        let mut tx = connection.begin().await.unwrap();
+        if !expectation.starts_with("As the owner") && !expectation.starts_with("As an administrator") {
+            sqlx::query("set local role restante_operator").execute(&mut *tx).await.unwrap();
+        }
+        let mut is_read = true;
+        for statement in &statements {
+            is_read &= run(&mut tx, &question, statement).await;
+        }
+        sqlx::query("reset role").execute(&mut *tx).await.unwrap();
+        match effects.remove(question.as_str()) {
+            Some((query, expected)) => {
+                let found: Option<String> = sqlx::query_scalar(query).fetch_one(&mut *tx).await.unwrap();
+                assert_eq!(found.as_deref(), Some(expected), "{question}: {query}");
+            }
+            None => {
+                assert!(is_read, "{question}: it changes something, and no line of effects() looks at what")
+            }
+        }
+        tx.rollback().await.unwrap();
+    }
+    assert!(effects.is_empty(), "no longer in the runbook: {:?}", effects.keys());
+    holder.execute("rollback").await.unwrap();
+}
+
+/// Runs a statement and answers whether it only read.
+async fn run(connection: &mut PgConnection, question: &str, statement: &str) -> bool {
+    let failed = |error: sqlx::Error| format!("{question}: {error}\n{statement}");
+    let query = sqlx::query(AssertSqlSafe(statement));
+    match statement.split_whitespace().next() {
+        Some("select") => {
+            let rows =
+                query.fetch_all(connection).await.map_err(failed).unwrap_or_else(|failed| panic!("{failed}"));
+            assert!(!rows.is_empty(), "{question}: it shows nothing of what was seeded\n{statement}");
+            assert!(rows[0].len() > 0);
+            !statement.contains("restante.pause(") && !statement.contains("restante.resume(")
+        }
+        Some("update" | "insert" | "delete") => {
+            let touched = query
+                .execute(connection)
+                .await
+                .map_err(failed)
+                .unwrap_or_else(|failed| panic!("{failed}"))
+                .rows_affected();
+            assert!(touched > 0, "{question}: it touches nothing of what was seeded\n{statement}");
+            false
+        }
+        Some("set" | "alter" | "drop" | "create" | "grant") => {
+            query.execute(connection).await.map_err(failed).unwrap_or_else(|failed| panic!("{failed}"));
+            false
+        }
+        other => panic!("{question}: {other:?} is no statement that this test knows"),
+    }
+}
+
+async fn connect(world: &World) -> PgConnection {
+    restante::database::connect(&world.url, "test").await.unwrap()
+}
+
+#[test]
+fn every_question_of_the_runbook_has_an_answer_and_says_what_to_expect() {
+    let answers = runbook();
+    let questions =
+        include_str!("../../docs/runbook.md").lines().filter(|line| line.starts_with("### ")).count();
+    assert_eq!(answers.len(), questions, "one block of SQL for each question");
+    assert!(answers.len() > 40);
+    for Answer { question, statements, expectation } in answers {
+        assert!(!statements.is_empty(), "{question}");
+        assert!(expectation.len() > 20, "{question}: what is to be expected?");
+    }
+}

@@ -1,0 +1,37 @@
+-- What the questions of the runbook about batches, partitions and identifiers find, beside the seeded events.
+
+insert into restante.batch (id, status, succeeded, errored, created_at, ended_at, results_stored, bytes_stored, complete_at)
+values ('msgbatch_01', 'ended', 1, 2, now() - interval '2 days', now() - interval '1 day', 3, 300, now() - interval '1 day');
+insert into restante.batch_result (batch_id, custom_id, outcome, line, text, model, stop_reason, error_type, error_message,
+                                   input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens)
+values ('msgbatch_01', 'request-1', 'succeeded', '{"custom_id":"request-1"}', 'Hello', 'claude-test', 'end_turn', null, null,
+        10, 20, 0, 0),
+       ('msgbatch_01', 'request-2', 'errored', '{"custom_id":"request-2"}', null, null, null, 'api_error', 'again, please',
+        null, null, null, null),
+       ('msgbatch_01', 'request-3', 'errored', '{"custom_id":"request-3"}', null, null, null, 'invalid_request_error', 'no',
+        null, null, null, null);
+
+-- A batch whose results are not here, while the day comes nearer on which they vanish.
+insert into restante.batch (id, status, succeeded, created_at, ended_at, download_started_at)
+values ('msgbatch_02', 'ended', 1000, now() - interval '25 days', now() - interval '24 days', now());
+select restante.enqueue('batch.ended', '{"batch_id":"msgbatch_02"}', key => 'msgbatch_02', event_id => 'batch.ended:msgbatch_02');
+update restante.outbox set status = 'dead', last_error = '999 of 1000 results are here'
+ where event_id = 'batch.ended:msgbatch_02';
+
+create table restante.outbox_2025w40 partition of restante.outbox
+  for values from ('2025-09-29 00:00+00') to ('2025-10-06 00:00+00');
+insert into restante.outbox (event_id, type, payload, status, finished_at)
+values ('whe_old', 'session.status_idled', '{}', 'done', '2025-10-01'),
+       ('whe_older', 'session.status_idled', '{}', 'done', '2024-10-01');
+
+insert into restante.outbox_seen (event_id, seen_at) values ('whe_forgotten', now() - interval '200 days');
+update restante.outbox_seen set seen_at = now() - interval '200 days' where event_id = 'whe_paused';
+
+insert into restante.resource (type, id, body, status, stop_reason, error_type, error_message, parent_id, refresh_failed_at, observed_at)
+values ('session', 'sesn_waits', '{"type":"session"}', 'idle', 'requires_action', null, null, null, null, now()),
+       ('vault_credential', 'vcrd_01', '{}', null, null, null, null, 'vlt_01', now(), now()),
+       ('deployment_run', 'drun_01', '{}', null, null, 'agent_error', 'the agent was archived', 'depl_01', null, now());
+
+-- Roles belong to the whole server, which here is that of the tests.
+create role runbook_operator;
+grant restante_operator to runbook_operator;
