@@ -142,7 +142,8 @@ pub static VARIABLES: &[Variable] = &[
         name: "RESTANTE_INGEST_WAIT_SECONDS",
         read_by: &[(Ingest, Default("10"))],
         secret: false,
-        bounds: Some(0..=60),
+        // Not 0: it is also what a database that is there has for its answer, and nothing would ever be taken.
+        bounds: Some(1..=60),
         meaning: "how many seconds a delivery waits out a database that is away before it is answered 503",
     },
     Variable {
