@@ -5,6 +5,7 @@
 mod support;
 
 mod attempts;
+mod ingest;
 mod leases;
 mod operator;
 mod order;

@@ -12,7 +12,7 @@ const TEMPLATE: &str = "template_restante";
 
 /// It is never dropped; the guard of its process ends it together with ours.
 static CLUSTER: LazyLock<PrivatePostgres> = LazyLock::new(|| {
-    let cluster = start(Durability::ForTests);
+    let cluster = start(Vec::new());
     // On a thread of its own, because the test that comes first is inside a runtime already.
     let url = cluster.url("postgres");
     let template = SecretString::from(cluster.url(TEMPLATE));
@@ -35,14 +35,21 @@ static CLUSTER: LazyLock<PrivatePostgres> = LazyLock::new(|| {
     cluster
 });
 
-/// A Postgres of a test's own, for tests that crash it.
-pub fn start(durability: Durability) -> PrivatePostgres {
+/// A Postgres of a test's own, for tests that crash it: what it has committed is there when it comes back.
+///
+/// The kernel outlives the server that is killed, and keeps what was written to it; so commits have to reach the
+/// kernel, but not the disk.
+pub fn start_crashable() -> PrivatePostgres {
+    start(vec![("synchronous_commit".to_owned(), "on".to_owned())])
+}
+
+fn start(options: Vec<(String, String)>) -> PrivatePostgres {
     PrivatePostgres::start(&Settings {
         pg_bin: std::env::var_os("PG_BIN").map(Into::into),
         path: std::env::var_os("PATH"),
         parent: std::env::temp_dir(),
-        durability,
-        options: Vec::new(),
+        durability: Durability::ForTests,
+        options,
     })
     .unwrap()
 }

@@ -1,8 +1,15 @@
 //! A world for each test: a database of its own, and verbs for what happens in it.
 
 pub mod cluster;
+mod eventually;
 pub mod handlers;
+pub mod processes;
+pub mod sender;
 pub mod world;
 
 pub use handlers::Ledger;
+pub use eventually::eventually;
+pub use handlers::{Ledger, ledger};
+pub use processes::Process;
+pub use sender::{Delivery, Sender};
 pub use world::World;

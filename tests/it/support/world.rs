@@ -5,6 +5,7 @@ use std::time::Duration;
 use restante::event::{Body, Event};
 use restante::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
+use restante::tool::postgres::PrivatePostgres;
 use restante::{api, database, envelope, worker};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -28,6 +29,16 @@ impl World {
     pub async fn on(url: SecretString) -> Self {
         let pool = database::pool(&url, "test", 16).unwrap();
         Self { url, pool }
+    }
+
+    /// A world on a Postgres of its own, which may be crashed.
+    pub async fn on_its_own_postgres() -> (PrivatePostgres, Self) {
+        let postgres = cluster::start_crashable();
+        let url = SecretString::from(postgres.url("postgres"));
+        database::migrate(&url).await.unwrap();
+        let world = Self::on(url).await;
+        handlers::make_tables(&world.pool).await;
+        (postgres, world)
     }
 
     /// Stores an event as ingest would, once its signature was checked. `second` is when it happened, within one minute.

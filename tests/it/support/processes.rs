@@ -1,0 +1,136 @@
+//! The real programs as processes: started on a database, looked at through their ops listener and log, ended in
+//! every way. None outlives the test, and none leaves a file.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use restante::tool::process::{Guarded, Launch, Signal};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::eventually;
+use super::sender::{self, client, signing_key};
+
+pub const INGEST: &str = env!("CARGO_BIN_EXE_restante-ingest");
+pub const WORKER: &str = env!("CARGO_BIN_EXE_restante-worker");
+
+/// The key that the worker calls the API with.
+pub const API_KEY: &str = "sk-ant-the-key-of-the-tests";
+
+/// A running program. Dropping it ends it, and removes its log.
+pub struct Process {
+    guarded: Guarded,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Runs a program with these variables and none of Restante's that this process happens to have.
+    pub fn start(program: &str, variables: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap().keep();
+        let log = directory.join("log");
+        let mut launch = Launch::new(program, &log).remove_at_end(directory);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            let ours = ["RESTANTE_", "ANTHROPIC_", "DATABASE_URL", "RUST_LOG"];
+            if ours.iter().any(|prefix| text.starts_with(prefix)) {
+                launch = launch.env_remove(name);
+            }
+        }
+        for (name, value) in variables {
+            launch = launch.env(*name, *value);
+        }
+        Self { guarded: launch.spawn().unwrap(), log }
+    }
+
+    /// An ingest that receives deliveries; `more` wins over what it is given anyway.
+    pub async fn ingest(database: &SecretString, more: &[(&str, &str)]) -> Self {
+        let key = signing_key();
+        let given = [
+            ("DATABASE_URL", database.expose_secret()),
+            ("ANTHROPIC_WEBHOOK_SIGNING_KEY", key.as_str()),
+            ("ANTHROPIC_WEBHOOK_SECRET", sender::WEBHOOK_SECRET),
+            ("RESTANTE_LISTEN", "127.0.0.1:0"),
+            ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
+        ];
+        let mut ingest = Self::start(INGEST, &[&given, more].concat());
+        ingest.until_logged("receiving deliveries").await;
+        ingest
+    }
+
+    /// A worker that works.
+    pub async fn worker(database: &SecretString, api: &str, more: &[(&str, &str)]) -> Self {
+        let given = [
+            ("DATABASE_URL", database.expose_secret()),
+            ("ANTHROPIC_API_KEY", API_KEY),
+            ("ANTHROPIC_BASE_URL", api),
+            ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
+            ("RESTANTE_RECONCILE_SECONDS", "0"),
+        ];
+        let mut worker = Self::start(WORKER, &[&given, more].concat());
+        worker.until_logged("the worker starts").await;
+        worker
+    }
+
+    /// Where deliveries go.
+    pub fn address(&self) -> SocketAddr {
+        self.logged_address("receiving deliveries")
+    }
+
+    /// Everything that the program has written, to either of its outputs.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub async fn until_logged(&mut self, text: &str) {
+        eventually(&format!("{text:?} in the log"), async || {
+            let ended = self.guarded.wait_exit(Duration::ZERO).unwrap();
+            let log = self.log();
+            assert!(log.contains(text) || ended.is_none(), "it ended, and had said:\n{log}");
+            log.contains(text).then_some(())
+        })
+        .await;
+    }
+
+    /// Status and text of a page of the ops listener.
+    pub async fn ops(&self, path: &str) -> (u16, String) {
+        let address = self.logged_address("answering /livez");
+        let answer = client().get(format!("http://{address}{path}")).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// The value of a metric without labels; 0 where it was never counted.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.ops("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    pub fn signal(&mut self, signal: Signal) {
+        self.guarded.signal(signal).unwrap();
+    }
+
+    /// SIGKILL.
+    pub fn kill_hard(&mut self) {
+        self.guarded.kill_hard().unwrap();
+    }
+
+    /// Waits until the program has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        eventually("the end of the program", async || self.guarded.wait_exit(Duration::ZERO).unwrap()).await
+    }
+
+    /// Asks it to stop, and answers its exit code.
+    pub async fn stopped(&mut self) -> Option<i32> {
+        self.signal(Signal::Terminate);
+        self.ended().await.code()
+    }
+
+    fn logged_address(&self, message: &str) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(message)).expect("an address in the log");
+        serde_json::from_str::<Value>(line).unwrap()["address"].as_str().unwrap().parse().unwrap()
+    }
+}
