@@ -5,6 +5,7 @@
 mod support;
 
 mod attempts;
+mod crash;
 mod ingest;
 mod leases;
 mod operator;

@@ -5,6 +5,7 @@ mod eventually;
 pub mod handlers;
 pub mod processes;
 pub mod sender;
+mod simulated_api;
 pub mod world;
 
 pub use handlers::Ledger;
@@ -12,4 +13,5 @@ pub use eventually::eventually;
 pub use handlers::{Ledger, ledger};
 pub use processes::Process;
 pub use sender::{Delivery, Sender};
+pub use simulated_api::SimulatedApi;
 pub use world::World;

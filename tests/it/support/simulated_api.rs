@@ -1,0 +1,57 @@
+//! The simulated Claude API, in this process.
+
+use restante::simulator::{Settings, Simulator};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::sender::client;
+
+/// A running simulator; dropping it ends it.
+pub struct SimulatedApi {
+    pub url: String,
+    _stop: DropGuard,
+}
+
+impl SimulatedApi {
+    /// One whose batches have ended as soon as they are created.
+    pub async fn start() -> Self {
+        let settings = Settings { batch_seconds: 0.0, text_bytes: 100, seed: Some(7), ..Settings::default() };
+        Self::start_with(settings).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(Simulator::new(settings).serve(listener, stop.clone()));
+        Self { url, _stop: stop.drop_guard() }
+    }
+
+    /// Makes a batch of so many requests, and answers its id.
+    pub async fn batch(&self, requests: usize) -> String {
+        let batch = self.control("batches", json!({ "requests": requests })).await;
+        batch["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Switches faults on or off.
+    pub async fn faults(&self, faults: Value) {
+        self.control("faults", faults).await;
+    }
+
+    /// How many results of each outcome a batch has, as the API says it: `succeeded errored canceled expired`.
+    pub async fn counts(&self, batch_id: &str) -> String {
+        let url = format!("{}/v1/messages/batches/{batch_id}", self.url);
+        let request = client().get(url).header("x-api-key", "any").header("anthropic-version", "2023-06-01");
+        let batch: Value = request.send().await.unwrap().json().await.unwrap();
+        let counts = &batch["request_counts"];
+        ["succeeded", "errored", "canceled", "expired"].map(|outcome| counts[outcome].to_string()).join(" ")
+    }
+
+    async fn control(&self, path: &str, body: Value) -> Value {
+        let answer =
+            client().post(format!("{}/_simulator/{path}", self.url)).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        answer.json().await.unwrap()
+    }
+}
