@@ -232,6 +232,14 @@ async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) ->
     )
     .fetch_one(&mut *tx)
     .await?;
+    // No batch is empty: the API takes none without requests. Where it gives no count, or one that can not be read, a stream
+    // that was cut before its first byte would pass for all there is.
+    if expected == 0 {
+        let results = counted.results;
+        return Err(Error::Retryable(anyhow!(
+            "{results} results are here, and the API does not say how many there are"
+        )));
+    }
     if counted.results != expected {
         let fault = fault.map_or_else(String::new, |fault| format!("; {fault}"));
         return Err(Error::Retryable(anyhow!("{} of {expected} results are here{fault}", counted.results)));
