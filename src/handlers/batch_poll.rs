@@ -12,8 +12,9 @@ use sqlx::{PgConnection, PgExecutor};
 use crate::api::Batch;
 use crate::event::{Body, NewEvent};
 use crate::handler::{self, Context, Error, Handler};
-use crate::handlers::batch_results::BatchRef;
+use crate::handlers::batch_results::{BatchRef, BatchResults};
 use crate::outbox::Source;
+use crate::retry;
 
 /// Watches a batch until it has ended.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct BatchPoll {
 
 impl Handler for BatchPoll {
     const EVENT_TYPES: &'static [&'static str] = &["batch.poll"];
+    /// As long as the results are tried for: the watch must not end in an outage that they would outlive.
+    const RETRY: retry::Policy = BatchResults::RETRY;
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = BatchRef;
 

@@ -12,6 +12,7 @@ use crate::event::{Body, NewEvent};
 use crate::handler::{self, Context, Error, Handler};
 use crate::handlers::batch_poll::{ended, observe};
 use crate::outbox::{self, Source};
+use crate::retry;
 
 /// The most that the API gives at once.
 const PAGE: u16 = 1000;
@@ -32,6 +33,8 @@ pub struct Nothing {}
 
 impl Handler for BatchReconcile {
     const EVENT_TYPES: &'static [&'static str] = &["batch.reconcile"];
+    /// It is never given up: nothing else finds what webhooks missed, and no event would ever start it again.
+    const RETRY: retry::Policy = retry::Policy { attempts_max: u32::MAX, ..retry::Policy::DEFAULT };
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = Nothing;
 
