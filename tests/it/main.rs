@@ -7,6 +7,7 @@ mod support;
 mod attempts;
 mod crash;
 mod ingest;
+mod batches;
 mod leases;
 mod operator;
 mod order;

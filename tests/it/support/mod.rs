@@ -1,5 +1,6 @@
 //! A world for each test: a database of its own, and verbs for what happens in it.
 
+pub mod api;
 pub mod cluster;
 mod eventually;
 pub mod handlers;
@@ -8,6 +9,7 @@ pub mod sender;
 mod simulated_api;
 pub mod world;
 
+pub use eventually::eventually;
 pub use handlers::Ledger;
 pub use eventually::eventually;
 pub use handlers::{Ledger, ledger};
