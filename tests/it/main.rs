@@ -15,3 +15,4 @@ mod resources;
 mod runbook;
 mod schema;
 mod tidy;
+mod roles;
