@@ -27,6 +27,10 @@ impl Registry {
 
     /// Adds the handler of its types.
     ///
+    /// Workers with registered handlers share all events among them, so they must have the same ones: what reaches one
+    /// that has no handler for it ends as `ignored`. A worker of your own beside `restante-worker`
+    /// [subscribes](Registry::subscribe) instead.
+    ///
     /// # Panics
     /// Where one of its types has a handler: that is a mistake to find at the start, not a case to handle.
     #[must_use]
@@ -36,6 +40,9 @@ impl Registry {
 
     /// Adds a handler that gets a row of its own for each event of its types, with attempts of its own, beside the type's
     /// own handler. Neither sees, holds up or fails the other. `subscriber` names it for good: its rows carry the name.
+    ///
+    /// Several handlers may work for one subscriber. It gets what is stored after a worker first started with the
+    /// subscription; `delete from restante.subscription` ends it.
     ///
     /// # Panics
     /// Where `subscriber` is empty, or has a handler for one of the types already.

@@ -1,6 +1,7 @@
 //! What both services do around their engine: read the environment, log, answer the ops listener, obey signals.
 //!
-//! The only module of the library that reads the environment and waits for signals; it decides nothing.
+//! The only module of the library that reads the environment and waits for signals; it decides nothing. A worker with
+//! handlers of its own calls [`worker()`] and has everything that `restante-worker` has.
 
 use std::future::Future;
 use std::io;
@@ -15,9 +16,10 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Faults, Loaded, Log, Program, ReadFile, help_for};
+use crate::config::{self, ApiAuth, Faults, Loaded, Log, Program, ReadFile, help_for};
 use crate::ops::{self, Check};
-use crate::{database, telemetry};
+use crate::registry::Registry;
+use crate::{api, database, telemetry, worker};
 
 /// How long a service waits at its start for a database that is starting too.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
@@ -74,6 +76,65 @@ where
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a worker with these handlers, from the variables of `restante-worker` to the exit code. It is all that `main` has
+/// to do:
+///
+/// ```no_run
+/// # use restante::handler::{self, Context, Handler};
+/// # use restante::{registry::Registry, service};
+/// # struct ReserveStock;
+/// # impl Handler for ReserveStock {
+/// #     const EVENT_TYPES: &'static [&'static str] = &["order.placed"];
+/// #     type Payload = serde_json::Value;
+/// #     async fn handle(&self, _: &mut Context<'_>, _: Self::Payload) -> handler::Result { Ok(()) }
+/// # }
+/// fn main() -> std::process::ExitCode {
+///     service::worker(async |_config, _pool| Ok(Registry::new().subscribe("orders", ReserveStock)))
+/// }
+/// ```
+///
+/// `registry` is called once, when the database answers and has the schema of this library; what it says went wrong ends
+/// the program. It is the place for migrations and clients of the worker's own.
+pub fn worker(registry: impl AsyncFnOnce(&config::Worker, &PgPool) -> anyhow::Result<Registry>) -> ExitCode {
+    main(
+        Program::Worker,
+        config::Worker::from_vars,
+        |config| config.log.clone(),
+        |config| work(config, registry),
+    )
+}
+
+async fn work(
+    config: config::Worker,
+    registry: impl AsyncFnOnce(&config::Worker, &PgPool) -> anyhow::Result<Registry>,
+) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    let pool = database(&config.database_url, "restante-worker", config.database_connections, &stop).await?;
+    let ended = CancellationToken::new();
+    serve_ops(config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
+
+    let registry = registry(&config, &pool).await?;
+    let api = api::Client::new(api::Settings {
+        auth: match config.api.auth {
+            ApiAuth::XApiKey => api::Auth::XApiKey,
+            ApiAuth::Bearer => api::Auth::Bearer,
+        },
+        version: config.api.version,
+        betas: config.api.beta,
+        ..api::Settings::new(config.api.base_url, config.api_key)
+    })?;
+    let name = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("worker-{}", std::process::id()));
+    let settings = worker::Settings {
+        concurrency: config.concurrency,
+        lease: config.lease,
+        drain: config.drain,
+        ..worker::Settings::new(name, config.database_url)
+    };
+    worker::run(settings, pool, registry, api, stop).await?;
+    ended.cancel();
+    Ok(())
 }
 
 /// Every variable that is text.
@@ -173,4 +234,24 @@ pub async fn serve_ops(
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_settings_of_a_worker_are_the_defaults_of_its_variables() {
+        let variables = [("DATABASE_URL", "postgres://localhost/x"), ("ANTHROPIC_API_KEY", "sk-key")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let no_files = |_: &Path| Err(io::ErrorKind::NotFound.into());
+        let config = config::Worker::from_vars(variables, &no_files).unwrap().config;
+
+        let usual = worker::Settings::new("worker", config.database_url);
+
+        assert_eq!(
+            (usual.concurrency, usual.lease, usual.drain),
+            (config.concurrency, config.lease, config.drain)
+        );
+    }
 }

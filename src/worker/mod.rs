@@ -49,6 +49,20 @@ pub struct Settings {
     pub drain: Duration,
 }
 
+impl Settings {
+    /// The usual: 64 handlers at once, leases of 30 s, a poll every second, 20 s to drain.
+    pub fn new(name: impl Into<String>, database_url: SecretString) -> Self {
+        Self {
+            name: name.into(),
+            database_url,
+            concurrency: 64,
+            lease: Duration::from_secs(30),
+            poll: Duration::from_secs(1),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
 /// Runs until `stop`, then drains. Answers how many events were handed back unfinished.
 ///
 /// # Errors
@@ -79,8 +93,8 @@ pub async fn run(
     Ok(handed_back)
 }
 
-/// Runs until nothing is left that may run now, and answers how many attempts that took. For tests and for programs that
-/// work through an outbox once: events that wait for a later time stay.
+/// Runs until nothing is left that may run now, and answers how many attempts that took. For tests of handlers and for
+/// programs that work through an outbox once: events that wait for a later time stay.
 ///
 /// # Errors
 /// What the database says.
