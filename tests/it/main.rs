@@ -5,14 +5,14 @@
 mod support;
 
 mod attempts;
+mod batches;
 mod crash;
 mod ingest;
-mod batches;
 mod leases;
 mod operator;
 mod order;
 mod resources;
+mod roles;
 mod runbook;
 mod schema;
 mod tidy;
-mod roles;

@@ -10,8 +10,6 @@ mod simulated_api;
 pub mod world;
 
 pub use eventually::eventually;
-pub use handlers::Ledger;
-pub use eventually::eventually;
 pub use handlers::{Ledger, ledger};
 pub use processes::Process;
 pub use sender::{Delivery, Sender};
