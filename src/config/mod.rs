@@ -21,7 +21,7 @@ mod worker;
 
 pub use self::ingest::Ingest;
 pub use self::reader::ReadFile;
-pub use self::table::{Need, VARIABLES, Variable, help_for};
+pub use self::table::{Need, VARIABLES, Variable, help_for, help_for_command};
 pub use self::tool::Tool;
 pub use self::worker::{Api, ApiAuth, Worker};
 

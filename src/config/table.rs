@@ -202,8 +202,17 @@ pub static VARIABLES: &[Variable] = &[
 
 /// The variables that a program reads, as the end of its `--help`.
 pub fn help_for(program: Program) -> String {
+    help_of(program, VARIABLES.iter())
+}
+
+/// The variables that one command of a program reads, as the end of the command's `--help`.
+pub fn help_for_command(program: Program, names: &[&str]) -> String {
+    help_of(program, VARIABLES.iter().filter(|variable| names.contains(&variable.name)))
+}
+
+fn help_of(program: Program, variables: impl Iterator<Item = &'static Variable>) -> String {
     let mut help = String::from("Environment:\n");
-    for variable in VARIABLES {
+    for variable in variables {
         let Some(need) = variable.need(program) else { continue };
         let file = if variable.secret { format!(" (or {}_FILE)", variable.name) } else { String::new() };
         let need = match need {
@@ -366,6 +375,16 @@ mod tests {
                   stay at info whatever it says
         "#]]
         .assert_eq(&help_for(Worker));
+    }
+
+    #[test]
+    fn help_of_a_command_lists_its_own_variables_only() {
+        expect_test::expect![[r#"
+            Environment:
+              DATABASE_URL (or DATABASE_URL_FILE)  [optional]
+                  where the Postgres database is, as postgres://user:password@host:5432/database
+        "#]]
+        .assert_eq(&help_for_command(Tool, &["DATABASE_URL", "RESTANTE_LISTEN"]));
     }
 
     #[test]
