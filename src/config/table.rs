@@ -192,7 +192,7 @@ pub static VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "RUST_LOG",
-        read_by: &[(Ingest, Default("info")), (Worker, Default("info")), (Tool, Default("info"))],
+        read_by: &[(Ingest, Default("info")), (Worker, Default("info")), (Tool, Default("info,sqlx=warn"))],
         secret: false,
         bounds: None,
         meaning: "which log lines are written, as in info,restante=debug; libraries that see keys or bodies \
