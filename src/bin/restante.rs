@@ -1,1 +1,31 @@
-fn main() {}
+//! `restante`: the hand tool. It prepares the database, shows how things stand, and has a whole world to try them on.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use restante::service;
+use restante::tool::cli::{self, Cli, Surroundings};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("restante: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // One TLS provider for the whole process; without one the first connection would panic.
+    let _already_there = rustls::crypto::ring::default_provider().install_default();
+    let surroundings = Surroundings {
+        variables: service::environment(),
+        executable: std::env::current_exe()?,
+        temporary: std::env::temp_dir(),
+        stop: service::stop_on_signal()?,
+    };
+    cli::run(cli, surroundings).await
+}

@@ -1,7 +1,13 @@
-//! What the hand tool has beside the outbox: processes of its own, and a Postgres to try things on.
+//! What the hand tool is made of: its commands, and processes and a Postgres of its own to try things on.
 //!
 //! Neither ingest nor worker uses any of it.
 
+pub mod cli;
+mod columns;
+mod configuration;
+mod doctor;
+mod healthcheck;
+mod migrate;
 pub mod postgres;
 pub mod postgres_bin;
 pub mod process;
