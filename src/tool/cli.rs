@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::configuration::{self, Service};
+use super::demo::{self, DemoArgs};
 use super::{doctor, healthcheck, migrate};
 use crate::config::{Faults, Loaded, Program, SigningKey, Tool, help_for, help_for_command};
 use crate::simulator::cli::SimulateArgs;
@@ -58,6 +59,8 @@ enum Command {
     /// where nothing is to be done, and several at once take turns.
     #[command(after_long_help = reads(&["DATABASE_URL"]))]
     Migrate,
+    #[command(after_long_help = demo::SURROUNDINGS)]
+    Demo(DemoArgs),
     #[command(after_long_help = reads(&[SIGNING_KEY, WEBHOOK_SECRET, API_KEY]) + IN_PLACE_OF_FLAGS)]
     Simulate(Box<SimulateArgs>),
     #[command(after_long_help = reads(&[SIGNING_KEY, WEBHOOK_SECRET]) + IN_PLACE_OF_FLAGS)]
@@ -117,6 +120,7 @@ pub async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<ExitCod
                 tool.database_url.context("DATABASE_URL is not set: give the address of the database")?;
             Ok(told(&(migrate::run(&url).await?, true)))
         }
+        Command::Demo(args) => demo::run(args, &surroundings).await,
         Command::Simulate(args) => {
             let (tool, _flush) = started(read)?;
             simulate(*args, &tool, surroundings.stop).await
@@ -238,6 +242,7 @@ mod tests {
             ("healthcheck", &["RESTANTE_OPS_LISTEN"]),
             ("config", &["RESTANTE_LISTEN", "RESTANTE_CONCURRENCY"]),
             ("doctor", &["DATABASE_URL", API_KEY, "ANTHROPIC_BASE_URL"]),
+            ("demo", &["PG_BIN"]),
         ] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
             let environment = help.split_once("Environment:").unwrap_or_else(|| panic!("{name}: {help}")).1;

@@ -5,6 +5,7 @@
 pub mod cli;
 mod columns;
 mod configuration;
+mod demo;
 mod doctor;
 mod healthcheck;
 mod migrate;
