@@ -88,7 +88,9 @@ where
     let filter = EnvFilter::builder().parse(filter)?;
     let cap = Targets::new()
         .with_default(LevelFilter::TRACE)
-        .with_targets(CAPPED.map(|target| (target, LevelFilter::INFO)));
+        .with_targets(CAPPED.map(|target| (target, LevelFilter::INFO)))
+        // Postgres warns of each `rollback` without a transaction, which every connection gets when it goes back to its pool.
+        .with_target("sqlx::postgres::notice", LevelFilter::ERROR);
     // A failed write is not reported: the report would go to the standard error, and a print there panics when
     // that is closed too.
     let lines = fmt::layer().with_ansi(colour).with_writer(writer).log_internal_errors(false);
@@ -214,7 +216,7 @@ mod tests {
                 tracing::trace!(target: "reqwest::connect", "x-api-key: sk-ant-3");
                 tracing::debug!(target: "sqlx::query", "select 'sk-ant-4'");
                 tracing::debug!(target: "rustls_platform_verifier", "sk-ant-5");
-                tracing::info!(target: "sqlx::postgres::notice", "still heard");
+                tracing::info!(target: "sqlx::pool", "still heard");
                 tracing::trace!(target: "restante::worker", "ours at trace");
             });
 

@@ -147,7 +147,7 @@ async fn a_crash_of_postgres_loses_no_event_and_counts_no_result_twice() {
         batches.insert(batch);
     }
     events.extend(
-        (0..400).map(|number| (format!("whe_{number}"), "session.created", format!("k{}", number % 20))),
+        (0..400).map(|number| (format!("whe_{number}"), "nobody.handles_this", format!("k{}", number % 20))),
     );
     let expected = events.len();
     let load = Load::start(&Sender::to(ingest.address()), events);

@@ -1,6 +1,10 @@
 //! What the whole of Restante promises, shown on a real Postgres; and on the real processes where a process matters.
 
-#![expect(clippy::unwrap_used, unreachable_pub, reason = "in a test, to panic is to fail, and nothing is public")]
+#![expect(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test, to panic is to fail, and nothing is public"
+)]
 
 mod support;
 
