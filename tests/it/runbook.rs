@@ -218,7 +218,7 @@ async fn every_line_of_the_runbook_runs_shows_something_and_does_what_it_says() 
                 assert_eq!(found.as_deref(), Some(expected), "{question}: {query}");
             }
             None => {
-                assert!(is_read, "{question}: it changes something, and no line of effects() looks at what")
+                assert!(is_read, "{question}: it changes something, and no line of effects() looks at what");
             }
         }
         tx.rollback().await.unwrap();
