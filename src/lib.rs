@@ -104,3 +104,8 @@ pub mod service;
 // Beside the path of an event: what the hand tool needs. Neither ingest nor worker uses it.
 pub mod simulator;
 pub mod tool;
+
+/// The page that a stranger reads first: its code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
