@@ -11,6 +11,7 @@ mod support;
 mod attempts;
 mod batches;
 mod crash;
+mod documents;
 mod ingest;
 mod leases;
 mod operator;
