@@ -26,8 +26,11 @@ fn object_path(id: &str) -> String {
     format!("/v1/messages/batches/{id}")
 }
 
+/// A path, from the id of a batch.
+type Path = fn(&str) -> String;
+
 /// The paths that are asked for on behalf of a batch, in their order.
-const PATHS: [fn(&str) -> String; 2] = [object_path, results_path];
+const PATHS: [Path; 2] = [object_path, results_path];
 
 #[tokio::test]
 async fn compressed_answers_are_read() {
@@ -164,7 +167,7 @@ async fn a_success_that_is_something_else_is_no_result() {
     let (world, api) = start().await;
     let page = Answer::new(200, "content-type: text/html\r\n", "<html>log in</html>");
     let other = json!({ "id": "other", "type": "message_batch", "processing_status": "ended" });
-    let answers: [(fn(&str) -> String, Answer); 6] = [
+    let answers: [(Path, Answer); 6] = [
         (object_path, page.clone()),
         (object_path, Answer::json(&json!([]))),
         (object_path, Answer::json(&json!({ "processing_status": "ended" }))),
