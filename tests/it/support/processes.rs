@@ -79,6 +79,10 @@ impl Process {
         self.logged_address("receiving deliveries")
     }
 
+    pub fn pid(&self) -> u32 {
+        self.guarded.pid()
+    }
+
     /// Everything that the program has written, to either of its outputs.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
