@@ -115,11 +115,14 @@ fn data(event_type: &str) -> Value {
     data
 }
 
+/// A path that was asked for, and the beta that was named.
+type Question = (String, Option<String>);
+
 /// An API that answers each path with what is put there, and notes what it was asked.
 #[derive(Clone, Default)]
 struct Api {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Arc<Mutex<Vec<Question>>>,
 }
 
 impl Api {
@@ -147,7 +150,7 @@ impl Api {
         self.objects.lock().unwrap().insert(path.to_owned(), object);
     }
 
-    fn asked(&self) -> Vec<(String, Option<String>)> {
+    fn asked(&self) -> Vec<Question> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 }
@@ -181,7 +184,7 @@ async fn each_of_the_49_types_asks_the_right_question_and_keeps_the_answer() {
 
         work(&world, &client).await;
 
-        let questions: Vec<(String, Option<String>)> =
+        let questions: Vec<Question> =
             path.map(|path| (path.to_owned(), beta.map(str::to_owned))).into_iter().collect();
         assert_eq!(api.asked(), questions, "{event_type}");
         let row =
@@ -309,7 +312,7 @@ async fn shuffled_and_doubled_deliveries_end_in_the_same_state_as_ordered_ones()
     for n in 0..OBJECTS {
         let id = format!("agent_{n}");
         let mut tell = |what: &str, second| {
-            deliveries.push((format!("whe_{n}_{what}"), second, format!("agent.{what}"), id.clone()))
+            deliveries.push((format!("whe_{n}_{what}"), second, format!("agent.{what}"), id.clone()));
         };
         tell("updated", 1);
         if n % 2 == 0 {

@@ -294,5 +294,5 @@ async fn execute(connection: &mut PgConnection, statement: &str) -> sqlx::Result
 }
 
 fn sqlstate(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error()?.code().map(|code| code.into_owned())
+    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }

@@ -10,7 +10,7 @@ mod simulated_api;
 pub mod world;
 
 pub use eventually::eventually;
-pub use handlers::{Ledger, ledger};
+pub use handlers::Ledger;
 pub use processes::Process;
 pub use sender::{Delivery, Sender};
 pub use simulated_api::SimulatedApi;
