@@ -154,7 +154,8 @@ fn a_module_imports_only_from_those_above_it() {
             seen += usize::from(other < place);
         }
         // The other ways up would go unseen.
-        let is_root_of_module = source.path.matches('/').count() == 1 || source.path.ends_with("/mod.rs");
+        let depth = source.path.matches('/').count();
+        let is_root_of_module = depth == 1 || (depth == 2 && source.path.ends_with("/mod.rs"));
         assert!(
             !source.text.contains(if is_root_of_module { "super::" } else { "super::super::" }),
             "{}: write `crate::` for what is outside of the module",
@@ -244,12 +245,16 @@ fn only_the_outbox_and_the_migrations_write_the_outbox() {
     for source in sources() {
         let sql = source.text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
         for write in writes.iter().filter(|write| sql.contains(**write)) {
-            assert!(
-                source.path.starts_with("src/outbox/"),
-                "{}: `{write}` belongs to src/outbox",
-                source.path
-            );
-            seen += 1;
+            // The hand tool shows people what they may type themselves.
+            let is_shown = ["update restante.outbox", "restante.sweep("].contains(write);
+            if !(is_shown && source.path.starts_with("src/tool/")) {
+                assert!(
+                    source.path.starts_with("src/outbox/"),
+                    "{}: `{write}` belongs to src/outbox",
+                    source.path
+                );
+                seen += 1;
+            }
         }
     }
     assert!(seen >= 5, "only {seen} were found: the test looks in the wrong place");
