@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test build prepare prepare-check deny rust
+.PHONY: help demo test fences build prepare prepare-check deny rust
 
 # The place of Postgres, found (or installed) once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -24,6 +24,9 @@ test: rust ## everything that has to hold: format, lints, docs, tests
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	cargo build --locked --bins
 	$(with_pg_bin) && cargo test --locked
+
+fences: rust ## take away each fence in turn, and expect a test to fail
+	@scripts/fences
 
 build: rust ## build the three binaries, optimised
 	cargo build --locked --release --bins

@@ -92,6 +92,7 @@ pub mod handler;
 pub mod registry;
 
 // Floor 3: what is done with events.
+pub mod batch;
 pub mod handlers;
 
 // Floor 4: engines.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use crate::api::Batch;
+use crate::batch::{ended, observe};
 use crate::event::{Body, NewEvent};
 use crate::handler::{self, Context, Error, Handler};
-use crate::handlers::batch_poll::{ended, observe};
 use crate::outbox::{self, Source};
 use crate::retry;
 

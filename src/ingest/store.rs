@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError};
 use crate::event::NewEvent;
 use crate::{database, outbox};
 
-/// At most twenty hints a second: each is a commit that holds a lock of the whole server for a moment.
-const HINT_EVERY: Duration = Duration::from_millis(50);
+/// At most fifty hints a second in the long run: each is a commit that holds a lock of the whole server for a moment.
+const HINT_EVERY: Duration = Duration::from_millis(20);
+/// So many may follow each other at once after a quiet time, so that the events of a small burst are all told at once.
+const HINTS_SAVED_MAX: u32 = 10;
 
 /// Commits events to the outbox, and gives workers a hint afterwards.
 pub struct OutboxStore {
@@ -48,14 +50,24 @@ impl Store for OutboxStore {
 
 /// Tells workers that there is something new: outside the commits, and once for all of a moment.
 async fn hint(pool: PgPool, new: Arc<Notify>, stop: CancellationToken) {
+    let mut saved = HINTS_SAVED_MAX;
+    let mut since = Instant::now();
     loop {
         tokio::select! {
             () = new.notified() => {}
             () = stop.cancelled() => return,
         }
+        let earned = u32::try_from(since.elapsed().as_millis() / HINT_EVERY.as_millis()).unwrap_or(u32::MAX);
+        if earned > 0 {
+            saved = saved.saturating_add(earned).min(HINTS_SAVED_MAX);
+            since = Instant::now();
+        }
+        match saved.checked_sub(1) {
+            Some(rest) => saved = rest,
+            None => sleep(HINT_EVERY).await,
+        }
         if let Err(error) = database::answered(outbox::upkeep::notify(&pool)).await {
             tracing::debug!(%error, "no hint was given; workers poll");
         }
-        sleep(HINT_EVERY).await;
     }
 }

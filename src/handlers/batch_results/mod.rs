@@ -17,11 +17,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use serde::Deserialize;
 
 use crate::api::Batch;
+use crate::batch::{BatchRef, is_complete, observe};
 use crate::handler::{self, Context, Error, Handler};
-use crate::handlers::batch_poll::{self, observe};
 use crate::{retry, telemetry};
 
 use copy::{COPY_COLUMNS, CopyBuffer};
@@ -36,20 +35,6 @@ const PART_BYTES: usize = 4 * 1024 * 1024;
 pub struct BatchResults {
     /// How long to wait where the batch has not ended yet.
     pub poll: Duration,
-}
-
-/// Which batch. Official envelopes name it `id`, others `batch_id`.
-#[derive(Debug, Deserialize)]
-pub struct BatchRef {
-    id: Option<String>,
-    batch_id: Option<String>,
-}
-
-impl BatchRef {
-    pub(super) fn into_id(self) -> Result<String, Error> {
-        let id = self.id.or(self.batch_id);
-        id.ok_or_else(|| Error::Permanent(anyhow!("the event names no batch: neither `id` nor `batch_id`")))
-    }
 }
 
 impl Handler for BatchResults {
@@ -78,7 +63,7 @@ impl Handler for BatchResults {
 
     async fn handle(&self, cx: &mut Context<'_>, payload: BatchRef) -> handler::Result {
         let id = payload.into_id()?;
-        if batch_poll::is_complete(cx.pool(), &id).await? {
+        if is_complete(cx.pool(), &id).await? {
             return Ok(());
         }
         let batch = cx.api.batch(&id).await?;
