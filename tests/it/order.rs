@@ -4,7 +4,8 @@ use expect_test::expect;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use restante::outbox::settle::{Verdict, fail};
+use restante::outbox::settle::{Finish, Finished, Verdict, fail, finish};
+use restante::outbox::{self, Source};
 use serde_json::json;
 
 use crate::support::World;
@@ -124,4 +125,42 @@ async fn deliveries_to_one_key_at_the_same_time_make_one_head() {
     assert_eq!(world.value("select count(*) from restante.outbox where status = 'pending'").await, "1");
     world.work().await;
     assert_eq!(world.ledger().await.len(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_arrives_while_the_head_of_its_key_is_stored_waits_for_that_and_then_its_turn() {
+    let world = World::new().await;
+    let mut storing = world.pool.begin().await.unwrap();
+    let first = world.new_event("k1", "k", 1, json!({}));
+    outbox::insert_events(&mut *storing, Source::Webhook, &[first]).await.unwrap();
+
+    let second = world.new_event("k2", "k", 2, json!({}));
+    let pool = world.pool.clone();
+    let arriving =
+        tokio::spawn(async move { outbox::insert_events(&pool, Source::Webhook, &[second]).await });
+    world.somebody_waits_for_a_lock().await;
+    storing.commit().await.unwrap();
+
+    assert_eq!(arriving.await.unwrap().unwrap(), 1);
+    expect![["k1 pending, attempt 0\nk2 blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left_behind() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({})).await;
+    let claimed = world.claim(1).await;
+    let mut finishing = world.pool.begin().await.unwrap();
+    let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
+    finish(&mut *finishing, &[done]).await.unwrap();
+
+    let second = world.new_event("k2", "k", 2, json!({}));
+    let pool = world.pool.clone();
+    let arriving =
+        tokio::spawn(async move { outbox::insert_events(&pool, Source::Webhook, &[second]).await });
+    world.somebody_waits_for_a_lock().await;
+    finishing.commit().await.unwrap();
+
+    assert_eq!(arriving.await.unwrap().unwrap(), 1);
+    expect![["k1 done, attempt 1\nk2 pending, attempt 0\n"]].assert_eq(&world.outbox().await);
 }

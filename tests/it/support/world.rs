@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use restante::event::{Body, Event};
+use restante::event::{Body, Event, NewEvent};
 use restante::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::tool::postgres::PrivatePostgres;
@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use super::{Ledger, cluster, handlers};
+use super::{Ledger, cluster, eventually, handlers};
 
 /// What a test plays in.
 pub struct World {
@@ -43,14 +43,30 @@ impl World {
 
     /// Stores an event as ingest would, once its signature was checked. `second` is when it happened, within one minute.
     pub async fn receive(&self, event_id: &str, key: &str, second: u32, play: Value) -> u64 {
+        let event = self.new_event(event_id, key, second, play);
+        outbox::insert_events(&self.pool, Source::Webhook, &[event]).await.unwrap()
+    }
+
+    /// The same, not stored yet.
+    pub fn new_event(&self, event_id: &str, key: &str, second: u32, play: Value) -> NewEvent {
         let mut data = play;
         data["type"] = json!("test.ledger");
         if !key.is_empty() {
             data["id"] = json!(key);
         }
         let created_at = format!("2026-11-01T12:00:{second:02}Z");
-        self.receive_body(&json!({ "type": "event", "id": event_id, "created_at": created_at, "data": data }))
-            .await
+        let body = json!({ "type": "event", "id": event_id, "created_at": created_at, "data": data });
+        envelope::read(body.to_string().as_bytes(), None, 0).unwrap()
+    }
+
+    /// Waits until a statement in this database waits for a lock.
+    pub async fn somebody_waits_for_a_lock(&self) {
+        eventually("somebody waiting for a lock", async || {
+            let waiting = "select exists (select from pg_stat_activity
+                                           where datname = current_database() and wait_event_type = 'Lock')";
+            (self.value(waiting).await == "true").then_some(())
+        })
+        .await;
     }
 
     /// Stores an event with a body of the test's own.
