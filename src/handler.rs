@@ -128,6 +128,9 @@ impl From<api::Error> for Error {
     }
 }
 
+/// How much longer than its attempt a transaction may last: the attempt's own end, which says more, shall come first.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What one attempt may use.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -158,7 +161,8 @@ impl<'a> Context<'a> {
     /// completion of the event, or not at all.
     ///
     /// While it is open, nobody else can claim the event or change it by hand, and a connection is held: call the API
-    /// before you open it, not after.
+    /// before you open it, not after. The database ends it when it has heard nothing for longer than the handler's
+    /// timeout, also where [progress](Context::progress) is reported.
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away.
@@ -225,7 +229,8 @@ impl<'a> Context<'a> {
         let pool = self.pool.clone();
         let begun = tokio::spawn(async move { pool.begin().await }).await;
         let mut tx = begun.map_err(|error| Error::Trouble(Duration::from_secs(1), error.into()))??;
-        if outbox::lease::hold(&mut tx, self.lease).await? { Ok(tx) } else { Err(Error::LeaseLost) }
+        let patience = self.deadline.timeout() + GRACE;
+        if outbox::lease::hold(&mut tx, self.lease, patience).await? { Ok(tx) } else { Err(Error::LeaseLost) }
     }
 }
 

@@ -54,16 +54,22 @@ pub async fn renew(
 /// Locks the event of a lease until the transaction ends: meanwhile nobody can claim it, nor change it by hand.
 /// Answers false where the lease was lost.
 ///
+/// A transaction that is silent for longer than `patience`, or one statement of it that takes longer, is ended by the
+/// database: whoever opened it may have lost its network, or stand still, and can not let go of the event itself.
+///
 /// # Errors
 /// What the database says.
-pub async fn hold(transaction: &mut PgConnection, lease: Lease) -> sqlx::Result<bool> {
+pub async fn hold(transaction: &mut PgConnection, lease: Lease, patience: Duration) -> sqlx::Result<bool> {
     let held = sqlx::query_scalar!(
         r#"
-        select true as "held!" from restante.outbox_live
+        select set_config('idle_in_transaction_session_timeout', $3, true) is not null
+           and set_config('statement_timeout', $3, true) is not null as "held!"
+          from restante.outbox_live
          where id = $1 and lease_token = $2 and status = 'running' for no key update
         "#,
         lease.id,
         lease.token,
+        format!("{}ms", patience.as_millis().clamp(1, PATIENCE_MS_MAX)),
     )
     .fetch_optional(transaction)
     .await;
@@ -74,3 +80,6 @@ pub async fn hold(transaction: &mut PgConnection, lease: Lease) -> sqlx::Result<
         Err(error) => Err(error),
     }
 }
+
+/// Postgres counts its timeouts in an `integer` of milliseconds.
+const PATIENCE_MS_MAX: u128 = i32::MAX as u128;

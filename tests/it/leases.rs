@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::world::no_api;
-use crate::support::{Ledger, World};
+use crate::support::{Ledger, World, eventually};
 
 fn done(lease: Lease) -> Finished {
     Finished { lease, finish: Finish::Done, result: None }
@@ -139,6 +139,70 @@ async fn a_stopped_worker_hands_back_what_does_not_end_in_time() {
     assert_eq!(handed_back, 1);
     expect![["a pending, attempt 0\n"]].assert_eq(&world.outbox().await);
     assert!(world.ledger().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_attempt_that_stands_still_in_its_transaction_loses_its_event_after_its_timeout() {
+    let world = World::new().await;
+    world.receive("a", "k", 0, json!({})).await;
+    let settings = worker::Settings { lease: Duration::from_millis(300), ..world.worker_settings() };
+    let (release, released) = std::sync::mpsc::channel();
+    // In a runtime of its own, all of which stands still with it.
+    let late = std::thread::spawn({
+        let (settings, url) = (settings.clone(), world.url.clone());
+        let registry = Registry::new().register(stuck::Stuck { released: released.into() });
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let pool = World::on(url).await.pool;
+                worker::run_until_idle(settings, pool, registry, no_api()).await.unwrap()
+            })
+        }
+    });
+    eventually("a first attempt that stands still", async || {
+        let open = "select count(*) from pg_stat_activity
+                     where datname = current_database() and state = 'idle in transaction'";
+        (world.value(open).await == "1").then_some(())
+    })
+    .await;
+
+    eventually("a second attempt", async || {
+        let registry = Registry::new().register(Ledger);
+        let attempts =
+            worker::run_until_idle(settings.clone(), world.pool.clone(), registry, no_api()).await.unwrap();
+        (attempts > 0).then_some(())
+    })
+    .await;
+    release.send(()).unwrap();
+    assert_eq!(late.join().unwrap(), 1);
+
+    expect![["a done, attempt 2\n"]].assert_eq(&world.outbox().await);
+    assert_eq!(world.ledger().await, ["a"], "what the late one wrote was rolled back");
+}
+
+mod stuck {
+    use std::sync::Mutex;
+    use std::sync::mpsc::Receiver;
+    use std::time::Duration;
+
+    use restante::handler::{self, Context, Handler};
+
+    /// Writes through its transaction, and then blocks its thread until it is released.
+    pub struct Stuck {
+        pub released: Mutex<Receiver<()>>,
+    }
+
+    impl Handler for Stuck {
+        const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
+        const TIMEOUT: Duration = Duration::from_millis(200);
+        type Payload = serde_json::Value;
+
+        async fn handle(&self, cx: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+            sqlx::query("insert into ledger (event_id) values ('late')").execute(cx.tx().await?).await?;
+            let _ = self.released.lock().unwrap().recv();
+            Ok(())
+        }
+    }
 }
 
 mod stolen {
