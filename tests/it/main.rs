@@ -20,4 +20,5 @@ mod resources;
 mod roles;
 mod runbook;
 mod schema;
+mod shutdown;
 mod tidy;
