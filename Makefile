@@ -17,6 +17,10 @@ help: ## list the targets
 demo: rust ## show it all at work, on a Postgres of its own; KEEP=1 keeps it running
 	@$(with_pg_bin) && cargo build --locked --bins && exec cargo run --quiet --locked --bin restante -- demo $(if $(KEEP),--keep)
 
+# The example is a crate of its own, with a lock file of its own; it shares what is compiled.
+example = CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}" cargo
+example_manifest = --manifest-path examples/orders-worker/Cargo.toml
+
 # The integration tests run the three binaries, so those are built first.
 test: rust ## everything that has to hold: format, lints, docs, tests
 	cargo fmt --check
@@ -24,6 +28,9 @@ test: rust ## everything that has to hold: format, lints, docs, tests
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	cargo build --locked --bins
 	$(with_pg_bin) && cargo test --locked
+	cargo fmt --check $(example_manifest)
+	$(example) clippy --locked --all-targets $(example_manifest) -- -D warnings
+	$(with_pg_bin) && $(example) test --locked $(example_manifest)
 
 fences: rust ## take away each fence in turn, and expect a test to fail
 	@scripts/fences

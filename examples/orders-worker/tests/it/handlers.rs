@@ -1,0 +1,124 @@
+//! What each handler makes of its events, without a process: `worker::run_until_idle` is all it takes.
+
+use std::time::Duration;
+
+use crate::desk::{Answer, Desk};
+use crate::world::World;
+
+/// A world whose outbox knows the subscriptions, and a desk.
+async fn open_shop() -> (World, Desk) {
+    let (world, desk) = (World::new().await, Desk::answering(Answer::Status(204)).await);
+    assert_eq!(world.work(orders_worker::registry(desk.url.clone()).unwrap()).await, 0);
+    (world, desk)
+}
+
+async fn work(world: &World, desk: &Desk) -> u64 {
+    world.work(orders_worker::registry(desk.url.clone()).unwrap()).await
+}
+
+#[tokio::test]
+async fn an_order_is_reserved_together_with_the_completion_of_its_event() {
+    let (world, desk) = open_shop().await;
+    world.stock("tea", 10).await;
+    world.order("o1", "tea", 3).await;
+    world.order("o1", "tea", 3).await;
+
+    assert_eq!(work(&world, &desk).await, 1);
+
+    assert_eq!(world.outbox().await, "placed_o1 done, attempt 1");
+    assert_eq!(world.value("select available from orders.stock").await, "7");
+    assert_eq!(
+        world.value("select string_agg(order_id || ' ' || event_id, ', ') from orders.reservation").await,
+        "o1 placed_o1"
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_can_not_be_met_waits_for_a_person_and_is_met_when_he_replays_it() {
+    let (world, desk) = open_shop().await;
+    world.stock("tea", 1).await;
+    world.order("o1", "tea", 3).await;
+
+    work(&world, &desk).await;
+    assert_eq!(world.outbox().await, "placed_o1 dead, attempt 1");
+    assert_eq!(world.value("select last_error from restante.outbox_dead").await, "too little of tea is left");
+    assert_eq!(world.value("select count(*) from orders.reservation").await, "0");
+
+    world.sql("update orders.stock set available = 5").await;
+    world
+        .sql("update restante.outbox set status = 'pending' where status = 'dead' and subscriber = 'orders'")
+        .await;
+    work(&world, &desk).await;
+    assert_eq!(world.outbox().await, "placed_o1 done, attempt 1");
+    assert_eq!(world.value("select available from orders.stock").await, "2");
+}
+
+#[tokio::test]
+async fn an_order_that_is_none_is_a_dead_letter_that_says_why() {
+    let (world, desk) = open_shop().await;
+    world.sql("select restante.enqueue('order.placed', '{\"order_id\": \"o1\"}', event_id => 'e')").await;
+
+    work(&world, &desk).await;
+
+    assert_eq!(world.outbox().await, "e dead, attempt 1");
+    let reason = world.value("select last_error from restante.outbox_dead").await;
+    assert!(reason.contains("missing field `sku`"), "{reason}");
+}
+
+#[tokio::test]
+async fn the_desk_hears_of_a_session_under_the_events_identifier_at_every_attempt() {
+    let (world, desk) = open_shop().await;
+    desk.answers(Answer::Status(500));
+    world.session_idled("sesn_1").await;
+
+    work(&world, &desk).await;
+    assert_eq!(world.outbox().await, "whe_sesn_1 retry, attempt 1");
+    desk.answers(Answer::Status(204));
+    world.sql("update restante.outbox set run_at = now() where status = 'retry'").await;
+    work(&world, &desk).await;
+
+    assert_eq!(world.outbox().await, "whe_sesn_1 done, attempt 2");
+    let call = r#"whe_sesn_1 {"idle_since":"2026-11-01T12:00:00Z","session_id":"sesn_1"}"#;
+    assert_eq!(desk.heard(), [call, call]);
+}
+
+#[tokio::test]
+async fn what_the_desk_asks_for_is_done() {
+    for (answer, event, status) in [
+        (Answer::Status(400), "dead", "the desk answered 400 Bad Request"),
+        (Answer::Status(429), "retry", "the desk answered 429 Too Many Requests"),
+        (Answer::Status(301), "retry", "the desk answered 301 Moved Permanently"),
+        (Answer::RetryAfterSeconds(3600), "retry", "the desk answered 503 Service Unavailable"),
+    ] {
+        let (world, desk) = open_shop().await;
+        desk.answers(answer.clone());
+        world.session_idled("sesn_1").await;
+
+        work(&world, &desk).await;
+
+        assert_eq!(world.outbox().await, format!("whe_sesn_1 {event}, attempt 1"), "{answer:?}");
+        let last_error = "select last_error from restante.outbox where subscriber = 'orders'";
+        assert_eq!(world.value(last_error).await, status);
+        if let Answer::RetryAfterSeconds(seconds) = answer {
+            let wait = "select extract(epoch from run_at - now()) >= 3590 from restante.outbox where status = 'retry'";
+            assert_eq!(world.value(wait).await, "true", "not before {seconds} s");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_built_in_handler_of_the_same_kind_goes_its_own_way() {
+    let (world, desk) = open_shop().await;
+    world.session_idled("sesn_1").await;
+    let minute = Duration::from_secs(60);
+    let built_in = restante::handlers::Settings { batch_poll: minute, reconcile: None };
+
+    // No API answers in these tests, so that the built-in handler fails, and by itself.
+    assert_eq!(world.work(restante::handlers::registry(built_in)).await, 1);
+    assert_eq!(work(&world, &desk).await, 1);
+
+    let rows = "select string_agg(format('%s: %s, attempt %s', subscriber, status, attempt), '; ' order by subscriber)
+                  from restante.outbox";
+    assert_eq!(world.value(rows).await, ": retry, attempt 1; orders: done, attempt 1");
+    assert_eq!(desk.heard().len(), 1);
+}
