@@ -21,4 +21,5 @@ mod roles;
 mod runbook;
 mod schema;
 mod shutdown;
+mod subscribers;
 mod tidy;
