@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test fences build prepare prepare-check deny rust
+.PHONY: help demo test fences build bench prepare prepare-check deny rust
 
 # The place of Postgres, found (or installed) once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -37,6 +37,13 @@ fences: rust ## take away each fence in turn, and expect a test to fail
 
 build: rust ## build the three binaries, optimised
 	cargo build --locked --release --bins
+
+# Peers are installed on demand, below target/bench and benches/peers. With ONLY=drain,ingest or PEERS=0 a part is measured.
+bench: rust ## measure the product beside its peers; QUICK=1 in 3 minutes, FULL=1 with 10 million rows
+	cargo build --locked --release --bins --target-dir target/bench
+	cargo build --locked --release --manifest-path benches/Cargo.toml --target-dir target/bench
+	@$(with_pg_bin) && exec target/bench/release/restante-bench run $(if $(QUICK),--quick) $(if $(FULL),--full) \
+		$(if $(filter 0,$(PEERS)),--no-peers) $(if $(ONLY),--only $(ONLY))
 
 prepare: rust ## write sqlx-data.json anew, after a change of a query or of a migration
 	@scripts/sqlx-data

@@ -1,0 +1,81 @@
+//! Figures: what a measurement answers with.
+
+/// What one measurement found, as it will be printed.
+#[derive(Debug)]
+pub struct Table {
+    pub title: &'static str,
+    /// How it was measured, in a few sentences.
+    pub about: String,
+    /// The quantity that product and peers are compared by, where they are.
+    pub compared: Option<&'static str>,
+    pub figures: Vec<Figure>,
+}
+
+/// What one subject did at one point of one round.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// The setting: `64 connections`.
+    pub point: String,
+    /// Who was measured: `restante`, or the name of a peer.
+    pub subject: String,
+    /// Quantities with their units: `("events/s", 12345.0)`.
+    pub values: Vec<(&'static str, f64)>,
+    /// The part of the machine that was used by neither the measurement nor what it measured, 0 to 1.
+    pub foreign: f64,
+}
+
+/// The name of the product among the subjects.
+pub const PRODUCT: &str = "restante";
+
+impl Table {
+    /// The points and subjects in the order in which they first came.
+    pub fn rows(&self) -> Vec<(&str, &str)> {
+        let mut rows = Vec::new();
+        for figure in &self.figures {
+            let row = (figure.point.as_str(), figure.subject.as_str());
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    /// The quantities in the order in which they first came.
+    pub fn quantities(&self) -> Vec<&'static str> {
+        let mut quantities = Vec::new();
+        for (quantity, _) in self.figures.iter().flat_map(|figure| &figure.values) {
+            if !quantities.contains(quantity) {
+                quantities.push(quantity);
+            }
+        }
+        quantities
+    }
+
+    /// The median over the rounds.
+    pub fn median(&self, point: &str, subject: &str, quantity: &str) -> Option<f64> {
+        let mut values: Vec<f64> = self
+            .of(point, subject)
+            .flat_map(|figure| &figure.values)
+            .filter(|(name, _)| *name == quantity)
+            .map(|(_, value)| *value)
+            .collect();
+        values.sort_by(f64::total_cmp);
+        let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
+        Some(f64::midpoint(*low, *high))
+    }
+
+    /// The largest part of the machine that others used in a round.
+    pub fn foreign(&self, point: &str, subject: &str) -> f64 {
+        self.of(point, subject).map(|figure| figure.foreign).fold(0.0, f64::max)
+    }
+
+    fn of<'a>(&'a self, point: &'a str, subject: &'a str) -> impl Iterator<Item = &'a Figure> {
+        self.figures.iter().filter(move |figure| figure.point == point && figure.subject == subject)
+    }
+}
+
+/// The value below which so many hundredths of `sorted` lie.
+pub fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
+    let index = (sorted.len() * hundredths / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}

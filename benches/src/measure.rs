@@ -1,0 +1,67 @@
+//! The measurements, in the order in which they run.
+
+mod counting;
+mod drain;
+mod flat;
+mod idle;
+mod ingest;
+mod neighbours;
+mod pick_up;
+mod product;
+mod results;
+mod snapshot;
+mod wal;
+
+use crate::Bench;
+use crate::figures::Table;
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub enum Measurement {
+    Ingest,
+    SlowFlush,
+    Drain,
+    PickUp,
+    Neighbours,
+    Results,
+    Flat,
+    Snapshot,
+    Wal,
+    Idle,
+}
+
+/// All of them, with the names that `ONLY=` takes.
+pub const ALL: &[(&str, Measurement)] = &[
+    ("ingest", Measurement::Ingest),
+    ("slow-flush", Measurement::SlowFlush),
+    ("drain", Measurement::Drain),
+    ("pick-up", Measurement::PickUp),
+    ("neighbours", Measurement::Neighbours),
+    ("results", Measurement::Results),
+    ("flat", Measurement::Flat),
+    ("snapshot", Measurement::Snapshot),
+    ("wal", Measurement::Wal),
+    ("idle", Measurement::Idle),
+];
+
+/// Their names in a line.
+pub fn names() -> String {
+    ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+impl Measurement {
+    pub async fn run(self, bench: &Bench) -> anyhow::Result<Table> {
+        match self {
+            Self::Ingest => ingest::measure(bench).await,
+            Self::SlowFlush => ingest::measure_slow_flush(bench).await,
+            Self::Drain => drain::measure(bench).await,
+            Self::PickUp => pick_up::measure(bench).await,
+            Self::Neighbours => neighbours::measure(bench).await,
+            Self::Results => results::measure(bench).await,
+            Self::Flat => flat::measure(bench).await,
+            Self::Snapshot => snapshot::measure(bench).await,
+            Self::Wal => wal::measure(bench).await,
+            Self::Idle => idle::measure(bench).await,
+        }
+    }
+}

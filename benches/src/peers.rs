@@ -1,0 +1,151 @@
+//! The peers: what is measured beside Restante, how it is installed and how it is run.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::Bench;
+use crate::program::{Runtime, output};
+
+/// A program that takes deliveries at `PORT`, verifies them and inserts each before it answers.
+pub struct Receiver {
+    pub name: &'static str,
+    pub runtime: Runtime,
+    pub program: &'static str,
+    pub arguments: &'static [&'static str],
+    pub settings: &'static str,
+}
+
+/// The receivers. All verify the Standard Webhooks signature over the raw body and answer 204 after
+/// `insert … on conflict do nothing` of the body as jsonb has been committed.
+pub const RECEIVERS: &[Receiver] = &[
+    Receiver {
+        name: "axum + sqlx",
+        runtime: Runtime::Rust,
+        program: "receiver",
+        arguments: &[],
+        settings: "pool of 20, one insert a request",
+    },
+    Receiver {
+        name: "Express",
+        runtime: Runtime::Node,
+        program: "receiver.js",
+        arguments: &[],
+        settings: "one process, pg pool of 20",
+    },
+    Receiver {
+        name: "Flask",
+        runtime: Runtime::PythonProgram,
+        program: "gunicorn",
+        arguments: &["--workers=4", "--log-level=warning", "receiver:app"],
+        settings: "gunicorn with 4 sync workers, a psycopg connection each",
+    },
+];
+
+/// A job queue on Postgres. Its program takes `fill COUNT` and `work COUNT CONCURRENCY`, as [`crate::queue_worker`] does.
+pub struct Queue {
+    pub name: &'static str,
+    pub runtime: Runtime,
+    pub program: &'static str,
+    pub settings: &'static str,
+    /// Counts the jobs that are not finished.
+    pub unfinished: &'static str,
+    /// The part of the jobs that it is given, because all would take it too long.
+    pub part: f64,
+}
+
+/// The queues, each with the settings that its documentation offers for throughput.
+pub const QUEUES: &[Queue] = &[
+    Queue {
+        name: "graphile-worker",
+        runtime: Runtime::Node,
+        program: "graphile_worker.js",
+        settings: "localQueue 500, completeJobBatchDelay 0; a finished job is deleted",
+        unfinished: "select count(*) from graphile_worker.jobs",
+        part: 1.0,
+    },
+    Queue {
+        name: "pg-boss",
+        runtime: Runtime::Node,
+        program: "pg_boss.js",
+        settings: "10 workers, batchSize 1000, polling every 0.5 s; the row is kept",
+        unfinished: "select count(*) from pgboss.job where state <> 'completed' and name = 'bench'",
+        part: 1.0,
+    },
+    Queue {
+        name: "procrastinate",
+        runtime: Runtime::Python,
+        program: "queue_procrastinate.py",
+        settings: "concurrency 24; the row is kept",
+        unfinished: "select count(*) from procrastinate_jobs where status <> 'succeeded'",
+        part: 0.05,
+    },
+    Queue {
+        name: "graphile_worker",
+        runtime: Runtime::Rust,
+        program: "graphile_worker",
+        settings: "local queue 500, completion batch 5 ms; a finished job is deleted",
+        unfinished: "select count(*) from graphile_worker.jobs",
+        part: 1.0,
+    },
+    Queue {
+        name: "sqlxmq",
+        runtime: Runtime::Rust,
+        program: "sqlxmq",
+        settings: "concurrency 12 to 24; a finished job is deleted",
+        unfinished: "select count(*) from mq_msgs where id <> uuid_nil()",
+        part: 0.1,
+    },
+    Queue {
+        name: "apalis",
+        runtime: Runtime::Rust,
+        program: "apalis",
+        settings: "batch_size 100, lock_tasks(false); the row is kept",
+        unfinished: "select count(*) from apalis.jobs where status <> 'Done'",
+        part: 0.5,
+    },
+];
+
+/// Installs what the peers need below `target/bench`, from the lock files beside them. Does nothing the second time.
+pub fn install(bench: &Bench) -> anyhow::Result<()> {
+    let peers = bench.root.join("benches/peers");
+    installed(bench, "node/package-lock.json", || {
+        output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(peers.join("node")))
+    })?;
+    let python = bench.built.join("python");
+    installed(bench, "python/requirements.txt", || {
+        output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&python))?;
+        output(
+            Command::new(python.join("bin/pip"))
+                .args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"])
+                .arg(peers.join("python/requirements.txt")),
+        )
+    })?;
+    // Cargo knows by itself what is new.
+    output(
+        Command::new("cargo")
+            .args(["build", "--release", "--locked", "--manifest-path"])
+            .arg(peers.join("rust/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(bench.built.join("peers")),
+    )?;
+    Ok(())
+}
+
+/// Runs an installation unless the one that is there was made from the same lock file.
+fn installed(
+    bench: &Bench,
+    lock: &str,
+    install: impl FnOnce() -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let wanted = fs::read_to_string(bench.root.join("benches/peers").join(lock)).context(lock.to_owned())?;
+    let stamp = bench.built.join("installed").join(lock.replace('/', "-"));
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    eprintln!("installing {lock}");
+    install()?;
+    fs::create_dir_all(stamp.parent().context("a stamp has a directory")?)?;
+    Ok(fs::write(stamp, wanted)?)
+}

@@ -1,0 +1,75 @@
+//! How long and how large the measurements are.
+
+use std::time::Duration;
+
+/// Sizes of every measurement.
+#[derive(Clone, Debug)]
+pub struct Scale {
+    /// What a reader calls it.
+    pub name: &'static str,
+    /// How often product and peers take turns.
+    pub rounds: usize,
+    /// How long one point of ingest is measured, after a warm-up of a quarter of it.
+    pub ingest: Duration,
+    /// How many events wait in one point of a drain. Slow peers get a part of it, which their row says.
+    pub jobs: usize,
+    /// How many events come at a steady pace to measure how soon they are picked up.
+    pub picked_up: usize,
+    /// How many lines the results of a batch have.
+    pub result_lines: usize,
+    /// The lines of the batch that shows that memory stays flat, where it is measured.
+    pub many_result_lines: Option<usize>,
+    /// Events that pass while buffers and WAL are counted.
+    pub counted: usize,
+    /// Finished rows of the history.
+    pub history: usize,
+    /// Events that wait, or are in retry.
+    pub backlog: usize,
+    /// Events that wait behind one key.
+    pub one_key: usize,
+    /// Events that pass while a snapshot is held.
+    pub snapshot: usize,
+    /// How long nothing happens.
+    pub idle: Duration,
+}
+
+impl Scale {
+    pub fn new(quick: bool, full: bool) -> Self {
+        let usual = Self {
+            name: "usual",
+            rounds: 3,
+            ingest: Duration::from_secs(4),
+            jobs: 100_000,
+            picked_up: 400,
+            result_lines: 100_000,
+            many_result_lines: Some(800_000),
+            counted: 5_000,
+            history: 1_000_000,
+            backlog: 1_000_000,
+            one_key: 100_000,
+            snapshot: 50_000,
+            idle: Duration::from_secs(60),
+        };
+        if quick {
+            Self {
+                name: "quick",
+                rounds: 1,
+                ingest: Duration::from_secs(1),
+                jobs: 10_000,
+                picked_up: 60,
+                result_lines: 10_000,
+                many_result_lines: None,
+                counted: 1_000,
+                history: 20_000,
+                backlog: 20_000,
+                one_key: 5_000,
+                snapshot: 5_000,
+                idle: Duration::from_secs(5),
+            }
+        } else if full {
+            Self { name: "full", history: 10_000_000, snapshot: 500_000, ..usual }
+        } else {
+            usual
+        }
+    }
+}
