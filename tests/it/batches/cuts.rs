@@ -93,6 +93,20 @@ async fn a_compressed_stream_that_breaks_off_is_not_complete() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_is_the_reason_and_what_came_before_is_kept() {
+    let (world, api) = start().await;
+    api.batch(&api.ended("b", [1, 0, 2, 2]));
+    api.results("b", Answer::of_length(five()).cut_at(five().len() - 20));
+    hear_of(&world, "b").await;
+
+    work(&world, &api).await;
+
+    let reason = fate(&world, "wevt_b").await;
+    assert!(reason.starts_with("retry: the connection to the API failed: "), "{reason}");
+    assert!(stored(&world, "b").await.starts_with("incomplete, 4 results"));
+}
+
+#[tokio::test]
 async fn the_next_download_stores_only_what_is_missing() {
     let (world, api) = start().await;
     let (first, second) = ([bare("a", "expired"), bare("b", "expired")].concat(), bare("c", "expired"));
