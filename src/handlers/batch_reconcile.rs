@@ -86,7 +86,7 @@ async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
     Ok(found)
 }
 
-/// Puts the one row into the outbox, if it is not there.
+/// Puts the one row into the outbox, if it is not there, and revives it if it was given up.
 ///
 /// # Errors
 /// What the database says.
@@ -100,5 +100,6 @@ pub async fn schedule(pool: &PgPool) -> sqlx::Result<()> {
         body: Body::Json("{}".to_owned()),
     };
     outbox::insert_events(pool, Source::Worker, &[search]).await?;
-    Ok(())
+    // Workers that vanished while they searched may have made it a dead letter. A new one searches again.
+    outbox::upkeep::revive(pool, "batch.reconcile").await
 }

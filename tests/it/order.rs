@@ -74,8 +74,8 @@ async fn an_event_that_arrives_after_a_younger_one_began_runs_next_and_is_told_t
     world.work().await;
 
     assert_eq!(world.ledger().await, ["k5", "k4", "k6"]);
-    assert!(restante::outbox::claim::is_late(&world.pool, &world.event("k4").await).await.unwrap());
-    assert!(!restante::outbox::claim::is_late(&world.pool, &world.event("k6").await).await.unwrap());
+    assert!(outbox::claim::is_late(&world.pool, &world.event("k4").await).await.unwrap());
+    assert!(!outbox::claim::is_late(&world.pool, &world.event("k6").await).await.unwrap());
 }
 
 #[tokio::test]
