@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 /// Takes what was ordered from the stock.
 ///
-/// Taking twice would be a mistake, and nothing here keeps it from happening: it writes through [`Context::tx`], so what
-/// it writes and the completion of its event are one commit.
+/// Taking twice would be a mistake, and no constraint keeps it from happening. It writes through [`Context::tx`]: what it
+/// writes and the completion of its event are one commit.
 #[derive(Debug)]
 pub struct ReserveStock;
 

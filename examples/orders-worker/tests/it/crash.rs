@@ -24,6 +24,7 @@ impl Process {
             .env("ANTHROPIC_API_KEY", "sk-test-key")
             .env("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
             .env("RESTANTE_OPS_LISTEN", "127.0.0.1:0")
+            .env("RUST_LOG", "info")
             .env("RESTANTE_CONCURRENCY", "4")
             .env("ORDERS_DESK_URL", desk.url.as_str())
             .remove_at_end(directory)

@@ -107,6 +107,27 @@ async fn what_the_desk_asks_for_is_done() {
 }
 
 #[tokio::test]
+async fn the_role_of_a_worker_and_a_schema_of_its_own_are_all_that_it_needs() {
+    let (world, desk) = (World::new().await, Desk::answering(Answer::Status(204)).await);
+    world.sql("drop schema orders cascade").await;
+    let database = world.value("select current_database()").await;
+    world.sql("create role orders_login login password 'secret' in role restante_worker").await;
+    world.sql(&format!("grant create on database {database} to orders_login")).await;
+    let shop = world.as_login("orders_login", "secret");
+    orders_worker::migrate(&shop.pool).await.unwrap();
+    assert_eq!(work(&shop, &desk).await, 0);
+
+    shop.stock("tea", 1).await;
+    world.order("o1", "tea", 1).await;
+    world.order("o2", "tea", 2).await;
+    world.session_idled("sesn_1").await;
+    assert_eq!(work(&shop, &desk).await, 3);
+
+    let expected = "placed_o1 done, attempt 1; placed_o2 dead, attempt 1; whe_sesn_1 done, attempt 1";
+    assert_eq!(shop.outbox().await, expected);
+}
+
+#[tokio::test]
 async fn the_built_in_handler_of_the_same_kind_goes_its_own_way() {
     let (world, desk) = open_shop().await;
     world.session_idled("sesn_1").await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use restante::registry::Registry;
 use restante::tool::postgres::{Durability, PrivatePostgres, Settings};
 use restante::{api, database, worker};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 
 /// One Postgres for all tests. It ends with this process.
@@ -39,6 +39,15 @@ impl World {
         let pool = database::pool(&url, "test", 8).unwrap();
         orders_worker::migrate(&pool).await.unwrap();
         Self { url, pool }
+    }
+
+    /// The same world, as another login sees it.
+    pub fn as_login(&self, name: &str, password: &str) -> Self {
+        let mut url: url::Url = self.url.expose_secret().parse().unwrap();
+        url.set_username(name).unwrap();
+        url.set_password(Some(password)).unwrap();
+        let url = SecretString::from(String::from(url));
+        Self { pool: database::pool(&url, "test", 8).unwrap(), url }
     }
 
     /// Lets the outbox know of the subscriptions, and runs what is there.
