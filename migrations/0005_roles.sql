@@ -8,6 +8,8 @@ declare
   v_role text;
 begin
   foreach v_role in array array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app'] loop
+    -- Whoever may not make roles is told so even where the role is there, so this has to be asked first.
+    continue when exists (select from pg_catalog.pg_roles as r where r.rolname = v_role);
     begin
       execute format('create role %I nologin', v_role);
     exception
