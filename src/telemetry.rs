@@ -174,7 +174,11 @@ fn describe() {
     describe_counter!(RESULTS_BYTES_TOTAL, Unit::Bytes, "Bytes of batch results stored");
     describe_counter!(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines dropped since nobody read them");
     describe_gauge!(OLDEST_UNFINISHED_EVENT_SECONDS, Unit::Seconds, "Age of the oldest unfinished event");
-    describe_gauge!(EVENTS_UNFINISHED, Unit::Count, "Events that are not finished, by status");
+    describe_gauge!(
+        EVENTS_UNFINISHED,
+        Unit::Count,
+        "Events that are not finished, by status, each counted up to about 10,000"
+    );
 }
 
 #[cfg(test)]

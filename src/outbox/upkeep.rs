@@ -94,3 +94,39 @@ pub async fn oldest_claimable_seconds(executor: impl PgExecutor<'_>) -> sqlx::Re
     .fetch_one(executor)
     .await
 }
+
+/// How many events have a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Any status that is no finish.
+    pub status: String,
+    /// How many there are, up to a limit.
+    pub events: i64,
+}
+
+/// Counts what is not finished, by status. Of each lane only `limit` rows are looked at, so that it costs little when
+/// the backlog is large.
+///
+/// # Errors
+/// What the database says.
+pub async fn count_unfinished(executor: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Unfinished>> {
+    // In the order of an index, since otherwise a plan made for an empty table could read all of it.
+    sqlx::query_as!(
+        Unfinished,
+        r#"
+        select l.status as "status!", count(*) as "events!"
+          from ((select status from restante.outbox_live where lane = 0 order by subscriber, created_at, id limit $1)
+                union all
+                (select status from restante.outbox_live where lane = 1 order by subscriber, run_at, id limit $1)
+                union all
+                (select status from restante.outbox_live where lane = 2
+                  order by key, subscriber, created_at, id limit $1)
+                union all
+                (select status from restante.outbox_live where lane = 3 order by event_id limit $1)) as l
+         group by l.status
+        "#,
+        limit,
+    )
+    .fetch_all(executor)
+    .await
+}

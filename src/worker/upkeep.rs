@@ -6,13 +6,20 @@ use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::outbox::upkeep::{self, Swept};
+use crate::outbox::upkeep::{self, Swept, Unfinished};
 use crate::telemetry;
 
 /// Keys without a head are rare (a row deleted by hand, a transaction rolled back by hand), so nobody has to hurry.
 const SWEEP_SECONDS: u64 = 10;
 const GAUGES_SECONDS: u64 = 15;
 const PARTITIONS_SECONDS: u64 = 3600;
+
+/// Every status that is no finish: each is a series of its own, also while it has no events.
+const STATUSES: [&str; 6] = ["pending", "blocked", "running", "retry", "paused", "dead"];
+
+/// How many rows of a lane are counted. With a million events 10,000 were measured to take 40 ms, 100,000 a second, and
+/// they would push out of the cache what the workers need.
+const COUNTED_MAX: i64 = 10_000;
 
 /// Looks after the outbox until `stop`. Every step may fail; the next one is tried all the same.
 pub(super) async fn run(pool: PgPool, stop: CancellationToken) {
@@ -66,5 +73,14 @@ async fn make_partitions(pool: &PgPool) -> sqlx::Result<()> {
 async fn measure(pool: &PgPool) -> sqlx::Result<()> {
     let oldest = upkeep::oldest_claimable_seconds(pool).await?;
     metrics::gauge!(telemetry::metric::OLDEST_UNFINISHED_EVENT_SECONDS).set(oldest);
+    let unfinished = upkeep::count_unfinished(pool, COUNTED_MAX).await?;
+    for status in STATUSES {
+        metrics::gauge!(telemetry::metric::EVENTS_UNFINISHED, "status" => status)
+            .set(events_of(status, &unfinished));
+    }
     Ok(())
+}
+
+fn events_of(status: &str, unfinished: &[Unfinished]) -> f64 {
+    unfinished.iter().find(|counted| counted.status == status).map_or(0.0, |counted| counted.events as f64)
 }
