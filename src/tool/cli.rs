@@ -13,6 +13,7 @@ use url::Url;
 
 use super::configuration::{self, Service};
 use super::demo::{self, DemoArgs};
+use super::status::{self, StatusArgs};
 use super::{doctor, healthcheck, migrate};
 use crate::config::{Faults, Loaded, Program, SigningKey, Tool, help_for, help_for_command};
 use crate::simulator::cli::SimulateArgs;
@@ -65,6 +66,8 @@ enum Command {
     Simulate(Box<SimulateArgs>),
     #[command(after_long_help = reads(&[SIGNING_KEY, WEBHOOK_SECRET]) + IN_PLACE_OF_FLAGS)]
     Send(SendArgs),
+    #[command(after_long_help = reads(&["DATABASE_URL"]))]
+    Status(StatusArgs),
     /// Asks a service whether it is ready; exits 0 if it is, else 1 with the reason
     ///
     /// Without a URL it asks the listener of RESTANTE_OPS_LISTEN, else the default ones of ingest (127.0.0.1:9091) and
@@ -95,6 +98,7 @@ struct ConfigArgs {
 
 const SIGNING_KEY: &str = "ANTHROPIC_WEBHOOK_SIGNING_KEY";
 const WEBHOOK_SECRET: &str = "ANTHROPIC_WEBHOOK_SECRET";
+const NO_DATABASE: &str = "DATABASE_URL is not set: give the address of the database";
 const API_KEY: &str = "ANTHROPIC_API_KEY";
 
 const IN_PLACE_OF_FLAGS: &str = "\
@@ -116,8 +120,7 @@ pub async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<ExitCod
     match cli.command {
         Command::Migrate => {
             let (tool, _flush) = started(read)?;
-            let url =
-                tool.database_url.context("DATABASE_URL is not set: give the address of the database")?;
+            let url = tool.database_url.context(NO_DATABASE)?;
             Ok(told(&(migrate::run(&url).await?, true)))
         }
         Command::Demo(args) => demo::run(args, &surroundings).await,
@@ -128,6 +131,12 @@ pub async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<ExitCod
         Command::Send(args) => {
             let (tool, _flush) = started(read)?;
             send::run(with_keys(args, &tool)).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Status(args) => {
+            let (tool, _flush) = started(read)?;
+            let url = tool.database_url.context(NO_DATABASE)?;
+            status::run(args, &url, surroundings.stop).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Healthcheck(args) => {
@@ -237,6 +246,7 @@ mod tests {
         command.build();
         for (name, variables) in [
             ("migrate", &["DATABASE_URL"][..]),
+            ("status", &["DATABASE_URL"]),
             ("simulate", &[SIGNING_KEY, WEBHOOK_SECRET, API_KEY]),
             ("send", &[SIGNING_KEY, WEBHOOK_SECRET]),
             ("healthcheck", &["RESTANTE_OPS_LISTEN"]),

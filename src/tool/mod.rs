@@ -13,3 +13,4 @@ pub mod postgres;
 pub mod postgres_bin;
 pub mod process;
 pub mod process_table;
+mod status;

@@ -21,5 +21,6 @@ mod roles;
 mod runbook;
 mod schema;
 mod shutdown;
+mod status;
 mod subscribers;
 mod tidy;

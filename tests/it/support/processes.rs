@@ -16,6 +16,7 @@ use super::sender::{self, client, signing_key};
 
 pub const INGEST: &str = env!("CARGO_BIN_EXE_restante-ingest");
 pub const WORKER: &str = env!("CARGO_BIN_EXE_restante-worker");
+pub const TOOL: &str = env!("CARGO_BIN_EXE_restante");
 
 /// The key that the worker calls the API with.
 pub const API_KEY: &str = "sk-ant-the-key-of-the-tests";
@@ -29,9 +30,14 @@ pub struct Process {
 impl Process {
     /// Runs a program with these variables and none of Restante's that this process happens to have.
     pub fn start(program: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_with(program, &[], variables)
+    }
+
+    /// The same for a program that takes arguments.
+    pub fn start_with(program: &str, arguments: &[String], variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let log = directory.join("log");
-        let mut launch = Launch::new(program, &log).remove_at_end(directory);
+        let mut launch = Launch::new(program, &log).args(arguments).remove_at_end(directory);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let ours = ["RESTANTE_", "ANTHROPIC_", "DATABASE_URL", "RUST_LOG"];

@@ -1,0 +1,200 @@
+//! What `restante status` shows of a database, run as the operator runs it.
+
+use std::process::Command;
+
+use expect_test::expect;
+use restante::outbox::upkeep::{self, count_unfinished};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::support::processes::TOOL;
+use crate::support::{Process, World, cluster, eventually};
+
+/// The world's database, for who has the role of the operator and no other right.
+fn operator_url(world: &World) -> String {
+    format!("{}?options[role]=restante_operator", world.url.expose_secret())
+}
+
+/// What the command prints, which has to succeed.
+fn status(world: &World, arguments: &[&str]) -> String {
+    let output = Command::new(TOOL)
+        .arg("status")
+        .args(arguments)
+        .env_clear()
+        .env("DATABASE_URL", operator_url(world))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A few events in each status, and batches at each point of their way.
+async fn seeded() -> World {
+    let world = World::new().await;
+    upkeep::subscribe(&world.pool, "orders", &["file.created"]).await.unwrap();
+    for dead in ["d1", "d2"] {
+        world.receive(dead, "", 0, json!({ "permanent": true })).await;
+    }
+    world.receive("r1", "", 1, json!({ "fail_until_attempt": 2 })).await;
+    world.receive("f1", "", 1, json!({})).await;
+    world.work().await;
+    world.receive("held", "", 2, json!({})).await;
+    world.sql("update restante.outbox set status = 'paused' where event_id = 'held'").await;
+    world.value("select restante.pause('message.*')").await;
+    for (event_id, key) in [("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b")] {
+        world.receive(event_id, key, 3, json!({})).await;
+    }
+    world.claim(1).await;
+    let file = json!({ "type": "event", "id": "file", "data": { "type": "file.created", "id": "file_1" } });
+    world.receive_body(&file).await;
+    world
+        .sql(
+            "insert into restante.batch (id, status, processing, succeeded, errored, created_at, ended_at, complete_at,
+                                         results_stored, bytes_stored, download_started_at)
+             values ('working', 'in_progress', 70, 0, 0, now(), null, null, 0, 0, null),
+                    ('ended', 'ended', 0, 10, 0, now(), now(), null, 0, 0, null),
+                    ('coming', 'ended', 0, 90, 10, now() - interval '1 day', now(), null, 25, 20000, now()),
+                    ('vanished', 'ended', 0, 9, 0, now() - interval '30 days', now(), null, 0, 0, null),
+                    ('complete', 'ended', 0, 5, 0, now(), now(), now(), 5, 5000, now())",
+        )
+        .await;
+    // So long ago that a slow test does not show.
+    world.sql("update restante.outbox_live set received_at = clock_timestamp() - interval '5 minutes'").await;
+    world
+}
+
+#[tokio::test]
+async fn the_picture_has_every_status_and_every_batch_that_is_not_complete() {
+    let world = seeded().await;
+
+    let text = status(&world, &[]);
+    let (_, rest) = text.split_once('\n').unwrap();
+
+    expect![[r#"
+        NO restante-ingest is connected, NO restante-worker is connected
+
+        status   events  oldest  what
+        pending       4   5 min  1 batch.poll, 1 file.created, 1 file.created for orders, and one more type
+        running       1   5 min  1 test.ledger
+        retry         1   5 min  1 test.ledger
+        blocked       2   5 min  2 test.ledger
+        paused        1   5 min  1 test.ledger
+        dead          2   5 min  2 test.ledger
+
+        subscriber  events  oldest  types
+        orders           1   5 min  file.created
+
+        coming    [#####---------------]  25 %  25 of 100  20 kB               vanish in 27 d
+        ended     [--------------------]   0 %    0 of 10   0 kB    not begun  vanish in 28 d
+        vanished  [--------------------]   0 %     0 of 9   0 kB    not begun  VANISHED 24 h ago
+        1 batch under way at the API, with 70 requests
+
+        held by restante.pause: message.*
+        old transactions of other logins can not be seen: grant pg_read_all_stats to this one
+
+    "#]]
+    .assert_eq(rest);
+}
+
+#[tokio::test]
+async fn the_json_has_what_the_picture_has() {
+    let world = seeded().await;
+
+    let snapshot: Value = serde_json::from_str(&status(&world, &["--json"])).unwrap();
+
+    let statuses: Vec<String> = snapshot["statuses"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(status, counted)| format!("{status} {}", counted["events"]))
+        .collect();
+    assert_eq!(statuses, ["blocked 2", "dead 2", "paused 1", "pending 4", "retry 1", "running 1"]);
+    assert_eq!(snapshot["paused_types"], json!(["message.*"]));
+    assert_eq!(snapshot["subscribers"], json!([{ "subscriber": "orders", "types": ["file.created"] }]));
+    let batches: Vec<_> = snapshot["batches"].as_array().unwrap().iter().map(|batch| &batch["id"]).collect();
+    assert_eq!(batches, ["coming", "ended", "vanished"]);
+    assert_eq!((&snapshot["finished_per_second"], &snapshot["counted_up_to"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_outlives_a_restart_of_the_database_and_says_so_meanwhile() {
+    let (mut postgres, world) = World::on_its_own_postgres().await;
+    let url = operator_url(&world);
+    let arguments = ["status", "--watch", "0.1", "--json"].map(str::to_owned);
+    let mut watch = Process::start_with(TOOL, &arguments, &[("DATABASE_URL", &url)]);
+    watch.until_logged("looked_at").await;
+
+    postgres.kill_hard().unwrap();
+    watch.until_logged("problem").await;
+    postgres.restart().unwrap();
+    let world = World::on(world.url).await;
+    world.receive("after", "", 0, json!({})).await;
+
+    eventually("a look at the database that is back", async || {
+        let log = watch.log();
+        let last: Value = serde_json::from_str(log.lines().last()?).ok()?;
+        (last["statuses"]["pending"]["events"] == 1).then_some(())
+    })
+    .await;
+    assert_eq!(watch.stopped().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_pace_of_a_batch_shows_from_the_second_look_on() {
+    let world = seeded().await;
+    let url = operator_url(&world);
+    let arguments = ["status", "--watch", "0.1", "--json"].map(str::to_owned);
+    let mut watch = Process::start_with(TOOL, &arguments, &[("DATABASE_URL", &url)]);
+    watch.until_logged("looked_at").await;
+
+    world
+        .sql("update restante.batch set results_stored = 75, bytes_stored = 60000 where id = 'coming'")
+        .await;
+    let batch = eventually("the pace", async || {
+        let log = watch.log();
+        let last: Value = serde_json::from_str(log.lines().last()?).ok()?;
+        let batch = last["batches"].as_array()?.iter().find(|batch| batch["id"] == "coming")?;
+        (batch["results_per_second"].as_f64()? > 0.0).then(|| batch.clone())
+    })
+    .await;
+    let (pace, left) =
+        (batch["results_per_second"].as_f64().unwrap(), batch["seconds_left"].as_f64().unwrap());
+    assert!((left - 25.0 / pace).abs() < 1e-6, "25 of 100 are left: {batch}");
+
+    world
+        .sql("update restante.batch set results_stored = 100, complete_at = now() where id = 'coming'")
+        .await;
+    watch.until_logged(r#""progress":"complete""#).await;
+    assert_eq!(watch.stopped().await, Some(0));
+}
+
+#[tokio::test]
+async fn without_a_database_the_error_says_what_to_do() {
+    let empty = cluster::empty_database().await;
+    for (url, said) in [
+        (None, "DATABASE_URL is not set"),
+        (Some("postgres://nobody@127.0.0.1:1/none"), "the database can not be reached"),
+        (Some(empty.expose_secret()), "run `restante migrate`"),
+    ] {
+        let mut command = Command::new(TOOL);
+        command.args(["status", "--watch"]).env_clear().envs(url.map(|url| ("DATABASE_URL", url)));
+        let output = command.output().unwrap();
+
+        assert!(!output.status.success() && output.stdout.is_empty());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_gauges_count_each_status_up_to_a_limit() {
+    let world = seeded().await;
+    let counted = async |limit| {
+        let mut counted = count_unfinished(&world.pool, limit).await.unwrap();
+        counted.sort_by(|left, right| left.status.cmp(&right.status));
+        counted.into_iter().map(|one| format!("{} {}", one.status, one.events)).collect::<Vec<_>>()
+    };
+
+    assert_eq!(counted(100).await, ["blocked 2", "dead 2", "paused 1", "pending 4", "retry 1", "running 1"]);
+    assert_eq!(counted(1).await.len(), 4, "one row of each lane");
+}
