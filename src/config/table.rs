@@ -318,8 +318,25 @@ mod tests {
                 Default(value) => writeln!(text, "# {}={value}", variable.name).unwrap(),
             }
         }
+        text.push_str(OF_COMPOSE);
         text
     }
+
+    /// What `docker-compose.yml` takes from the same file, and no program reads.
+    const OF_COMPOSE: &str = r#"
+# For docker-compose.yml alone, and read by no program.
+
+# the passwords of the logins to its Postgres. They become parts of addresses, so letters and digits only:
+# for login in ADMIN OWNER INGEST WORKER OPERATOR; do echo "DATABASE_PASSWORD_$login=$(openssl rand -hex 24)"; done >> .env
+# DATABASE_PASSWORD_ADMIN=
+# DATABASE_PASSWORD_OWNER=
+# DATABASE_PASSWORD_INGEST=
+# DATABASE_PASSWORD_WORKER=
+# DATABASE_PASSWORD_OPERATOR=
+
+# the port of this machine on which ingest takes webhooks
+# INGEST_PORT=8080
+"#;
 
     #[test]
     fn the_example_file_lists_every_variable_with_its_default() {

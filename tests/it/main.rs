@@ -10,6 +10,7 @@ mod support;
 
 mod attempts;
 mod batches;
+mod compose;
 mod crash;
 mod documents;
 mod ingest;

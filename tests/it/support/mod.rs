@@ -2,8 +2,10 @@
 
 pub mod api;
 pub mod cluster;
+pub mod compose_file;
 mod eventually;
 pub mod handlers;
+pub mod native_compose;
 pub mod processes;
 pub mod sender;
 mod simulated_api;

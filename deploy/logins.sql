@@ -1,0 +1,52 @@
+-- Logins for a database of Restante: one that owns it, and one for each program or person, with the rights of a role.
+--
+-- For psql, as a superuser, before the first `restante migrate`. Later it sets the passwords anew, as often as you like.
+-- The image of Postgres runs it when its volume is empty (docker-compose.yml); elsewhere run it by hand:
+--
+--     psql --file=deploy/logins.sql "$ADMIN_URL"
+--
+-- with DATABASE_PASSWORD_OWNER, _INGEST, _WORKER and _OPERATOR in the environment, where no list of processes shows them.
+\set ON_ERROR_STOP on
+\set owner_password `echo "$DATABASE_PASSWORD_OWNER"`
+\set ingest_password `echo "$DATABASE_PASSWORD_INGEST"`
+\set worker_password `echo "$DATABASE_PASSWORD_WORKER"`
+\set operator_password `echo "$DATABASE_PASSWORD_OPERATOR"`
+
+-- What is made here is made all together or not at all, and no password shows in the server's log.
+begin;
+set local log_statement = 'none';
+set local log_min_duration_statement = -1;
+set local log_min_error_statement = 'panic';
+
+-- A password that is forgotten must not take away the one that is there.
+select format('do $do$ begin raise exception %L; end $do$', 'set DATABASE_PASSWORD_OWNER, _INGEST, _WORKER and _OPERATOR')
+ where '' in (:'owner_password', :'ingest_password', :'worker_password', :'operator_password')
+\gexec
+
+-- The roles that migrations grant rights to. They are made here so that the owner needs no right to make roles.
+select format('create role %I nologin', name)
+  from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app']) as role (name)
+ where not exists (select from pg_roles where rolname = name)
+\gexec
+
+select format('create role %I', name)
+  from unnest(array['restante_owner_login', 'restante_ingest_login', 'restante_worker_login', 'restante_operator_login'])
+    as login (name)
+ where not exists (select from pg_roles where rolname = name)
+\gexec
+
+alter role restante_owner_login    login password :'owner_password';
+alter role restante_ingest_login   login password :'ingest_password';
+alter role restante_worker_login   login password :'worker_password';
+alter role restante_operator_login login password :'operator_password';
+
+grant restante_ingest   to restante_ingest_login;
+grant restante_worker   to restante_worker_login;
+grant restante_operator to restante_operator_login;
+-- So that `restante status` sees whose old transaction keeps vacuum from cleaning up.
+grant pg_read_all_stats to restante_operator_login;
+
+-- Whoever owns the database may make the schema in it.
+select format('alter database %I owner to restante_owner_login', current_database())
+\gexec
+commit;

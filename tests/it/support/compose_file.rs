@@ -1,0 +1,142 @@
+//! `docker-compose.yml` as docker reads it, as far as it uses the format. A key that is not known here is an error, so
+//! that a misspelt one is found.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComposeFile {
+    #[serde(rename = "name")]
+    _name: String,
+    pub services: BTreeMap<String, Service>,
+    pub networks: BTreeMap<String, IgnoredAny>,
+    #[serde(rename = "volumes")]
+    _volumes: IgnoredAny,
+    #[serde(rename = "x-program")]
+    _program: IgnoredAny,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    pub image: String,
+    pub build: Option<String>,
+    pub command: Vec<String>,
+    /// A variable without a value is passed on from outside.
+    pub environment: BTreeMap<String, Option<String>>,
+    pub depends_on: BTreeMap<String, Dependency>,
+    pub healthcheck: Healthcheck,
+    pub profiles: Vec<String>,
+    pub networks: Vec<String>,
+    pub volumes: Vec<String>,
+    pub ports: Vec<String>,
+    pub read_only: bool,
+    pub cap_drop: Vec<String>,
+    pub security_opt: Vec<String>,
+    pub restart: Option<String>,
+    pub stop_grace_period: Option<String>,
+    pub shm_size: Option<String>,
+    logging: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dependency {
+    pub condition: Condition,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    ServiceHealthy,
+    ServiceCompletedSuccessfully,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Healthcheck {
+    pub test: Vec<String>,
+    pub disable: bool,
+    interval: Option<String>,
+    timeout: Option<String>,
+    retries: Option<u32>,
+    start_period: Option<String>,
+}
+
+impl ComposeFile {
+    /// The project's file, as it is written.
+    pub fn read() -> Self {
+        serde_saphyr::from_str(&project_file("docker-compose.yml")).unwrap()
+    }
+
+    /// The services that start with this profile.
+    pub fn of_profile(&self, profile: &str) -> BTreeMap<&str, &Service> {
+        let starts =
+            |service: &Service| service.profiles.is_empty() || service.profiles.iter().any(|p| p == profile);
+        self.services
+            .iter()
+            .filter(|(_, s)| starts(s))
+            .map(|(name, service)| (name.as_str(), service))
+            .collect()
+    }
+
+    /// The services that run one of our programs.
+    pub fn programs(&self) -> impl Iterator<Item = (&String, &Service)> {
+        self.services.iter().filter(|(_, service)| service.image == "restante")
+    }
+}
+
+impl Service {
+    /// The variables of its container, where these are the ones outside.
+    pub fn variables(&self, outside: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let value = |name: &String, value: &Option<String>| match value {
+            Some(value) => Some(interpolated(value, outside)),
+            None => outside.get(name).cloned(),
+        };
+        self.environment
+            .iter()
+            .filter_map(|(name, given)| Some((name.clone(), value(name, given)?)))
+            .collect()
+    }
+}
+
+/// The text of a file of the project.
+pub fn project_file(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The variables of an environment file.
+pub fn variables_of(path: &str) -> BTreeMap<String, String> {
+    let text = project_file(path);
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| line.split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// The names in each `${NAME}`, `${NAME:-default}` and `${NAME:?message}` of a text.
+pub fn names_in(text: &str) -> Vec<String> {
+    let parts = text.split("${").skip(1);
+    parts.map(|part| part.split(['}', ':']).next().unwrap().to_owned()).collect()
+}
+
+/// The text with the value for each `${NAME}`, `${NAME:-default}` and `${NAME:?message}`. A value that is empty is none.
+pub fn interpolated(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut parts = text.split("${");
+    let mut result = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (expression, rest) = part.split_once('}').unwrap();
+        let (name, otherwise) = expression.split_once(':').unwrap_or((expression, "-"));
+        let value = variables.get(name).filter(|value| !value.is_empty()).map(String::as_str);
+        let default = || otherwise.strip_prefix('-').unwrap_or_else(|| panic!("{name}: {otherwise}"));
+        result += value.unwrap_or_else(default);
+        result += rest;
+    }
+    result
+}

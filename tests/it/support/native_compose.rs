@@ -1,0 +1,195 @@
+//! What `docker compose up` does, without docker: the commands, variables, health checks and order of the compose file,
+//! as processes of this machine. A private Postgres stands for the image of Postgres.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use restante::tool::postgres::PrivatePostgres;
+
+use super::compose_file::{ComposeFile, Condition, Service, interpolated};
+use super::processes::{INGEST, TOOL, WORKER};
+use super::{Process, cluster, eventually};
+
+/// The services of a profile, as they run. Dropping it ends them all.
+pub struct NativeCompose {
+    outside: BTreeMap<String, String>,
+    processes: BTreeMap<String, Process>,
+    postgres: PrivatePostgres,
+    /// Where a port of a container is on this machine.
+    ports: BTreeMap<u16, u16>,
+    /// What a port is reached by: the names of the services, and the addresses that containers listen on.
+    hosts: Vec<String>,
+}
+
+impl NativeCompose {
+    /// Starts the services of a profile, each when those that it depends on are as it wants them.
+    pub async fn up(file: &ComposeFile, profile: &str, outside: BTreeMap<String, String>) -> Self {
+        let services = file.of_profile(profile);
+        // One of its own, since roles belong to a whole server.
+        let postgres = tokio::task::spawn_blocking(cluster::start_crashable).await.unwrap();
+        let mut ports = free_ports(&[8080, 9091, 9092, 4010]);
+        let port = url::Url::parse(&postgres.url("postgres")).unwrap().port().unwrap();
+        ports.insert(5432, port);
+        let hosts = services.keys().copied().chain(["0.0.0.0", "127.0.0.1"]).map(str::to_owned).collect();
+        let mut running = Self { outside, processes: BTreeMap::new(), postgres, ports, hosts };
+        let mut started = BTreeSet::new();
+        while started.len() < services.len() {
+            let next = services.iter().find(|(name, service)| {
+                !started.contains(*name)
+                    && service.depends_on.keys().all(|other| started.contains(other.as_str()))
+            });
+            let (name, service) = next.expect("no circle of dependencies");
+            for (other, dependency) in &service.depends_on {
+                running.until(other, services[other.as_str()], dependency.condition).await;
+            }
+            running.start(name, service);
+            started.insert(*name);
+        }
+        for (name, service) in &services {
+            if !service.healthcheck.disable {
+                running.until(name, service, Condition::ServiceHealthy).await;
+            }
+        }
+        running
+    }
+
+    /// What is reached at this address between containers, as it is reached here.
+    pub fn here(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for host in &self.hosts {
+            for (port, here) in &self.ports {
+                text = text.replace(&format!("{host}:{port}"), &format!("127.0.0.1:{here}"));
+            }
+        }
+        text
+    }
+
+    /// The variables of a service's container.
+    pub fn variables(&self, service: &Service) -> BTreeMap<String, String> {
+        service.variables(&self.outside).into_iter().map(|(name, value)| (name, self.here(&value))).collect()
+    }
+
+    /// Runs a command in a container of a service, to its end. Answers its outputs; panics where it fails.
+    pub fn run(&self, service: &Service, command: &[&str]) -> String {
+        let arguments = command[1..].iter().map(|argument| self.here(argument));
+        let output = Command::new(self.program(command[0]))
+            .args(arguments)
+            .env_clear()
+            .envs(self.variables(service))
+            .env("PGPORT", self.ports[&5432].to_string())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(output.status.success(), "{command:?}: {text}");
+        text
+    }
+
+    fn start(&mut self, name: &str, service: &Service) {
+        if name == "postgres" {
+            return self.start_postgres(service);
+        }
+        let variables = self.variables(service);
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let arguments: Vec<_> = service.command[1..]
+            .iter()
+            .map(|argument| self.here(&interpolated(argument, &self.outside)))
+            .collect();
+        let program = self.program(&service.command[0]);
+        self.processes
+            .insert(name.to_owned(), Process::start_with(program.to_str().unwrap(), &arguments, &variables));
+    }
+
+    /// What the image does with an empty volume: makes the database and runs the scripts.
+    fn start_postgres(&self, service: &Service) {
+        let create = format!("create database {}", service.variables(&self.outside)["POSTGRES_DB"]);
+        self.psql(service, "postgres", &["--command", &create]);
+        self.run_scripts(service);
+    }
+
+    /// Runs the scripts that the image runs when its volume is empty.
+    pub fn run_scripts(&self, service: &Service) {
+        for volume in &service.volumes {
+            let (path, inside) = volume.split_once(':').unwrap();
+            if inside.starts_with("/docker-entrypoint-initdb.d/") {
+                assert!(is_there(path), "{path}");
+                self.psql(service, &service.variables(&self.outside)["POSTGRES_DB"], &["--file", path]);
+            }
+        }
+    }
+
+    fn psql(&self, service: &Service, database: &str, arguments: &[&str]) {
+        let ran = Command::new(self.program("psql"))
+            .args([
+                "--quiet",
+                "--no-psqlrc",
+                "--set=ON_ERROR_STOP=1",
+                "--dbname",
+                &self.postgres.url(database),
+            ])
+            .args(arguments)
+            .envs(service.variables(&self.outside))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    async fn until(&mut self, name: &str, service: &Service, condition: Condition) {
+        match condition {
+            Condition::ServiceCompletedSuccessfully => {
+                let process = self.processes.get_mut(name).unwrap();
+                let status = process.ended().await;
+                assert!(status.success(), "{name}: {}", process.log());
+            }
+            Condition::ServiceHealthy => {
+                eventually(&format!("{name} is healthy"), async || self.is_healthy(service).then_some(()))
+                    .await;
+            }
+        }
+    }
+
+    fn is_healthy(&self, service: &Service) -> bool {
+        let (kind, command) = service.healthcheck.test.split_first().expect("a health check");
+        assert_eq!(kind, "CMD", "without a shell, which the image may not have");
+        let checked = Command::new(self.program(&command[0]))
+            .args(command[1..].iter().map(|argument| self.here(argument)))
+            .env_clear()
+            .envs(self.variables(service))
+            .env("PGPORT", self.ports[&5432].to_string())
+            .output()
+            .unwrap();
+        checked.status.success()
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        match name {
+            "restante" => TOOL.into(),
+            "restante-ingest" => INGEST.into(),
+            "restante-worker" => WORKER.into(),
+            // Servers come with their clients; where they do not, the search path has them.
+            other => Some(self.postgres.programs().join(other))
+                .filter(|path| path.exists())
+                .unwrap_or(other.into()),
+        }
+    }
+
+    /// Where a database is, for its superuser.
+    pub fn admin_url(&self, database: &str) -> String {
+        self.postgres.url(database)
+    }
+}
+
+/// A port of this machine for each port of a container. All are held at once, so that they differ.
+fn free_ports(ports: &[u16]) -> BTreeMap<u16, u16> {
+    let held: Vec<_> = ports.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    ports.iter().zip(&held).map(|(port, held)| (*port, held.local_addr().unwrap().port())).collect()
+}
+
+/// A path that a build of the image takes in.
+pub fn is_there(path: &str) -> bool {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
+}
