@@ -12,6 +12,7 @@ mod attempts;
 mod batches;
 mod compose;
 mod crash;
+mod demo;
 mod documents;
 mod ingest;
 mod leases;

@@ -35,6 +35,8 @@ impl Process {
 
     /// The same for a program that takes arguments.
     pub fn start_with(program: &str, arguments: &[String], variables: &[(&str, &str)]) -> Self {
+    /// The same, with arguments.
+    pub fn start_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let log = directory.join("log");
         let mut launch = Launch::new(program, &log).args(arguments).remove_at_end(directory);
