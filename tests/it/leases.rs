@@ -65,15 +65,17 @@ async fn a_late_attempt_can_not_fail_the_event_nor_hand_it_back_nor_renew_its_le
 }
 
 #[tokio::test]
-async fn what_a_late_attempt_wrote_is_rolled_back() {
-    let world = World::new().await;
-    world.receive("a", "", 0, json!({})).await;
-    let registry = Registry::new().register(stolen::Stolen { pool: world.pool.clone() });
+async fn what_a_late_attempt_wrote_is_rolled_back_and_a_checkpoint_of_it_never_begins() {
+    for checkpoint in [false, true] {
+        let world = World::new().await;
+        world.receive("a", "", 0, json!({})).await;
+        let registry = Registry::new().register(stolen::Stolen { pool: world.pool.clone(), checkpoint });
 
-    world.work_with(registry).await;
+        world.work_with(registry).await;
 
-    assert!(world.ledger().await.is_empty());
-    expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
+        assert!(world.ledger().await.is_empty(), "checkpoint: {checkpoint}");
+        expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
+    }
 }
 
 #[tokio::test]
@@ -211,9 +213,10 @@ mod stolen {
     use restante::handler::{self, Context, Handler};
     use sqlx::PgPool;
 
-    /// Writes through its transaction only after somebody else has claimed its event.
+    /// Writes only after somebody else has claimed its event: through its transaction, or in a checkpoint.
     pub struct Stolen {
         pub pool: PgPool,
+        pub checkpoint: bool,
     }
 
     impl Handler for Stolen {
@@ -228,7 +231,14 @@ mod stolen {
             let subscribers = [String::new()];
             let lease = Duration::from_secs(30);
             restante::outbox::claim(&self.pool, "thief", &subscribers, 1, lease).await?;
-            sqlx::query("insert into ledger (event_id) values ('late')").execute(cx.tx().await?).await?;
+            let write = sqlx::query("insert into ledger (event_id) values ('late')");
+            if self.checkpoint {
+                let mut checkpoint = cx.checkpoint().await?;
+                write.execute(&mut *checkpoint).await?;
+                checkpoint.commit().await?;
+            } else {
+                write.execute(cx.tx().await?).await?;
+            }
             Ok(())
         }
     }
