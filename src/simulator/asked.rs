@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::kinds::Kind;
+use super::kinds::{Kind, kind as kind_named};
 use super::store::Store;
 
 /// Fields of a credential that go in and never come out.
@@ -16,7 +16,9 @@ pub(super) fn resolve_agent(store: &Store, kind: &Kind, asked: &mut Map<String, 
     }
     let given = asked.get("agent").cloned().unwrap_or_default();
     let id = given.as_str().or_else(|| given["id"].as_str()).unwrap_or("agent_01simulated");
-    let whole = store.get(id).map(|agent| agent.body.clone()).unwrap_or_default();
+    // Nobody has to make an agent first; one that is not there is as an agent is made without a word.
+    let unknown = || kind_named("agent").and_then(|agent| serde_json::from_str(agent.defaults).ok());
+    let whole = store.get(id).map(|agent| agent.body.clone()).or_else(unknown).unwrap_or_default();
     let mut agent = json!({"type": "agent", "id": id, "version": whole.get("version").unwrap_or(&json!(1))});
     if kind.name == "session" {
         let fields =
@@ -35,6 +37,39 @@ pub(super) fn normalize(asked: &mut Map<String, Value>) {
     }
     if let Some(Value::String(model)) = asked.get("model") {
         asked.insert("model".to_owned(), json!({"id": model}));
+    }
+}
+
+/// Fills in what the API says of nested objects where the request is silent: the SDK's types call for all of it.
+pub(super) fn complete(body: &mut Map<String, Value>) {
+    if let Some(config) = body.get_mut("config").filter(|config| config["type"] == "cloud") {
+        fill(&mut config["networking"], json!({"type": "unrestricted"}));
+        if config["networking"]["type"] == "limited" {
+            let closed =
+                json!({"allow_mcp_servers": false, "allow_package_managers": false, "allowed_hosts": []});
+            fill(&mut config["networking"], closed);
+        }
+        let none =
+            json!({"type": "packages", "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": []});
+        fill(&mut config["packages"], none);
+    }
+    if let Some(auth) = body.get_mut("auth").filter(|auth| auth["type"] == "environment_variable") {
+        // The documents do not say where a secret goes that nobody gave a place.
+        fill(&mut auth["injection_location"], json!({"body": true, "header": true}));
+    }
+}
+
+/// Gives the object those fields that it lacks, or that are null.
+fn fill(object: &mut Value, defaults: Value) {
+    if object.is_null() {
+        *object = defaults;
+    } else if let (Value::Object(fields), Value::Object(defaults)) = (object, defaults) {
+        for (name, value) in defaults {
+            let field = fields.entry(name).or_insert(Value::Null);
+            if field.is_null() {
+                *field = value;
+            }
+        }
     }
 }
 

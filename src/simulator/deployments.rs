@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::app::{App, held};
+use super::asked::resolve_agent;
 use super::kinds::kind;
 use super::refusal::Refusal;
 use super::resources::{Answer, Call, endpoint};
@@ -83,9 +84,14 @@ fn run(app: &Arc<App>, deployment: &Object, context: Value, error: Option<&str>)
     if let Some(error) = error {
         fields.insert("error".to_owned(), json!({"type": error, "message": "No session could be created."}));
     } else {
-        let asked = [("deployment_id", deployment.id().into()), ("agent", field("agent"))];
-        let asked = asked.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let session = Object::new(app, kind_of("session")?, None, asked);
+        let session = kind_of("session")?;
+        let mut asked = Map::new();
+        for name in ["agent", "environment_id", "vault_ids", "resources", "budget"] {
+            asked.insert(name.to_owned(), field(name));
+        }
+        asked.insert("deployment_id".to_owned(), deployment.id().into());
+        resolve_agent(&held(&app.store), session, &mut asked);
+        let session = Object::new(app, session, None, asked);
         fields.insert("session_id".to_owned(), session.id().into());
         let id = session.id().to_owned();
         held(&app.store).insert(session);

@@ -159,7 +159,7 @@ pub(super) static KINDS: [Kind; 11] = [
         verbs: &["create", "update", "delete"],
         webhooks: &[],
         limits: (20, 100),
-        defaults: r#"{"display_name":null,"geo":"us","provider_config":{"type":"aws"},"attachment":{"type":"unattached"},"user_profile_id":null}"#,
+        defaults: r#"{"display_name":null,"geo":"us","provider_config":{"type":"aws","kms_arn":"arn:aws:kms:us-east-1:000000000000:key/simulated"},"attachment":{"type":"unattached"},"user_profile_id":null}"#,
     },
 ];
 

@@ -6,9 +6,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 
 use super::app::App;
-use super::dice;
 use super::kinds::Kind;
 use super::refusal::Refusal;
+use super::{asked, dice};
 
 /// An object, as the API answers it.
 #[derive(Clone)]
@@ -38,6 +38,7 @@ impl Object {
         if let (Some(field), Some(parent)) = (kind.parent, parent) {
             body.insert(field.to_owned(), parent.into());
         }
+        asked::complete(&mut body);
         Object { kind, body }
     }
 
@@ -54,7 +55,8 @@ impl Object {
         Value::Object(self.body.clone())
     }
 
-    /// Replaces the named fields; those of `metadata` one by one, where null removes one. False if nothing changes.
+    /// Replaces the named fields; those of `metadata` one by one, where null removes one, and those of `config` and
+    /// `auth` one by one as long as the type of it stays. False if nothing changes.
     pub(super) fn update(&mut self, changes: Map<String, Value>) -> bool {
         let before = self.body.clone();
         for (name, value) in changes {
@@ -63,10 +65,16 @@ impl Object {
                     metadata.extend(changes);
                     metadata.retain(|_, value| !value.is_null());
                 }
+                ("config" | "auth", Some(Value::Object(nested)), Value::Object(changes))
+                    if nested.get("type") == changes.get("type") =>
+                {
+                    nested.extend(changes.into_iter().filter(|(_, value)| !value.is_null()));
+                }
                 ("id" | "type" | "created_at", ..) => {}
                 (_, _, value) => _ = self.body.insert(name, value),
             }
         }
+        asked::complete(&mut self.body);
         if self.body == before {
             return false;
         }
