@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test sdk-test fences build bench prepare prepare-check deny rust
 
 # The place of Postgres, found (or installed) once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -31,6 +31,10 @@ test: rust ## everything that has to hold: format, lints, docs, tests
 	cargo fmt --check $(example_manifest)
 	$(example) clippy --locked --all-targets $(example_manifest) -- -D warnings
 	$(with_pg_bin) && $(example) test --locked $(example_manifest)
+
+sdk-test: rust ## let the official Python SDK try the programs (needs Python, and the network at the first time)
+	cargo build --locked --bins
+	@exec tests/sdk/run
 
 fences: rust ## take away each fence in turn, and expect a test to fail
 	@scripts/fences
