@@ -79,3 +79,39 @@ pub fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
     let index = (sorted.len() * hundredths / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(values: &[f64]) -> Table {
+        let figure = |value: &f64| Figure {
+            point: "point".to_owned(),
+            subject: PRODUCT.to_owned(),
+            values: vec![("ms", *value)],
+            foreign: 0.0,
+        };
+        Table {
+            title: "Title",
+            about: String::new(),
+            compared: None,
+            figures: values.iter().map(figure).collect(),
+        }
+    }
+
+    #[test]
+    fn the_median_is_the_middle_or_lies_between_the_two_in_the_middle() {
+        for (values, expected) in
+            [(&[][..], None), (&[3.0], Some(3.0)), (&[9.0, 1.0, 2.0], Some(2.0)), (&[1.0, 4.0], Some(2.5))]
+        {
+            assert_eq!(table(values).median("point", PRODUCT, "ms"), expected, "{values:?}");
+        }
+        assert_eq!(table(&[1.0]).median("point", "somebody", "ms"), None);
+    }
+
+    #[test]
+    fn a_percentile_has_so_many_hundredths_below_it() {
+        let values: Vec<f64> = (0..200).map(f64::from).collect();
+        assert_eq!([50, 99, 100].map(|hundredths| percentile(&values, hundredths)), [100.0, 198.0, 199.0]);
+    }
+}

@@ -103,6 +103,8 @@ async fn run(bench: &Bench, only: &[String], complete: bool) -> anyhow::Result<(
     if bench.with_peers {
         peers::install(bench)?;
     }
+    // Of an earlier run.
+    let _ = std::fs::remove_dir_all(bench.built.join("logs"));
     let machine = Machine::look(&bench.pg_bin)?;
     let whole = Usage::now(std::process::id())?;
     let mut tables: Vec<Table> = Vec::new();

@@ -1,6 +1,7 @@
 //! The peers: what is measured beside Restante, how it is installed and how it is run.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
@@ -38,7 +39,7 @@ pub const RECEIVERS: &[Receiver] = &[
         name: "Flask",
         runtime: Runtime::PythonProgram,
         program: "gunicorn",
-        arguments: &["--workers=4", "--log-level=warning", "receiver:app"],
+        arguments: &["receiver:app"],
         settings: "gunicorn with 4 sync workers, a psycopg connection each",
     },
 ];
@@ -60,7 +61,7 @@ pub const QUEUES: &[Queue] = &[
     Queue {
         name: "graphile-worker",
         runtime: Runtime::Node,
-        program: "graphile_worker.js",
+        program: "queue_graphile_worker.js",
         settings: "localQueue 500, completeJobBatchDelay 0; a finished job is deleted",
         unfinished: "select count(*) from graphile_worker.jobs",
         part: 1.0,
@@ -68,7 +69,7 @@ pub const QUEUES: &[Queue] = &[
     Queue {
         name: "pg-boss",
         runtime: Runtime::Node,
-        program: "pg_boss.js",
+        program: "queue_pg_boss.js",
         settings: "10 workers, batchSize 1000, polling every 0.5 s; the row is kept",
         unfinished: "select count(*) from pgboss.job where state <> 'completed' and name = 'bench'",
         part: 1.0,
@@ -84,7 +85,7 @@ pub const QUEUES: &[Queue] = &[
     Queue {
         name: "graphile_worker",
         runtime: Runtime::Rust,
-        program: "graphile_worker",
+        program: "queue_graphile_worker",
         settings: "local queue 500, completion batch 5 ms; a finished job is deleted",
         unfinished: "select count(*) from graphile_worker.jobs",
         part: 1.0,
@@ -92,7 +93,7 @@ pub const QUEUES: &[Queue] = &[
     Queue {
         name: "sqlxmq",
         runtime: Runtime::Rust,
-        program: "sqlxmq",
+        program: "queue_sqlxmq",
         settings: "concurrency 12 to 24; a finished job is deleted",
         unfinished: "select count(*) from mq_msgs where id <> uuid_nil()",
         part: 0.1,
@@ -100,7 +101,7 @@ pub const QUEUES: &[Queue] = &[
     Queue {
         name: "apalis",
         runtime: Runtime::Rust,
-        program: "apalis",
+        program: "queue_apalis",
         settings: "batch_size 100, lock_tasks(false); the row is kept",
         unfinished: "select count(*) from apalis.jobs where status <> 'Done'",
         part: 0.5,
@@ -110,11 +111,12 @@ pub const QUEUES: &[Queue] = &[
 /// Installs what the peers need below `target/bench`, from the lock files beside them. Does nothing the second time.
 pub fn install(bench: &Bench) -> anyhow::Result<()> {
     let peers = bench.root.join("benches/peers");
-    installed(bench, "node/package-lock.json", || {
+    let node_modules = peers.join("node/node_modules");
+    installed(bench, "node/package-lock.json", &node_modules, || {
         output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(peers.join("node")))
     })?;
     let python = bench.built.join("python");
-    installed(bench, "python/requirements.txt", || {
+    installed(bench, "python/requirements.txt", &python, || {
         output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&python))?;
         output(
             Command::new(python.join("bin/pip"))
@@ -133,19 +135,19 @@ pub fn install(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs an installation unless the one that is there was made from the same lock file.
+/// Fills a directory unless it was filled from the same lock file.
 fn installed(
     bench: &Bench,
     lock: &str,
+    directory: &Path,
     install: impl FnOnce() -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
     let wanted = fs::read_to_string(bench.root.join("benches/peers").join(lock)).context(lock.to_owned())?;
-    let stamp = bench.built.join("installed").join(lock.replace('/', "-"));
+    let stamp = directory.join(".installed");
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(());
     }
     eprintln!("installing {lock}");
     install()?;
-    fs::create_dir_all(stamp.parent().context("a stamp has a directory")?)?;
     Ok(fs::write(stamp, wanted)?)
 }

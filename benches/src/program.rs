@@ -64,6 +64,7 @@ impl Program {
         let mut launch = Launch::new(program, &log)
             .args(script)
             .args(arguments)
+            // Where gunicorn looks for its settings and for the receiver.
             .current_dir(peers.join("python"))
             .env("DATABASE_URL", database.expose_secret());
         for (name, value) in variables {

@@ -3,7 +3,7 @@
 //! The worker has a user of its own, so that `pg_stat_statements` tells its statements from ours. Whole pages in the WAL
 //! are off, because how many there are depends on the last checkpoint and would hide everything else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
@@ -20,6 +20,8 @@ use crate::program::Program;
 
 /// Events that pass before anything is counted, so that plans are made and pages are in memory.
 const WARM_UP: usize = 500;
+/// How long a worker may take for what it was given.
+const PATIENCE: Duration = Duration::from_secs(1800);
 /// The user of the worker.
 const USER: &str = "bench_worker";
 
@@ -64,7 +66,9 @@ pub async fn pass(bench: &Bench, database: &Database, point: &str, count: usize)
     let before = Usage::now(std::process::id())?;
     reset(database).await?;
     product::fill(bench, database, count, 1)?;
+    let deadline = Instant::now() + PATIENCE;
     while database.number("select count(*) from restante.outbox_live").await? > 0.0 {
+        anyhow::ensure!(Instant::now() < deadline, "the worker does not get through");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let values = read(database, count as f64).await?;

@@ -1,12 +1,12 @@
 //! Idle: what the programs ask and use while nothing happens.
 
+use std::time::Duration;
+
 use super::{counting, product};
 use crate::Bench;
 use crate::figures::{Figure, PRODUCT, Table};
 use crate::machine::Usage;
 use crate::stand_in::StandIn;
-
-use std::time::Duration;
 
 /// After the start of the programs: what they do once is not what they do for ever.
 const SETTLING: Duration = Duration::from_secs(5);

@@ -77,7 +77,7 @@ pub async fn restante(
 async fn graphile_worker(bench: &Bench, cluster: &Cluster) -> anyhow::Result<Figure> {
     let database = cluster.empty().await?;
     let start = |arguments: &[&str]| {
-        Program::start(bench, Runtime::Node, "graphile_worker.js", arguments, &database.url, &[])
+        Program::start(bench, Runtime::Node, "queue_graphile_worker.js", arguments, &database.url, &[])
     };
     start(&["fill", "0"])?.finish()?;
     let mut worker = start(&["work", "1000000000", "24", "--starts"])?;

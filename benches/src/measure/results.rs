@@ -24,7 +24,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let stand_in = StandIn::start(bench.scale.result_lines)?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {
-        figures.push(restante(bench, &cluster, &stand_in, "250 MB").await?);
+        figures.push(restante(bench, &cluster, &stand_in, "batch").await?);
         if bench.with_peers {
             figures.push(curl_and_psql(&cluster, &stand_in).await?);
             figures.push(sdk(bench, &cluster, &stand_in).await?);
@@ -32,17 +32,18 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     }
     if let Some(lines) = bench.scale.many_result_lines {
         let stand_in = StandIn::start(lines)?;
-        figures.push(restante(bench, &cluster, &stand_in, "2 GB").await?);
+        figures.push(restante(bench, &cluster, &stand_in, "large batch").await?);
     }
     Ok(Table {
         title: "Results of a batch",
         about: format!(
-            "{} lines, {:.0} MB (point `250 MB`), over plain HTTP from one server for all. Restante stores typed columns and \
+            "{} lines, {:.0} MB, over plain HTTP from one server for all; the large batch has {} lines of the same kind. Restante stores typed columns and \
              the exact line, and knows at the end that it has every result; `curl | psql` copies each line into one jsonb \
              column, with lz4 where the server has it; the official Python SDK reads each result, dumps it to JSON and \
              writes custom_id, type and message by COPY, in one transaction. Memory is the worker's and the SDK's largest.",
             bench.scale.result_lines,
             stand_in.bytes as f64 / 1e6,
+            bench.scale.many_result_lines.unwrap_or(0),
         ),
         compared: Some("lines/s"),
         figures,
@@ -100,7 +101,7 @@ async fn curl_and_psql(cluster: &Cluster, stand_in: &StandIn) -> anyhow::Result<
     let after = Usage::now(std::process::id())?;
     database.expect("select count(*) from result", stand_in.lines).await?;
     database.drop().await?;
-    Ok(figure("250 MB", "curl | psql", stand_in, elapsed, None, after.foreign_since(&before)))
+    Ok(figure("batch", "curl | psql", stand_in, elapsed, None, after.foreign_since(&before)))
 }
 
 async fn sdk(bench: &Bench, cluster: &Cluster, stand_in: &StandIn) -> anyhow::Result<Figure> {
@@ -124,7 +125,7 @@ async fn sdk(bench: &Bench, cluster: &Cluster, stand_in: &StandIn) -> anyhow::Re
     database.expect("select count(*) from result", stand_in.lines).await?;
     database.drop().await?;
     let elapsed = Duration::from_secs_f64((end - begin) / 1000.0);
-    Ok(figure("250 MB", "SDK + COPY", stand_in, elapsed, Some(peak_mib), after.foreign_since(&before)))
+    Ok(figure("batch", "SDK + COPY", stand_in, elapsed, Some(peak_mib), after.foreign_since(&before)))
 }
 
 fn figure(

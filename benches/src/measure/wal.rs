@@ -30,7 +30,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
         about: format!(
             "Bytes of WAL for each of {} events of about 400 bytes, delivered over {CONNECTIONS} connections to \
              restante-ingest and then worked off, everything that the server wrote meanwhile included. `whole pages` are \
-             those of the bytes that Postgres writes once for a page after each checkpoint; the first column is without them.",
+             what Postgres writes beside them, once for each page after a checkpoint, of which there was one right before.",
             4 * bench.scale.counted
         ),
         compared: None,
@@ -45,6 +45,8 @@ async fn received_to_done(bench: &Bench, cluster: &Cluster, keyed: bool) -> anyh
     let (ingest, address) = product::ingest(bench, &database)?;
     deliver_and_work(bench, &database, address, count / 4, keyed).await?;
 
+    // A checkpoint first, so that the second column shows what it adds.
+    database.settle().await?;
     let before = Usage::now(std::process::id())?;
     let start = position(&database).await?;
     deliver_and_work(bench, &database, address, count, keyed).await?;
