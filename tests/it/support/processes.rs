@@ -30,16 +30,14 @@ pub struct Process {
 impl Process {
     /// Runs a program with these variables and none of Restante's that this process happens to have.
     pub fn start(program: &str, variables: &[(&str, &str)]) -> Self {
-        Self::start_with(program, &[], variables)
+        Self::start_with::<&str>(program, &[], variables)
     }
 
     /// The same for a program that takes arguments.
-    pub fn start_with(program: &str, arguments: &[String], variables: &[(&str, &str)]) -> Self {
-    /// The same, with arguments.
-    pub fn start_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub fn start_with<A: AsRef<str>>(program: &str, arguments: &[A], variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let log = directory.join("log");
-        let mut launch = Launch::new(program, &log).args(arguments).remove_at_end(directory);
+        let mut launch = Launch::new(program, &log).args(arguments.iter().map(AsRef::as_ref)).remove_at_end(directory);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let ours = ["RESTANTE_", "ANTHROPIC_", "DATABASE_URL", "RUST_LOG"];
