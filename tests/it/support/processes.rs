@@ -37,7 +37,8 @@ impl Process {
     pub fn start_with<A: AsRef<str>>(program: &str, arguments: &[A], variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let log = directory.join("log");
-        let mut launch = Launch::new(program, &log).args(arguments.iter().map(AsRef::as_ref)).remove_at_end(directory);
+        let mut launch =
+            Launch::new(program, &log).args(arguments.iter().map(AsRef::as_ref)).remove_at_end(directory);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let ours = ["RESTANTE_", "ANTHROPIC_", "DATABASE_URL", "RUST_LOG"];
