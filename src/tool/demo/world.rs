@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use url::Url;
 
 use super::LOOK_EVERY;
@@ -59,12 +59,15 @@ impl World {
             })
             .await?;
 
+        let ingest_url = login(&database_url, "ingest").await?;
+        let worker_url = login(&database_url, "worker").await?;
+
         let backstage = Backstage::new(surroundings)?;
         let mut ingest = backstage.start(
             "restante-ingest",
             &[],
             &[
-                &stage::of_service(&database_url)[..],
+                &stage::of_service(&ingest_url)[..],
                 &[("RESTANTE_LISTEN", "127.0.0.1:0"), ("ANTHROPIC_WEBHOOK_SIGNING_KEY", signing_key)],
             ]
             .concat(),
@@ -96,7 +99,7 @@ impl World {
             "restante-worker",
             &[],
             &[
-                &stage::of_service(&database_url)[..],
+                &stage::of_service(&worker_url)[..],
                 &[("ANTHROPIC_BASE_URL", api_url.as_str()), ("ANTHROPIC_API_KEY", api_key)],
             ]
             .concat(),
@@ -203,6 +206,18 @@ async fn database(postgres: &PrivatePostgres) -> anyhow::Result<SecretString> {
     let mut connection = database::connect(&without_tls(postgres, "postgres"), "restante demo").await?;
     sqlx::query("create database restante").execute(&mut connection).await?;
     Ok(without_tls(postgres, DATABASE))
+}
+
+/// Where the database is for a service that has the rights of its role and no more.
+async fn login(database_url: &SecretString, service: &str) -> anyhow::Result<SecretString> {
+    let (name, password) = (format!("demo_{service}"), format!("{:032x}", rand::random::<u128>()));
+    let make = format!("create role {name} login password '{password}' in role restante_{service}");
+    let mut connection = database::connect(database_url, "restante demo").await?;
+    sqlx::query(AssertSqlSafe(make)).execute(&mut connection).await?;
+    let mut url: Url = database_url.expose_secret().parse()?;
+    let named = url.set_username(&name).and_then(|()| url.set_password(Some(&password)));
+    named.map_err(|()| anyhow::anyhow!("the URL of the database takes no login"))?;
+    Ok(url.to_string().into())
 }
 
 /// Whatever PGSSLMODE says in our environment: this server has no certificate.
