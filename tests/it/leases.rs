@@ -8,6 +8,7 @@ use restante::outbox::settle::{Finish, Finished, Verdict, fail, finish, hand_bac
 use restante::outbox::{Claimed, Lease};
 use restante::registry::Registry;
 use restante::worker;
+use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -107,20 +108,47 @@ async fn a_handed_back_event_can_be_claimed_at_once_and_the_attempt_does_not_cou
     assert_eq!(world.claim(1).await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_handler_that_blocks_its_thread_keeps_its_lease_within_its_timeout() {
     let world = World::new().await;
-    // Two that block both threads of the runtime for longer than the lease.
-    world.receive("a", "", 0, json!({ "block_ms": 450 })).await;
-    world.receive("b", "", 1, json!({ "block_ms": 450 })).await;
-    let settings = worker::Settings { lease: Duration::from_millis(150), ..world.worker_settings() };
+    world.receive("a", "", 0, json!({})).await;
+    let (release, released) = std::sync::mpsc::channel();
+    let settings = worker::Settings { lease: Duration::from_secs(2), ..world.worker_settings() };
+    let registry = Registry::new().register(stuck::Blocking { released: released.into() });
+    let blocked = in_a_runtime_of_its_own(settings, world.url.clone(), registry);
+    let lease_until = async || world.value("select max(lease_until) from restante.outbox_running").await;
+    let first =
+        eventually("a first lease", async || Some(lease_until().await).filter(|lease| lease != "null"));
+    let first = first.await;
 
-    worker::run_until_idle(settings, world.pool.clone(), Registry::new().register(Ledger), no_api())
-        .await
-        .unwrap();
+    // A lease is renewed three times within its length, so this lasts longer than the first one.
+    let mut last = first;
+    for _ in 0..4 {
+        last =
+            eventually("a renewed lease", async || Some(lease_until().await).filter(|lease| *lease != last))
+                .await;
+    }
+    assert!(world.claim(1).await.is_empty(), "nobody else may have it");
+    release.send(()).unwrap();
 
+    assert_eq!(blocked.join().unwrap(), 1);
+    expect![["a done, attempt 1\n"]].assert_eq(&world.outbox().await);
     assert_eq!(world.value("select count(*) from restante.failure").await, "0");
-    assert_eq!(world.ledger().await.len(), 2);
+}
+
+/// A worker that works through the outbox once, in a runtime all of which stands still with its handler.
+fn in_a_runtime_of_its_own(
+    settings: worker::Settings,
+    url: SecretString,
+    registry: Registry,
+) -> std::thread::JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let pool = World::on(url).await.pool;
+            worker::run_until_idle(settings, pool, registry, no_api()).await.unwrap()
+        })
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,18 +177,8 @@ async fn an_attempt_that_stands_still_in_its_transaction_loses_its_event_after_i
     world.receive("a", "k", 0, json!({})).await;
     let settings = worker::Settings { lease: Duration::from_millis(300), ..world.worker_settings() };
     let (release, released) = std::sync::mpsc::channel();
-    // In a runtime of its own, all of which stands still with it.
-    let late = std::thread::spawn({
-        let (settings, url) = (settings.clone(), world.url.clone());
-        let registry = Registry::new().register(stuck::Stuck { released: released.into() });
-        move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let pool = World::on(url).await.pool;
-                worker::run_until_idle(settings, pool, registry, no_api()).await.unwrap()
-            })
-        }
-    });
+    let registry = Registry::new().register(stuck::Stuck { released: released.into() });
+    let late = in_a_runtime_of_its_own(settings.clone(), world.url.clone(), registry);
     eventually("a first attempt that stands still", async || {
         let open = "select count(*) from pg_stat_activity
                      where datname = current_database() and state = 'idle in transaction'";
@@ -188,6 +206,21 @@ mod stuck {
     use std::time::Duration;
 
     use restante::handler::{self, Context, Handler};
+
+    /// Blocks its thread until it is released.
+    pub struct Blocking {
+        pub released: Mutex<Receiver<()>>,
+    }
+
+    impl Handler for Blocking {
+        const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
+        type Payload = serde_json::Value;
+
+        async fn handle(&self, _: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+            let _ = self.released.lock().unwrap().recv();
+            Ok(())
+        }
+    }
 
     /// Writes through its transaction, and then blocks its thread until it is released.
     pub struct Stuck {

@@ -25,8 +25,6 @@ pub struct Play {
     panic: bool,
     /// Never return.
     hang: bool,
-    /// Keep the thread for so long.
-    block_ms: u64,
 }
 
 impl Handler for Ledger {
@@ -56,9 +54,6 @@ impl Handler for Ledger {
             .bind(event.attempt)
             .execute(cx.tx().await?)
             .await?;
-        if play.block_ms > 0 {
-            std::thread::sleep(Duration::from_millis(play.block_ms));
-        }
         if play.hang {
             std::future::pending::<()>().await;
         }
