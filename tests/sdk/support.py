@@ -4,6 +4,7 @@ Nothing started here outlives the tests, however they end: each program has a wa
 only this process holds, and that ends the program when the pipe closes. Logs are files without a name.
 """
 
+import faulthandler
 import json
 import os
 import re
@@ -24,6 +25,9 @@ for name in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
     del os.environ[name]
 
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+
+# A page that led to itself would be followed for ever: the run ends after this time, saying where it is.
+faulthandler.dump_traceback_later(300, exit=True)
 
 # 32 bytes in base64, as the Console gives out keys.
 SIGNING_KEY = "whsec_YSBrZXkgb2YgMzIgYnl0ZXMgdGhhdCBzaWducyBhbGw="
