@@ -49,7 +49,7 @@ impl Secrets {
 /// If there is no Postgres on this machine, or it does not start.
 pub(super) async fn start_postgres(surroundings: &Surroundings) -> anyhow::Result<PrivatePostgres> {
     let settings = postgres::Settings {
-        pg_bin: surroundings.variable("PG_BIN").map(PathBuf::from),
+        pg_bin: surroundings.variable("PG_BIN").filter(|bin| !bin.is_empty()).map(PathBuf::from),
         path: surroundings.variable("PATH").map(OsString::from),
         parent: surroundings.temporary.clone(),
         durability: Durability::Durable,
