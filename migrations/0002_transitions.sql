@@ -4,7 +4,9 @@
 -- which is why they are functions in plpgsql and not one long statement: a step that follows the lock of a key has to
 -- see what the last holder of that lock wrote.
 --
--- `enable_seqscan` and the like are set where a plan made while the table was empty would be kept and be wrong later.
+-- Plans do not hang on statistics: what could go wrong in a plan that was made while the table was empty is turned off, and
+-- the one plan is kept (planning anew cost 0.7 ms of the 0.9 ms of a call). `lane + 0` keeps a lookup by id from
+-- walking a partial index instead.
 
 -- Does a pattern of a subscription or a pause cover a type? A trailing * covers any ending.
 create function restante.covers(pattern text, type text) returns boolean
@@ -27,7 +29,8 @@ comment on function restante.lock_keys is
 -- Makes the oldest waiting event of each key its head, where the key has none. The caller holds the locks of the keys.
 create function restante.unblock(p_keys text[], p_subscribers text[]) returns integer
 language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_unblocked integer;
 begin
@@ -45,7 +48,7 @@ begin
     -- A first row that somebody is changing by hand is left to him: his UPDATE looks after the key when it ends.
     cross join lateral (
           select r.id from restante.outbox_live as r
-          where r.id = first.id and r.lane = 2 for update skip locked) as locked
+          where r.id = first.id and r.lane + 0 = 2 for update skip locked) as locked
    where l.id = locked.id and head.found is null;
   get diagnostics v_unblocked = row_count;
   return v_unblocked;
@@ -56,7 +59,8 @@ comment on function restante.unblock is
 -- Puts a head that nobody has claimed behind an older event of its key. The caller holds the locks of the keys.
 create function restante.step_down(p_keys text[], p_subscribers text[], p_created_at timestamptz[]) returns void
 language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
 begin
   update restante.outbox_live as l
      set status = 'blocked', lease_token = l.lease_token + 1
@@ -82,7 +86,8 @@ create function restante.insert_events(
 returns table (new_event_id text, new_id bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_new         text[];
   v_keys        text[];
@@ -166,7 +171,8 @@ comment on function restante.insert_events is
 create function restante.finish(p_ids bigint[], p_tokens bigint[], p_statuses text[], p_results text[])
 returns table (finished_id bigint, unblocked integer)
 language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_ids         bigint[];
   v_keys        text[];
@@ -259,7 +265,8 @@ comment on function restante.fail is
 create function restante.sweep(p_after text, p_limit integer default 500)
 returns table (healed integer, next_after text)
 language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_keys        text[];
   v_subscribers text[];
