@@ -170,7 +170,7 @@ pub const GOALS: &[Goal] = &[
         "over curl and psql",
         "Results of a batch",
         ("batch", PRODUCT, "lines/s"),
-        Over::Figure(("batch", "curl | psql", "lines/s")),
+        Over::Figure(("batch", "curl to psql", "lines/s")),
         AtLeast(1.0),
     ),
     goal(

@@ -16,6 +16,8 @@ pub struct Receiver {
     pub program: &'static str,
     pub arguments: &'static [&'static str],
     pub settings: &'static str,
+    /// The package whose version says which one it is.
+    pub package: &'static str,
 }
 
 /// The receivers. All verify the Standard Webhooks signature over the raw body and answer 204 after
@@ -27,6 +29,7 @@ pub const RECEIVERS: &[Receiver] = &[
         program: "receiver",
         arguments: &[],
         settings: "pool of 20, one insert a request",
+        package: "axum",
     },
     Receiver {
         name: "Express",
@@ -34,6 +37,7 @@ pub const RECEIVERS: &[Receiver] = &[
         program: "receiver.js",
         arguments: &[],
         settings: "one process, pg pool of 20",
+        package: "express",
     },
     Receiver {
         name: "Flask",
@@ -41,6 +45,7 @@ pub const RECEIVERS: &[Receiver] = &[
         program: "gunicorn",
         arguments: &["receiver:app"],
         settings: "gunicorn with 4 sync workers, a psycopg connection each",
+        package: "Flask",
     },
 ];
 
@@ -107,6 +112,25 @@ pub const QUEUES: &[Queue] = &[
         part: 0.5,
     },
 ];
+
+/// The version of a peer's package, from the file that pins it.
+pub fn version(bench: &Bench, runtime: Runtime, package: &str) -> Option<String> {
+    let pinned = match runtime {
+        Runtime::Rust => "rust/Cargo.toml",
+        Runtime::Node => "node/package.json",
+        Runtime::Python | Runtime::PythonProgram => "python/requirements.txt",
+        Runtime::Product | Runtime::Library => return None,
+    };
+    let text = fs::read_to_string(bench.root.join("benches/peers").join(pinned)).ok()?;
+    let rest = text.lines().find_map(|line| {
+        let rest = line.trim_start_matches([' ', '"']).strip_prefix(package)?;
+        // The end of the name, so that `apalis` is not found in `apalis-postgres`.
+        rest.starts_with([' ', '"', '=']).then_some(rest)
+    })?;
+    let begin = rest.find(|c: char| c.is_ascii_digit())?;
+    let end = rest[begin..].find(['"', ' ']).map_or(rest.len(), |length| begin + length);
+    Some(rest[begin..end].to_owned())
+}
 
 /// Installs what the peers need below `target/bench`, from the lock files beside them. Does nothing the second time.
 pub fn install(bench: &Bench) -> anyhow::Result<()> {

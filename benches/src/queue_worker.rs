@@ -1,7 +1,7 @@
 //! Restante as a program among the queues: fills the outbox, or works it with the library's worker.
 //!
-//! It speaks as the peers' programs do. `fill COUNT` enqueues and ends. `work COUNT CONCURRENCY` prints `first TIME` when
-//! the first handler starts and `handled TIME` when the COUNTth ends, in milliseconds since 1970, then goes on until
+//! It speaks as the peers' programs do. `fill COUNT` enqueues and ends. `work COUNT CONCURRENCY` prints `begin TIME` before
+//! it claims anything and `handled TIME` when the COUNTth handler ends, in milliseconds since 1970, then goes on until
 //! SIGTERM, and prints `total COUNT` at its end. With `--starts` it prints `start ID TIME` for each event.
 
 use std::sync::Arc;
@@ -94,13 +94,13 @@ async fn work(url: SecretString, arguments: Arguments) -> anyhow::Result<()> {
     };
     let nowhere = "http://127.0.0.1:9".parse()?;
     let api = api::Client::new(api::Settings::new(nowhere, SecretString::from("sk-bench")))?;
-    let seen =
-        Arc::new(Seen { count: arguments.count, starts: arguments.starts, begun: 0.into(), ended: 0.into() });
+    let seen = Arc::new(Seen { count: arguments.count, starts: arguments.starts, ended: 0.into() });
     let registry = if arguments.writes {
         Registry::new().register(Writes(Arc::clone(&seen)))
     } else {
         Registry::new().register(Nothing(Arc::clone(&seen)))
     };
+    println!("begin {}", now_ms());
     worker::run(settings, pool, registry, api, stop).await?;
     println!("total {}", seen.ended.load(Ordering::Relaxed));
     Ok(())
@@ -110,15 +110,11 @@ async fn work(url: SecretString, arguments: Arguments) -> anyhow::Result<()> {
 struct Seen {
     count: u64,
     starts: bool,
-    begun: AtomicU64,
     ended: AtomicU64,
 }
 
 impl Seen {
     fn begin(&self, event_id: &str) {
-        if self.begun.fetch_add(1, Ordering::Relaxed) == 0 {
-            println!("first {}", now_ms());
-        }
         if self.starts {
             println!("start {event_id} {}", now_ms());
         }

@@ -9,7 +9,8 @@ use crate::cluster::OPTIONS;
 use crate::figures::{PRODUCT, Table};
 use crate::goals::GOALS;
 use crate::machine::Machine;
-use crate::peers::{QUEUES, RECEIVERS};
+use crate::peers::{self, QUEUES, RECEIVERS};
+use crate::program::Runtime;
 
 /// The part of the page that people write; what stands below it is kept.
 const BY_HAND: &str = "## Where the time goes";
@@ -118,15 +119,22 @@ fn conditions(machine: &Machine, bench: &Bench, foreign: f64) -> String {
     );
     line(
         "versions",
-        &format!("{}; the peers' are in the lock files of `benches/peers`", machine.versions.join(", ")),
+        &format!(
+            "{}; what the peers need beside themselves is in the lock files of `benches/peers`",
+            machine.versions.join(", ")
+        ),
     );
     line("scale", &format!("{}, {} round(s)", bench.scale.name, bench.scale.rounds));
     line("used by others over the whole run", &format!("{:.0} %", foreign * 100.0));
     for receiver in RECEIVERS {
-        line(&format!("receiver {}", receiver.name), receiver.settings);
+        let version = peers::version(bench, receiver.runtime, receiver.package).unwrap_or_default();
+        line(&format!("receiver {} ({} {version})", receiver.name, receiver.package), receiver.settings);
     }
     for queue in QUEUES {
-        line(&format!("queue {}", queue.name), queue.settings);
+        let version = peers::version(bench, queue.runtime, queue.name).unwrap_or_default();
+        line(&format!("queue {} {version}", queue.name), queue.settings);
     }
+    let sdk = peers::version(bench, Runtime::Python, "anthropic").unwrap_or_default();
+    line(&format!("results SDK (anthropic {sdk} for Python)"), "one process, psycopg");
     text
 }

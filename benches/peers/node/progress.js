@@ -1,4 +1,4 @@
-// What a queue's program says of its handlers: when the first began, and when the last ended.
+// What a queue's program says: when it is about to claim its first job, and when its last handler ended.
 
 export function now() {
   return performance.timeOrigin + performance.now();
@@ -8,12 +8,14 @@ export class Progress {
   constructor(count, starts) {
     this.count = count;
     this.starts = starts;
-    this.begun = 0;
     this.ended = 0;
   }
 
-  begin(id) {
-    if (++this.begun === 1) console.log(`first ${now()}`);
+  begin() {
+    console.log(`begin ${now()}`);
+  }
+
+  start(id) {
     if (this.starts) console.log(`start ${id} ${now()}`);
   }
 

@@ -21,6 +21,7 @@ if (action === "fill") {
   const progress = new Progress(Number(count), starts);
   // Throughput wants a long local queue; a job that comes alone is started sooner without one.
   const worker = starts ? {} : { localQueue: { size: 500 }, completeJobBatchDelay: 0 };
+  progress.begin();
   const runner = await run({
     connectionString,
     concurrency: Number(concurrency),
@@ -31,7 +32,7 @@ if (action === "fill") {
     preset: { worker },
     taskList: {
       bench: (payload) => {
-        progress.begin(payload.id);
+        progress.start(payload.id);
         progress.end();
       },
     },

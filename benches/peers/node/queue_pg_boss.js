@@ -18,9 +18,9 @@ if (action === "fill") {
   process.exit(0);
 } else {
   const progress = new Progress(Number(count), false);
+  progress.begin();
   for (let worker = 0; worker < 10; worker++) {
     await boss.work("bench", { batchSize: 1000, pollingIntervalSeconds: 0.5 }, async (jobs) => {
-      for (const job of jobs) progress.begin(job.id);
       progress.end(jobs.length);
     });
   }

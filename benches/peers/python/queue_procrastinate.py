@@ -9,16 +9,12 @@ import procrastinate
 
 app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.environ["DATABASE_URL"]))
 count = int(sys.argv[2])
-begun = 0
 ended = 0
 
 
 @app.task(name="bench", queue="bench")
 async def bench(number):
-    global begun, ended
-    begun += 1
-    if begun == 1:
-        print("first", time.time() * 1000, flush=True)
+    global ended
     ended += 1
     if ended == count:
         print("handled", time.time() * 1000, flush=True)
@@ -34,6 +30,7 @@ async def fill():
 
 async def work():
     async with app.open_async():
+        print("begin", time.time() * 1000, flush=True)
         await app.run_worker_async(queues=["bench"], concurrency=int(sys.argv[3]), wait=True)
 
 

@@ -28,8 +28,8 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     Ok(Table {
         title: "Drain",
         about: format!(
-            "{} jobs wait (slow queues get a part, as the column says); the clock runs from the start of the first handler \
-             until the table shows the last job as finished, so that the start of a process does not count. 24 handlers at \
+            "{} jobs wait (slow queues get a part, as the column says); the clock runs from the moment that a worker, \
+             loaded and connected, is told to begin until the table shows the last job as finished. 24 handlers at \
              once. Restante keeps the history, fences every completion and keeps each key in order; it is the library's \
              worker, as a program with handlers of its own would use it.",
             bench.scale.jobs
@@ -122,10 +122,10 @@ impl Backlog<'_> {
         let [all, postgres] = trees.map(Usage::now);
         let [all_before, postgres_before] = before;
 
-        let mut first = f64::INFINITY;
+        let mut begin = f64::INFINITY;
         let mut worker_cpu = Duration::ZERO;
         for mut program in programs {
-            first = first.min(program.wait_line("first ")?.parse()?);
+            begin = begin.min(program.wait_line("begin ")?.parse()?);
             worker_cpu += Usage::now(program.pid())?.cpu();
             program.stop()?;
         }
@@ -134,7 +134,7 @@ impl Backlog<'_> {
             point: point.to_owned(),
             subject: subject.to_owned(),
             values: vec![
-                ("events/s", self.count as f64 / (end - first) * 1000.0),
+                ("events/s", self.count as f64 / (end - begin) * 1000.0),
                 ("jobs", self.count as f64),
                 ("worker CPU µs/event", microseconds(worker_cpu)),
                 ("Postgres CPU µs/event", microseconds(postgres?.cpu_since(&postgres_before?))),

@@ -18,7 +18,7 @@ use crate::stand_in::{BATCH, StandIn};
 /// How long a download may take before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Measures the product, `curl | psql` and the SDK, all from the same server.
+/// Measures the product, curl to psql and the SDK, all from the same server.
 pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let stand_in = StandIn::start(bench.scale.result_lines)?;
@@ -38,7 +38,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
         title: "Results of a batch",
         about: format!(
             "{} lines, {:.0} MB, over plain HTTP from one server for all; the large batch has {} lines of the same kind. Restante stores typed columns and \
-             the exact line, and knows at the end that it has every result; `curl | psql` copies each line into one jsonb \
+             the exact line, and knows at the end that it has every result; curl piped to psql copies each line into one jsonb \
              column, with lz4 where the server has it; the official Python SDK reads each result, dumps it to JSON and \
              writes custom_id, type and message by COPY, in one transaction. Memory is the worker's and the SDK's largest.",
             bench.scale.result_lines,
@@ -101,7 +101,7 @@ async fn curl_and_psql(cluster: &Cluster, stand_in: &StandIn) -> anyhow::Result<
     let after = Usage::now(std::process::id())?;
     database.expect("select count(*) from result", stand_in.lines).await?;
     database.drop().await?;
-    Ok(figure("batch", "curl | psql", stand_in, elapsed, None, after.foreign_since(&before)))
+    Ok(figure("batch", "curl to psql", stand_in, elapsed, None, after.foreign_since(&before)))
 }
 
 async fn sdk(bench: &Bench, cluster: &Cluster, stand_in: &StandIn) -> anyhow::Result<Figure> {

@@ -1,4 +1,4 @@
-//! What the programs of the queues share: their arguments, and what they say of their handlers.
+//! What the programs of the queues share: their arguments, and when they begin and end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,9 @@ pub struct Arguments {
 impl Arguments {
     pub fn read() -> anyhow::Result<Self> {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let [action, count, rest @ ..] = &arguments[..] else { anyhow::bail!("fill COUNT | work COUNT CONCURRENCY") };
+        let [action, count, rest @ ..] = &arguments[..] else {
+            anyhow::bail!("fill COUNT | work COUNT CONCURRENCY")
+        };
         Ok(Self {
             is_fill: action == "fill",
             count: count.parse()?,
@@ -22,27 +24,16 @@ impl Arguments {
     }
 }
 
-/// Says when the first handler began and when the last ended.
-#[derive(Debug, Default)]
-pub struct Progress {
-    begun: AtomicU64,
-    ended: AtomicU64,
+/// Says that the worker is about to claim its first job.
+pub fn say_begin() {
+    println!("begin {}", now_ms());
 }
 
-/// Of this process.
-pub static PROGRESS: Progress = Progress { begun: AtomicU64::new(0), ended: AtomicU64::new(0) };
-
-impl Progress {
-    pub fn begin(&self) {
-        if self.begun.fetch_add(1, Ordering::Relaxed) == 0 {
-            println!("first {}", now_ms());
-        }
-    }
-
-    pub fn end(&self, count: u64) {
-        if self.ended.fetch_add(1, Ordering::Relaxed) + 1 == count {
-            println!("handled {}", now_ms());
-        }
+/// Counts a handler that ended, and says when it was the last of `count`.
+pub fn count_handled(count: u64) {
+    static HANDLED: AtomicU64 = AtomicU64::new(0);
+    if HANDLED.fetch_add(1, Ordering::Relaxed) + 1 == count {
+        println!("handled {}", now_ms());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use apalis::prelude::*;
 use apalis_postgres::{Config, PgPool, PostgresStorage};
-use restante_bench_peers::{Arguments, PROGRESS};
+use restante_bench_peers::{Arguments, count_handled, say_begin};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -12,8 +12,7 @@ struct Bench {
 }
 
 async fn bench(job: Bench) -> Result<(), BoxDynError> {
-    PROGRESS.begin();
-    PROGRESS.end(job.count);
+    count_handled(job.count);
     Ok(())
 }
 
@@ -27,6 +26,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let mut storage = PostgresStorage::<Bench>::new(&pool).with_config(config);
     if !arguments.is_fill {
+        say_begin();
         let worker = WorkerBuilder::new("bench")
             .backend(storage)
             .concurrency(arguments.concurrency)

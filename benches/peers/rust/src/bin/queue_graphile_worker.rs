@@ -5,7 +5,7 @@ use std::time::Duration;
 use graphile_worker::{
     IntoTaskHandlerResult, JobSpec, LocalQueueConfig, RawJobSpec, TaskHandler, WorkerContext, WorkerOptions,
 };
-use restante_bench_peers::{Arguments, PROGRESS};
+use restante_bench_peers::{Arguments, count_handled, say_begin};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -19,8 +19,7 @@ impl TaskHandler for Bench {
     const IDENTIFIER: &'static str = "bench";
 
     async fn run(self, _: WorkerContext) -> impl IntoTaskHandlerResult {
-        PROGRESS.begin();
-        PROGRESS.end(self.count);
+        count_handled(self.count);
         Ok::<(), String>(())
     }
 }
@@ -39,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
         .init()
         .await?;
     if !arguments.is_fill {
+        say_begin();
         return Ok(worker.run().await?);
     }
     let utils = worker.create_utils();

@@ -3,16 +3,15 @@
 use std::error::Error;
 use std::fs;
 
-use restante_bench_peers::{Arguments, PROGRESS};
+use restante_bench_peers::{Arguments, count_handled, say_begin};
 use sqlx_mq::Executor;
 use sqlx_mq::postgres::PgPoolOptions;
 use sqlxmq::{CurrentJob, JobRegistry, job};
 
 #[job("bench", channel_name = "bench")]
 async fn bench(mut job: CurrentJob, count: u64) -> Result<(), Box<dyn Error + Send + Sync>> {
-    PROGRESS.begin();
     job.complete().await?;
-    PROGRESS.end(count);
+    count_handled(count);
     Ok(())
 }
 
@@ -21,6 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::read()?;
     let pool = PgPoolOptions::new().max_connections(20).connect(&std::env::var("DATABASE_URL")?).await?;
     if !arguments.is_fill {
+        say_begin();
         let mut registry = JobRegistry::new(&[bench]);
         registry.set_context(arguments.count);
         let _runner = registry

@@ -69,7 +69,8 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
 fn is_verified(key: &[u8], headers: &HeaderMap, body: &[u8]) -> bool {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (id, sent_at) = (header("webhook-id"), header("webhook-timestamp"));
-    let is_fresh = sent_at.parse::<i64>().is_ok_and(|sent_at| (Utc::now().timestamp() - sent_at).abs() <= 300);
+    let is_fresh =
+        sent_at.parse::<i64>().is_ok_and(|sent_at| (Utc::now().timestamp() - sent_at).abs() <= 300);
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return false };
     for part in [id.as_bytes(), b".", sent_at.as_bytes(), b".", body] {
         mac.update(part);
