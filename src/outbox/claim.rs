@@ -46,13 +46,14 @@ pub async fn claim(
                   select r.id, r.created_at, r.status from restante.outbox_live as r
                    where r.lane = 0 and r.subscriber = s.subscriber and r.lease_until <= clock_timestamp()
                    order by r.created_at, r.id limit $2 for update skip locked) as l),
-        -- Retries and scheduled events, those that have been due for longest.
+        -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition
+        -- on a clock that moves meanwhile can not bound the walk of the index: it would read the whole backlog.
         due as materialized (
           select l.id, l.created_at, l.status
             from unnest($1::text[]) as s (subscriber)
             cross join lateral (
                   select d.id, d.created_at, d.status from restante.outbox_live as d
-                   where d.lane = 1 and d.subscriber = s.subscriber and d.run_at <= clock_timestamp()
+                   where d.lane = 1 and d.subscriber = s.subscriber and d.run_at <= statement_timestamp()
                      and d.status <> 'dead'
                    order by d.run_at, d.id limit $2 for update skip locked) as l),
         picked as materialized (
