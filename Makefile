@@ -27,10 +27,11 @@ test: rust ## everything that has to hold: format, lints, docs, tests
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	cargo build --locked --bins
-	$(with_pg_bin) && cargo test --locked
+	$(with_pg_bin) && scripts/with-own-tmp cargo test --locked
 	cargo fmt --check $(example_manifest)
 	$(example) clippy --locked --all-targets $(example_manifest) -- -D warnings
-	$(with_pg_bin) && $(example) test --locked $(example_manifest)
+	$(with_pg_bin) && export CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}" && \
+		scripts/with-own-tmp cargo test --locked $(example_manifest)
 
 sdk-test: rust ## let the official Python SDK try the programs (needs Python, and the network at the first time)
 	cargo build --locked --bins
