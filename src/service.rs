@@ -207,17 +207,37 @@ pub async fn database(
     Ok(pool)
 }
 
+/// Where a service answers unless it is told otherwise (`config::table`).
+const OPS_DEFAULTS: [&str; 2] = ["127.0.0.1:9091", "127.0.0.1:9092"];
+
+/// The ops listener. Nobody asked for the default address, so a second worker on one machine is not refused over it:
+/// then there is none, and a warning that says how to have one.
+async fn bind_ops(address: SocketAddr, defaults: &[String]) -> anyhow::Result<Option<TcpListener>> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && defaults.contains(&address.to_string()) => {
+            tracing::warn!(
+                %address,
+                "somebody else answers at the default address: no /livez, /readyz and /metrics here. \
+                 Give this process a RESTANTE_OPS_LISTEN of its own"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("RESTANTE_OPS_LISTEN: cannot listen on {address}")),
+    }
+}
+
 /// Answers the ops listener in the background until `ended` is cancelled. `draining` makes the service not ready.
 ///
 /// # Errors
-/// Where the address is taken, or metrics are recorded elsewhere.
+/// Where the address is taken, unless it is the default one; or metrics are recorded elsewhere.
 pub async fn serve_ops(
     address: SocketAddr,
     pool: PgPool,
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listener = bind("RESTANTE_OPS_LISTEN", address).await?;
+    let Some(listener) = bind_ops(address, &OPS_DEFAULTS.map(str::to_owned)).await? else { return Ok(()) };
     tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
     let database = Check::new("database", "Start Postgres, or mend DATABASE_URL", move || {
         let pool = pool.clone();
@@ -239,6 +259,16 @@ pub async fn serve_ops(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_second_process_at_the_default_ops_address_goes_on_without_and_at_another_it_is_refused() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+
+        assert!(bind_ops(address, &[address.to_string()]).await.unwrap().is_none());
+        let refused = bind_ops(address, &["127.0.0.1:1".to_owned()]).await.unwrap_err();
+        assert!(refused.to_string().starts_with("RESTANTE_OPS_LISTEN: cannot listen on"), "{refused}");
+    }
 
     #[test]
     fn the_usual_settings_of_a_worker_are_the_defaults_of_its_variables() {
