@@ -140,6 +140,8 @@ pub struct Context<'a> {
     pub api: &'a api::Client,
     pool: &'a PgPool,
     lease: Lease,
+    /// How long a lease lasts.
+    lease_time: Duration,
     tx: Option<Transaction<'static, Postgres>>,
     deadline: Deadline,
     result: Option<String>,
@@ -152,9 +154,10 @@ impl<'a> Context<'a> {
         api: &'a api::Client,
         pool: &'a PgPool,
         lease: Lease,
+        lease_time: Duration,
         deadline: Deadline,
     ) -> Self {
-        Self { event, api, pool, lease, tx: None, deadline, result: None }
+        Self { event, api, pool, lease, lease_time, tx: None, deadline, result: None }
     }
 
     /// The attempt's transaction, opened at the first call. What is written through it commits together with the
@@ -183,6 +186,20 @@ impl<'a> Context<'a> {
     /// As for [`Context::tx`].
     pub async fn checkpoint(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
         self.begin_held().await
+    }
+
+    /// Commits a [checkpoint](Context::checkpoint), and begins the lease anew with it: while it was open the lease could
+    /// not be renewed, and may have run out.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away; then nothing was committed, as far as we know.
+    pub async fn commit(&self, mut checkpoint: Transaction<'static, Postgres>) -> Result {
+        let ours = outbox::lease::renew(&mut *checkpoint, &[self.lease], self.lease_time).await?;
+        if ours.is_empty() {
+            return Err(Error::LeaseLost);
+        }
+        checkpoint.commit().await?;
+        Ok(())
     }
 
     /// For reading. What is written through it is not part of the attempt.

@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) event_types: Vec<&'static str>,
     pub(super) api: api::Client,
     pub(super) keeper: Keeper,
+    /// How long a lease lasts.
+    pub(super) lease: Duration,
     pub(super) settler: Settler,
     /// How quick the handlers are.
     pub(super) pace: Pace,
@@ -98,7 +100,14 @@ async fn decide(
         let verdict = Verdict::Dead { outcome: "crashed", holds_key: route.dead_holds_key() };
         return Outcome::Failed(verdict, Some(reason));
     }
-    let mut cx = Context::new(&claimed.event, &shared.api, &shared.pool, claimed.lease, deadline.clone());
+    let mut cx = Context::new(
+        &claimed.event,
+        &shared.api,
+        &shared.pool,
+        claimed.lease,
+        shared.lease,
+        deadline.clone(),
+    );
     match watched(route, &mut cx, kept, deadline).await {
         Watched::Returned(Ok(())) => {
             let (tx, result) = cx.into_parts();

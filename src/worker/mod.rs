@@ -170,6 +170,7 @@ impl Worker {
                 registry,
                 api,
                 keeper: Keeper::start(&settings.database_url, settings.lease),
+                lease: settings.lease,
                 settler: Settler::start(pool.clone(), Arc::clone(&more)),
                 pace: Pace::default(),
                 pool,

@@ -276,3 +276,39 @@ mod stolen {
         }
     }
 }
+
+#[tokio::test]
+async fn a_checkpoint_that_was_open_for_longer_than_the_lease_begins_it_anew() {
+    let world = World::new().await;
+    world.receive("a", "", 0, json!({})).await;
+
+    world.work_with(Registry::new().register(long_part::LongPart)).await;
+
+    expect![["a done, attempt 1\n"]].assert_eq(&world.outbox().await);
+    assert_eq!(world.value("select result from restante.outbox").await, r#"{"leased":true}"#);
+}
+
+mod long_part {
+    use restante::handler::{self, Context, Handler};
+
+    /// Commits a part during which its lease has run out.
+    pub struct LongPart;
+
+    impl Handler for LongPart {
+        const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
+        type Payload = serde_json::Value;
+
+        async fn handle(&self, cx: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+            let mut checkpoint = cx.checkpoint().await?;
+            sqlx::query("update restante.outbox_live set lease_until = clock_timestamp()")
+                .execute(&mut *checkpoint)
+                .await?;
+            cx.commit(checkpoint).await?;
+
+            let leased = "select bool_and(lease_until > clock_timestamp()) from restante.outbox_live";
+            let leased: bool = sqlx::query_scalar(leased).fetch_one(cx.pool()).await?;
+            cx.set_result(&serde_json::json!({ "leased": leased }));
+            Ok(())
+        }
+    }
+}

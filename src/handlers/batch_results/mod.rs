@@ -193,7 +193,7 @@ impl<'a, 'b> Download<'a, 'b> {
         )
         .execute(&mut *checkpoint)
         .await?;
-        checkpoint.commit().await?;
+        self.cx.commit(checkpoint).await?;
         metrics::counter!(telemetry::metric::RESULTS_ROWS_TOTAL).increment(rows);
         metrics::counter!(telemetry::metric::RESULTS_BYTES_TOTAL)
             .increment(u64::try_from(self.part_line_bytes).unwrap_or(0));
