@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, ApiAuth, Faults, Loaded, Log, Program, ReadFile, help_for};
+use crate::config::{self, ApiAuth, Faults, Loaded, Log, Need, Program, ReadFile, VARIABLES, help_for};
 use crate::ops::{self, Check};
 use crate::registry::Registry;
 use crate::{api, database, telemetry, worker};
@@ -207,8 +207,17 @@ pub async fn database(
     Ok(pool)
 }
 
-/// Where a service answers unless it is told otherwise (`config::table`).
-const OPS_DEFAULTS: [&str; 2] = ["127.0.0.1:9091", "127.0.0.1:9092"];
+/// Where services answer unless they are told otherwise, as the table of variables says.
+fn ops_defaults() -> Vec<String> {
+    let ops_listen = VARIABLES.iter().filter(|variable| variable.name == "RESTANTE_OPS_LISTEN");
+    let needs = ops_listen.flat_map(|variable| variable.read_by);
+    needs
+        .filter_map(|(_, need)| match need {
+            Need::Default(address) => Some((*address).to_owned()),
+            _ => None,
+        })
+        .collect()
+}
 
 /// The ops listener. Nobody asked for the default address, so a second worker on one machine is not refused over it:
 /// then there is none, and a warning that says how to have one.
@@ -237,7 +246,7 @@ pub async fn serve_ops(
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(listener) = bind_ops(address, &OPS_DEFAULTS.map(str::to_owned)).await? else { return Ok(()) };
+    let Some(listener) = bind_ops(address, &ops_defaults()).await? else { return Ok(()) };
     tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
     let database = Check::new("database", "Start Postgres, or mend DATABASE_URL", move || {
         let pool = pool.clone();
@@ -259,6 +268,11 @@ pub async fn serve_ops(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_service_has_a_default_ops_address_of_its_own() {
+        assert_eq!(ops_defaults(), ["127.0.0.1:9091", "127.0.0.1:9092"]);
+    }
 
     #[tokio::test]
     async fn a_second_process_at_the_default_ops_address_goes_on_without_and_at_another_it_is_refused() {
