@@ -89,79 +89,103 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 declare
-  v_new         text[];
-  v_keys        text[];
-  v_subscribers text[];
-  v_created_ats timestamptz[];
+  v_new           text[];
+  v_ids           bigint[];
+  v_id_events     text[];
+  v_rest          text[];
+  v_keys          text[];
+  v_subscribers   text[];
+  v_created_ats   timestamptz[];
 begin
-  -- Sorted, so that two deliveries of the same events never wait for each other in a circle.
-  with seen as (
-    insert into restante.outbox_seen (event_id)
-    select distinct u.event_id from unnest(p_event_ids) as u (event_id) order by 1
-    on conflict do nothing
-    returning outbox_seen.event_id)
-  select array_agg(seen.event_id) into v_new from seen;
-  if v_new is null then
-    return;
-  end if;
-
-  select array_agg(f.key), array_agg(f.subscriber), array_agg(f.created_at)
-    into v_keys, v_subscribers, v_created_ats
-    from (select n.key, s.subscriber, n.created_at
-            from unnest(p_event_ids, p_types, p_keys, p_created_ats) as n (event_id, type, key, created_at)
-            cross join lateral (
-                  select '' as subscriber
-                  union
-                  select b.subscriber from restante.subscription as b where restante.covers(b.type, n.type)) as s
-           -- `is true` keeps this a hashed lookup: as a join, the planner may compare each row with each other.
-           where n.key is not null and (n.event_id in (select unnest(v_new))) is true) as f;
-  if v_keys is not null then
-    perform restante.lock_keys(v_keys);
-    perform restante.step_down(v_keys, v_subscribers, v_created_ats);
-  end if;
-
-  return query
+  -- Most events find their key free: those are stored in this one statement, which costs half of what the steps below do.
   with fresh as materialized (
     -- The first of several deliveries of one event within this call.
     select distinct on (u.event_id) u.*
       from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats)
            with ordinality
            as u (event_id, type, key, workspace_id, created_at, payload, raw, run_at, turn)
-     where (u.event_id in (select unnest(v_new))) is true
      order by u.event_id, u.turn),
-  addressed as materialized (
-    select f.*, s.subscriber, p.found is not null as is_paused,
-           row_number() over (partition by f.key, s.subscriber, p.found is not null
-                              order by f.created_at, f.turn) as place
+  -- Sorted, so that two deliveries of the same events never wait for each other in a circle.
+  seen as (
+    insert into restante.outbox_seen (event_id) select f.event_id from fresh as f order by f.event_id
+    on conflict do nothing
+    returning outbox_seen.event_id),
+  new as materialized (
+    -- `is true` keeps this a hashed lookup: as a join, the planner may compare each row with each other.
+    select f.* from fresh as f where (f.event_id in (select seen.event_id from seen)) is true),
+  locked as materialized (
+    select pg_advisory_xact_lock(k.lock)
+      from (select distinct hashtextextended(n.key, 7) as lock from new as n where n.key is not null order by 1) as k),
+  stored as (
+    insert into restante.outbox_live
+      (event_id, type, key, workspace_id, source, created_at, payload, raw, run_at)
+    select n.event_id, n.type, n.key, n.workspace_id, p_source, n.created_at, n.payload::json, n.raw,
+           coalesce(n.run_at, '-infinity')
+      from new as n
+     where (select count(*) from locked) >= 0
+       -- Where nobody subscribes and nothing is paused, which is asked once, no type has to be compared.
+       and ((select not exists (select from restante.subscription))
+            or not exists (select from restante.subscription as b where restante.covers(b.type, n.type)))
+       and ((select not exists (select from restante.paused_type))
+            or not exists (select from restante.paused_type as t where restante.covers(t.type, n.type)))
+       -- What was stored while we waited for the lock of the key is not seen here; the unique index of heads sees it.
+       and not exists (
+             select from restante.outbox_live as h where h.key = n.key and h.subscriber = '' and h.lane < 2)
+       and not exists (
+             select from restante.outbox_live as w where w.key = n.key and w.subscriber = '' and w.lane = 2)
+     order by n.created_at, n.turn
+    on conflict (key, subscriber) where key is not null and lane < 2 do nothing
+    returning outbox_live.event_id, outbox_live.id)
+  select (select array_agg(n.event_id) from new as n), array_agg(s.event_id), array_agg(s.id)
+    into v_new, v_id_events, v_ids
+    from stored as s;
+  return query select u.event_id, u.id from unnest(v_id_events, v_ids) as u (event_id, id);
+  if cardinality(v_new) is not distinct from cardinality(v_ids) then
+    return;
+  end if;
+
+  -- The others wait for an older event of their key, or are paused, or have subscribers. Each step sees what was committed
+  -- before the locks of the keys were had.
+  v_rest := array(select unnest(v_new) except select unnest(v_id_events));
+  return query
+  with fresh as materialized (
+    select distinct on (u.event_id) u.*
+      from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats)
+           with ordinality
+           as u (event_id, type, key, workspace_id, created_at, payload, raw, run_at, turn)
+     where (u.event_id in (select unnest(v_rest))) is true
+     order by u.event_id, u.turn),
+  stored as (
+    insert into restante.outbox_live
+      (event_id, type, subscriber, key, workspace_id, source, created_at, payload, raw, run_at, status)
+    select f.event_id, f.type, s.subscriber, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw,
+           coalesce(f.run_at, '-infinity'),
+           case when p.found then 'paused' when f.key is null then 'pending' else 'blocked' end
       from fresh as f
       cross join lateral (
             select '' as subscriber
             union
             select b.subscriber from restante.subscription as b where restante.covers(b.type, f.type)) as s
       left join lateral (
-            select true as found from restante.paused_type as t where restante.covers(t.type, f.type) limit 1) as p on true),
-  stored as (
-    insert into restante.outbox_live
-      (event_id, type, subscriber, key, workspace_id, source, created_at, payload, raw, run_at, status)
-    select a.event_id, a.type, a.subscriber, a.key, a.workspace_id, p_source, a.created_at, a.payload::json, a.raw,
-           coalesce(a.run_at, '-infinity'),
-           case
-             when a.is_paused then 'paused'
-             when a.key is null then 'pending'
-             when a.place > 1 or head.found or older.found then 'blocked'
-             else 'pending'
-           end
-      from addressed as a
-      left join lateral (
-            select true as found from restante.outbox_live as h
-            where h.key = a.key and h.subscriber = a.subscriber and h.lane < 2 limit 1) as head on true
-      left join lateral (
-            select true as found from restante.outbox_live as w
-            where w.key = a.key and w.subscriber = a.subscriber and w.lane = 2 and w.created_at <= a.created_at
-            limit 1) as older on true
-     order by a.turn, a.subscriber
+            select true as found from restante.paused_type as t where restante.covers(t.type, f.type) limit 1) as p on true
+     order by f.turn, s.subscriber
     returning outbox_live.event_id, outbox_live.id, outbox_live.subscriber)
   select stored.event_id, stored.id from stored where stored.subscriber = '';
+
+  select array_agg(f.key), array_agg(f.subscriber), array_agg(f.created_at)
+    into v_keys, v_subscribers, v_created_ats
+    from (select n.key, s.subscriber, min(n.created_at) as created_at
+            from unnest(p_event_ids, p_types, p_keys, p_created_ats) as n (event_id, type, key, created_at)
+            cross join lateral (
+                  select '' as subscriber
+                  union
+                  select b.subscriber from restante.subscription as b where restante.covers(b.type, n.type)) as s
+           where n.key is not null and (n.event_id in (select unnest(v_rest))) is true
+           group by n.key, s.subscriber) as f;
+  if v_keys is not null then
+    perform restante.step_down(v_keys, v_subscribers, v_created_ats);
+    perform restante.unblock(v_keys, v_subscribers);
+  end if;
 end $$;
 comment on function restante.insert_events is
   'Stores events once each, in one statement of the caller. What ingest may call, and all that it may call.';
@@ -179,33 +203,39 @@ declare
   v_subscribers text[];
   v_unblocked   integer := 0;
 begin
-  select array_agg(r.id), array_agg(r.key) filter (where r.key is not null),
-         array_agg(r.subscriber) filter (where r.key is not null)
+  with mine as materialized (
+    select l.id, l.key, t.status, t.result
+      from unnest(p_ids, p_tokens, p_statuses, p_results) as t (id, token, status, result)
+      join restante.outbox_live as l
+        on l.id = t.id
+       -- The fence: an attempt finishes its event only while it holds the event's lease.
+       and l.lease_token = t.token and l.status = 'running'
+       for update of l skip locked),
+  locked as materialized (
+    select pg_advisory_xact_lock(k.lock)
+      from (select distinct hashtextextended(m.key, 7) as lock from mine as m where m.key is not null order by 1) as k),
+  gone as (
+    delete from restante.outbox_live as l using mine as m
+     where l.id = m.id and (select count(*) from locked) >= 0
+    returning l.*, m.status as status_after, m.result as result_after),
+  finished as (
+    insert into restante.outbox
+      (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, run_at,
+       attempt, max_attempts, crashes, lease_token, lease_owner, last_error, result, finished_at)
+    select g.id, g.event_id, g.type, g.subscriber, g.key, g.workspace_id, g.source, g.created_at, g.received_at,
+           g.payload, g.raw, g.status_after, '-infinity', g.attempt, g.max_attempts, g.crashes, g.lease_token + 1,
+           g.lease_owner, null, g.result_after::json, clock_timestamp()
+      from gone as g
+    returning outbox.id, outbox.key, outbox.subscriber)
+  select array_agg(f.id), array_agg(f.key) filter (where f.key is not null),
+         array_agg(f.subscriber) filter (where f.key is not null)
     into v_ids, v_keys, v_subscribers
-    from (select l.id, l.key, l.subscriber
-            from unnest(p_ids, p_tokens) as t (id, token)
-            join restante.outbox_live as l
-              on l.id = t.id
-             -- The fence: an attempt finishes its event only while it holds the event's lease.
-             and l.lease_token = t.token and l.status = 'running'
-             for update of l skip locked) as r;
-  if v_ids is null then
-    return;
-  end if;
-  perform restante.lock_keys(v_keys);
+    from finished as f;
 
-  with gone as (
-    delete from restante.outbox_live as l where l.id = any (v_ids) returning l.*)
-  insert into restante.outbox
-    (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, run_at,
-     attempt, max_attempts, crashes, lease_token, lease_owner, last_error, result, finished_at)
-  select g.id, g.event_id, g.type, g.subscriber, g.key, g.workspace_id, g.source, g.created_at, g.received_at,
-         g.payload, g.raw, t.status, '-infinity', g.attempt, g.max_attempts, g.crashes, g.lease_token + 1, g.lease_owner,
-         null, t.result::json, clock_timestamp()
-    from gone as g
-    join unnest(p_ids, p_statuses, p_results) as t (id, status, result) on t.id = g.id;
-
-  if v_keys is not null then
+  -- Asked first, because an update that finds nothing costs three times as much.
+  if v_keys is not null and exists (
+       select from unnest(v_keys, v_subscribers) as k (key, subscriber)
+         join restante.outbox_live as w on w.key = k.key and w.subscriber = k.subscriber and w.lane = 2) then
     v_unblocked := restante.unblock(v_keys, v_subscribers);
   end if;
   return query select u.id, v_unblocked from unnest(v_ids) as u (id);
