@@ -35,7 +35,7 @@ declare
   v_unblocked integer;
 begin
   update restante.outbox_live as l
-     set status = 'pending', lease_token = l.lease_token + 1
+     set status = 'pending', lane = restante.lane('pending', l.run_at, false), lease_token = l.lease_token + 1
     from (select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber)
           where u.key is not null) as k
     left join lateral (
@@ -63,7 +63,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 begin
   update restante.outbox_live as l
-     set status = 'blocked', lease_token = l.lease_token + 1
+     set status = 'blocked', lane = 2, lease_token = l.lease_token + 1
     from (select u.key, u.subscriber, min(u.created_at) as created_at
             from unnest(p_keys, p_subscribers, p_created_at) as u (key, subscriber, created_at)
            where u.key is not null group by u.key, u.subscriber) as k
@@ -118,9 +118,9 @@ begin
       from (select distinct hashtextextended(n.key, 7) as lock from new as n where n.key is not null order by 1) as k),
   stored as (
     insert into restante.outbox_live
-      (event_id, type, key, workspace_id, source, created_at, payload, raw, run_at)
+      (event_id, type, key, workspace_id, source, created_at, payload, raw, run_at, lane)
     select n.event_id, n.type, n.key, n.workspace_id, p_source, n.created_at, n.payload::json, n.raw,
-           coalesce(n.run_at, '-infinity')
+           coalesce(n.run_at, '-infinity'), case when n.run_at is null then 0 else 1 end
       from new as n
      where (select count(*) from locked) >= 0
        -- Where nobody subscribes and nothing is paused, which is asked once, no type has to be compared.
@@ -129,10 +129,11 @@ begin
        and ((select not exists (select from restante.paused_type))
             or not exists (select from restante.paused_type as t where restante.covers(t.type, n.type)))
        -- What was stored while we waited for the lock of the key is not seen here; the unique index of heads sees it.
-       and not exists (
-             select from restante.outbox_live as h where h.key = n.key and h.subscriber = '' and h.lane < 2)
-       and not exists (
-             select from restante.outbox_live as w where w.key = n.key and w.subscriber = '' and w.lane = 2)
+       -- Not `not exists`: Postgres would make a join of it, which may read a whole index.
+       and (select true from restante.outbox_live as h
+             where h.key = n.key and h.subscriber = '' and h.lane < 2 limit 1) is null
+       and (select true from restante.outbox_live as w
+             where w.key = n.key and w.subscriber = '' and w.lane = 2 limit 1) is null
      order by n.created_at, n.turn
     on conflict (key, subscriber) where key is not null and lane < 2 do nothing
     returning outbox_live.event_id, outbox_live.id)
@@ -157,17 +158,20 @@ begin
      order by u.event_id, u.turn),
   stored as (
     insert into restante.outbox_live
-      (event_id, type, subscriber, key, workspace_id, source, created_at, payload, raw, run_at, status)
+      (event_id, type, subscriber, key, workspace_id, source, created_at, payload, raw, run_at, status, lane)
     select f.event_id, f.type, s.subscriber, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw,
-           coalesce(f.run_at, '-infinity'),
-           case when p.found then 'paused' when f.key is null then 'pending' else 'blocked' end
+           coalesce(f.run_at, '-infinity'), a.status, restante.lane(a.status, coalesce(f.run_at, '-infinity'), false)
       from fresh as f
       cross join lateral (
             select '' as subscriber
             union
             select b.subscriber from restante.subscription as b where restante.covers(b.type, f.type)) as s
-      left join lateral (
-            select true as found from restante.paused_type as t where restante.covers(t.type, f.type) limit 1) as p on true
+      cross join lateral (
+            select case
+                     when exists (select from restante.paused_type as t where restante.covers(t.type, f.type)) then 'paused'
+                     when f.key is null then 'pending'
+                     else 'blocked'
+                   end as status) as a
      order by f.turn, s.subscriber
     returning outbox_live.event_id, outbox_live.id, outbox_live.subscriber)
   select stored.event_id, stored.id from stored where stored.subscriber = '';
@@ -220,10 +224,10 @@ begin
     returning l.*, m.status as status_after, m.result as result_after),
   finished as (
     insert into restante.outbox
-      (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, run_at,
+      (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, lane, run_at,
        attempt, max_attempts, crashes, lease_token, lease_owner, last_error, result, finished_at)
     select g.id, g.event_id, g.type, g.subscriber, g.key, g.workspace_id, g.source, g.created_at, g.received_at,
-           g.payload, g.raw, g.status_after, '-infinity', g.attempt, g.max_attempts, g.crashes, g.lease_token + 1,
+           g.payload, g.raw, g.status_after, 9, '-infinity', g.attempt, g.max_attempts, g.crashes, g.lease_token + 1,
            g.lease_owner, null, g.result_after::json, clock_timestamp()
       from gone as g
     returning outbox.id, outbox.key, outbox.subscriber)
@@ -266,7 +270,7 @@ begin
 
   if p_wait is not null then
     update restante.outbox_live as l
-       set status = 'retry', run_at = clock_timestamp() + p_wait, last_error = p_error,
+       set status = 'retry', lane = 1, run_at = clock_timestamp() + p_wait, last_error = p_error,
            attempt = case when p_counts then l.attempt when p_error is null then 0 else l.attempt - 1 end,
            crashes = case when p_error is null then 0 else l.crashes end,
            lease_token = l.lease_token + 1, lease_until = '-infinity'
@@ -278,7 +282,7 @@ begin
     perform restante.lock_keys(array[v.key]);
   end if;
   update restante.outbox_live as l
-     set status = 'dead', last_error = p_error, holds_key = p_holds_key,
+     set status = 'dead', lane = case when p_holds_key then 1 else 3 end, last_error = p_error, holds_key = p_holds_key,
          run_at = case when p_holds_key then 'infinity'::timestamptz else '-infinity'::timestamptz end,
          lease_token = l.lease_token + 1, lease_until = '-infinity'
    where l.id = p_id;

@@ -6,6 +6,11 @@
 create function restante.guard_row() returns trigger
 language plpgsql as $$
 begin
+  if new.status = old.status then
+    -- A change of run_at may make an event wait, or go.
+    new.lane := restante.lane(new.status, new.run_at, new.holds_key);
+    return new;
+  end if;
   if new.status = 'running' then
     raise exception 'an event becomes running when a worker claims it, not by hand'
       using hint = 'Set status = ''pending'' to have it run.', errcode = 'check_violation';
@@ -26,6 +31,7 @@ begin
     if old.finished_at = 'infinity' then
       new.finished_at := clock_timestamp();
     end if;
+    new.lane := 9;
     return new;
   end if;
   new.finished_at := 'infinity';
@@ -42,14 +48,26 @@ begin
       new.status := 'blocked';
     end if;
   end if;
+  new.lane := restante.lane(new.status, new.run_at, new.holds_key);
   return new;
 end $$;
 comment on function restante.guard_row is
   'Makes a hand-written change of status whole: takes the lease, starts a replay afresh, has an event with a key wait.';
 
-create trigger outbox_guard_row before update of status on restante.outbox
-  for each row when (old.status is distinct from new.status and old.lease_token = new.lease_token)
-  execute function restante.guard_row();
+create trigger outbox_guard_row before update of status, run_at, holds_key, lane on restante.outbox
+  for each row when (old.lease_token = new.lease_token) execute function restante.guard_row();
+
+-- A row that is inserted by hand gets the lane of its state.
+create function restante.guard_insert() returns trigger
+language plpgsql as $$
+begin
+  new.lane := restante.lane(new.status, new.run_at, new.holds_key);
+  return new;
+end $$;
+comment on function restante.guard_insert is 'Gives a row that is inserted by hand the lane of its state.';
+
+create trigger outbox_guard_insert before insert on restante.outbox
+  for each row when (new.lane is null) execute function restante.guard_insert();
 
 -- When a hand-written statement ends, every key that it touched gets its rightful head.
 create function restante.guard_statement() returns trigger

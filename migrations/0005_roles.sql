@@ -27,6 +27,10 @@ alter function restante.make_partitions(integer) security definer;
 alter function restante.make_partitions(integer) set search_path = pg_catalog, pg_temp;
 alter function restante.guard_statement() security definer;
 alter function restante.guard_statement() set search_path = pg_catalog, pg_temp;
+alter function restante.guard_row() security definer;
+alter function restante.guard_row() set search_path = pg_catalog, pg_temp;
+alter function restante.guard_insert() security definer;
+alter function restante.guard_insert() set search_path = pg_catalog, pg_temp;
 alter function restante.guard_delete() security definer;
 alter function restante.guard_delete() set search_path = pg_catalog, pg_temp;
 alter function restante.enqueue(text, json, text, timestamptz, text, timestamptz, text) security definer;
@@ -58,8 +62,8 @@ grant select, insert on restante.outbox to restante_worker;
 grant select, insert on restante.failure to restante_worker;
 grant select, insert on restante.subscription to restante_worker;
 grant select, insert, update on restante.batch, restante.batch_result to restante_worker;
-grant execute on function restante.covers, restante.lock_keys, restante.unblock, restante.step_down, restante.insert_events,
-  restante.finish, restante.fail, restante.sweep, restante.make_partitions to restante_worker;
+grant execute on function restante.covers, restante.lane, restante.lock_keys, restante.unblock, restante.step_down,
+  restante.insert_events, restante.finish, restante.fail, restante.sweep, restante.make_partitions to restante_worker;
 
 -- The operator looks at everything, and changes the columns that are his.
 grant select on all tables in schema restante to restante_operator;

@@ -61,7 +61,7 @@ pub async fn claim(
            order by created_at, id limit $2),
         claimed as (
           update restante.outbox_live as o
-             set status = 'running', attempt = o.attempt + 1, lease_owner = $3,
+             set status = 'running', lane = 0, attempt = o.attempt + 1, lease_owner = $3,
                  lease_token = o.lease_token + 1, lease_until = clock_timestamp() + $4,
                  crashes = o.crashes + (picked.status = 'running')::integer
             from picked where o.id = picked.id

@@ -169,7 +169,7 @@ pub async fn hand_back(executor: impl PgExecutor<'_>, leases: &[Lease]) -> sqlx:
     let handed_back = sqlx::query!(
         r#"
         update restante.outbox_live as l
-           set status = 'pending', run_at = '-infinity', attempt = l.attempt - 1, lease_token = l.lease_token + 1,
+           set status = 'pending', lane = 0, run_at = '-infinity', attempt = l.attempt - 1, lease_token = l.lease_token + 1,
                lease_until = '-infinity'
           from unnest($1::bigint[], $2::bigint[]) as t (id, token)
          where l.id = t.id and l.lease_token = t.token and l.status = 'running'

@@ -56,7 +56,7 @@ pub async fn revive(executor: impl PgExecutor<'_>, event_id: &str) -> sqlx::Resu
     sqlx::query!(
         r#"
         update restante.outbox_live as l
-           set status = 'pending', attempt = 0, crashes = 0, run_at = '-infinity', lease_token = l.lease_token + 1
+           set status = 'pending', lane = 0, attempt = 0, crashes = 0, run_at = '-infinity', lease_token = l.lease_token + 1
          where l.event_id = $1 and l.lane = 3 and l.status = 'dead' and l.key is null
         "#,
         event_id

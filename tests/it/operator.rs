@@ -111,13 +111,35 @@ async fn what_only_a_worker_may_say_is_refused_with_a_hint() {
     for (status, reason) in [
         ("running", "an event becomes running when a worker claims it"),
         ("blocked", "blocked is kept by Restante"),
-        ("finished", "outbox_status_known"),
+        ("finished", "event_status_known"),
     ] {
         let update = format!("update restante.outbox set status = '{status}'");
         let error = sqlx::query(AssertSqlSafe(update)).execute(&world.pool).await.unwrap_err();
         assert!(error.to_string().contains(reason), "{status}: {error}");
     }
     expect![["a pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn a_row_that_a_person_writes_is_found_by_what_its_state_says() {
+    let world = World::new().await;
+    world
+        .sql(
+            "insert into restante.outbox (event_id, type, payload, status, run_at) values
+               ('ready', 't', '{}', 'pending', '-infinity'), ('later', 't', '{}', 'pending', now() + interval '1 hour'),
+               ('again', 't', '{}', 'retry', now() + interval '1 hour'), ('held', 't', '{}', 'paused', '-infinity')",
+        )
+        .await;
+    world.work().await;
+    let left = "ready ignored, attempt 1\nlater pending, attempt 0\nagain retry, attempt 0\nheld paused, attempt 0\n";
+    assert_eq!(world.outbox().await, left);
+
+    world.sql("update restante.outbox set run_at = now() where status = 'retry'").await;
+    world.sql("update restante.outbox set run_at = '-infinity' where event_id = 'later'").await;
+    world.work().await;
+
+    let left = "ready ignored, attempt 1\nlater ignored, attempt 1\nagain ignored, attempt 1\nheld paused, attempt 0\n";
+    assert_eq!(world.outbox().await, left);
 }
 
 #[tokio::test]

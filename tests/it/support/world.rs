@@ -154,8 +154,16 @@ impl World {
         value.unwrap_or_else(|| "null".to_owned())
     }
 
-    /// The outbox, a line for each event in the order in which they were received.
+    /// The outbox, a line for each event in the order in which they were received. Each is in the lane of its state.
     pub async fn outbox(&self) -> String {
+        let astray: Vec<String> = sqlx::query_scalar(
+            "select format('%s %s in lane %s', event_id, status, lane) from restante.outbox
+              where lane <> restante.lane(status, run_at, holds_key)",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(astray, Vec::<String>::new());
         sqlx::query("select event_id, status, attempt from restante.outbox order by id")
             .fetch_all(&self.pool)
             .await
