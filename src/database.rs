@@ -1,13 +1,17 @@
 //! The way to Postgres: pools that give back clean connections, and the schema's version.
 
 use std::future::Future;
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use backoff::{ExponentialBuilder, Retryable};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// The schema's migrations, as this program knows them.
@@ -80,15 +84,119 @@ pub fn pool(url: &SecretString, application_name: &str, connections: u32) -> Res
         .test_before_acquire(false)
         .after_release(|connection, _| {
             Box::pin(async move {
-                // A `begin` that was cancelled half way leaves a transaction open that sqlx 0.9 does not know of. And a
-                // connection on which nothing arrives any more is cut here, or it would be waited for until the kernel gives up.
-                match timeout(ANSWER_TIMEOUT, connection.execute("rollback")).await {
+                // A `begin` that was cancelled half way leaves a transaction open that sqlx 0.9 does not know of. A lone
+                // `rollback` would put a warning into the server's log wherever there is none. And a connection on which
+                // nothing arrives any more is cut here, or it would be waited for until the kernel gives up.
+                match timeout(ANSWER_TIMEOUT, connection.execute("begin; rollback")).await {
                     Ok(answer) => answer.map(|_| true),
                     Err(_) => Err(unanswered()),
                 }
             })
         })
         .connect_lazy_with(connect_options(url, application_name)?))
+}
+
+/// A share of a pool, whose connections stay with their users from one statement to the next.
+///
+/// What goes back to a pool is looked at and cleaned up, which takes two more round trips than the statement itself. A
+/// connection on which all went well needs neither. Users wait in the order in which they came.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    pool: PgPool,
+    share: Arc<Semaphore>,
+    spare: Arc<Mutex<Vec<Spare>>>,
+}
+
+#[derive(Debug)]
+struct Spare {
+    connection: PoolConnection<Postgres>,
+    since: Instant,
+}
+
+/// How long a connection stays away from its pool, which in its turn closes those that have become old.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+/// So many connections of a share wait for their next use; the others go back to the pool, where anybody may have them.
+const SPARE_MAX: usize = 4;
+
+impl Connections {
+    /// At most `share` connections of `pool` at a time; all are given back when it is closed. To be called within a runtime.
+    pub fn of(pool: &PgPool, share: u32) -> Self {
+        let spare = Arc::<Mutex<Vec<Spare>>>::default();
+        let (closed, still_spare) = (pool.close_event(), Arc::downgrade(&spare));
+        tokio::spawn(async move {
+            closed.await;
+            if let Some(spare) = still_spare.upgrade() {
+                lock(&spare).clear();
+            }
+        });
+        Self { pool: pool.clone(), share: Arc::new(Semaphore::new(share as usize)), spare }
+    }
+
+    /// A connection that nobody else uses.
+    ///
+    /// # Errors
+    /// What the pool says, where it has to be asked for one.
+    pub async fn lend(&self) -> sqlx::Result<Lent> {
+        let turn = Arc::clone(&self.share).acquire_owned();
+        let turn = timeout(Duration::from_secs(ACQUIRE_SECONDS), turn).await;
+        let Ok(Ok(turn)) = turn else { return Err(sqlx::Error::PoolTimedOut) };
+        let spare = lock(&self.spare).pop();
+        let lent = match spare {
+            Some(spare) => spare,
+            None => Spare { connection: self.pool.acquire().await?, since: Instant::now() },
+        };
+        Ok(Lent { lent: Some(lent), home: self.clone(), _turn: turn })
+    }
+}
+
+/// A connection that was lent. Dropped, it goes back to its pool, which looks at it; and the spare ones with it, since what
+/// went wrong here, such as a restart of the database, has happened to all of them.
+#[derive(Debug)]
+pub struct Lent {
+    lent: Option<Spare>,
+    home: Connections,
+    /// Ends last, when the connection is back.
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Lent {
+    /// Lets the next have it, because all went well: there is no transaction open, and nothing was given up half way.
+    pub fn keep(mut self) {
+        let mut spare = lock(&self.home.spare);
+        if let Some(lent) = self.lent.take()
+            && lent.since.elapsed() < AWAY_MAX
+            && spare.len() < SPARE_MAX
+            && !self.home.pool.is_closed()
+        {
+            spare.push(lent);
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.lent.is_some() {
+            lock(&self.home.spare).clear();
+        }
+    }
+}
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.lent.as_ref().expect("only `keep` takes it").connection
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.lent.as_mut().expect("only `keep` takes it").connection
+    }
+}
+
+fn lock(spare: &Mutex<Vec<Spare>>) -> MutexGuard<'_, Vec<Spare>> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection of its own, outside any pool.

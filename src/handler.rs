@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::database::{Connections, Lent};
 use crate::event::{Event, NewEvent};
 use crate::outbox::{self, Lease, Source};
 use crate::{api, database, retry};
@@ -139,10 +140,13 @@ pub struct Context<'a> {
     /// The API, with the key of this worker.
     pub api: &'a api::Client,
     pool: &'a PgPool,
+    connections: &'a Connections,
+    /// Where the connection of the attempt's transaction will be; taken when it begins.
+    place: Option<&'a mut Option<Lent>>,
     lease: Lease,
     /// How long a lease lasts.
     lease_time: Duration,
-    tx: Option<Transaction<'static, Postgres>>,
+    tx: Option<Transaction<'a, Postgres>>,
     deadline: Deadline,
     result: Option<String>,
 }
@@ -153,11 +157,14 @@ impl<'a> Context<'a> {
         event: &'a Event,
         api: &'a api::Client,
         pool: &'a PgPool,
+        connections: &'a Connections,
+        place: &'a mut Option<Lent>,
         lease: Lease,
         lease_time: Duration,
         deadline: Deadline,
     ) -> Self {
-        Self { event, api, pool, lease, lease_time, tx: None, deadline, result: None }
+        let place = Some(place);
+        Self { event, api, pool, connections, place, lease, lease_time, tx: None, deadline, result: None }
     }
 
     /// The attempt's transaction, opened at the first call. What is written through it commits together with the
@@ -171,7 +178,12 @@ impl<'a> Context<'a> {
     /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away.
     pub async fn tx(&mut self) -> std::result::Result<&mut PgConnection, Error> {
         if self.tx.is_none() {
-            self.tx = Some(self.begin_held().await?);
+            let connection = self.connections.lend().await?;
+            if let Some(place) = self.place.take() {
+                let mut tx = place.insert(connection).begin().await?;
+                self.hold(&mut tx).await?;
+                self.tx = Some(tx);
+            }
         }
         match &mut self.tx {
             Some(tx) => Ok(&mut *tx),
@@ -185,7 +197,14 @@ impl<'a> Context<'a> {
     /// # Errors
     /// As for [`Context::tx`].
     pub async fn checkpoint(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
-        self.begin_held().await
+        // In a task of its own, because an attempt may be cancelled at any await, and a `begin` that is cancelled half way
+        // leaves a transaction open that sqlx 0.9 does not know of.
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin().await }).await;
+        let mut checkpoint =
+            begun.map_err(|error| Error::Trouble(Duration::from_secs(1), error.into()))??;
+        self.hold(&mut checkpoint).await?;
+        Ok(checkpoint)
     }
 
     /// Commits a [checkpoint](Context::checkpoint), and begins the lease anew with it: while it was open the lease could
@@ -236,18 +255,18 @@ impl<'a> Context<'a> {
     }
 
     /// For the worker: what the handler leaves behind.
-    pub(crate) fn into_parts(self) -> (Option<Transaction<'static, Postgres>>, Option<String>) {
+    pub(crate) fn into_parts(self) -> (Option<Transaction<'a, Postgres>>, Option<String>) {
         (self.tx, self.result)
     }
 
-    async fn begin_held(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
-        // In a task of its own, because an attempt may be cancelled at any await, and a `begin` that is cancelled half way
-        // leaves a transaction open that sqlx 0.9 does not know of.
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin().await }).await;
-        let mut tx = begun.map_err(|error| Error::Trouble(Duration::from_secs(1), error.into()))??;
+    /// Holds the event until the transaction ends.
+    async fn hold(&self, transaction: &mut PgConnection) -> Result {
         let patience = self.deadline.timeout() + GRACE;
-        if outbox::lease::hold(&mut tx, self.lease, patience).await? { Ok(tx) } else { Err(Error::LeaseLost) }
+        if outbox::lease::hold(transaction, self.lease, patience).await? {
+            Ok(())
+        } else {
+            Err(Error::LeaseLost)
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError};
+use crate::database::{self, Connections};
 use crate::event::NewEvent;
-use crate::{database, outbox};
+use crate::outbox;
 
 /// At most fifty hints a second in the long run: each is a commit that holds a lock of the whole server for a moment.
 const HINT_EVERY: Duration = Duration::from_millis(20);
@@ -19,7 +20,7 @@ const HINTS_SAVED_MAX: u32 = 10;
 
 /// Commits events to the outbox, and gives workers a hint afterwards.
 pub struct OutboxStore {
-    pool: PgPool,
+    connections: Connections,
     new: Arc<Notify>,
 }
 
@@ -28,13 +29,20 @@ impl OutboxStore {
     pub fn new(pool: PgPool, stop: CancellationToken) -> Self {
         let new = Arc::new(Notify::new());
         tokio::spawn(hint(pool.clone(), Arc::clone(&new), stop));
-        Self { pool, new }
+        // All but the one that gives the hints.
+        let share = pool.options().get_max_connections().saturating_sub(1).max(1);
+        Self { connections: Connections::of(&pool, share), new }
     }
 }
 
 impl Store for OutboxStore {
     async fn insert(&self, events: &[NewEvent]) -> Result<(), StoreError> {
-        let insert = outbox::insert_events(&self.pool, outbox::Source::Webhook, events);
+        let insert = async {
+            let mut connection = self.connections.lend().await?;
+            let new = outbox::insert_events(&mut *connection, outbox::Source::Webhook, events).await?;
+            connection.keep();
+            Ok(new)
+        };
         match database::answered(insert).await {
             Ok(0) => Ok(()),
             Ok(_) => {

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use rand::Rng;
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::database::{Connections, Lent};
 use crate::event::Event;
 use crate::handler::{Context, Deadline, Error};
-use crate::outbox::Claimed;
 use crate::outbox::settle::{Finish, Finished, Verdict};
+use crate::outbox::{Claimed, Lease};
 use crate::registry::{Registry, Route};
 use crate::worker::keeper::{Keeper, Kept};
 use crate::worker::pace::Pace;
@@ -29,6 +30,8 @@ const CRASHES_MAX: i32 = 3;
 /// What all attempts of a worker share.
 pub(super) struct Shared {
     pub(super) pool: PgPool,
+    /// For the transactions of handlers.
+    pub(super) connections: Connections,
     pub(super) registry: Registry,
     /// The types that have a handler: labels of metrics are bounded by them.
     pub(super) event_types: Vec<&'static str>,
@@ -43,9 +46,12 @@ pub(super) struct Shared {
     pub(super) more: Arc<Notify>,
 }
 
+/// What the handler wrote, where it wrote anything.
+type Written<'a> = Option<Transaction<'a, Postgres>>;
+
 /// What came of the handler.
 enum Outcome {
-    Succeeded(Finished, Option<sqlx::Transaction<'static, sqlx::Postgres>>),
+    Succeeded(Finished),
     Failed(Verdict, Option<String>),
     LeaseLost,
 }
@@ -66,13 +72,24 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         let deadline = Deadline::new(route.map_or(Duration::ZERO, |route| route.timeout()));
         // Kept until the event is settled, however long the database takes for that.
         let kept = shared.keeper.keep(claimed.lease, leased_until, deadline.clone());
-        let outcome = match route {
-            Some(route) => decide(&shared, &claimed, route.as_ref(), &kept, &deadline).await,
-            None => Outcome::Succeeded(finished(&claimed, Finish::Ignored, None), None),
+        let mut place = None;
+        let (outcome, written) = match route {
+            Some(route) => decide(&shared, &claimed, route.as_ref(), &kept, &deadline, &mut place).await,
+            None => (Outcome::Succeeded(finished(&claimed, Finish::Ignored, None)), None),
         };
         let took = started.elapsed();
         shared.pace.note(took);
-        let label = settle(&shared, &claimed, kept, outcome).await;
+        let committed = match (&outcome, written) {
+            (Outcome::Succeeded(finished), Some(written)) => Some(settling::commit(written, finished).await),
+            _ => None,
+        };
+        let label = if let Some(committed) = committed {
+            conclude(&shared, claimed.lease, committed, place).await
+        } else {
+            // Given back, and with it rolled back, before the event is settled: the transaction holds its row.
+            drop(place);
+            settle(&shared, &claimed, kept, outcome).await
+        };
         let event_type = telemetry::event_type_label(&shared.event_types, &event.event_type);
         metrics::counter!(telemetry::metric::ATTEMPTS_TOTAL, "outcome" => label).increment(1);
         metrics::histogram!(telemetry::metric::ATTEMPT_SECONDS, "event_type" => event_type)
@@ -88,30 +105,33 @@ fn finished(claimed: &Claimed, finish: Finish, result: Option<String>) -> Finish
 }
 
 /// Runs the handler, unless the event is not to be run again.
-async fn decide(
-    shared: &Shared,
-    claimed: &Claimed,
+async fn decide<'a>(
+    shared: &'a Shared,
+    claimed: &'a Claimed,
     route: &dyn Route,
     kept: &Kept,
     deadline: &Deadline,
-) -> Outcome {
+    place: &'a mut Option<Lent>,
+) -> (Outcome, Written<'a>) {
     if claimed.crashes >= CRASHES_MAX {
         let reason = format!("given up: {} workers vanished while they ran it", claimed.crashes);
         let verdict = Verdict::Dead { outcome: "crashed", holds_key: route.dead_holds_key() };
-        return Outcome::Failed(verdict, Some(reason));
+        return (Outcome::Failed(verdict, Some(reason)), None);
     }
     let mut cx = Context::new(
         &claimed.event,
         &shared.api,
         &shared.pool,
+        &shared.connections,
+        place,
         claimed.lease,
         shared.lease,
         deadline.clone(),
     );
-    match watched(route, &mut cx, kept, deadline).await {
+    let outcome = match watched(route, &mut cx, kept, deadline).await {
         Watched::Returned(Ok(())) => {
-            let (tx, result) = cx.into_parts();
-            Outcome::Succeeded(finished(claimed, Finish::Done, result), tx)
+            let (written, result) = cx.into_parts();
+            return (Outcome::Succeeded(finished(claimed, Finish::Done, result)), written);
         }
         Watched::Returned(Err(error)) => classify(error, claimed, route),
         Watched::Panicked(message) => failed(claimed, route, "panicked", None, message),
@@ -120,7 +140,8 @@ async fn decide(
             failed(claimed, route, "timed_out", None, message)
         }
         Watched::LeaseLost => Outcome::LeaseLost,
-    }
+    };
+    (outcome, None)
 }
 
 enum Watched {
@@ -201,29 +222,52 @@ fn chain(error: &anyhow::Error) -> String {
     format!("{error:#}")
 }
 
-/// Settles the outcome, and names it for the metrics.
+/// Follows up on the commit of what the handler wrote, and names it for the metrics.
+async fn conclude(
+    shared: &Shared,
+    lease: Lease,
+    committed: sqlx::Result<Settled>,
+    place: Option<Lent>,
+) -> &'static str {
+    let settled = match committed {
+        Ok(settled) => {
+            place.map(Lent::keep);
+            settled
+        }
+        Err(error) => {
+            drop(place);
+            settling::find_out(&shared.pool, lease, &error).await
+        }
+    };
+    tell(shared, settled);
+    "done"
+}
+
+/// Settles the outcome of a handler that wrote nothing, and names it for the metrics.
 async fn settle(shared: &Shared, claimed: &Claimed, kept: Kept, outcome: Outcome) -> &'static str {
-    let (label, settled) = match outcome {
-        Outcome::Succeeded(finished, None) => {
+    match outcome {
+        Outcome::Succeeded(finished) => {
             let label = if finished.finish == Finish::Done { "done" } else { "ignored" };
             // Together with others. Where they all wait for the database, so does this attempt.
             shared.settler.finish(finished, kept).await;
-            return label;
-        }
-        Outcome::Succeeded(finished, Some(tx)) => {
-            ("done", settling::finish_with(&shared.pool, tx, finished).await)
+            label
         }
         Outcome::Failed(verdict, reason) => {
             let label = log_failure(&claimed.event, &verdict, reason.as_deref());
-            let settled = settling::fail(&shared.pool, claimed.lease, &verdict, reason.as_deref()).await;
-            (label, settled)
+            tell(shared, settling::fail(&shared.pool, claimed.lease, &verdict, reason.as_deref()).await);
+            label
         }
-        Outcome::LeaseLost => ("lease_lost", Settled::LeaseLost),
-    };
+        Outcome::LeaseLost => {
+            tell(shared, Settled::LeaseLost);
+            "lease_lost"
+        }
+    }
+}
+
+fn tell(shared: &Shared, settled: Settled) {
     if settled.tell() {
         shared.more.notify_one();
     }
-    label
 }
 
 /// Says once what failed, as loud as it deserves.

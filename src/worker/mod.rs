@@ -23,6 +23,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::database::Connections;
 use crate::outbox::{Claimed, Lease};
 use crate::registry::Registry;
 use crate::{api, database, outbox, telemetry};
@@ -124,6 +125,8 @@ struct Worker {
     owner: String,
     settings: Settings,
     subscribers: Vec<String>,
+    /// For claiming.
+    connections: Connections,
     attempts: Arc<attempt::Shared>,
     /// There may be something to claim.
     hungry: bool,
@@ -161,9 +164,15 @@ impl Worker {
             outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
         }
         let more = Arc::new(Notify::new());
+        // Claiming and settling have connections of their own, or handlers that hold theirs would keep each other waiting.
+        let connections_max = pool.options().get_max_connections();
+        let ours = (connections_max / 4).clamp(1, 1 + settler::LANES);
+        let connections = Connections::of(&pool, ours);
+        let for_handlers = Connections::of(&pool, connections_max.saturating_sub(ours + 1).max(1));
         Ok(Self {
             // A name that no other worker has, nor this one after a restart.
             owner: format!("{}-{:08x}", settings.name, rand::rng().random::<u32>()),
+            connections: connections.clone(),
             subscribers: registry.subscribers(),
             attempts: Arc::new(attempt::Shared {
                 event_types: registry.event_types().collect(),
@@ -171,9 +180,10 @@ impl Worker {
                 api,
                 keeper: Keeper::start(&settings.database_url, settings.lease),
                 lease: settings.lease,
-                settler: Settler::start(pool.clone(), Arc::clone(&more)),
+                settler: Settler::start(pool.clone(), connections, Arc::clone(&more)),
                 pace: Pace::default(),
                 pool,
+                connections: for_handlers,
                 more,
             }),
             settings,
@@ -202,13 +212,18 @@ impl Worker {
     }
 
     fn claim(&mut self, room: usize) {
-        let (pool, owner) = (self.attempts.pool.clone(), self.owner.clone());
+        let (connections, owner) = (self.connections.clone(), self.owner.clone());
         let (subscribers, lease) = (self.subscribers.clone(), self.settings.lease);
         self.claiming.spawn(async move {
             // Taken before the claim, so that our own estimate of the lease's end is never too late.
             let at = Instant::now();
             let limit = i64::try_from(room).unwrap_or(i64::MAX);
-            let claim = outbox::claim(&pool, &owner, &subscribers, limit, lease);
+            let claim = async {
+                let mut connection = connections.lend().await?;
+                let claimed = outbox::claim(&mut *connection, &owner, &subscribers, limit, lease).await?;
+                connection.keep();
+                Ok(claimed)
+            };
             Ok(Batch { claimed: database::answered(claim).await?, asked_for: room, at })
         });
     }

@@ -2,19 +2,20 @@
 //!
 //! Those that end while a commit is under way share the next one. No timer holds back a lone attempt.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::database;
+use crate::database::{self, Connections};
 use crate::outbox::settle::{self, Finished};
 use crate::worker::keeper::Kept;
 use crate::worker::settling::{self, Settled};
 
-/// Commits at one time. Each uses one connection of the pool.
-const LANES: usize = 2;
+/// Commits at one time. Each uses one connection.
+pub(super) const LANES: u32 = 2;
 /// The most events in one commit. Each keyed one takes a lock in the server's shared memory until then.
 const BATCH_MAX: usize = 256;
 /// The most attempts that wait to be settled; the handlers wait when there are more.
@@ -35,9 +36,9 @@ struct Item {
 
 impl Settler {
     /// Starts settling in the background, for as long as the answer lives. `more` is told when a successor may be claimed.
-    pub(super) fn start(pool: PgPool, more: Arc<Notify>) -> Self {
+    pub(super) fn start(pool: PgPool, connections: Connections, more: Arc<Notify>) -> Self {
         let (queue, items) = mpsc::unbounded_channel();
-        tokio::spawn(settle_all(pool, more, items));
+        tokio::spawn(settle_all(pool, connections, more, items));
         Self { queue, room: Arc::new(Semaphore::new(WAITING_MAX as usize)) }
     }
 
@@ -55,16 +56,21 @@ impl Settler {
     }
 }
 
-async fn settle_all(pool: PgPool, more: Arc<Notify>, mut items: mpsc::UnboundedReceiver<Item>) {
-    let lanes = Arc::new(Semaphore::new(LANES));
+async fn settle_all(
+    pool: PgPool,
+    connections: Connections,
+    more: Arc<Notify>,
+    mut items: mpsc::UnboundedReceiver<Item>,
+) {
+    let lanes = Arc::new(Semaphore::new(LANES as usize));
     while let Ok(lane) = Arc::clone(&lanes).acquire_owned().await {
         let mut batch = Vec::new();
         if items.recv_many(&mut batch, BATCH_MAX).await == 0 {
             return;
         }
-        let (pool, more) = (pool.clone(), Arc::clone(&more));
+        let (pool, connections, more) = (pool.clone(), connections.clone(), Arc::clone(&more));
         tokio::spawn(async move {
-            if settle_batch(&pool, &batch).await {
+            if settle_batch(&pool, &connections, &batch).await {
                 more.notify_one();
             }
             drop(lane);
@@ -73,16 +79,23 @@ async fn settle_all(pool: PgPool, more: Arc<Notify>, mut items: mpsc::UnboundedR
 }
 
 /// Finishes a batch, and one by one what could not be finished with it. Answers whether a successor may be claimed.
-async fn settle_batch(pool: &PgPool, batch: &[Item]) -> bool {
+async fn settle_batch(pool: &PgPool, connections: &Connections, batch: &[Item]) -> bool {
     let attempts: Vec<Finished> = batch.iter().map(|item| item.finished.clone()).collect();
-    let settled = match database::answered(settle::finish(pool, &attempts)).await {
+    let finish = async {
+        let mut connection = connections.lend().await?;
+        let settled = settle::finish(&mut *connection, &attempts).await?;
+        connection.keep();
+        Ok(settled)
+    };
+    let settled = match database::answered(finish).await {
         Ok(settled) => settled,
         Err(error) => {
             tracing::debug!(%error, "a batch could not be settled; settling one by one");
             settle::Settled::default()
         }
     };
-    let left = attempts.into_iter().filter(|attempt| !settled.finished.contains(&attempt.lease.id));
+    let finished: HashSet<i64> = settled.finished.into_iter().collect();
+    let left = attempts.into_iter().filter(|attempt| !finished.contains(&attempt.lease.id));
     let one_by_one: Vec<Settled> = join_all(left.map(|attempt| settling::finish(pool, attempt))).await;
     // Each is told, whatever the others are.
     let unblocked = one_by_one.into_iter().filter(|settled| settled.tell()).count();

@@ -61,33 +61,31 @@ impl Busy {
 }
 
 /// Commits what the handler wrote together with the completion of its event, or neither.
-pub(super) async fn finish_with(
-    pool: &PgPool,
-    mut tx: Transaction<'static, Postgres>,
-    finished: Finished,
-) -> Settled {
-    let lease = finished.lease;
-    let settled = async {
-        let settled = settle::finish(&mut *tx, &[finished]).await?;
-        if settled.finished.is_empty() {
-            tx.rollback().await?;
-            return Ok(Settled::LeaseLost);
-        }
-        tx.commit().await?;
-        Ok::<_, sqlx::Error>(Settled::Done { unblocked: settled.unblocked })
-    };
-    match settled.await {
-        Ok(settled) => settled,
-        Err(error) => {
-            // The commit may have arrived although its answer did not. Either way nothing is half done.
-            tracing::warn!(%error, "the database did not answer a commit; asking what became of it");
-            match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
-                (Ok(true), _) => Settled::Done { unblocked: 1 },
-                (Ok(false), Ok(true)) => again_soon(pool, lease, &error).await,
-                (Ok(false), Ok(false)) => Settled::LeaseLost,
-                _ => Settled::Unknown,
-            }
-        }
+///
+/// # Errors
+/// What the database says; then [`find_out`] has to tell what became of it.
+pub(super) async fn commit(
+    mut written: Transaction<'_, Postgres>,
+    finished: &Finished,
+) -> sqlx::Result<Settled> {
+    let settled = settle::finish(&mut *written, std::slice::from_ref(finished)).await?;
+    if settled.finished.is_empty() {
+        written.rollback().await?;
+        return Ok(Settled::LeaseLost);
+    }
+    written.commit().await?;
+    Ok(Settled::Done { unblocked: settled.unblocked })
+}
+
+/// Finds out what became of a commit that ended with an error: it may have arrived although its answer did not. Either way
+/// nothing is half done.
+pub(super) async fn find_out(pool: &PgPool, lease: Lease, error: &sqlx::Error) -> Settled {
+    tracing::warn!(%error, "the database did not answer a commit; asking what became of it");
+    match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
+        (Ok(true), _) => Settled::Done { unblocked: 1 },
+        (Ok(false), Ok(true)) => again_soon(pool, lease, error).await,
+        (Ok(false), Ok(false)) => Settled::LeaseLost,
+        _ => Settled::Unknown,
     }
 }
 

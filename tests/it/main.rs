@@ -11,6 +11,7 @@ mod support;
 mod attempts;
 mod batches;
 mod compose;
+mod connections;
 mod crash;
 mod demo;
 mod documents;
