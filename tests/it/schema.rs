@@ -106,6 +106,27 @@ async fn a_missing_or_older_schema_is_refused_with_what_to_run() {
 }
 
 #[tokio::test]
+async fn results_are_compressed_by_lz4_where_the_server_has_it() {
+    let mut connection = connect(&fresh_database().await).await;
+    let has_lz4 =
+        "select ('lz4' = any (enumvals))::text from pg_settings where name = 'default_toast_compression'";
+    let has_lz4 = lines(&mut connection, has_lz4).await == ["true"];
+
+    // What a large value was compressed by, and not only what is written of the column.
+    let stored = "with r as (
+                    insert into restante.batch_result (batch_id, custom_id, outcome, line, text)
+                    values ('b', 'a', 'succeeded', repeat('line', 9000), repeat('text', 9000)) returning line, text)
+                  select 'inserted' from r";
+    assert_eq!(lines(&mut connection, stored).await, ["inserted"]);
+    let used = "select concat_ws(' ', pg_column_compression(line), pg_column_compression(text)) from restante.batch_result";
+    let expected = if has_lz4 { "lz4 lz4" } else { "pglz pglz" };
+    assert_eq!(lines(&mut connection, used).await, [expected]);
+    let raw = "select attcompression::text from pg_attribute
+                where attrelid = 'restante.batch_result'::regclass and attname = 'raw'";
+    assert_eq!(lines(&mut connection, raw).await, [if has_lz4 { "l" } else { "" }]);
+}
+
+#[tokio::test]
 async fn the_schema_says_of_everything_what_it_is() {
     let mut connection = connect(&fresh_database().await).await;
 
