@@ -22,13 +22,14 @@ const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 pub(super) struct CopyBuffer {
     bytes: Vec<u8>,
     rows: usize,
+    line_bytes: usize,
     is_finished: bool,
 }
 
 impl CopyBuffer {
     /// No rows yet.
     pub(super) fn new() -> CopyBuffer {
-        CopyBuffer { bytes: HEADER.to_vec(), rows: 0, is_finished: false }
+        CopyBuffer { bytes: HEADER.to_vec(), rows: 0, line_bytes: 0, is_finished: false }
     }
 
     /// Adds a row.
@@ -58,11 +59,17 @@ impl CopyBuffer {
             self.field(tokens.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         }
         self.rows += 1;
+        self.line_bytes += row.line.map_or(0, str::len) + row.raw.map_or(0, <[u8]>::len);
     }
 
     /// How many rows it holds.
     pub(super) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// How long the lines of its rows are together, without their endings.
+    pub(super) fn line_bytes(&self) -> usize {
+        self.line_bytes
     }
 
     /// How much it holds, the header included.
@@ -83,6 +90,7 @@ impl CopyBuffer {
     pub(super) fn clear(&mut self) {
         self.bytes.truncate(HEADER.len());
         self.rows = 0;
+        self.line_bytes = 0;
         self.is_finished = false;
     }
 
@@ -159,7 +167,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(buffer.finish(), expected);
-        assert_eq!((buffer.rows(), buffer.len_bytes()), (1, expected.len()));
+        assert_eq!((buffer.rows(), buffer.line_bytes(), buffer.len_bytes()), (1, 2, expected.len()));
     }
 
     #[test]
@@ -167,6 +175,7 @@ mod tests {
         let mut buffer = CopyBuffer::new();
         buffer.push("b", &Row { raw: Some(b"\xff"), ..Row::default() });
 
+        assert_eq!(buffer.line_bytes(), 1);
         let after_outcome = HEADER.len() + 2 + 5 + 4 + 4;
         assert_eq!(buffer.finish()[after_outcome..][..9], *b"\xff\xff\xff\xff\x00\x00\x00\x01\xff");
     }
@@ -192,7 +201,7 @@ mod tests {
 
         buffer.clear();
 
-        assert_eq!((buffer.rows(), buffer.bytes.capacity()), (0, capacity));
+        assert_eq!((buffer.rows(), buffer.line_bytes(), buffer.bytes.capacity()), (0, 0, capacity));
         assert_eq!(buffer.finish(), EMPTY);
     }
 

@@ -1,34 +1,25 @@
 //! `batch.completed` and its spellings: a batch may have ended; store its results, every one of them.
 //!
-//! The event is a hint and proves nothing: the API is asked. Results are streamed into `restante.batch_result` in parts of a
-//! few megabytes, each committed with the progress it makes, so that a download that breaks off goes on where it was: the
-//! API knows no other place to begin than the beginning, and what is already here is passed over. The batch is complete
-//! when there are as many different results as the API counts, which no end of a stream can feign.
+//! The event is a hint and proves nothing: the API is asked. Results are streamed into `restante.batch_result` in parts, so
+//! that a download that breaks off goes on where it was: the API knows no other place to begin than the beginning, and
+//! what is already here is passed over. The batch is complete when there are as many different results as the API counts,
+//! which no end of a stream can feign.
 
 mod copy;
+mod download;
 mod json;
 mod line;
 mod lines;
 mod shape;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
 
 use crate::api::Batch;
 use crate::batch::{BatchRef, is_complete, observe};
 use crate::handler::{self, Context, Error, Handler};
-use crate::{retry, telemetry};
-
-use copy::{COPY_COLUMNS, CopyBuffer};
-use line::Row;
-use lines::{LINE_BYTES_MAX, Lines};
-
-/// How much is gathered before it is written: large enough for COPY to be quick, small enough to be nothing in memory.
-const PART_BYTES: usize = 4 * 1024 * 1024;
+use crate::retry;
 
 /// Stores the results of a batch.
 #[derive(Debug)]
@@ -79,128 +70,8 @@ impl Handler for BatchResults {
             )));
         }
 
-        let fault = Download::new(cx, &batch).await?.run().await?;
+        let fault = download::run(cx, &batch).await?;
         complete(cx, &batch, fault).await
-    }
-}
-
-/// One download of a batch's results.
-struct Download<'a, 'b> {
-    cx: &'a Context<'b>,
-    batch: &'a Batch,
-    /// The results that are here already, from an earlier download or from this one.
-    stored: HashSet<Box<str>>,
-    part: CopyBuffer,
-    part_line_bytes: i64,
-    /// The first line that could not be read, and why.
-    fault: Option<String>,
-}
-
-impl<'a, 'b> Download<'a, 'b> {
-    async fn new(cx: &'a Context<'b>, batch: &'a Batch) -> Result<Self, Error> {
-        sqlx::query!(
-            "update restante.batch set download_started_at = clock_timestamp() where id = $1",
-            batch.id
-        )
-        .execute(cx.pool())
-        .await?;
-        let stored =
-            sqlx::query_scalar!("select custom_id from restante.batch_result where batch_id = $1", batch.id)
-                .fetch(cx.pool())
-                .map_ok(String::into_boxed_str)
-                .try_collect()
-                .await?;
-        Ok(Self { cx, batch, stored, part: CopyBuffer::new(), part_line_bytes: 0, fault: None })
-    }
-
-    /// Stores what comes. Answers with the first line that could not be read, where there was one.
-    async fn run(mut self) -> Result<Option<String>, Error> {
-        let mut chunks = self.cx.api.results(self.batch).await?;
-        let mut lines = Lines::new(LINE_BYTES_MAX);
-        let mut broken_off = None;
-        while let Some(chunk) = chunks.next().await {
-            match chunk {
-                Ok(chunk) => lines.push(chunk),
-                Err(error) => {
-                    broken_off = Some(error);
-                    break;
-                }
-            }
-            self.cx.progress();
-            while let Some(line) = self.note(lines.next(), &lines) {
-                self.take(&line, lines.number());
-                if self.part.len_bytes() >= PART_BYTES {
-                    self.store().await?;
-                }
-            }
-        }
-        if broken_off.is_none() {
-            while let Some(line) = self.note(lines.finish(), &lines) {
-                self.take(&line, lines.number());
-            }
-        }
-        // Also what came before the break, so that the next attempt has less to do.
-        self.store().await?;
-        match broken_off {
-            Some(error) => Err(error.into()),
-            None => Ok(self.fault),
-        }
-    }
-
-    /// The line, if there is one. One that is too long is noted, and the lines behind it can still be read.
-    fn note(&mut self, line: Result<Option<Bytes>, lines::TooLong>, lines: &Lines) -> Option<Bytes> {
-        line.unwrap_or_else(|error| {
-            let _first = self.fault.get_or_insert_with(|| format!("line {}: {error}", lines.number()));
-            Some(Bytes::new())
-        })
-    }
-
-    /// Adds a line to the part, unless it is here already.
-    fn take(&mut self, line: &[u8], number: u64) {
-        if line.is_empty() {
-            return;
-        }
-        match Row::read(line) {
-            Ok(row) => {
-                if !self.stored.contains(row.custom_id.as_ref()) {
-                    self.part.push(&self.batch.id, &row);
-                    self.part_line_bytes += i64::try_from(line.len()).unwrap_or(i64::MAX);
-                    self.stored.insert(row.custom_id.into());
-                }
-            }
-            Err(error) => {
-                let _first = self.fault.get_or_insert_with(|| format!("line {number}: {error}"));
-            }
-        }
-    }
-
-    /// Commits the part together with the progress it makes, while the lease is ours.
-    async fn store(&mut self) -> Result<(), Error> {
-        if self.part.rows() == 0 {
-            return Ok(());
-        }
-        let mut checkpoint = self.cx.checkpoint().await?;
-        let statement =
-            format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
-        let mut copy = checkpoint.copy_in_raw(&statement).await?;
-        copy.send(self.part.finish()).await?;
-        let rows = copy.finish().await?;
-        sqlx::query!(
-            "update restante.batch set results_stored = results_stored + $2, bytes_stored = bytes_stored + $3 where id = $1",
-            self.batch.id,
-            i64::try_from(rows).unwrap_or(i64::MAX),
-            self.part_line_bytes,
-        )
-        .execute(&mut *checkpoint)
-        .await?;
-        self.cx.commit(checkpoint).await?;
-        metrics::counter!(telemetry::metric::RESULTS_ROWS_TOTAL).increment(rows);
-        metrics::counter!(telemetry::metric::RESULTS_BYTES_TOTAL)
-            .increment(u64::try_from(self.part_line_bytes).unwrap_or(0));
-        self.part.clear();
-        self.part_line_bytes = 0;
-        self.cx.progress();
-        Ok(())
     }
 }
 
