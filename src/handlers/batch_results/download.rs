@@ -4,7 +4,6 @@
 //! so that whatever ends one of them ends the other, and nothing is left running where the handler is cancelled. At most two
 //! parts are held: who reads faster than the database writes, waits.
 
-use std::collections::HashSet;
 use std::mem;
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use crate::telemetry;
 use super::copy::{COPY_COLUMNS, CopyBuffer};
 use super::line::Row;
 use super::lines::{LINE_BYTES_MAX, Lines};
+use super::seen::Seen;
 
 /// How much is gathered before it is written: large enough for COPY to be quick, small enough to be nothing in memory.
 const PART_BYTES: usize = 4 * 1024 * 1024;
@@ -53,7 +53,7 @@ struct Source<'a, 'b> {
     /// Nothing more comes.
     is_ended: bool,
     /// The results that are here already, from an earlier download or from this one.
-    seen: HashSet<Box<str>>,
+    seen: Seen,
     /// The first line that could not be read, and why.
     fault: Option<String>,
 }
@@ -73,11 +73,14 @@ impl<'a, 'b> Source<'a, 'b> {
         )
         .execute(cx.pool())
         .await?;
+        let room = Seen::of(usize::try_from(batch.expected_results()).unwrap_or(0));
         let seen =
             sqlx::query_scalar!("select custom_id from restante.batch_result where batch_id = $1", batch.id)
                 .fetch(cx.pool())
-                .map_ok(String::into_boxed_str)
-                .try_collect()
+                .try_fold(room, async |mut seen, custom_id| {
+                    seen.insert(&custom_id);
+                    Ok(seen)
+                })
                 .await?;
         let chunks = cx.api.results(batch).await?;
         Ok(Self { cx, batch, chunks, lines: Lines::new(LINE_BYTES_MAX), is_ended: false, seen, fault: None })
@@ -124,9 +127,8 @@ impl<'a, 'b> Source<'a, 'b> {
     fn take(&mut self, line: &[u8], part: &mut CopyBuffer) {
         match Row::read(line) {
             Ok(row) => {
-                if !self.seen.contains(row.custom_id.as_ref()) {
+                if self.seen.insert(&row.custom_id) {
                     part.push(&self.batch.id, &row);
-                    self.seen.insert(row.custom_id.into());
                 }
             }
             Err(error) => self.note(&error),

@@ -10,6 +10,7 @@ mod download;
 mod json;
 mod line;
 mod lines;
+mod seen;
 mod shape;
 
 use std::time::Duration;

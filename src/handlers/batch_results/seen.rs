@@ -1,0 +1,78 @@
+//! The results that are here already, in a few bytes each.
+//!
+//! Of each `custom_id` a hash is kept, and not the text. That two of a batch's hundred thousand have the same is as likely as
+//! one download in four thousand million, and nobody can bring it about, since the keys of the hash are random. Where it
+//! happens, one result passes for another and is left out; the count at the end falls short, and the next attempt hashes
+//! with other keys. So it may cost an attempt, and never a result.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+/// Room is made at once for as many as a batch may have. More than these cost a copy of the set now and then.
+const ROOM_MAX: usize = 100_000;
+
+/// The set.
+#[derive(Debug)]
+pub(super) struct Seen<S = RandomState> {
+    hashes: HashSet<u64, S>,
+}
+
+impl Seen {
+    /// Nothing yet, with room for the results of a batch.
+    pub(super) fn of(results: usize) -> Self {
+        Seen::with_hasher(results, RandomState::new())
+    }
+}
+
+impl<S: BuildHasher> Seen<S> {
+    fn with_hasher(results: usize, hasher: S) -> Self {
+        Self { hashes: HashSet::with_capacity_and_hasher(results.min(ROOM_MAX), hasher) }
+    }
+
+    /// Notes a result. Answers false where it was noted before, or, as good as never, one with the same hash.
+    pub(super) fn insert(&mut self, custom_id: &str) -> bool {
+        let hash = self.hashes.hasher().hash_one(custom_id);
+        self.hashes.insert(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasherDefault, Hasher};
+
+    use super::*;
+
+    /// Hashes everything alike.
+    #[derive(Default)]
+    struct Alike;
+
+    impl Hasher for Alike {
+        fn write(&mut self, _bytes: &[u8]) {}
+
+        fn finish(&self) -> u64 {
+            7
+        }
+    }
+
+    #[test]
+    fn a_result_is_new_once() {
+        let mut seen = Seen::of(2);
+        assert!(seen.insert("a") && seen.insert("b") && seen.insert("") && seen.insert("é"));
+        assert!(!seen.insert("a") && !seen.insert(""));
+    }
+
+    #[test]
+    fn every_one_of_a_million_is_new() {
+        let mut seen = Seen::of(1_000_000);
+        assert!((0..1_000_000).all(|number| seen.insert(&format!("request-{number}"))));
+    }
+
+    #[test]
+    fn what_passes_for_another_does_so_with_these_keys_only() {
+        let mut alike = Seen::with_hasher(2, BuildHasherDefault::<Alike>::default());
+        assert!(alike.insert("a") && !alike.insert("b"));
+
+        let [first, second] = [Seen::of(0), Seen::of(0)].map(|seen| seen.hashes.hasher().hash_one("a"));
+        assert_ne!(first, second);
+    }
+}
