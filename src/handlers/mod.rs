@@ -23,6 +23,6 @@ pub fn registry(settings: Settings) -> Registry {
     Registry::new()
         .register(batch_poll::BatchPoll { every: settings.batch_poll })
         .register(batch_reconcile::BatchReconcile { every: settings.reconcile })
-        .register(batch_results::BatchResults { poll: settings.batch_poll })
+        .register(batch_results::BatchResults::new(settings.batch_poll))
         .register(resources::Resources)
 }

@@ -20,6 +20,7 @@ mod key;
 mod lines;
 mod memory;
 mod search;
+mod turns;
 mod watch;
 
 /// A database, and the API of a workspace.
@@ -30,12 +31,15 @@ async fn start() -> (World, ScriptedApi) {
 /// Runs a worker with the built-in handlers until nothing is left that may run now. An attempt that fails may be made
 /// again within that, since the first wait can be short; so tests say what the API answers before, and not in between.
 async fn work(world: &World, api: &ScriptedApi) {
+    work_as(world.worker_settings(), world, api).await;
+}
+
+/// The same, by a worker with settings of its own.
+async fn work_as(worker: worker::Settings, world: &World, api: &ScriptedApi) {
     let settings =
         handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: Some(Duration::from_secs(300)) };
     let registry = handlers::registry(settings);
-    worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry, api.client())
-        .await
-        .unwrap();
+    worker::run_until_idle(worker, world.pool.clone(), registry, api.client()).await.unwrap();
 }
 
 /// The same, once every retry is due.

@@ -16,17 +16,32 @@ mod shape;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::api::Batch;
 use crate::batch::{BatchRef, is_complete, observe};
 use crate::handler::{self, Context, Error, Handler};
 use crate::retry;
 
+/// How many batches a worker stores at once. Two keep Postgres as busy as any number, and each takes about ten megabytes.
+const TURNS: usize = 3;
+
+/// How long an attempt waits for its turn, and how long it then leaves its place to other events.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Stores the results of a batch.
 #[derive(Debug)]
 pub struct BatchResults {
-    /// How long to wait where the batch has not ended yet.
-    pub poll: Duration,
+    poll: Duration,
+    turns: Semaphore,
+}
+
+impl BatchResults {
+    /// A handler that waits for `poll` where the batch has not ended yet.
+    pub fn new(poll: Duration) -> Self {
+        Self { poll, turns: Semaphore::new(TURNS) }
+    }
 }
 
 impl Handler for BatchResults {
@@ -58,6 +73,9 @@ impl Handler for BatchResults {
         if is_complete(cx.pool(), &id).await? {
             return Ok(());
         }
+        let Ok(_turn) = timeout(PATIENCE, self.turns.acquire()).await else {
+            return Err(Error::Snooze(PATIENCE));
+        };
         let batch = cx.api.batch(&id).await?;
         let mut checkpoint = cx.checkpoint().await?;
         observe(&mut checkpoint, std::slice::from_ref(&batch)).await?;

@@ -12,6 +12,7 @@ use restante::api::{Client, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// What its clients must show, and nobody else may see.
 pub const KEY: &str = "sk-ant-canary-7f3a";
@@ -125,7 +126,12 @@ async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> std::io::R
     };
     let answer = answer.unwrap_or_else(|| Answer::refusal(404, "not_found_error", ""));
     connection.write_all(answer.head.as_bytes()).await?;
-    connection.write_all(&answer.body).await?;
+    let (before, after) = answer.body.split_at(answer.held.as_ref().map_or(0, |(bytes, _)| *bytes));
+    connection.write_all(before).await?;
+    if let Some((_, gate)) = &answer.held {
+        gate.acquire().await.unwrap().forget();
+    }
+    connection.write_all(after).await?;
     match answer.end {
         End::Close => connection.shutdown().await,
         End::Reset => connection.set_zero_linger(),
@@ -137,6 +143,8 @@ async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> std::io::R
 pub struct Answer {
     head: String,
     body: Vec<u8>,
+    /// After so many bytes of the body, a permit has to be given before the rest is sent.
+    held: Option<(usize, Arc<Semaphore>)>,
     end: End,
 }
 
@@ -150,7 +158,7 @@ impl Answer {
     /// These headers, each with its line end, and this body.
     pub fn new(status: u16, headers: &str, body: impl Into<Vec<u8>>) -> Self {
         let head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\n{headers}\r\n");
-        Self { head, body: body.into(), end: End::Close }
+        Self { head, body: body.into(), held: None, end: End::Close }
     }
 
     pub fn json(object: &Value) -> Self {
@@ -205,6 +213,11 @@ impl Answer {
     /// The same, but that the connection is reset in the end.
     pub fn then_reset(self) -> Self {
         Self { end: End::Reset, ..self }
+    }
+
+    /// The same, of whose body only so many bytes are sent until the gate gives it a permit.
+    pub fn held_at(self, bytes: usize, gate: &Arc<Semaphore>) -> Self {
+        Self { held: Some((bytes, Arc::clone(gate))), ..self }
     }
 
     /// How many bytes the body has on the wire.
