@@ -197,12 +197,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// As for [`Context::tx`].
     pub async fn checkpoint(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
-        // In a task of its own, because an attempt may be cancelled at any await, and a `begin` that is cancelled half way
-        // leaves a transaction open that sqlx 0.9 does not know of.
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin().await }).await;
-        let mut checkpoint =
-            begun.map_err(|error| Error::Trouble(Duration::from_secs(1), error.into()))??;
+        let mut checkpoint = self.begin().await?;
         self.hold(&mut checkpoint).await?;
         Ok(checkpoint)
     }
@@ -219,6 +214,26 @@ impl<'a> Context<'a> {
         }
         checkpoint.commit().await?;
         Ok(())
+    }
+
+    /// As [`Context::checkpoint`], but the lease is ours from its end on only: until [`Context::commit_draft`] the event is
+    /// not locked, so that several can be under way at once. Its commit does not wait for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Trouble`] where the database is away.
+    pub(crate) async fn draft(&self) -> std::result::Result<Draft, Error> {
+        let mut tx = self.begin().await?;
+        outbox::lease::bound(&mut tx, self.patience()).await?;
+        Ok(Draft(tx))
+    }
+
+    /// Commits a draft, if the lease is ours: the event is locked from the look at it to the commit.
+    ///
+    /// # Errors
+    /// As for [`Context::commit`].
+    pub(crate) async fn commit_draft(&self, Draft(mut tx): Draft) -> Result {
+        self.hold(&mut tx).await?;
+        self.commit(tx).await
     }
 
     /// For reading. What is written through it is not part of the attempt.
@@ -259,14 +274,35 @@ impl<'a> Context<'a> {
         (self.tx, self.result)
     }
 
+    async fn begin(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
+        // In a task of its own, because an attempt may be cancelled at any await, and a `begin` that is cancelled half way
+        // leaves a transaction open that sqlx 0.9 does not know of.
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin().await }).await;
+        Ok(begun.map_err(|error| Error::Trouble(Duration::from_secs(1), error.into()))??)
+    }
+
     /// Holds the event until the transaction ends.
     async fn hold(&self, transaction: &mut PgConnection) -> Result {
-        let patience = self.deadline.timeout() + GRACE;
-        if outbox::lease::hold(transaction, self.lease, patience).await? {
+        if outbox::lease::hold(transaction, self.lease, self.patience()).await? {
             Ok(())
         } else {
             Err(Error::LeaseLost)
         }
+    }
+
+    fn patience(&self) -> Duration {
+        self.deadline.timeout() + GRACE
+    }
+}
+
+/// A transaction that has not been fenced yet; [`Context::commit_draft`] alone commits it. Dropped, it rolls back.
+pub(crate) struct Draft(Transaction<'static, Postgres>);
+
+impl Draft {
+    /// To write through.
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.0
     }
 }
 

@@ -69,7 +69,7 @@ pub async fn hold(transaction: &mut PgConnection, lease: Lease, patience: Durati
         "#,
         lease.id,
         lease.token,
-        format!("{}ms", patience.as_millis().clamp(1, PATIENCE_MS_MAX)),
+        milliseconds(patience),
     )
     .fetch_optional(transaction)
     .await;
@@ -79,6 +79,26 @@ pub async fn hold(transaction: &mut PgConnection, lease: Lease, patience: Durati
         Err(error) if crate::database::is_moved_row(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Has the database end a transaction as [`hold`] does, without locking anything yet, and not wait for the disk at its commit.
+///
+/// # Errors
+/// What the database says.
+pub async fn bound(transaction: &mut PgConnection, patience: Duration) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select set_config('idle_in_transaction_session_timeout', $1, true) as idle,
+                set_config('statement_timeout', $1, true) as statement,
+                set_config('synchronous_commit', 'off', true) as disk",
+        milliseconds(patience),
+    )
+    .fetch_one(transaction)
+    .await?;
+    Ok(())
+}
+
+fn milliseconds(patience: Duration) -> String {
+    format!("{}ms", patience.as_millis().clamp(1, PATIENCE_MS_MAX))
 }
 
 /// Postgres counts its timeouts in an `integer` of milliseconds.

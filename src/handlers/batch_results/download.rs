@@ -1,14 +1,13 @@
-//! One download of a batch's results, in parts: while one is being written, the next is read.
+//! One download of a batch's results, in parts: while some are being written, the next is read.
 //!
 //! Each part is one commit together with the progress it makes. Reading and writing take turns within the future of the handler,
-//! so that whatever ends one of them ends the other, and nothing is left running where the handler is cancelled. At most two
-//! parts are held: who reads faster than the database writes, waits.
+//! so that whatever ends one of them ends the others, and nothing is left running where the handler is cancelled.
 
-use std::mem;
+use std::sync::mpsc;
 
 use bytes::Bytes;
-use futures_util::future::try_join;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::api::{self, Batch, ResultsStream};
 use crate::handler::{self, Context, Error};
@@ -20,28 +19,24 @@ use super::lines::{LINE_BYTES_MAX, Lines};
 use super::seen::Seen;
 
 /// How much is gathered before it is written: large enough for COPY to be quick, small enough to be nothing in memory.
-const PART_BYTES: usize = 4 * 1024 * 1024;
+const PART_BYTES: usize = 3 * 1024 * 1024;
 
 /// How much is sent, and how much is read, before the other side gets its turn. sqlx copies what it sends.
 const TURN_BYTES: usize = 64 * 1024;
 
+/// How many parts are held: those that are being written, and, while these are fewer, the one that is being read. Postgres
+/// takes three times as long for a part as we do, and two of its processes write side by side.
+const PARTS_MAX: usize = 3;
+
 /// Stores what comes. Answers with the first line that could not be read, where there was one.
 pub(super) async fn run(cx: &Context<'_>, batch: &Batch) -> Result<Option<String>, Error> {
-    let mut source = Source::open(cx, batch).await?;
-    let (mut part, mut next) = (CopyBuffer::new(), CopyBuffer::new());
-    loop {
-        let (stop, ()) =
-            try_join(async { Ok(source.fill(&mut next).await) }, store(cx, batch, &mut part)).await?;
-        mem::swap(&mut part, &mut next);
-        let end = match stop {
-            Stop::Full => continue,
-            Stop::End => Ok(source.fault),
-            Stop::BrokenOff(error) => Err(error.into()),
-        };
-        // Also what came before a break, so that the next attempt has less to do.
-        store(cx, batch, &mut part).await?;
-        return end;
-    }
+    let (spare, spares) = mpsc::channel();
+    let mut source = Source::open(cx, batch, spares).await?;
+    // Also what came before a break is written, so that the next attempt has less to do.
+    let written =
+        source.parts().map(|part| store(cx, batch, part, &spare).boxed()).buffer_unordered(PARTS_MAX);
+    written.try_collect::<()>().await?;
+    source.broken_off.map_or(Ok(source.fault), |error| Err(error.into()))
 }
 
 /// Where the results come from.
@@ -49,24 +44,23 @@ struct Source<'a, 'b> {
     cx: &'a Context<'b>,
     batch: &'a Batch,
     chunks: ResultsStream,
+    /// Parts that have been written, for their memory.
+    spares: mpsc::Receiver<CopyBuffer>,
     lines: Lines,
-    /// Nothing more comes.
     is_ended: bool,
+    broken_off: Option<api::Error>,
     /// The results that are here already, from an earlier download or from this one.
     seen: Seen,
     /// The first line that could not be read, and why.
     fault: Option<String>,
 }
 
-/// Why no more is read into a part.
-enum Stop {
-    Full,
-    End,
-    BrokenOff(api::Error),
-}
-
 impl<'a, 'b> Source<'a, 'b> {
-    async fn open(cx: &'a Context<'b>, batch: &'a Batch) -> Result<Self, Error> {
+    async fn open(
+        cx: &'a Context<'b>,
+        batch: &'a Batch,
+        spares: mpsc::Receiver<CopyBuffer>,
+    ) -> Result<Self, Error> {
         sqlx::query!(
             "update restante.batch set download_started_at = clock_timestamp() where id = $1",
             batch.id
@@ -83,17 +77,23 @@ impl<'a, 'b> Source<'a, 'b> {
                 })
                 .await?;
         let chunks = cx.api.results(batch).await?;
-        Ok(Self { cx, batch, chunks, lines: Lines::new(LINE_BYTES_MAX), is_ended: false, seen, fault: None })
+        let lines = Lines::new(LINE_BYTES_MAX);
+        Ok(Self { cx, batch, chunks, spares, lines, is_ended: false, broken_off: None, seen, fault: None })
     }
 
-    /// Reads until the part is full, or nothing more comes.
-    async fn fill(&mut self, part: &mut CopyBuffer) -> Stop {
+    fn parts(&mut self) -> BoxStream<'_, CopyBuffer> {
+        stream::unfold(self, |source| async move { Some((source.part().await?, source)) }).boxed()
+    }
+
+    /// The next part: full, or the last one. None where nothing more comes.
+    async fn part(&mut self) -> Option<CopyBuffer> {
+        let mut part = self.spares.try_recv().unwrap_or_default();
         let mut turn_bytes = 0;
         loop {
             while let Some(line) = self.line() {
-                self.take(&line, part);
+                self.take(&line, &mut part);
                 if part.len_bytes() >= PART_BYTES {
-                    return Stop::Full;
+                    return Some(part);
                 }
                 turn_bytes += line.len();
                 if turn_bytes >= TURN_BYTES {
@@ -101,12 +101,12 @@ impl<'a, 'b> Source<'a, 'b> {
                     tokio::task::yield_now().await;
                 }
             }
-            if self.is_ended {
-                return Stop::End;
+            if self.is_ended || self.broken_off.is_some() {
+                return (part.rows() > 0).then_some(part);
             }
             match self.chunks.next().await {
                 Some(Ok(chunk)) => self.lines.push(chunk),
-                Some(Err(error)) => return Stop::BrokenOff(error),
+                Some(Err(error)) => self.broken_off = Some(error),
                 None => self.is_ended = true,
             }
             self.cx.progress();
@@ -141,33 +141,37 @@ impl<'a, 'b> Source<'a, 'b> {
     }
 }
 
-/// Commits a part together with the progress it makes, while the lease is ours.
-async fn store(cx: &Context<'_>, batch: &Batch, part: &mut CopyBuffer) -> handler::Result {
-    if part.rows() == 0 {
-        return Ok(());
-    }
-    let mut checkpoint = cx.checkpoint().await?;
+/// Commits a part together with the progress it makes, if the lease is ours.
+///
+/// Its commit does not wait for the disk, which loses nothing: a crash of the server may take the last parts, which the next
+/// download brings again, and no later commit survives it without them; so none that calls the batch complete.
+async fn store(
+    cx: &Context<'_>,
+    batch: &Batch,
+    mut part: CopyBuffer,
+    spare: &mpsc::Sender<CopyBuffer>,
+) -> handler::Result {
+    let mut draft = cx.draft().await?;
     let statement = format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
-    let mut copy = checkpoint.copy_in_raw(&statement).await?;
+    let mut copy = draft.connection().copy_in_raw(&statement).await?;
     for piece in part.finish().chunks(TURN_BYTES) {
         copy.send(piece).await?;
     }
     let rows = copy.finish().await?;
-    // Not waiting for the disk loses nothing: a crash of the server may take the last parts, which the next download brings
-    // again, and no later commit survives it without them; so none that calls the batch complete.
     sqlx::query!(
-        "update restante.batch set results_stored = results_stored + $2, bytes_stored = bytes_stored + $3 where id = $1
-         returning set_config('synchronous_commit', 'off', true)",
+        "update restante.batch set results_stored = results_stored + $2, bytes_stored = bytes_stored + $3 where id = $1",
         batch.id,
         i64::try_from(rows).unwrap_or(i64::MAX),
         i64::try_from(part.line_bytes()).unwrap_or(i64::MAX),
     )
-    .fetch_optional(&mut *checkpoint)
+    .execute(draft.connection())
     .await?;
-    cx.commit(checkpoint).await?;
+    cx.commit_draft(draft).await?;
     metrics::counter!(telemetry::metric::RESULTS_ROWS_TOTAL).increment(rows);
     metrics::counter!(telemetry::metric::RESULTS_BYTES_TOTAL).increment(part.line_bytes() as u64);
-    part.clear();
     cx.progress();
+    part.clear();
+    // Nobody wants it any more where all has been read.
+    let _ = spare.send(part);
     Ok(())
 }

@@ -24,8 +24,8 @@ use crate::batch::{BatchRef, is_complete, observe};
 use crate::handler::{self, Context, Error, Handler};
 use crate::retry;
 
-/// How many batches a worker stores at once. Two keep Postgres as busy as any number, and each takes about ten megabytes.
-const TURNS: usize = 3;
+/// How many batches a worker stores at once. One keeps Postgres busy, if its download is quick; each takes about 15 megabytes.
+const TURNS: usize = 2;
 
 /// How long an attempt waits for its turn, and how long it then leaves its place to other events.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use crate::support::eventually;
 #[tokio::test]
 async fn a_few_batches_are_stored_at_once_and_the_others_wait_for_their_turn() {
     const BATCHES: usize = 8;
-    const TURNS: usize = 3;
+    const TURNS: usize = 2;
     let (world, api) = start().await;
     let gate = Arc::new(Semaphore::new(0));
     for batch in 0..BATCHES {
@@ -62,4 +62,25 @@ async fn a_download_that_is_called_off_ends_and_what_it_stored_stays() {
 
     assert_eq!(fate(&world, "wevt_b").await, "cancelled");
     assert!(stored(&world, "b").await.starts_with("incomplete, 1 results"));
+}
+
+#[tokio::test]
+async fn a_part_is_not_stored_where_its_event_was_called_off_while_it_was_written() {
+    let (world, api) = start().await;
+    api.batch(&api.ended("b", ONE_OF_EACH));
+    api.results("b", Answer::stream(one_of_each()));
+    hear_of(&world, "b").await;
+    let mut reader = world.pool.begin().await.unwrap();
+    sqlx::query("lock table restante.batch_result in share mode").execute(&mut *reader).await.unwrap();
+
+    let call_off = async {
+        world.somebody_waits_for_a_lock().await;
+        // Nobody has to wait until the part is written.
+        world.sql("update restante.outbox set status = 'cancelled' where event_id = 'wevt_b'").await;
+        reader.commit().await.unwrap();
+    };
+    join!(work(&world, &api), call_off);
+
+    assert_eq!(fate(&world, "wevt_b").await, "cancelled");
+    assert_eq!(stored(&world, "b").await, "incomplete, 0 results, 0 bytes\n");
 }
