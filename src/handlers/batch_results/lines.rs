@@ -9,6 +9,7 @@
 use std::mem;
 
 use bytes::{Buf, Bytes};
+use memchr::memchr2;
 
 /// The cap where the caller knows no better: 64 MiB, far above any message the API can produce.
 pub(super) const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -68,7 +69,7 @@ impl Lines {
                     self.chunk.advance(1);
                 }
             }
-            let Some(end) = self.chunk.iter().position(|&byte| byte == b'\n' || byte == b'\r') else {
+            let Some(end) = memchr2(b'\n', b'\r', &self.chunk) else {
                 self.begin()?;
                 return Ok(None);
             };
