@@ -194,6 +194,57 @@ end $$;
 comment on function restante.insert_events is
   'Stores events once each, in one statement of the caller. What ingest may call, and all that it may call.';
 
+-- Claims up to `p_limit` events for these subscribers, the oldest `created_at` first, and leases each for `p_lease`: new ones,
+-- retries that are due, and events whose lease ran out.
+create function restante.claim(p_owner text, p_subscribers text[], p_limit bigint, p_lease interval)
+returns table (id bigint, event_id text, type text, subscriber text, key text, workspace_id text, source text,
+               created_at timestamptz, received_at timestamptz, payload text, raw bytea, attempt integer,
+               max_attempts integer, crashes integer, lease_token bigint)
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+begin
+  return query
+  with ready as materialized (
+    select l.id, l.created_at, l.status
+      from unnest(p_subscribers) as s (subscriber)
+      cross join lateral (
+            select r.id, r.created_at, r.status from restante.outbox_live as r
+             where r.lane = 0 and r.subscriber = s.subscriber and r.lease_until <= clock_timestamp()
+             order by r.created_at, r.id limit p_limit for update skip locked) as l),
+  -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition on a
+  -- clock that moves meanwhile can not bound the walk of the index: it would read the whole backlog.
+  due as materialized (
+    select l.id, l.created_at, l.status
+      from unnest(p_subscribers) as s (subscriber)
+      cross join lateral (
+            select d.id, d.created_at, d.status from restante.outbox_live as d
+             where d.lane = 1 and d.subscriber = s.subscriber and d.run_at <= statement_timestamp()
+               and d.status <> 'dead'
+             order by d.run_at, d.id limit p_limit for update skip locked) as l),
+  picked as materialized (
+    select b.id, b.status from (select * from ready union all select * from due) as b
+     order by b.created_at, b.id limit p_limit),
+  claimed as (
+    update restante.outbox_live as o
+       set status = 'running', lane = 0, attempt = o.attempt + 1, lease_owner = p_owner,
+           lease_token = o.lease_token + 1, lease_until = clock_timestamp() + p_lease,
+           crashes = o.crashes + (p.status = 'running')::integer
+      from picked as p where o.id = p.id
+    returning o.*, p.status as status_before),
+  -- A lease that ran out means that a worker vanished: that attempt has failed, and nobody else can say so.
+  crashed as (
+    insert into restante.failure (outbox_id, event_id, attempt, outcome, error)
+    select c.id, c.event_id, c.attempt - 1, 'crashed', 'the lease ran out: the worker vanished or stood still'
+      from claimed as c where c.status_before = 'running')
+  select c.id, c.event_id, c.type, c.subscriber, c.key, c.workspace_id, c.source::text, c.created_at, c.received_at,
+         c.payload::text, c.raw, c.attempt, c.max_attempts, c.crashes, c.lease_token
+    from claimed as c order by c.created_at, c.id;
+end $$;
+comment on function restante.claim is
+  'Leases the oldest events that may run now to a worker, with a new lease token each.';
+
 -- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go.
 -- Answers with the rows it finished; one that is missing was not this attempt's any more, or is being changed right now.
 create function restante.finish(p_ids bigint[], p_tokens bigint[], p_statuses text[], p_results text[])

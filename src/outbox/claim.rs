@@ -39,47 +39,14 @@ pub async fn claim(
 ) -> sqlx::Result<Vec<Claimed>> {
     let rows = sqlx::query!(
         r#"
-        with ready as materialized (
-          select l.id, l.created_at, l.status
-            from unnest($1::text[]) as s (subscriber)
-            cross join lateral (
-                  select r.id, r.created_at, r.status from restante.outbox_live as r
-                   where r.lane = 0 and r.subscriber = s.subscriber and r.lease_until <= clock_timestamp()
-                   order by r.created_at, r.id limit $2 for update skip locked) as l),
-        -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition
-        -- on a clock that moves meanwhile can not bound the walk of the index: it would read the whole backlog.
-        due as materialized (
-          select l.id, l.created_at, l.status
-            from unnest($1::text[]) as s (subscriber)
-            cross join lateral (
-                  select d.id, d.created_at, d.status from restante.outbox_live as d
-                   where d.lane = 1 and d.subscriber = s.subscriber and d.run_at <= statement_timestamp()
-                     and d.status <> 'dead'
-                   order by d.run_at, d.id limit $2 for update skip locked) as l),
-        picked as materialized (
-          select id, status from (select * from ready union all select * from due) as both_kinds
-           order by created_at, id limit $2),
-        claimed as (
-          update restante.outbox_live as o
-             set status = 'running', lane = 0, attempt = o.attempt + 1, lease_owner = $3,
-                 lease_token = o.lease_token + 1, lease_until = clock_timestamp() + $4,
-                 crashes = o.crashes + (picked.status = 'running')::integer
-            from picked where o.id = picked.id
-          returning o.*, picked.status as status_before),
-        -- A lease that ran out means that a worker vanished: that attempt has failed, and nobody else can say so.
-        crashed as (
-          insert into restante.failure (outbox_id, event_id, attempt, outcome, error)
-          select c.id, c.event_id, c.attempt - 1, 'crashed', 'the lease ran out: the worker vanished or stood still'
-            from claimed as c where c.status_before = 'running')
         select id as "id!", event_id as "event_id!", type as "event_type!", subscriber as "subscriber!", key,
-               workspace_id, source as "source!", created_at as "created_at!", received_at as "received_at!",
-               payload::text as payload, raw, attempt as "attempt!", max_attempts, crashes as "crashes!",
-               lease_token as "lease_token!"
-          from claimed order by created_at, id
+               workspace_id, source as "source!", created_at as "created_at!", received_at as "received_at!", payload, raw,
+               attempt as "attempt!", max_attempts, crashes as "crashes!", lease_token as "lease_token!"
+          from restante.claim($1, $2, $3, $4)
         "#,
+        owner,
         subscribers,
         limit,
-        owner,
         interval(lease),
     )
     .fetch_all(executor)
