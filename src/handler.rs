@@ -151,18 +151,26 @@ pub struct Context<'a> {
     result: Option<String>,
 }
 
+/// The ways of an attempt to the database.
+pub(crate) struct Database<'a> {
+    pub(crate) pool: &'a PgPool,
+    /// For the attempt's transaction.
+    pub(crate) connections: &'a Connections,
+    /// Where the connection of that transaction is put.
+    pub(crate) place: &'a mut Option<Lent>,
+}
+
 impl<'a> Context<'a> {
     /// For the worker: what an attempt under `lease` may use.
     pub(crate) fn new(
         event: &'a Event,
         api: &'a api::Client,
-        pool: &'a PgPool,
-        connections: &'a Connections,
-        place: &'a mut Option<Lent>,
+        database: Database<'a>,
         lease: Lease,
         lease_time: Duration,
         deadline: Deadline,
     ) -> Self {
+        let Database { pool, connections, place } = database;
         let place = Some(place);
         Self { event, api, pool, connections, place, lease, lease_time, tx: None, deadline, result: None }
     }

@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use crate::database::{Connections, Lent};
 use crate::event::Event;
-use crate::handler::{Context, Deadline, Error};
+use crate::handler::{Context, Database, Deadline, Error};
 use crate::outbox::settle::{Finish, Finished, Verdict};
 use crate::outbox::{Claimed, Lease};
 use crate::registry::{Registry, Route};
@@ -118,16 +118,9 @@ async fn decide<'a>(
         let verdict = Verdict::Dead { outcome: "crashed", holds_key: route.dead_holds_key() };
         return (Outcome::Failed(verdict, Some(reason)), None);
     }
-    let mut cx = Context::new(
-        &claimed.event,
-        &shared.api,
-        &shared.pool,
-        &shared.connections,
-        place,
-        claimed.lease,
-        shared.lease,
-        deadline.clone(),
-    );
+    let database = Database { pool: &shared.pool, connections: &shared.connections, place };
+    let mut cx =
+        Context::new(&claimed.event, &shared.api, database, claimed.lease, shared.lease, deadline.clone());
     let outcome = match watched(route, &mut cx, kept, deadline).await {
         Watched::Returned(Ok(())) => {
             let (written, result) = cx.into_parts();
@@ -231,7 +224,9 @@ async fn conclude(
 ) -> &'static str {
     let settled = match committed {
         Ok(settled) => {
-            place.map(Lent::keep);
+            if let Some(connection) = place {
+                connection.keep();
+            }
             settled
         }
         Err(error) => {
