@@ -195,8 +195,11 @@ comment on function restante.insert_events is
   'Stores events once each, in one statement of the caller. What ingest may call, and all that it may call.';
 
 -- Claims up to `p_limit` events for these subscribers, the oldest `created_at` first, and leases each for `p_lease`: new ones,
--- retries that are due, and events whose lease ran out.
-create function restante.claim(p_owner text, p_subscribers text[], p_limit bigint, p_lease interval)
+-- retries that are due, and events whose lease ran out. Of those that are not waiting for a time only such as were created at
+-- `p_floor` or later are looked at: while an old snapshot keeps vacuum away, a walk from the very first would pass everything
+-- that was finished since.
+create function restante.claim(
+  p_owner text, p_subscribers text[], p_limit bigint, p_lease interval, p_floor timestamptz)
 returns table (id bigint, event_id text, type text, subscriber text, key text, workspace_id text, source text,
                created_at timestamptz, received_at timestamptz, payload text, raw bytea, attempt integer,
                max_attempts integer, crashes integer, lease_token bigint)
@@ -211,7 +214,8 @@ begin
       from unnest(p_subscribers) as s (subscriber)
       cross join lateral (
             select r.id, r.created_at, r.status from restante.outbox_live as r
-             where r.lane = 0 and r.subscriber = s.subscriber and r.lease_until <= clock_timestamp()
+             where r.lane = 0 and r.subscriber = s.subscriber and r.created_at >= p_floor
+               and r.lease_until <= clock_timestamp()
              order by r.created_at, r.id limit p_limit for update skip locked) as l),
   -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition on a
   -- clock that moves meanwhile can not bound the walk of the index: it would read the whole backlog.

@@ -28,6 +28,8 @@ pub struct Claimed {
 /// that could fail to bring one back. At most one event of a key is claimed at a time, because at most one is ever in
 /// a state to be claimed (`outbox_live_head`).
 ///
+/// With a `floor`, of the events that wait for no time only those are looked at that were created then or later.
+///
 /// # Errors
 /// What the database says; then nothing was claimed.
 pub async fn claim(
@@ -36,18 +38,20 @@ pub async fn claim(
     subscribers: &[String],
     limit: i64,
     lease: Duration,
+    floor: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<Claimed>> {
     let rows = sqlx::query!(
         r#"
         select id as "id!", event_id as "event_id!", type as "event_type!", subscriber as "subscriber!", key,
                workspace_id, source as "source!", created_at as "created_at!", received_at as "received_at!", payload, raw,
                attempt as "attempt!", max_attempts, crashes as "crashes!", lease_token as "lease_token!"
-          from restante.claim($1, $2, $3, $4)
+          from restante.claim($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz))
         "#,
         owner,
         subscribers,
         limit,
         interval(lease),
+        floor,
     )
     .fetch_all(executor)
     .await?;

@@ -4,6 +4,7 @@
 //! its lease runs. The truth is the poll; a hint on the channel only makes it come sooner.
 
 mod attempt;
+mod floor;
 mod keeper;
 mod pace;
 mod settler;
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rand::Rng;
 use secrecy::SecretString;
 use sqlx::PgPool;
@@ -28,6 +30,7 @@ use crate::outbox::{Claimed, Lease};
 use crate::registry::Registry;
 use crate::{api, database, outbox, telemetry};
 
+use floor::Floor;
 use keeper::Keeper;
 use pace::Pace;
 use settler::Settler;
@@ -108,6 +111,7 @@ pub async fn run_until_idle(
     let mut worker = Worker::start(settings, pool, registry, api).await?;
     loop {
         worker.hungry = true;
+        worker.floor.forget();
         worker.go_on();
         let claimed_before = worker.claimed;
         while worker.is_busy() {
@@ -130,6 +134,9 @@ struct Worker {
     attempts: Arc<attempt::Shared>,
     /// There may be something to claim.
     hungry: bool,
+    floor: Floor,
+    /// When to look for what lies below the floor, where the last claim may have missed it.
+    look_below: Option<Instant>,
     /// The claim under way: at most one.
     claiming: JoinSet<sqlx::Result<Batch>>,
     /// Claimed, and about to start.
@@ -142,7 +149,9 @@ struct Worker {
 struct Batch {
     claimed: Vec<Claimed>,
     asked_for: usize,
+    floor: Option<DateTime<Utc>>,
     at: Instant,
+    answered_at: Instant,
 }
 
 struct Ready {
@@ -188,6 +197,8 @@ impl Worker {
             }),
             settings,
             hungry: true,
+            floor: Floor::new(),
+            look_below: None,
             claiming: JoinSet::new(),
             ready: VecDeque::new(),
             running: JoinSet::new(),
@@ -214,17 +225,21 @@ impl Worker {
     fn claim(&mut self, room: usize) {
         let (connections, owner) = (self.connections.clone(), self.owner.clone());
         let (subscribers, lease) = (self.subscribers.clone(), self.settings.lease);
+        let floor = self.floor.at(Instant::now());
+        self.look_below = None;
         self.claiming.spawn(async move {
             // Taken before the claim, so that our own estimate of the lease's end is never too late.
             let at = Instant::now();
             let limit = i64::try_from(room).unwrap_or(i64::MAX);
             let claim = async {
                 let mut connection = connections.lend().await?;
-                let claimed = outbox::claim(&mut *connection, &owner, &subscribers, limit, lease).await?;
+                let claimed =
+                    outbox::claim(&mut *connection, &owner, &subscribers, limit, lease, floor).await?;
                 connection.keep();
                 Ok(claimed)
             };
-            Ok(Batch { claimed: database::answered(claim).await?, asked_for: room, at })
+            let claimed = database::answered(claim).await?;
+            Ok(Batch { claimed, asked_for: room, floor, at, answered_at: Instant::now() })
         });
     }
 
@@ -240,6 +255,7 @@ impl Worker {
     /// Waits for the end of an attempt or of a claim, or for a reason to claim.
     async fn something_ended(&mut self) {
         let overdue = self.ready.front().map(|ready| ready.at + READY_WAIT);
+        let look_below = self.look_below;
         tokio::select! {
             biased;
             Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
@@ -250,6 +266,10 @@ impl Worker {
             }
             Some(batch) = self.claiming.join_next(), if !self.claiming.is_empty() => self.take(batch),
             () = self.attempts.more.notified() => self.hungry = true,
+            () = tokio::time::sleep_until(look_below.unwrap_or_else(Instant::now)), if look_below.is_some() => {
+                self.look_below = None;
+                self.hungry = true;
+            }
             () = tokio::time::sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
                 self.hand_back_ready().await;
             }
@@ -259,11 +279,15 @@ impl Worker {
     /// Takes in what a claim brought.
     fn take(&mut self, batch: Result<sqlx::Result<Batch>, JoinError>) {
         match batch {
-            Ok(Ok(Batch { claimed, asked_for, at })) => {
+            Ok(Ok(Batch { claimed, asked_for, floor, at, answered_at })) => {
                 metrics::counter!(telemetry::metric::CLAIMS_TOTAL).increment(claimed.len() as u64);
                 self.claimed += claimed.len() as u64;
                 // As many as were asked for: there may be more.
-                self.hungry |= claimed.len() >= asked_for;
+                let is_full = claimed.len() >= asked_for;
+                self.hungry |= is_full;
+                let youngest = claimed.iter().map(|claimed| claimed.event.created_at).max();
+                self.floor.note(floor, (at, answered_at), youngest, is_full);
+                self.look_below = (floor.is_some() && !is_full).then(|| self.floor.next_walk());
                 self.ready.extend(claimed.into_iter().map(|claimed| Ready { claimed, at }));
             }
             Ok(Err(error)) => tracing::warn!(%error, "could not claim; the next poll tries again"),

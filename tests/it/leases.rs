@@ -263,7 +263,7 @@ mod stolen {
                 .await?;
             let subscribers = [String::new()];
             let lease = Duration::from_secs(30);
-            restante::outbox::claim(&self.pool, "thief", &subscribers, 1, lease).await?;
+            restante::outbox::claim(&self.pool, "thief", &subscribers, 1, lease, None).await?;
             let write = sqlx::query("insert into ledger (event_id) values ('late')");
             if self.checkpoint {
                 let mut checkpoint = cx.checkpoint().await?;

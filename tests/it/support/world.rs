@@ -105,7 +105,9 @@ impl World {
     /// Claims up to `limit` events, as a worker that then does nothing more.
     pub async fn claim(&self, limit: i64) -> Vec<Claimed> {
         let subscribers = [String::new()];
-        outbox::claim(&self.pool, "somebody", &subscribers, limit, Duration::from_secs(30)).await.unwrap()
+        outbox::claim(&self.pool, "somebody", &subscribers, limit, Duration::from_secs(30), None)
+            .await
+            .unwrap()
     }
 
     /// An event as its handler would see it.
