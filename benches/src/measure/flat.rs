@@ -64,8 +64,8 @@ async fn in_state(bench: &Bench, cluster: &Cluster, state: State) -> anyhow::Res
             "in retry"
         }
     };
-    // As much again as the warm-up takes, so that no worker runs out of events.
-    product::fill(bench, &database, scale.counted * 2, 1)?;
+    // More than the warm-up and what is claimed ahead take, so that no worker runs out of events.
+    product::fill(bench, &database, scale.counted * 2 + 4_000, 1)?;
     database.settle().await?;
     let figure = counting::work_off(bench, &entered, point, scale.counted).await?;
     database.drop().await?;
