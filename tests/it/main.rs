@@ -15,6 +15,7 @@ mod connections;
 mod crash;
 mod demo;
 mod documents;
+mod flat;
 mod ingest;
 mod leases;
 mod operator;

@@ -1,0 +1,157 @@
+//! What an event costs the server does not grow: counted in buffers, which no busy machine changes.
+//!
+//! The plans are made while the outbox is empty, as those of a worker that was there first, and have to do for all that
+//! comes later.
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+
+use crate::support::world::World;
+
+/// Events that pass while buffers are counted.
+const COUNTED: i64 = 100;
+/// A deeper tree of an index costs a little; a walk over what does not matter costs many times as much.
+const FLAT: f64 = 1.5;
+
+/// Where a claim begins to look.
+enum Claim {
+    FromTheFirst,
+    FromWhereTheLastEnded,
+}
+
+/// One connection on which events pass, as on that of a worker.
+struct Counter {
+    connection: PgConnection,
+    round: u32,
+}
+
+impl Counter {
+    /// With its plans made.
+    async fn new(world: &World) -> Self {
+        let connection = PgConnection::connect(world.url.expose_secret()).await.unwrap();
+        let mut counter = Self { connection, round: 0 };
+        for _ in 0..3 {
+            counter.buffers_per_event(Claim::FromTheFirst).await;
+        }
+        counter
+    }
+
+    /// Stores, claims and finishes events, and answers how many buffers each of them took for each of the three.
+    async fn buffers_per_event(&mut self, claim: Claim) -> [f64; 3] {
+        self.round += 1;
+        let floor: String = match claim {
+            Claim::FromTheFirst => "-infinity".to_owned(),
+            Claim::FromWhereTheLastEnded => {
+                let now = sqlx::query_scalar("select clock_timestamp()::text");
+                now.fetch_one(&mut self.connection).await.unwrap()
+            }
+        };
+        let each =
+            |value: &str| format!("(select array_agg({value}) from generate_series(1, {COUNTED}) as n)");
+        let name = format!("'{}_' || md5(n::text)", self.round);
+        let stored = self
+            .explained(&format!(
+                "select restante.insert_events({}, {}, {}, {}, {}, {}, {}, {}, 'webhook')",
+                each(&name),
+                each("'test.flat'::text"),
+                each(&name),
+                each("null::text"),
+                each("clock_timestamp()"),
+                each("'{}'::text"),
+                each("null::bytea"),
+                each("null::timestamptz"),
+            ))
+            .await;
+        let claimed = self
+            .explained(&format!(
+                "select restante.claim('flat', array[''], {COUNTED}, interval '1 minute', '{floor}')"
+            ))
+            .await;
+        let (ids, tokens): (Vec<i64>, Vec<i64>) = sqlx::query_as(
+            "select array_agg(id), array_agg(lease_token) from restante.outbox_live where status = 'running'",
+        )
+        .fetch_one(&mut self.connection)
+        .await
+        .unwrap();
+        assert_eq!(i64::try_from(ids.len()).unwrap(), COUNTED);
+        let finished = self
+            .explained(&format!(
+                "select restante.finish(array{ids:?}::bigint[], array{tokens:?}::bigint[], {}, {})",
+                each("'done'::text"),
+                each("null::text"),
+            ))
+            .await;
+        [stored, claimed, finished].map(|buffers| buffers / COUNTED as f64)
+    }
+
+    async fn explained(&mut self, statement: &str) -> f64 {
+        let explain = format!("explain (analyze, buffers, format json) {statement}");
+        let row = sqlx::query(AssertSqlSafe(explain)).fetch_one(&mut self.connection).await.unwrap();
+        let plan = &row.get::<Value, _>(0)[0]["Plan"];
+        plan["Shared Hit Blocks"].as_f64().unwrap() + plan["Shared Read Blocks"].as_f64().unwrap()
+    }
+}
+
+/// The most that a statement costs beside what `fill` puts into the outbox, over what it costs in an empty one.
+async fn grows_by(fill: &str) -> f64 {
+    let world = World::new().await;
+    let mut counter = Counter::new(&world).await;
+    let empty = counter.buffers_per_event(Claim::FromTheFirst).await;
+    world.sql(fill).await;
+    growth(empty, counter.buffers_per_event(Claim::FromTheFirst).await)
+}
+
+fn growth(before: [f64; 3], after: [f64; 3]) -> f64 {
+    before.into_iter().zip(after).map(|(before, after)| after / before).fold(0.0, f64::max)
+}
+
+fn rows(key: &str, created_at: &str, status: &str, rest: &str) -> String {
+    format!(
+        "insert into restante.outbox (event_id, type, payload, key, created_at, status{}) select
+           'old_' || n, 'test.flat', '{{}}', {key}, {created_at}, '{status}'{} from generate_series(1, 20000) as n",
+        rest.split_once('=').map_or(String::new(), |(column, _)| format!(", {column}")),
+        rest.split_once('=').map_or(String::new(), |(_, value)| format!(", {value}")),
+    )
+}
+
+#[tokio::test]
+async fn an_event_costs_no_more_beside_a_long_history() {
+    let growth = grows_by(&rows("'old_' || n", "now()", "done", "finished_at=clock_timestamp()")).await;
+    assert!(growth < FLAT, "{growth}");
+}
+
+#[tokio::test]
+async fn an_event_costs_no_more_beside_many_that_wait() {
+    let growth = grows_by(&rows("'old_' || n", "now() + n * interval '1 ms'", "pending", "")).await;
+    assert!(growth < FLAT, "{growth}");
+}
+
+#[tokio::test]
+async fn an_event_costs_no_more_beside_many_that_wait_behind_one_key() {
+    let growth = grows_by(&rows("'one'", "now()", "blocked", "")).await;
+    assert!(growth < FLAT, "{growth}");
+}
+
+#[tokio::test]
+async fn an_event_costs_no_more_beside_many_retries() {
+    let growth = grows_by(&rows("'old_' || n", "now()", "retry", "run_at=now() + interval '1 day'")).await;
+    assert!(growth < FLAT, "{growth}");
+}
+
+#[tokio::test]
+async fn an_event_costs_no_more_while_an_old_snapshot_is_held() {
+    let world = World::new().await;
+    let mut counter = Counter::new(&world).await;
+    let mut snapshot = world.pool.begin().await.unwrap();
+    sqlx::query("set transaction isolation level repeatable read").execute(&mut *snapshot).await.unwrap();
+    sqlx::query("select count(*) from restante.outbox").execute(&mut *snapshot).await.unwrap();
+    let first = counter.buffers_per_event(Claim::FromTheFirst).await;
+
+    for _ in 0..50 {
+        counter.buffers_per_event(Claim::FromWhereTheLastEnded).await;
+    }
+    let last = counter.buffers_per_event(Claim::FromWhereTheLastEnded).await;
+    assert!(growth(first, last) < FLAT, "{last:?} after {first:?}");
+    snapshot.rollback().await.unwrap();
+}
