@@ -105,6 +105,7 @@ pub struct Connections {
     pool: PgPool,
     share: Arc<Semaphore>,
     spare: Arc<Mutex<Vec<Spare>>>,
+    spare_max: usize,
 }
 
 #[derive(Debug)]
@@ -115,7 +116,8 @@ struct Spare {
 
 /// How long a connection stays away from its pool, which in its turn closes those that have become old.
 const AWAY_MAX: Duration = Duration::from_secs(60);
-/// So many connections of a share wait for their next use; the others go back to the pool, where anybody may have them.
+/// So many connections of a share wait for their next use, and at most a quarter of the pool; the others go back to it, where
+/// anybody may have them.
 const SPARE_MAX: usize = 4;
 
 impl Connections {
@@ -129,7 +131,8 @@ impl Connections {
                 lock(&spare).clear();
             }
         });
-        Self { pool: pool.clone(), share: Arc::new(Semaphore::new(share as usize)), spare }
+        let spare_max = SPARE_MAX.min(pool.options().get_max_connections() as usize / 4);
+        Self { pool: pool.clone(), share: Arc::new(Semaphore::new(share as usize)), spare, spare_max }
     }
 
     /// A connection that nobody else uses.
@@ -165,7 +168,7 @@ impl Lent {
         let mut spare = lock(&self.home.spare);
         if let Some(lent) = self.lent.take()
             && lent.since.elapsed() < AWAY_MAX
-            && spare.len() < SPARE_MAX
+            && spare.len() < self.home.spare_max
             && !self.home.pool.is_closed()
         {
             spare.push(lent);

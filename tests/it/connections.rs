@@ -42,6 +42,18 @@ async fn a_transaction_that_was_left_open_half_way_is_rolled_back() {
 }
 
 #[tokio::test]
+async fn a_small_pool_gets_all_of_its_connections_back() {
+    let world = World::new().await;
+    let small = restante::database::pool(&world.url, "small", 1).unwrap();
+    let connections = Connections::of(&small, 1);
+
+    connections.lend().await.unwrap().keep();
+
+    let one: i32 = sqlx::query_scalar("select 1").fetch_one(&small).await.unwrap();
+    assert_eq!(one, 1);
+}
+
+#[tokio::test]
 async fn who_waits_for_a_connection_gets_the_next_that_is_free() {
     let world = World::new().await;
     let connections = Connections::of(&world.pool, 1);
