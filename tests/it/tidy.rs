@@ -21,7 +21,7 @@ pub(crate) fn files(directory: &str, endings: &[&str]) -> Vec<SourceFile> {
             let path: PathBuf = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
-                if name != "target" && name != ".git" {
+                if !["target", ".git", "node_modules"].contains(&name.as_ref()) {
                     directories.push(path);
                 }
             } else if endings.iter().any(|ending| name.ends_with(ending)) {
