@@ -99,9 +99,11 @@ impl Connections {
         let cut = self.cut.clone();
         async move {
             tokio::select! {
+                // The cut first: what it ends is not answered any more, whatever becomes of its commit.
+                biased;
+                () = cut.cancelled() => {}
                 // Broken, slow and malformed requests end here as errors. hyper has answered those that it could.
                 _ = connection => {}
-                () = cut.cancelled() => {}
             }
         }
     }
