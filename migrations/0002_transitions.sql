@@ -148,7 +148,6 @@ begin
   -- The others wait for an older event of their key, or are paused, or have subscribers. Each step sees what was committed
   -- before the locks of the keys were had.
   v_rest := array(select unnest(v_new) except select unnest(v_id_events));
-  return query
   with fresh as materialized (
     select distinct on (u.event_id) u.*
       from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats)
@@ -173,19 +172,15 @@ begin
                      else 'blocked'
                    end as status) as a
      order by f.turn, s.subscriber
-    returning outbox_live.event_id, outbox_live.id, outbox_live.subscriber)
-  select stored.event_id, stored.id from stored where stored.subscriber = '';
+    returning outbox_live.event_id, outbox_live.id, outbox_live.subscriber, outbox_live.key, outbox_live.created_at,
+              outbox_live.status)
+  select array_agg(s.event_id) filter (where s.subscriber = ''), array_agg(s.id) filter (where s.subscriber = ''),
+         array_agg(s.key) filter (where s.status = 'blocked'), array_agg(s.subscriber) filter (where s.status = 'blocked'),
+         array_agg(s.created_at) filter (where s.status = 'blocked')
+    into v_id_events, v_ids, v_keys, v_subscribers, v_created_ats
+    from stored as s;
+  return query select u.event_id, u.id from unnest(v_id_events, v_ids) as u (event_id, id);
 
-  select array_agg(f.key), array_agg(f.subscriber), array_agg(f.created_at)
-    into v_keys, v_subscribers, v_created_ats
-    from (select n.key, s.subscriber, min(n.created_at) as created_at
-            from unnest(p_event_ids, p_types, p_keys, p_created_ats) as n (event_id, type, key, created_at)
-            cross join lateral (
-                  select '' as subscriber
-                  union
-                  select b.subscriber from restante.subscription as b where restante.covers(b.type, n.type)) as s
-           where n.key is not null and (n.event_id in (select unnest(v_rest))) is true
-           group by n.key, s.subscriber) as f;
   if v_keys is not null then
     perform restante.step_down(v_keys, v_subscribers, v_created_ats);
     perform restante.unblock(v_keys, v_subscribers);
