@@ -135,6 +135,23 @@ impl Connections {
         Self { pool: pool.clone(), share: Arc::new(Semaphore::new(share as usize)), spare, spare_max }
     }
 
+    /// Runs one statement that commits by itself, and waits for it as [`answered`] does.
+    ///
+    /// # Errors
+    /// What the pool or the database says; an IO error, where it says nothing.
+    pub async fn run<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        answered(async {
+            let mut connection = self.lend().await?;
+            let answer = statement(&mut connection).await?;
+            connection.keep();
+            Ok(answer)
+        })
+        .await
+    }
+
     /// A connection that nobody else uses.
     ///
     /// # Errors

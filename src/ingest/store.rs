@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -37,13 +37,10 @@ impl OutboxStore {
 
 impl Store for OutboxStore {
     async fn insert(&self, events: &[NewEvent]) -> Result<(), StoreError> {
-        let insert = async {
-            let mut connection = self.connections.lend().await?;
-            let new = outbox::insert_events(&mut *connection, outbox::Source::Webhook, events).await?;
-            connection.keep();
-            Ok(new)
+        let insert = async |connection: &mut PgConnection| {
+            outbox::insert_events(connection, outbox::Source::Webhook, events).await
         };
-        match database::answered(insert).await {
+        match self.connections.run(insert).await {
             Ok(0) => Ok(()),
             Ok(_) => {
                 self.new.notify_one();

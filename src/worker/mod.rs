@@ -19,7 +19,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use secrecy::SecretString;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -231,14 +231,10 @@ impl Worker {
             // Taken before the claim, so that our own estimate of the lease's end is never too late.
             let at = Instant::now();
             let limit = i64::try_from(room).unwrap_or(i64::MAX);
-            let claim = async {
-                let mut connection = connections.lend().await?;
-                let claimed =
-                    outbox::claim(&mut *connection, &owner, &subscribers, limit, lease, floor).await?;
-                connection.keep();
-                Ok(claimed)
+            let claim = async |connection: &mut PgConnection| {
+                outbox::claim(connection, &owner, &subscribers, limit, lease, floor).await
             };
-            let claimed = database::answered(claim).await?;
+            let claimed = connections.run(claim).await?;
             Ok(Batch { claimed, asked_for: room, floor, at, answered_at: Instant::now() })
         });
     }

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::database::{self, Connections};
+use crate::database::Connections;
 use crate::outbox::settle::{self, Finished};
 use crate::worker::keeper::Kept;
 use crate::worker::settling::{self, Settled};
@@ -81,13 +81,8 @@ async fn settle_all(
 /// Finishes a batch, and one by one what could not be finished with it. Answers whether a successor may be claimed.
 async fn settle_batch(pool: &PgPool, connections: &Connections, batch: &[Item]) -> bool {
     let attempts: Vec<Finished> = batch.iter().map(|item| item.finished.clone()).collect();
-    let finish = async {
-        let mut connection = connections.lend().await?;
-        let settled = settle::finish(&mut *connection, &attempts).await?;
-        connection.keep();
-        Ok(settled)
-    };
-    let settled = match database::answered(finish).await {
+    let finish = async |connection: &mut PgConnection| settle::finish(connection, &attempts).await;
+    let settled = match connections.run(finish).await {
         Ok(settled) => settled,
         Err(error) => {
             tracing::debug!(%error, "a batch could not be settled; settling one by one");
