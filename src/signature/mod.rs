@@ -1,0 +1,161 @@
+//! The proof that a delivery comes from a holder of our signing key.
+//!
+//! Two schemes are read. A scheme is on only while it has keys: which headers a request happens to bring never
+//! switches one on, so nobody can pick the weaker door.
+//!
+//! | scheme | headers | signed bytes |
+//! |---|---|---|
+//! | Standard Webhooks | `webhook-id`, `webhook-timestamp`, `webhook-signature` (a list of `v1,<base64>`) | `id.timestamp.body` |
+//! | older | `anthropic-timestamp`, `anthropic-signature` (lower-case hex) | `timestamp.body` |
+//!
+//! Both sign with HMAC-SHA256 over the bytes as they were received: nothing is decoded, trimmed or printed anew
+//! before the check. The functions here are pure; what a refused sender is told is decided by `ingest`.
+
+use axum::http::HeaderMap;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretSlice};
+use sha2::Sha256;
+
+mod older;
+mod standard;
+#[cfg(test)]
+mod tests;
+
+pub use self::standard::SIGNATURES_MAX;
+
+/// How far the timestamp of an attempt may lie from our clock, either way and inclusive: the five minutes
+/// that Standard Webhooks and the official SDKs use.
+pub const TOLERANCE_SECONDS: u64 = 300;
+
+/// The keys that deliveries may be signed with, per scheme. Several keys serve a rotation.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// Keys of Standard Webhooks: the decoded bytes, not the `whsec_…` text. None: the scheme is off.
+    pub standard: Vec<SecretSlice<u8>>,
+    /// Keys of the older scheme: the secret's own bytes. None: the scheme is off.
+    pub older: Vec<SecretSlice<u8>>,
+}
+
+/// What a valid signature vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The `webhook-id`, the same on every attempt to deliver an event; the older scheme has none.
+    pub webhook_id: Option<String>,
+    /// When this attempt was made, in Unix seconds by the sender's clock.
+    pub timestamp: i64,
+}
+
+/// Why a delivery was refused, in the order of the checks: a greater one got further.
+///
+/// It is for logs and metrics only. The sender gets one uniform answer, so that it learns nothing from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Rejection {
+    /// No key is set, so nothing can be verified.
+    #[error("no signing key is set")]
+    NoKeys,
+    /// A header of the scheme is absent or empty.
+    #[error("a signature header is missing")]
+    Missing,
+    /// A header of the scheme is there more than once.
+    #[error("a signature header is there twice")]
+    Duplicate,
+    /// A header is no plain ASCII text, or the identifier holds the dot that separates what is signed.
+    #[error("a signature header is malformed")]
+    Malformed,
+    /// The timestamp is no plain number of seconds.
+    #[error("the timestamp is not a number of seconds")]
+    Timestamp,
+    /// The attempt is too old: a replay, a slow network, or our clock is ahead.
+    #[error("the timestamp is too old")]
+    Stale,
+    /// The attempt lies in the future: our clock is behind.
+    #[error("the timestamp lies in the future")]
+    Future,
+    /// No signature matches any key.
+    #[error("no signature matches")]
+    Mismatch,
+}
+
+impl Rejection {
+    /// A short name that stays the same, for logs and metrics.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Rejection::NoKeys => "no_keys",
+            Rejection::Missing => "missing",
+            Rejection::Duplicate => "duplicate",
+            Rejection::Malformed => "malformed",
+            Rejection::Timestamp => "timestamp",
+            Rejection::Stale => "stale",
+            Rejection::Future => "future",
+            Rejection::Mismatch => "mismatch",
+        }
+    }
+}
+
+/// Checks the signature of a delivery whose body is `body`, at the Unix second `now`.
+///
+/// While both schemes are on, a delivery that verifies under either is accepted.
+///
+/// # Errors
+/// The check that failed; of two schemes, that of the one which got further.
+pub fn verify(keys: &Keys, headers: &HeaderMap, body: &[u8], now: i64) -> Result<Verified, Rejection> {
+    standard::verify(&keys.standard, headers, body, now).or_else(|standard| {
+        older::verify(&keys.older, headers, body, now).map_err(|older| standard.max(older))
+    })
+}
+
+/// A scheme whose keys are all empty counts as off, since anybody can sign with the empty key.
+fn must_be_on(keys: &[SecretSlice<u8>]) -> Result<(), Rejection> {
+    let on = keys.iter().any(|key| !key.expose_secret().is_empty());
+    if on { Ok(()) } else { Err(Rejection::NoKeys) }
+}
+
+/// The only value of the first of `names` that is there at all; the later names are aliases.
+fn sole<'h>(headers: &'h HeaderMap, names: &[&str]) -> Result<&'h str, Rejection> {
+    let name = names.iter().find(|name| headers.contains_key(**name)).ok_or(Rejection::Missing)?;
+    let mut values = headers.get_all(*name).iter();
+    let value = values.next().ok_or(Rejection::Missing)?;
+    // Which of two values is meant would be our guess, and a proxy before us may guess otherwise.
+    if values.next().is_some() {
+        return Err(Rejection::Duplicate);
+    }
+    match value.to_str() {
+        Ok("") => Err(Rejection::Missing),
+        Ok(text) => Ok(text),
+        Err(_) => Err(Rejection::Malformed),
+    }
+}
+
+/// The number of seconds in `text`, if it lies close enough to `now`.
+fn fresh(text: &str, now: i64) -> Result<i64, Rejection> {
+    // Eleven digits reach the year 5138, and they fit whatever they are. Signs, spaces, fractions, exponents and
+    // leading zeros have no place in a timestamp, though parsers disagree on them.
+    let plain =
+        (1..=11).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    let timestamp = if plain { text.parse::<i64>().ok() } else { None }.ok_or(Rejection::Timestamp)?;
+
+    // `abs_diff` cannot overflow, whatever either clock says.
+    if timestamp.abs_diff(now) <= TOLERANCE_SECONDS {
+        Ok(timestamp)
+    } else if timestamp < now {
+        Err(Rejection::Stale)
+    } else {
+        Err(Rejection::Future)
+    }
+}
+
+/// Compares every signature with every key, in constant time and without stopping at a match, so that the time
+/// taken tells neither how much of a signature is right nor which key it belongs to.
+fn must_match(keys: &[SecretSlice<u8>], signed: &[&[u8]], signatures: &[[u8; 32]]) -> Result<(), Rejection> {
+    let mut matched = false;
+    for key in keys.iter().map(ExposeSecret::expose_secret).filter(|key| !key.is_empty()) {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { continue };
+        for part in signed {
+            mac.update(part);
+        }
+        for signature in signatures {
+            matched |= mac.clone().verify_slice(signature).is_ok();
+        }
+    }
+    if matched { Ok(()) } else { Err(Rejection::Mismatch) }
+}

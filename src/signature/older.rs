@@ -1,0 +1,31 @@
+//! The older scheme: two headers, and one signature in hexadecimal.
+
+use axum::http::HeaderMap;
+use secrecy::SecretSlice;
+
+use super::{Rejection, Verified, fresh, must_be_on, must_match, sole};
+
+/// Checks a delivery under the older scheme with those of `keys` that are not empty.
+pub(super) fn verify(
+    keys: &[SecretSlice<u8>],
+    headers: &HeaderMap,
+    body: &[u8],
+    now: i64,
+) -> Result<Verified, Rejection> {
+    must_be_on(keys)?;
+    let sent_at = sole(headers, &["anthropic-timestamp"])?;
+    let signature = sole(headers, &["anthropic-signature"])?;
+
+    let timestamp = fresh(sent_at, now)?;
+    let signed = [sent_at.as_bytes(), b".", body];
+    must_match(keys, &signed, hex_signature(signature).as_slice())?;
+    Ok(Verified { webhook_id: None, timestamp })
+}
+
+fn hex_signature(text: &str) -> Option<[u8; 32]> {
+    // One signature has one spelling, so that no edit of a valid one is valid.
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        return None;
+    }
+    hex::decode(text).ok()?.try_into().ok()
+}
