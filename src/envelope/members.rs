@@ -1,0 +1,115 @@
+//! JSON read with tolerance: a member may be given twice, and text may be no proper Unicode. What is no part of an
+//! envelope is skipped unread.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The members of a JSON object that an envelope is made of, unread. Of a member given twice, the last counts.
+#[derive(Default)]
+pub(super) struct Members<'a> {
+    pub(super) kind: Option<&'a RawValue>,
+    pub(super) id: Option<&'a RawValue>,
+    pub(super) created_at: Option<&'a RawValue>,
+    pub(super) data: Option<&'a RawValue>,
+    pub(super) batch_id: Option<&'a RawValue>,
+    pub(super) workspace_id: Option<&'a RawValue>,
+}
+
+// By hand, because a derived implementation refuses duplicate members, and names that are no proper Unicode.
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Members::default();
+                while let Some(name) = map.next_key::<Name>()? {
+                    match name {
+                        Name::Kind => members.kind = Some(map.next_value()?),
+                        Name::Id => members.id = Some(map.next_value()?),
+                        Name::CreatedAt => members.created_at = Some(map.next_value()?),
+                        Name::Data => members.data = Some(map.next_value()?),
+                        Name::BatchId => members.batch_id = Some(map.next_value()?),
+                        Name::WorkspaceId => members.workspace_id = Some(map.next_value()?),
+                        Name::Other => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The name of a member, compared as bytes: lone surrogates in the name of an unknown member are then no error.
+enum Name {
+    Kind,
+    Id,
+    CreatedAt,
+    Data,
+    BatchId,
+    WorkspaceId,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Name;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("the name of a member")
+            }
+
+            fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<Name, E> {
+                Ok(match name {
+                    b"type" => Name::Kind,
+                    b"id" => Name::Id,
+                    b"created_at" => Name::CreatedAt,
+                    b"data" => Name::Data,
+                    b"batch_id" => Name::BatchId,
+                    b"workspace_id" => Name::WorkspaceId,
+                    _ => Name::Other,
+                })
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// The text of a string, lone surrogates read as U+FFFD; of a number, its digits as they were written.
+pub(super) fn scalar(value: &RawValue) -> Option<String> {
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = String;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a string")
+        }
+
+        // serde_json hands a string over as bytes without insisting that surrogates come in pairs.
+        fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<String, E> {
+            Ok(String::from_utf8_lossy(text).into_owned())
+        }
+    }
+
+    let raw = value.get();
+    match raw.as_bytes().first()? {
+        b'"' => serde_json::Deserializer::from_str(raw).deserialize_bytes(Text).ok(),
+        b'-' | b'0'..=b'9' => Some(raw.to_owned()),
+        _ => None,
+    }
+}
