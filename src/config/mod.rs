@@ -12,16 +12,19 @@ use std::fmt;
 
 use secrecy::SecretSlice;
 
+mod help;
 mod ingest;
 mod keys;
 mod reader;
+mod spelling;
 mod table;
 mod tool;
 mod worker;
 
+pub use self::help::{help_for, help_for_command};
 pub use self::ingest::Ingest;
 pub use self::reader::ReadFile;
-pub use self::table::{Need, VARIABLES, Variable, help_for, help_for_command};
+pub use self::table::{Need, VARIABLES, Variable};
 pub use self::tool::Tool;
 pub use self::worker::{Api, ApiAuth, Worker};
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::zeroize::Zeroizing;
 use tracing_subscriber::EnvFilter;
 
+use super::spelling;
 use super::table::{self, Need, VARIABLES};
 use super::{Fault, Faults, Loaded, Log, LogFormat, Origin, Program, Setting, Warning};
 
@@ -232,7 +233,7 @@ fn unknown(variables: &BTreeMap<String, Zeroizing<String>>) -> Vec<Warning> {
             name.starts_with("RESTANTE_") && !known(name) && !is_service_link(name, value)
         })
         .map(|(name, _)| {
-            let message = match table::nearest(name) {
+            let message = match spelling::nearest(name) {
                 Some(nearest) => format!("no program reads it; did you mean {nearest}?"),
                 None => "no program reads it; see --help for those that are read".to_owned(),
             };
