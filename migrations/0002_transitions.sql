@@ -26,16 +26,24 @@ end $$;
 comment on function restante.lock_keys is
   'Takes the locks of keys until the transaction ends, in one order for everybody. Whoever holds one waits for no row.';
 
--- Makes the oldest waiting event of each key its head, where the key has none. The caller holds the locks of the keys.
-create function restante.unblock(p_keys text[], p_subscribers text[]) returns integer
+-- Makes the oldest waiting event of each key its head, where the key has none, and answers with these heads. With an owner,
+-- those that were created at `p_until` or before are leased to it at once: it is their turn among the events of all keys,
+-- and to lease them here spares a claim and the way to it. The caller holds the locks of the keys.
+create function restante.unblock(
+  p_keys text[], p_subscribers text[],
+  p_owner text default null, p_lease interval default null, p_until timestamptz default null)
+returns setof restante.outbox_live
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
-declare
-  v_unblocked integer;
 begin
+  return query
   update restante.outbox_live as l
-     set status = 'pending', lane = restante.lane('pending', l.run_at, false), lease_token = l.lease_token + 1
+     set status = case when f.has_turn then 'running' else 'pending' end,
+         lane = case when f.has_turn then 0 else restante.lane('pending', l.run_at, false) end,
+         attempt = l.attempt + f.has_turn::integer, lease_token = l.lease_token + 1,
+         lease_owner = case when f.has_turn then p_owner else l.lease_owner end,
+         lease_until = case when f.has_turn then clock_timestamp() + p_lease else l.lease_until end
     from (select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber)
           where u.key is not null) as k
     left join lateral (
@@ -47,14 +55,15 @@ begin
           order by w.created_at, w.id limit 1) as first
     -- A first row that somebody is changing by hand is left to him: his UPDATE looks after the key when it ends.
     cross join lateral (
-          select r.id from restante.outbox_live as r
-          where r.id = first.id and r.lane + 0 = 2 for update skip locked) as locked
-   where l.id = locked.id and head.found is null;
-  get diagnostics v_unblocked = row_count;
-  return v_unblocked;
+          select r.id, (r.created_at <= p_until and r.run_at <= statement_timestamp()) is true as has_turn
+            from restante.outbox_live as r
+           where r.id = first.id and r.lane + 0 = 2 for update skip locked) as f
+   where l.id = f.id and head.found is null
+  returning l.*;
 end $$;
 comment on function restante.unblock is
-  'Makes the oldest waiting event of each key its head, where there is none. The caller holds the locks of the keys.';
+  'Makes the oldest waiting event of each key its head, where there is none, and leases those whose turn it is. The caller '
+  'holds the locks of the keys.';
 
 -- Puts a head that nobody has claimed behind an older event of its key. The caller holds the locks of the keys.
 create function restante.step_down(p_keys text[], p_subscribers text[], p_created_at timestamptz[]) returns void
@@ -189,19 +198,23 @@ end $$;
 comment on function restante.insert_events is
   'Stores events once each, in one statement of the caller. What ingest may call, and all that it may call.';
 
+-- What a worker gets to know of an event that it may run.
+create type restante.claimed as (
+  id bigint, event_id text, type text, subscriber text, key text, workspace_id text, source text, created_at timestamptz,
+  received_at timestamptz, payload text, raw bytea, attempt integer, max_attempts integer, crashes integer,
+  lease_token bigint);
+comment on type restante.claimed is 'What a worker gets to know of an event that it may run.';
+
 -- Claims up to `p_limit` events for these subscribers, the oldest `created_at` first, and leases each for `p_lease`: new ones,
 -- retries that are due, and events whose lease ran out. Of those that are not waiting for a time only such as were created at
 -- `p_floor` or later are looked at: while an old snapshot keeps vacuum away, a walk from the very first would pass everything
 -- that was finished since.
 create function restante.claim(
   p_owner text, p_subscribers text[], p_limit bigint, p_lease interval, p_floor timestamptz)
-returns table (id bigint, event_id text, type text, subscriber text, key text, workspace_id text, source text,
-               created_at timestamptz, received_at timestamptz, payload text, raw bytea, attempt integer,
-               max_attempts integer, crashes integer, lease_token bigint)
+returns setof restante.claimed
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
-#variable_conflict use_column
 begin
   return query
   with ready as materialized (
@@ -244,10 +257,15 @@ end $$;
 comment on function restante.claim is
   'Leases the oldest events that may run now to a worker, with a new lease token each.';
 
--- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go.
--- Answers with the rows it finished; one that is missing was not this attempt's any more, or is being changed right now.
-create function restante.finish(p_ids bigint[], p_tokens bigint[], p_statuses text[], p_results text[])
-returns table (finished_id bigint, unblocked integer)
+-- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go. With an owner,
+-- the next of a key is leased to it where it was created at `p_until` or before, as restante.unblock() does.
+--
+-- Answers first, in one row, with the events it finished and with how many others may be claimed now: one that is missing was
+-- not this attempt's any more, or is being changed right now. Then with a row for each event that it leased.
+create function restante.finish(
+  p_ids bigint[], p_tokens bigint[], p_statuses text[], p_results text[],
+  p_owner text default null, p_lease interval default null, p_until timestamptz default null)
+returns table (finished bigint[], unblocked bigint, next restante.claimed)
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
@@ -255,7 +273,6 @@ declare
   v_ids         bigint[];
   v_keys        text[];
   v_subscribers text[];
-  v_unblocked   integer := 0;
 begin
   with mine as materialized (
     select l.id, l.key, t.status, t.result
@@ -292,12 +309,22 @@ begin
        select from unnest(v_keys, v_subscribers) as k (key, subscriber)
         where (select true from restante.outbox_live as w
                 where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2 limit 1)) then
-    v_unblocked := restante.unblock(v_keys, v_subscribers);
+    return query
+    with heads as materialized (
+      select * from restante.unblock(v_keys, v_subscribers, p_owner, p_lease, p_until))
+    select v_ids, count(*), null::restante.claimed from heads as h where h.status = 'pending'
+    union all
+    select null, null, row(h.id, h.event_id, h.type, h.subscriber, h.key, h.workspace_id, h.source, h.created_at,
+                           h.received_at, h.payload, h.raw, h.attempt, h.max_attempts, h.crashes,
+                           h.lease_token)::restante.claimed
+      from heads as h where h.status = 'running';
+  else
+    return query select v_ids, 0::bigint, null::restante.claimed;
   end if;
-  return query select u.id, v_unblocked from unnest(v_ids) as u (id);
 end $$;
 comment on function restante.finish is
-  'Moves the events of attempts that succeeded to the history, and lets the next of each key go. Fenced by the lease token.';
+  'Moves the events of attempts that succeeded to the history, and lets the next of each key go, or leases it. Fenced by the '
+  'lease token.';
 
 -- Ends one attempt that did not succeed: the event runs again after `p_wait`, or is dead where `p_wait` is null.
 -- An attempt that was merely too early has no error and forgives the failures before it: what polls for weeks must not
@@ -384,7 +411,7 @@ begin
     return;
   end if;
   perform restante.lock_keys(v_keys);
-  return query select restante.unblock(v_keys, v_subscribers), v_last;
+  return query select count(*)::integer, v_last from restante.unblock(v_keys, v_subscribers);
 end $$;
 comment on function restante.sweep is
   'Gives keys that wait without a head their head back, a page at a time. Workers call it every few seconds.';

@@ -40,7 +40,8 @@ pub async fn claim(
     lease: Duration,
     floor: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<Claimed>> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"
         select id as "id!", event_id as "event_id!", type as "event_type!", subscriber as "subscriber!", key,
                workspace_id, source as "source!", created_at as "created_at!", received_at as "received_at!", payload, raw,
@@ -55,10 +56,31 @@ pub async fn claim(
     )
     .fetch_all(executor)
     .await?;
+    Ok(rows.into_iter().map(Claimed::from).collect())
+}
 
-    Ok(rows
-        .into_iter()
-        .map(|row| Claimed {
+/// A `restante.claimed`.
+pub(super) struct Row {
+    pub(super) id: i64,
+    pub(super) event_id: String,
+    pub(super) event_type: String,
+    pub(super) subscriber: String,
+    pub(super) key: Option<String>,
+    pub(super) workspace_id: Option<String>,
+    pub(super) source: String,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) received_at: DateTime<Utc>,
+    pub(super) payload: Option<String>,
+    pub(super) raw: Option<Vec<u8>>,
+    pub(super) attempt: i32,
+    pub(super) max_attempts: Option<i32>,
+    pub(super) crashes: i32,
+    pub(super) lease_token: i64,
+}
+
+impl From<Row> for Claimed {
+    fn from(row: Row) -> Self {
+        Self {
             lease: Lease { id: row.id, token: row.lease_token },
             max_attempts: row.max_attempts,
             crashes: row.crashes,
@@ -78,8 +100,8 @@ pub async fn claim(
                 },
                 attempt: row.attempt,
             },
-        })
-        .collect())
+        }
+    }
 }
 
 /// Has a younger event of this event's key and subscriber been handled already?

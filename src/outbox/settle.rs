@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
-use crate::outbox::Lease;
-use crate::outbox::claim::interval;
+use crate::outbox::claim::{self, interval};
+use crate::outbox::{Claimed, Lease};
 
 /// How an event ends well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,20 +28,37 @@ pub struct Finished {
     pub result: Option<String>,
 }
 
+/// To whom the next event of a key is leased when its head is finished.
+#[derive(Clone, Copy, Debug)]
+pub struct Next<'a> {
+    /// The worker's name.
+    pub owner: &'a str,
+    /// How long the lease lasts.
+    pub lease: Duration,
+    /// Whose turn it is: events that were created then or earlier. Others may be claimed by anybody.
+    pub until: DateTime<Utc>,
+}
+
 /// What became of a call of [`finish`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Settled {
     /// The leases whose events are finished now. For one that is missing, [`is_ours`] tells whether it was lost.
     pub finished: Vec<i64>,
-    /// How many successors may be claimed now.
-    pub unblocked: i32,
+    /// How many successors anybody may claim now.
+    pub unblocked: i64,
+    /// The successors that were leased.
+    pub next: Vec<Claimed>,
 }
 
-/// Finishes events and lets the next of each key go, in one statement.
+/// Finishes events and lets the next of each key go, or leases it as `next` says, in one statement.
 ///
 /// # Errors
 /// What the database says; then nothing was finished.
-pub async fn finish(executor: impl PgExecutor<'_>, attempts: &[Finished]) -> sqlx::Result<Settled> {
+pub async fn finish(
+    executor: impl PgExecutor<'_>,
+    attempts: &[Finished],
+    next: Option<Next<'_>>,
+) -> sqlx::Result<Settled> {
     let ids: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.id).collect();
     let tokens: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.token).collect();
     let statuses: Vec<&str> = attempts
@@ -52,18 +70,48 @@ pub async fn finish(executor: impl PgExecutor<'_>, attempts: &[Finished]) -> sql
         .collect();
     let results: Vec<Option<&str>> = attempts.iter().map(|attempt| attempt.result.as_deref()).collect();
     let rows = sqlx::query!(
-        r#"select finished_id as "id!", unblocked as "unblocked!" from restante.finish($1, $2, $3, $4)"#,
+        r#"
+        select finished, unblocked, (next).id, (next).event_id, (next).type as event_type, (next).subscriber, (next).key,
+               (next).workspace_id, (next).source, (next).created_at, (next).received_at, (next).payload, (next).raw,
+               (next).attempt, (next).max_attempts, (next).crashes, (next).lease_token
+          from restante.finish($1, $2, $3, $4, $5, $6, $7)
+        "#,
         &ids,
         &tokens,
         &statuses as &[&str],
         &results as &[Option<&str>],
+        next.map(|next| next.owner),
+        next.map(|next| interval(next.lease)) as _,
+        next.map(|next| next.until),
     )
     .fetch_all(executor)
     .await?;
-    Ok(Settled {
-        unblocked: rows.first().map_or(0, |row| row.unblocked),
-        finished: rows.into_iter().map(|row| row.id).collect(),
-    })
+    let mut settled = Settled::default();
+    for row in rows {
+        settled.finished.extend(row.finished.into_iter().flatten());
+        settled.unblocked += row.unblocked.unwrap_or(0);
+        let next = (|| {
+            Some(claim::Row {
+                id: row.id?,
+                event_id: row.event_id?,
+                event_type: row.event_type?,
+                subscriber: row.subscriber?,
+                key: row.key,
+                workspace_id: row.workspace_id,
+                source: row.source?,
+                created_at: row.created_at?,
+                received_at: row.received_at?,
+                payload: row.payload,
+                raw: row.raw,
+                attempt: row.attempt?,
+                max_attempts: row.max_attempts,
+                crashes: row.crashes?,
+                lease_token: row.lease_token?,
+            })
+        })();
+        settled.next.extend(next.map(Claimed::from));
+    }
+    Ok(settled)
 }
 
 /// Is the event still running under this lease?

@@ -22,6 +22,7 @@ use crate::worker::keeper::{Keeper, Kept};
 use crate::worker::pace::Pace;
 use crate::worker::settler::Settler;
 use crate::worker::settling::{self, Settled};
+use crate::worker::successors::Successors;
 use crate::{api, telemetry};
 
 /// After this many vanished workers an event is given up without being run again: it may well be what kills them.
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     /// How long a lease lasts.
     pub(super) lease: Duration,
     pub(super) settler: Settler,
+    pub(super) successors: Arc<Successors>,
     /// How quick the handlers are.
     pub(super) pace: Pace,
     /// Told when something may be claimed that could not be before.
@@ -80,7 +82,9 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         let took = started.elapsed();
         shared.pace.note(took);
         let committed = match (&outcome, written) {
-            (Outcome::Succeeded(finished), Some(written)) => Some(settling::commit(written, finished).await),
+            (Outcome::Succeeded(finished), Some(written)) => {
+                Some(settling::commit(written, finished, &shared.successors).await)
+            }
             _ => None,
         };
         let label = if let Some(committed) = committed {

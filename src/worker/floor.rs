@@ -43,6 +43,11 @@ impl Floor {
         self.walked + (self.walk * share).min(WAIT_MAX)
     }
 
+    /// Everything that was created before was claimed when we last looked.
+    pub(super) fn reached(&self) -> Option<DateTime<Utc>> {
+        self.created_at
+    }
+
     /// Forgets where the last claim ended.
     pub(super) fn forget(&mut self) {
         self.created_at = None;

@@ -9,6 +9,7 @@ mod keeper;
 mod pace;
 mod settler;
 mod settling;
+mod successors;
 mod upkeep;
 mod wakeup;
 
@@ -20,7 +21,7 @@ use chrono::{DateTime, Utc};
 use rand::Rng;
 use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ use floor::Floor;
 use keeper::Keeper;
 use pace::Pace;
 use settler::Settler;
+use successors::{Ready, Successors};
 use wakeup::Wakeup;
 
 /// How a worker works.
@@ -118,7 +120,6 @@ pub async fn run_until_idle(
             worker.something_ended().await;
             worker.go_on();
         }
-        worker.attempts.settler.idle().await;
         if worker.claimed == claimed_before {
             return Ok(worker.claimed);
         }
@@ -141,6 +142,8 @@ struct Worker {
     claiming: JoinSet<sqlx::Result<Batch>>,
     /// Claimed, and about to start.
     ready: VecDeque<Ready>,
+    /// Leased when their predecessors were settled.
+    successors: mpsc::UnboundedReceiver<Ready>,
     running: JoinSet<()>,
     claimed: u64,
 }
@@ -152,11 +155,6 @@ struct Batch {
     floor: Option<DateTime<Utc>>,
     at: Instant,
     answered_at: Instant,
-}
-
-struct Ready {
-    claimed: Claimed,
-    at: Instant,
 }
 
 /// What was claimed and could not be started for so long is handed back: the handlers have become slow.
@@ -178,9 +176,12 @@ impl Worker {
         let ours = (connections_max / 4).clamp(1, 1 + settler::LANES);
         let connections = Connections::of(&pool, ours);
         let for_handlers = Connections::of(&pool, connections_max.saturating_sub(ours + 1).max(1));
+        // A name that no other worker has, nor this one after a restart.
+        let owner = format!("{}-{:08x}", settings.name, rand::rng().random::<u32>());
+        let (leases, successors) = Successors::new(owner.clone(), settings.lease);
+        let leases = Arc::new(leases);
         Ok(Self {
-            // A name that no other worker has, nor this one after a restart.
-            owner: format!("{}-{:08x}", settings.name, rand::rng().random::<u32>()),
+            owner,
             connections: connections.clone(),
             subscribers: registry.subscribers(),
             attempts: Arc::new(attempt::Shared {
@@ -189,7 +190,8 @@ impl Worker {
                 api,
                 keeper: Keeper::start(&settings.database_url, settings.lease),
                 lease: settings.lease,
-                settler: Settler::start(pool.clone(), connections, Arc::clone(&more)),
+                settler: Settler::start(pool.clone(), connections, Arc::clone(&leases), Arc::clone(&more)),
+                successors: leases,
                 pace: Pace::default(),
                 pool,
                 connections: for_handlers,
@@ -201,6 +203,7 @@ impl Worker {
             look_below: None,
             claiming: JoinSet::new(),
             ready: VecDeque::new(),
+            successors,
             running: JoinSet::new(),
             claimed: 0,
         })
@@ -208,6 +211,12 @@ impl Worker {
 
     /// Starts what is ready, and a claim where there is room and a chance of finding something.
     fn go_on(&mut self) {
+        // Before anything starts that may end at once.
+        if self.hungry || !self.claiming.is_empty() {
+            self.attempts.successors.have_turn_until(self.floor.reached());
+        } else {
+            self.attempts.successors.all_have_turn();
+        }
         while self.running.len() < self.settings.concurrency
             && let Some(Ready { claimed, at }) = self.ready.pop_front()
         {
@@ -215,7 +224,9 @@ impl Worker {
             self.running.spawn(attempt::run(Arc::clone(&self.attempts), claimed, leased_until));
         }
         let ahead = self.attempts.pace.ahead(self.settings.concurrency);
-        let room = (self.settings.concurrency + ahead).saturating_sub(self.running.len() + self.ready.len());
+        // What is being settled keeps its place, because its successor may come back with the answer.
+        let taken = self.running.len() + self.ready.len() + self.attempts.settler.len();
+        let room = (self.settings.concurrency + ahead).saturating_sub(taken);
         if self.hungry && self.claiming.is_empty() && room > 0 && self.ready.len() <= ahead / 2 {
             self.hungry = false;
             self.claim(room);
@@ -245,7 +256,8 @@ impl Worker {
     }
 
     fn is_busy(&self) -> bool {
-        !(self.claiming.is_empty() && self.ready.is_empty() && self.running.is_empty())
+        let is_settling = self.attempts.settler.len() > 0 || !self.successors.is_empty();
+        is_settling || !(self.claiming.is_empty() && self.ready.is_empty() && self.running.is_empty())
     }
 
     /// Waits for the end of an attempt or of a claim, or for a reason to claim.
@@ -261,6 +273,12 @@ impl Worker {
                 }
             }
             Some(batch) = self.claiming.join_next(), if !self.claiming.is_empty() => self.take(batch),
+            Some(successor) = self.successors.recv() => {
+                self.note_claimed(1);
+                self.ready.push_back(successor);
+                self.take_successors();
+            }
+            () = self.attempts.settler.settled() => {}
             () = self.attempts.more.notified() => self.hungry = true,
             () = tokio::time::sleep_until(look_below.unwrap_or_else(Instant::now)), if look_below.is_some() => {
                 self.look_below = None;
@@ -276,8 +294,7 @@ impl Worker {
     fn take(&mut self, batch: Result<sqlx::Result<Batch>, JoinError>) {
         match batch {
             Ok(Ok(Batch { claimed, asked_for, floor, at, answered_at })) => {
-                metrics::counter!(telemetry::metric::CLAIMS_TOTAL).increment(claimed.len() as u64);
-                self.claimed += claimed.len() as u64;
+                self.note_claimed(claimed.len());
                 // As many as were asked for: there may be more.
                 let is_full = claimed.len() >= asked_for;
                 self.hungry |= is_full;
@@ -291,6 +308,19 @@ impl Worker {
         }
     }
 
+    /// Takes in what was leased along with completions.
+    fn take_successors(&mut self) {
+        while let Ok(successor) = self.successors.try_recv() {
+            self.note_claimed(1);
+            self.ready.push_back(successor);
+        }
+    }
+
+    fn note_claimed(&mut self, count: usize) {
+        metrics::counter!(telemetry::metric::CLAIMS_TOTAL).increment(count as u64);
+        self.claimed += count as u64;
+    }
+
     /// Gives back what was claimed and could not be started: the handlers have become slow meanwhile.
     async fn hand_back_ready(&mut self) -> u64 {
         let leases: Vec<Lease> = self.ready.drain(..).map(|ready| ready.claimed.lease).collect();
@@ -301,6 +331,7 @@ impl Worker {
     /// Waits for what runs, then hands the rest back.
     async fn drain(mut self) -> u64 {
         let until = Instant::now() + self.settings.drain;
+        self.attempts.successors.none_has_turn();
         while let Some(batch) = self.claiming.join_next().await {
             self.take(batch);
         }
@@ -312,7 +343,11 @@ impl Worker {
             while self.running.join_next().await.is_some() {}
             self.attempts.settler.idle().await;
         };
-        if tokio::time::timeout_at(until, all_settled).await.is_ok() {
+        let are_settled = tokio::time::timeout_at(until, all_settled).await.is_ok();
+        // What was leased by statements that were under way when the stop came.
+        self.take_successors();
+        handed_back += self.hand_back_ready().await;
+        if are_settled {
             return handed_back;
         }
         // Before they are aborted, because an attempt that ends lets go of its lease.

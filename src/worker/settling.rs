@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use backoff::{ExponentialBuilder, Retryable};
 use sqlx::{PgPool, Postgres, Transaction};
+use tokio::time::Instant;
 
 use crate::outbox::Lease;
 use crate::outbox::settle::{self, Finished, Verdict, is_ours, was_finished};
+use crate::worker::successors::Successors;
 use crate::{database, telemetry};
 
 /// What is known after settling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// It is settled, and so many successors may be claimed.
+    /// It is settled.
     Done {
-        /// How many.
-        unblocked: i32,
+        /// Successors may be claimed.
+        unblocked: bool,
     },
     /// The event was not this attempt's any more: nothing was written.
     LeaseLost,
@@ -27,7 +29,7 @@ impl Settled {
     /// Says what others should know of it. Answers whether something may be claimed now that could not be before.
     pub(super) fn tell(self) -> bool {
         match self {
-            Settled::Done { unblocked } => unblocked > 0,
+            Settled::Done { unblocked } => unblocked,
             Settled::LeaseLost => {
                 metrics::counter!(telemetry::metric::LOST_LEASES_TOTAL).increment(1);
                 tracing::warn!("the lease was lost: nothing of this attempt counts");
@@ -60,21 +62,25 @@ impl Busy {
     }
 }
 
-/// Commits what the handler wrote together with the completion of its event, or neither.
+/// Commits what the handler wrote together with the completion of its event, or neither. What was leased along with it is
+/// started.
 ///
 /// # Errors
 /// What the database says; then [`find_out`] has to tell what became of it.
 pub(super) async fn commit(
     mut written: Transaction<'_, Postgres>,
     finished: &Finished,
+    successors: &Successors,
 ) -> sqlx::Result<Settled> {
-    let settled = settle::finish(&mut *written, std::slice::from_ref(finished)).await?;
+    let at = Instant::now();
+    let settled = settle::finish(&mut *written, std::slice::from_ref(finished), successors.next()).await?;
     if settled.finished.is_empty() {
         written.rollback().await?;
         return Ok(Settled::LeaseLost);
     }
     written.commit().await?;
-    Ok(Settled::Done { unblocked: settled.unblocked })
+    successors.start(settled.next, at);
+    Ok(Settled::Done { unblocked: settled.unblocked > 0 })
 }
 
 /// Finds out what became of a commit that ended with an error: it may have arrived although its answer did not. Either way
@@ -82,7 +88,7 @@ pub(super) async fn commit(
 pub(super) async fn find_out(pool: &PgPool, lease: Lease, error: &sqlx::Error) -> Settled {
     tracing::warn!(%error, "the database did not answer a commit; asking what became of it");
     match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
-        (Ok(true), _) => Settled::Done { unblocked: 1 },
+        (Ok(true), _) => Settled::Done { unblocked: true },
         (Ok(false), Ok(true)) => again_soon(pool, lease, error).await,
         (Ok(false), Ok(false)) => Settled::LeaseLost,
         _ => Settled::Unknown,
@@ -100,15 +106,15 @@ pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settled {
     let lease = finished.lease;
     let attempts = [finished];
     let settled = (|| async {
-        let settled = settle::finish(pool, &attempts).await?;
+        let settled = settle::finish(pool, &attempts, None).await?;
         if !settled.finished.is_empty() {
-            return Ok(Settled::Done { unblocked: settled.unblocked });
+            return Ok(Settled::Done { unblocked: settled.unblocked > 0 });
         }
         // Not finished: locked by somebody for a moment, finished by a try of which nothing was heard, or lost.
         if is_ours(pool, lease).await? {
             Err(Busy::Locked)
         } else if was_finished(pool, lease).await? {
-            Ok(Settled::Done { unblocked: 1 })
+            Ok(Settled::Done { unblocked: true })
         } else {
             Ok(Settled::LeaseLost)
         }
@@ -127,7 +133,7 @@ pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict, reason:
         .await;
     match settled {
         // A dead letter may have let a successor go; a claim that finds nothing costs little.
-        Ok(true) => Settled::Done { unblocked: i32::from(matches!(verdict, Verdict::Dead { .. })) },
+        Ok(true) => Settled::Done { unblocked: matches!(verdict, Verdict::Dead { .. }) },
         Ok(false) => Settled::LeaseLost,
         Err(error) => unknown(error),
     }

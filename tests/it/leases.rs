@@ -43,12 +43,15 @@ async fn a_late_attempt_can_not_finish_the_event() {
     let world = World::new().await;
     let (late, current) = claimed_twice(&world).await;
 
-    assert!(finish(&world.pool, &[done(late.lease)]).await.unwrap().finished.is_empty());
+    assert!(finish(&world.pool, &[done(late.lease)], None).await.unwrap().finished.is_empty());
     expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
 
-    assert_eq!(finish(&world.pool, &[done(current.lease)]).await.unwrap().finished, [current.lease.id]);
+    assert_eq!(finish(&world.pool, &[done(current.lease)], None).await.unwrap().finished, [current.lease.id]);
     expect![["a done, attempt 2\n"]].assert_eq(&world.outbox().await);
-    assert!(finish(&world.pool, &[done(current.lease)]).await.unwrap().finished.is_empty(), "nor twice");
+    assert!(
+        finish(&world.pool, &[done(current.lease)], None).await.unwrap().finished.is_empty(),
+        "nor twice"
+    );
 }
 
 #[tokio::test]

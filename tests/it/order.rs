@@ -1,14 +1,18 @@
 //! Events of one key run one at a time, oldest first; different keys side by side.
 
+use std::time::Duration;
+
 use expect_test::expect;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use restante::outbox::settle::{Finish, Finished, Verdict, fail, finish};
-use restante::outbox::{self, Source};
+use restante::outbox::settle::{Finish, Finished, Next, Verdict, fail, finish};
+use restante::outbox::{self, Claimed, Source};
+use restante::registry::Registry;
+use restante::worker;
 use serde_json::json;
 
-use crate::support::World;
+use crate::support::{Ledger, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shuffled_deliveries_are_handled_in_order_within_each_key() {
@@ -152,7 +156,7 @@ async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left
     let claimed = world.claim(1).await;
     let mut finishing = world.pool.begin().await.unwrap();
     let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
-    finish(&mut *finishing, &[done]).await.unwrap();
+    finish(&mut *finishing, &[done], None).await.unwrap();
 
     let second = world.new_event("k2", "k", 2, json!({}));
     let pool = world.pool.clone();
@@ -163,4 +167,83 @@ async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left
 
     assert_eq!(arriving.await.unwrap().unwrap(), 1);
     expect![["k1 done, attempt 1\nk2 pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_event_of_a_key_is_leased_with_the_completion_of_the_one_before() {
+    let writing = Registry::new().register(Ledger);
+    let quick = Registry::new().register(nothing::Nothing);
+    for registry in [writing, quick] {
+        let world = World::new().await;
+        for second in 1..=20 {
+            world.receive(&format!("k{second:02}"), "k", second, json!({})).await;
+        }
+
+        assert_eq!(world.work_with(registry).await, 20);
+
+        // Each change of state is a new token: leased and done, without having been pending in between.
+        let tokens =
+            "select string_agg(distinct status || lease_token, ', ') from restante.outbox where key = 'k'";
+        assert_eq!(world.value(tokens).await, "done2");
+        let order =
+            "select array_agg(event_id order by finished_at) = array_agg(event_id order by created_at)
+                       from restante.outbox";
+        assert_eq!(world.value(order).await, "true");
+    }
+}
+
+mod nothing {
+    use restante::handler::{self, Context, Handler};
+    use serde::de::IgnoredAny;
+
+    /// Takes no transaction.
+    pub struct Nothing;
+
+    impl Handler for Nothing {
+        const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
+        type Payload = IgnoredAny;
+
+        async fn handle(&self, _: &mut Context<'_>, _: IgnoredAny) -> handler::Result {
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_next_event_of_a_key_is_leased_only_where_it_is_its_turn() {
+    let world = World::new().await;
+    world.receive("k1", "k", 1, json!({})).await;
+    world.receive("k3", "k", 3, json!({})).await;
+    world.receive("k5", "k", 5, json!({})).await;
+    let lease = Duration::from_secs(30);
+    let second_3 = world.event("k3").await.created_at;
+    let next = Some(Next { owner: "me", lease, until: second_3 });
+    let done = |claimed: &Claimed| Finished { lease: claimed.lease, finish: Finish::Done, result: None };
+
+    let first = world.claim(1).await;
+    let settled = finish(&world.pool, &[done(&first[0])], next).await.unwrap();
+    assert_eq!((settled.unblocked, settled.next.len()), (0, 1));
+    assert_eq!(settled.next[0].event.event_id, "k3");
+    expect![["k1 done, attempt 1\nk3 running, attempt 1\nk5 blocked, attempt 0\n"]]
+        .assert_eq(&world.outbox().await);
+
+    let settled = finish(&world.pool, &[done(&settled.next[0])], next).await.unwrap();
+    assert_eq!((settled.unblocked, settled.next.len()), (1, 0));
+    expect![["k1 done, attempt 1\nk3 done, attempt 1\nk5 pending, attempt 0\n"]]
+        .assert_eq(&world.outbox().await);
+}
+
+#[tokio::test]
+async fn a_key_with_many_events_does_not_pass_older_events_of_other_keys() {
+    let world = World::new().await;
+    for second in 0..10 {
+        world
+            .receive(&format!("{second:02}"), if second % 2 == 0 { "k" } else { "m" }, second, json!({}))
+            .await;
+    }
+
+    let settings = worker::Settings { concurrency: 1, ..world.worker_settings() };
+    world.work_as(settings, Registry::new().register(Ledger)).await;
+
+    assert!(world.ledger().await.is_sorted(), "{:?}", world.ledger().await);
 }

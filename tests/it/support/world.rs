@@ -87,7 +87,10 @@ impl World {
     }
 
     pub async fn work_with(&self, registry: Registry) -> u64 {
-        let settings = self.worker_settings();
+        self.work_as(self.worker_settings(), registry).await
+    }
+
+    pub async fn work_as(&self, settings: worker::Settings, registry: Registry) -> u64 {
         worker::run_until_idle(settings, self.pool.clone(), registry, no_api()).await.unwrap()
     }
 
