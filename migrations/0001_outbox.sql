@@ -34,12 +34,14 @@ end;
 comment on function restante.lane is
   'Which index an event in this state is in. Whatever changes the state writes the lane along with it.';
 
+-- Identifiers compare by their bytes (collate "C"), here and in every index: that takes a tenth of the time, and an upgrade
+-- of the system's locales can not break the order of an index.
 create table restante.outbox (
   id            bigint      not null default nextval('restante.outbox_id_seq'),
-  event_id      text        not null,
-  type          text        not null,
-  subscriber    text        not null default '',
-  key           text,
+  event_id      text collate "C" not null,
+  type          text collate "C" not null,
+  subscriber    text collate "C" not null default '',
+  key           text collate "C",
   workspace_id  text,
   source        restante.event_source not null default 'sql',
   created_at    timestamptz not null default now(),
@@ -127,7 +129,7 @@ comment on table restante.outbox_overflow is
   'Finished rows whose week has no partition yet. Empty, as long as a worker runs: it makes the weeks ahead.';
 
 create table restante.outbox_seen (
-  event_id  text        not null,
+  event_id  text collate "C" not null,
   seen_at   timestamptz not null default now(),
   constraint outbox_seen_once primary key (event_id)
 );
@@ -136,7 +138,7 @@ comment on table restante.outbox_seen is
 
 create table restante.failure (
   outbox_id  bigint      not null,
-  event_id   text        not null,
+  event_id   text collate "C" not null,
   attempt    integer     not null,
   failed_at  timestamptz not null default clock_timestamp(),
   outcome    text        not null,
@@ -148,8 +150,8 @@ create index failure_outbox_id on restante.failure (outbox_id, failed_at);
 comment on table restante.failure is 'One row for each attempt that failed, with its reason.';
 
 create table restante.subscription (
-  subscriber text        not null,
-  type       text        not null,
+  subscriber text collate "C" not null,
+  type       text collate "C" not null,
   since      timestamptz not null default now(),
   constraint subscription_once primary key (subscriber, type),
   constraint subscription_has_a_name check (subscriber <> ''),
@@ -160,7 +162,7 @@ comment on table restante.subscription is
   'Workers write their lines when they start; delete a line to end the subscription.';
 
 create table restante.paused_type (
-  type      text        not null,
+  type      text collate "C" not null,
   paused_at timestamptz not null default now(),
   reason    text,
   constraint paused_type_once primary key (type)

@@ -109,14 +109,14 @@ begin
   -- Most events find their key free: those are stored in this one statement, which costs half of what the steps below do.
   with fresh as materialized (
     -- The first of several deliveries of one event within this call.
-    select distinct on (u.event_id) u.*
+    select distinct on (u.event_id collate "C") u.*
       from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats)
            with ordinality
            as u (event_id, type, key, workspace_id, created_at, payload, raw, run_at, turn)
-     order by u.event_id, u.turn),
+     order by u.event_id collate "C", u.turn),
   -- Sorted, so that two deliveries of the same events never wait for each other in a circle.
   seen as (
-    insert into restante.outbox_seen (event_id) select f.event_id from fresh as f order by f.event_id
+    insert into restante.outbox_seen (event_id) select f.event_id from fresh as f order by f.event_id collate "C"
     on conflict do nothing
     returning outbox_seen.event_id),
   new as materialized (
@@ -218,32 +218,33 @@ set plan_cache_mode = force_generic_plan as $$
 begin
   return query
   with ready as materialized (
-    select l.id, l.created_at, l.status
+    select l.place, l.id, l.created_at, l.status
       from unnest(p_subscribers) as s (subscriber)
       cross join lateral (
-            select r.id, r.created_at, r.status from restante.outbox_live as r
+            select r.ctid as place, r.id, r.created_at, r.status from restante.outbox_live as r
              where r.lane = 0 and r.subscriber = s.subscriber and r.created_at >= p_floor
                and r.lease_until <= clock_timestamp()
              order by r.created_at, r.id limit p_limit for update skip locked) as l),
   -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition on a
   -- clock that moves meanwhile can not bound the walk of the index: it would read the whole backlog.
   due as materialized (
-    select l.id, l.created_at, l.status
+    select l.place, l.id, l.created_at, l.status
       from unnest(p_subscribers) as s (subscriber)
       cross join lateral (
-            select d.id, d.created_at, d.status from restante.outbox_live as d
+            select d.ctid as place, d.id, d.created_at, d.status from restante.outbox_live as d
              where d.lane = 1 and d.subscriber = s.subscriber and d.run_at <= statement_timestamp()
                and d.status <> 'dead'
              order by d.run_at, d.id limit p_limit for update skip locked) as l),
   picked as materialized (
-    select b.id, b.status from (select * from ready union all select * from due) as b
+    select b.place, b.status from (select * from ready union all select * from due) as b
      order by b.created_at, b.id limit p_limit),
   claimed as (
     update restante.outbox_live as o
        set status = 'running', lane = 0, attempt = o.attempt + 1, lease_owner = p_owner,
            lease_token = o.lease_token + 1, lease_until = clock_timestamp() + p_lease,
            crashes = o.crashes + (p.status = 'running')::integer
-      from picked as p where o.id = p.id
+      -- By its place, which it keeps while it is locked. One that was changed just before it was locked is left for the next claim.
+      from picked as p where o.ctid = p.place
     returning o.*, p.status as status_before),
   -- A lease that ran out means that a worker vanished: that attempt has failed, and nobody else can say so.
   crashed as (
@@ -275,7 +276,7 @@ declare
   v_subscribers text[];
 begin
   with mine as materialized (
-    select l.id, l.key, t.status, t.result
+    select l.ctid as place, l.key, t.status, t.result
       from unnest(p_ids, p_tokens, p_statuses, p_results) as t (id, token, status, result)
       join restante.outbox_live as l
         on l.id = t.id
@@ -287,7 +288,8 @@ begin
       from (select distinct hashtextextended(m.key, 7) as lock from mine as m where m.key is not null order by 1) as k),
   gone as (
     delete from restante.outbox_live as l using mine as m
-     where l.id = m.id and (select count(*) from locked) >= 0
+     -- By its place, which it keeps while it is locked. One whose lease was renewed just before that is not finished now.
+     where l.ctid = m.place and (select count(*) from locked) >= 0
     returning l.*, m.status as status_after, m.result as result_after),
   finished as (
     insert into restante.outbox

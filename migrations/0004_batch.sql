@@ -1,7 +1,7 @@
 -- Message batches and their results.
 
 create table restante.batch (
-  id               text        not null,
+  id               text collate "C" not null,
   status           text,
   processing       bigint      not null default 0,
   succeeded        bigint      not null default 0,
@@ -37,8 +37,8 @@ comment on column restante.batch.download_started_at is 'When the download of it
 create index batch_incomplete on restante.batch (created_at) where complete_at is null;
 
 create table restante.batch_result (
-  batch_id      text        not null,
-  custom_id     text        not null,
+  batch_id      text collate "C" not null,
+  custom_id     text collate "C" not null,
   outcome       text        not null,
   line          text,
   raw           bytea,

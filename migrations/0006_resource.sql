@@ -1,15 +1,15 @@
 -- What events are about: sessions, vaults, agents and the like, each as last seen.
 
 create table restante.resource (
-  type          text        not null,
-  id            text        not null,
+  type          text collate "C" not null,
+  id            text collate "C" not null,
   body          json,
   raw           bytea,
   status        text,
   stop_reason   text,
   error_type    text,
   error_message text,
-  parent_id     text,
+  parent_id     text collate "C",
   workspace_id  text,
   updated_at    timestamptz,
   archived_at   timestamptz,
@@ -38,8 +38,8 @@ comment on column restante.resource.gone_because is 'deleted: an event said so. 
 create index resource_parent on restante.resource (parent_id) where parent_id is not null;
 
 create table restante.outcome_evaluation (
-  session_id   text        not null,
-  outcome_id   text        not null,
+  session_id   text collate "C" not null,
+  outcome_id   text collate "C" not null,
   iteration    bigint      not null,
   result       text,
   description  text,

@@ -166,6 +166,23 @@ async fn every_constraint_has_a_name_that_says_what_it_demands() {
     assert!(unnamed.is_empty(), "{unnamed:#?}");
 }
 
+#[tokio::test]
+async fn every_index_over_text_compares_bytes_whatever_the_locale_of_the_database() {
+    let mut connection = connect(&fresh_database().await).await;
+
+    let by_locale = lines(
+        &mut connection,
+        r#"select i.indexrelid::regclass || ': ' || a.attname
+             from pg_index as i
+             join pg_class as c on c.oid = i.indexrelid and c.relnamespace = 'restante'::regnamespace
+             join pg_attribute as a on a.attrelid = i.indexrelid
+            where a.attcollation not in (0, (select oid from pg_collation where collname = 'C')) order by 1"#,
+    )
+    .await;
+
+    assert!(by_locale.is_empty(), "{by_locale:#?}");
+}
+
 /// One entry of `sqlx-data.json`.
 #[derive(serde::Deserialize)]
 struct Compiled {
