@@ -1,9 +1,12 @@
 //! The settler: finishes attempts together that ended about the same time.
 //!
-//! Those that end while a commit is under way share the next one. No timer holds back a lone attempt.
+//! Those that end while a commit is under way share the next one. No timer holds back a lone attempt. Two commits are under way
+//! at a time where successors wait for them, else one: a second has nothing to bring forward then, and two workers
+//! on the cores of one were measured to do 0.7 of its work.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use sqlx::{PgConnection, PgPool};
@@ -16,7 +19,7 @@ use crate::worker::keeper::Kept;
 use crate::worker::settling;
 use crate::worker::successors::Successors;
 
-/// Commits at one time. Each uses one connection.
+/// Commits at one time, at most. Each uses one connection.
 pub(super) const LANES: u32 = 2;
 /// The most events in one commit. Each keyed one takes a lock in the server's shared memory until then.
 const BATCH_MAX: usize = 256;
@@ -40,13 +43,15 @@ struct Lane {
     more: Arc<Notify>,
     /// Told after each commit.
     settled: Arc<Notify>,
+    /// Did successors wait for the last commit?
+    is_awaited: Arc<AtomicBool>,
 }
 
 struct Item {
     finished: Finished,
     /// The lease is kept until it is not needed any more.
-    _kept: Kept,
-    _room: OwnedSemaphorePermit,
+    kept: Kept,
+    room: OwnedSemaphorePermit,
 }
 
 impl Settler {
@@ -59,7 +64,8 @@ impl Settler {
     ) -> Self {
         let (queue, items) = mpsc::unbounded_channel();
         let settled = Arc::new(Notify::new());
-        let lane = Lane { pool, connections, successors, more, settled: Arc::clone(&settled) };
+        let (told, is_awaited) = (Arc::clone(&settled), Arc::default());
+        let lane = Lane { pool, connections, successors, more, settled: told, is_awaited };
         tokio::spawn(settle_all(lane, items));
         Self { queue, room: Arc::new(Semaphore::new(WAITING_MAX as usize)), settled }
     }
@@ -68,7 +74,7 @@ impl Settler {
     pub(super) async fn finish(&self, finished: Finished, kept: Kept) {
         if let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
             // The receiver lives as long as we do.
-            let _sent = self.queue.send(Item { finished, _kept: kept, _room: room });
+            let _sent = self.queue.send(Item { finished, kept, room });
         }
     }
 
@@ -90,25 +96,29 @@ impl Settler {
 
 async fn settle_all(lane: Lane, mut items: mpsc::UnboundedReceiver<Item>) {
     let turns = Arc::new(Semaphore::new(LANES as usize));
-    while let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
+    while let Ok(turn) = Arc::clone(&turns).acquire_many_owned(lane.share()).await {
         let mut batch = Vec::new();
         if items.recv_many(&mut batch, BATCH_MAX).await == 0 {
             return;
         }
         let lane = lane.clone();
         tokio::spawn(async move {
-            if lane.settle(&batch).await {
-                lane.more.notify_one();
-            }
-            drop((batch, turn));
-            lane.settled.notify_one();
+            let left = lane.settle(batch).await;
+            // What somebody has locked is waited for without keeping others from being settled.
+            drop(turn);
+            lane.settle_each(left).await;
         });
     }
 }
 
 impl Lane {
-    /// Finishes a batch, and one by one what could not be finished with it. Answers whether a successor may be claimed.
-    async fn settle(&self, batch: &[Item]) -> bool {
+    /// How many of the places the next commit takes up: all of them, where nobody waits for it.
+    fn share(&self) -> u32 {
+        if self.is_awaited.load(Ordering::Relaxed) { 1 } else { LANES }
+    }
+
+    /// Finishes a batch, and answers with what could not be finished with it.
+    async fn settle(&self, mut batch: Vec<Item>) -> Vec<Item> {
         let attempts: Vec<Finished> = batch.iter().map(|item| item.finished.clone()).collect();
         let at = Instant::now();
         let finish = async |connection: &mut PgConnection| {
@@ -118,12 +128,30 @@ impl Lane {
             tracing::debug!(%error, "a batch could not be settled; settling one by one");
             settle::Settled::default()
         });
+        self.is_awaited.store(settled.unblocked > 0 || !settled.next.is_empty(), Ordering::Relaxed);
         self.successors.start(settled.next, at);
         let finished: HashSet<i64> = settled.finished.into_iter().collect();
-        let left = attempts.into_iter().filter(|attempt| !finished.contains(&attempt.lease.id));
-        let one_by_one = left.map(|attempt| settling::finish(&self.pool, attempt));
+        batch.retain(|item| !finished.contains(&item.finished.lease.id));
+        self.tell(settled.unblocked > 0);
+        batch
+    }
+
+    /// Finishes one by one what could not be finished together.
+    async fn settle_each(&self, items: Vec<Item>) {
         // Each is told, whatever the others are.
-        let unblocked = join_all(one_by_one).await.into_iter().filter(|settled| settled.tell()).count();
-        settled.unblocked > 0 || unblocked > 0
+        let settle = async |Item { finished, kept, room }| {
+            let settled = settling::finish(&self.pool, finished).await;
+            drop((kept, room));
+            self.tell(settled.tell());
+        };
+        join_all(items.into_iter().map(settle)).await;
+    }
+
+    /// Says that there is room again, which is to be so by then, and whether a successor may be claimed.
+    fn tell(&self, is_unblocked: bool) {
+        if is_unblocked {
+            self.more.notify_one();
+        }
+        self.settled.notify_one();
     }
 }
