@@ -83,7 +83,7 @@ async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
         .collect();
     let found = outbox::insert_events(&mut *checkpoint, Source::Poll, &to_store).await?;
     checkpoint.commit().await?;
-    Ok(found)
+    Ok(found.new)
 }
 
 /// Puts the one row into the outbox, if it is not there, and revives it if it was given up.

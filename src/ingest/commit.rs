@@ -1,8 +1,7 @@
 //! The group commit: events that arrive while a commit is under way share the next one.
 //!
-//! A few lanes commit at the same time. Events are taken from the queue only when a lane is free, so batches form
-//! by themselves under load, and no timer delays a lone event. Commits run in tasks of their own: a sender that
-//! hangs up does not cancel one half way.
+//! Events are taken from the queue only when a lane is free, so batches form by themselves under load, and no timer
+//! delays a lone event. Commits run in tasks of their own: a sender that hangs up does not cancel one half way.
 //!
 //! A database that cannot take events now is waited for, inside the request. An event that the database will not
 //! take never takes its neighbours with it: the batch is halved until the event stands alone.
@@ -13,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use backoff::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Limits;
+use super::lanes::{Gate, Lanes};
 use super::throttle::Throttle;
 use crate::event::{Body, NewEvent};
 
@@ -30,7 +30,16 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`], which decides whether the same events are tried again.
-    fn insert(&self, events: &[NewEvent]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn insert(&self, events: &[NewEvent]) -> impl Future<Output = Result<Took, StoreError>> + Send;
+}
+
+/// How a store spent the time of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// Working on the events.
+    pub worked: Duration,
+    /// Waiting for its disk, and for the network between us.
+    pub waited: Duration,
 }
 
 /// Why events were not committed.
@@ -73,14 +82,17 @@ impl NotStored {
 pub(super) fn start<S: Store>(store: S, limits: &Limits) -> (Committer, JoinHandle<()>) {
     let (queue, waiting) = mpsc::channel(limits.queue_events_max);
     let lane = Lane { store, budget: limits.commit_timeout, throttle: Throttle::default() };
-    let lanes = tokio::spawn(dispatch(Arc::new(lane), waiting, limits.clone()));
-    (Committer { queue, budget: limits.commit_timeout }, lanes)
+    let gate = Gate::new();
+    let lanes = Lanes::new(limits.lanes_max, Arc::clone(&gate));
+    let dispatch = tokio::spawn(dispatch(Arc::new(lane), waiting, lanes, limits.clone()));
+    (Committer { queue, gate, budget: limits.commit_timeout }, dispatch)
 }
 
 /// The way to the lanes.
 #[derive(Clone, Debug)]
 pub(super) struct Committer {
     queue: mpsc::Sender<Waiting>,
+    gate: Arc<Gate>,
     budget: Duration,
 }
 
@@ -94,6 +106,7 @@ impl Committer {
             mpsc::error::TrySendError::Full(_) => NotStored::Full,
             mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
         })?;
+        self.gate.note_waiting(self.queue.max_capacity() - self.queue.capacity());
         match timeout(self.budget, answered).await {
             Ok(Ok(answer)) => answer,
             // Out of time; or the lane is gone, by a panic or because the drain was cut.
@@ -108,34 +121,37 @@ struct Waiting {
     answer: oneshot::Sender<Result<(), NotStored>>,
 }
 
-async fn dispatch<S: Store>(lane: Arc<Lane<S>>, mut queue: mpsc::Receiver<Waiting>, limits: Limits) {
-    // Dropping the set, when the drain is cut, ends the lanes with it.
-    let mut lanes = JoinSet::new();
-    loop {
-        // First a free lane, then the events: meanwhile they gather into a batch.
-        while lanes.len() >= limits.lanes {
-            lanes.join_next().await;
+async fn dispatch<S: Store>(
+    lane: Arc<Lane<S>>,
+    mut queue: mpsc::Receiver<Waiting>,
+    mut lanes: Lanes,
+    limits: Limits,
+) {
+    while let Some(first) = queue.recv().await {
+        let mut first = Some(first);
+        loop {
+            let batch = next_batch(first.take(), &mut queue, &limits);
+            let lane = Arc::clone(&lane);
+            lanes.start(batch.events.len(), async move { lane.settle(batch).await });
+            if !lanes.have_room(&queue).await {
+                break;
+            }
         }
-        let Some(batch) = next_batch(&mut queue, &limits).await else { break };
-        let lane = Arc::clone(&lane);
-        lanes.spawn(async move { lane.settle(batch).await });
     }
-    while lanes.join_next().await.is_some() {}
 }
 
-/// What waits, up to the limits of one commit; `None` once no more can come.
-async fn next_batch(queue: &mut mpsc::Receiver<Waiting>, limits: &Limits) -> Option<Batch> {
+/// What waits, up to the limits of one commit.
+fn next_batch(mut first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>, limits: &Limits) -> Batch {
     let mut batch = Batch::default();
     let mut bytes = 0;
-    let mut next = queue.recv().await;
-    while let Some(waiting) = next.take() {
+    while let Some(waiting) = first.take().or_else(|| queue.try_recv().ok()) {
         bytes += waiting.event.body.as_bytes().len();
         batch.push(waiting);
-        if batch.events.len() < limits.batch_events_max && bytes < limits.batch_bytes_max {
-            next = queue.try_recv().ok();
+        if batch.events.len() >= limits.batch_events_max || bytes >= limits.batch_bytes_max {
+            break;
         }
     }
-    if batch.events.is_empty() { None } else { Some(batch) }
+    batch
 }
 
 /// Events, and who waits for each.
@@ -172,12 +188,16 @@ struct Lane<S> {
 }
 
 impl<S: Store> Lane<S> {
-    /// Commits a batch and gives everybody their answer.
-    async fn settle(&self, batch: Batch) {
+    /// Commits a batch and gives everybody their answer. Answers how long the last commit took that it came to.
+    async fn settle(&self, batch: Batch) -> Option<Took> {
+        let mut last = None;
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             match self.insert(&part.events).await {
-                Ok(()) => part.answer(Ok(())),
+                Ok(took) => {
+                    part.answer(Ok(()));
+                    last = Some(took);
+                }
                 Err(StoreError::Unavailable(_)) => part.answer(Err(NotStored::Unavailable)),
                 Err(StoreError::Refused(_)) if part.events.len() > 1 => {
                     let second = part.split();
@@ -196,11 +216,12 @@ impl<S: Store> Lane<S> {
                 }
             }
         }
+        last
     }
 
     /// Inserts events, and waits for a store that is away until the budget is over. Events whose senders have
     /// meanwhile been answered are tried all the same: senders make few attempts, and this may have been the last.
-    async fn insert(&self, events: &[NewEvent]) -> Result<(), StoreError> {
+    async fn insert(&self, events: &[NewEvent]) -> Result<Took, StoreError> {
         let started = Instant::now();
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(20))
@@ -247,7 +268,7 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits { lanes: 1, ..Limits::default() }
+        Limits { lanes_max: 1, ..Limits::default() }
     }
 
     fn event(id: &str) -> NewEvent {
@@ -293,6 +314,41 @@ mod tests {
 
         assert_eq!(answers, [Ok(()); 9]);
         assert_eq!(store.calls(), [vec!["first".to_owned()], names(9)]);
+    }
+
+    /// How many commits have begun when two events are held in the second one and so many more wait, where commits take
+    /// so long.
+    async fn begun_beside_two_held(took: Took, waiting: usize) -> usize {
+        let store = FakeStore::timed(took, |call, _| if call == 1 { Verdict::Hold } else { Verdict::Take });
+        let (committer, _lanes) = start(store.clone(), &Limits { lanes_max: 2, ..limits() });
+        assert_eq!(committer.commit(event("e1")).await, Ok(()));
+        store.entered().await;
+        let names = names(2 + waiting);
+        let commit = |names: &[String]| join_all(names.iter().map(|name| committer.commit(event(name))));
+        let begun = async {
+            store.entered().await;
+            let begun = async {
+                // Nothing here waits for time, so all that can happen has happened after a few turns.
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                let begun = store.calls().len();
+                store.release();
+                begun
+            };
+            tokio::join!(biased; commit(&names[2..]), begun).1
+        };
+        tokio::join!(biased; commit(&names[..2]), begun).1
+    }
+
+    #[tokio::test]
+    async fn a_commit_begins_beside_another_where_the_store_mostly_waits_and_as_many_events_as_that_one_holds()
+     {
+        let waits = Took { worked: Duration::from_millis(1), waited: Duration::from_millis(9) };
+        assert_eq!(begun_beside_two_held(waits, 1).await, 2);
+        assert_eq!(begun_beside_two_held(waits, 2).await, 3);
+        let works = Took { worked: Duration::from_millis(9), waited: Duration::from_millis(1) };
+        assert_eq!(begun_beside_two_held(works, 2).await, 2);
     }
 
     #[tokio::test]

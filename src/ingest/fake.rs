@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, Took};
 use crate::event::NewEvent;
 
 /// What the store does with one insert.
@@ -31,6 +32,7 @@ struct Inner {
     stored: Mutex<BTreeMap<String, NewEvent>>,
     entered: Semaphore,
     gate: Semaphore,
+    took: Took,
 }
 
 impl FakeStore {
@@ -41,12 +43,22 @@ impl FakeStore {
 
     /// A store that asks `script` about every insert, by its number from 0 and its events.
     pub(super) fn scripted(script: impl Fn(usize, &[NewEvent]) -> Verdict + Send + Sync + 'static) -> Self {
+        let took = Took { worked: Duration::from_millis(1), waited: Duration::ZERO };
+        Self::timed(took, script)
+    }
+
+    /// A store that also says that each insert took this long.
+    pub(super) fn timed(
+        took: Took,
+        script: impl Fn(usize, &[NewEvent]) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
         FakeStore(Arc::new(Inner {
             script: Box::new(script),
             calls: Mutex::default(),
             stored: Mutex::default(),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
+            took,
         }))
     }
 
@@ -72,7 +84,7 @@ impl FakeStore {
 }
 
 impl Store for FakeStore {
-    async fn insert(&self, events: &[NewEvent]) -> Result<(), StoreError> {
+    async fn insert(&self, events: &[NewEvent]) -> Result<Took, StoreError> {
         let call = {
             let mut calls = self.0.calls.lock().unwrap();
             calls.push(events.iter().map(|event| event.event_id.clone()).collect());
@@ -91,6 +103,6 @@ impl Store for FakeStore {
         for event in events {
             stored.entry(event.event_id.clone()).or_insert_with(|| event.clone());
         }
-        Ok(())
+        Ok(self.0.took)
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, Took};
 use crate::database::{self, Connections};
 use crate::event::NewEvent;
 use crate::outbox;
@@ -36,15 +36,18 @@ impl OutboxStore {
 }
 
 impl Store for OutboxStore {
-    async fn insert(&self, events: &[NewEvent]) -> Result<(), StoreError> {
+    async fn insert(&self, events: &[NewEvent]) -> Result<Took, StoreError> {
         let insert = async |connection: &mut PgConnection| {
-            outbox::insert_events(connection, outbox::Source::Webhook, events).await
+            let began = Instant::now();
+            let stored = outbox::insert_events(connection, outbox::Source::Webhook, events).await?;
+            Ok((stored, began.elapsed()))
         };
         match self.connections.run(insert).await {
-            Ok(0) => Ok(()),
-            Ok(_) => {
-                self.new.notify_one();
-                Ok(())
+            Ok((stored, elapsed)) => {
+                if stored.new > 0 {
+                    self.new.notify_one();
+                }
+                Ok(Took { worked: stored.worked, waited: elapsed.saturating_sub(stored.worked) })
             }
             Err(error) if database::is_refusal(&error) => Err(StoreError::Refused(error.into())),
             // Also what is wrong with us, such as a missing grant: it is no reason to give up a verified event.

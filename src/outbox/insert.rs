@@ -1,5 +1,7 @@
 //! Storing events, each once.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
@@ -26,6 +28,15 @@ impl Source {
     }
 }
 
+/// What became of a call of [`insert_events`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// How many of the events were new.
+    pub new: u64,
+    /// How long the database worked, without its commit.
+    pub worked: Duration,
+}
+
 /// Stores the events that are not stored yet and answers how many were new.
 ///
 /// One statement: all of them or none, and committed when it returns, unless `executor` is inside a transaction.
@@ -37,7 +48,7 @@ pub async fn insert_events(
     executor: impl PgExecutor<'_>,
     source: Source,
     events: &[NewEvent],
-) -> sqlx::Result<u64> {
+) -> sqlx::Result<Stored> {
     let event_ids: Vec<&str> = events.iter().map(|event| event.event_id.as_str()).collect();
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
     let keys: Vec<Option<&str>> = events.iter().map(|event| event.key.as_deref()).collect();
@@ -58,8 +69,12 @@ pub async fn insert_events(
         })
         .collect();
     let run_ats: Vec<Option<DateTime<Utc>>> = vec![None; events.len()];
-    let new = sqlx::query_scalar!(
-        r#"select count(*) as "new!" from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
+    let row = sqlx::query!(
+        r#"
+        select count(*) as "new!",
+               extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
+          from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "#,
         &event_ids as &[&str],
         &types as &[&str],
         &keys as &[Option<&str>],
@@ -72,5 +87,9 @@ pub async fn insert_events(
     )
     .fetch_one(executor)
     .await?;
-    Ok(u64::try_from(new).unwrap_or(0))
+    Ok(Stored {
+        new: u64::try_from(row.new).unwrap_or(0),
+        // The database's clock may be set back meanwhile.
+        worked: Duration::try_from_secs_f64(row.worked_seconds).unwrap_or_default(),
+    })
 }

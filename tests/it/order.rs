@@ -145,7 +145,7 @@ async fn an_event_that_arrives_while_the_head_of_its_key_is_stored_waits_for_tha
     world.somebody_waits_for_a_lock().await;
     storing.commit().await.unwrap();
 
-    assert_eq!(arriving.await.unwrap().unwrap(), 1);
+    assert_eq!(arriving.await.unwrap().unwrap().new, 1);
     expect![["k1 pending, attempt 0\nk2 blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
 }
 
@@ -165,7 +165,7 @@ async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left
     world.somebody_waits_for_a_lock().await;
     finishing.commit().await.unwrap();
 
-    assert_eq!(arriving.await.unwrap().unwrap(), 1);
+    assert_eq!(arriving.await.unwrap().unwrap().new, 1);
     expect![["k1 done, attempt 1\nk2 pending, attempt 0\n"]].assert_eq(&world.outbox().await);
 }
 

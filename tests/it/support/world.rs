@@ -44,7 +44,7 @@ impl World {
     /// Stores an event as ingest would, once its signature was checked. `second` is when it happened, within one minute.
     pub async fn receive(&self, event_id: &str, key: &str, second: u32, play: Value) -> u64 {
         let event = self.new_event(event_id, key, second, play);
-        outbox::insert_events(&self.pool, Source::Webhook, &[event]).await.unwrap()
+        outbox::insert_events(&self.pool, Source::Webhook, &[event]).await.unwrap().new
     }
 
     /// The same, not stored yet.
@@ -78,7 +78,7 @@ impl World {
     pub async fn receive_bodies(&self, bodies: &[Value]) -> u64 {
         let read = |body: &Value| envelope::read(body.to_string().as_bytes(), None, 0).unwrap();
         let events: Vec<_> = bodies.iter().map(read).collect();
-        outbox::insert_events(&self.pool, Source::Webhook, &events).await.unwrap()
+        outbox::insert_events(&self.pool, Source::Webhook, &events).await.unwrap().new
     }
 
     /// Runs a worker until nothing is left that may run now. Answers how many attempts there were.

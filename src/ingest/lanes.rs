@@ -1,0 +1,154 @@
+//! The lanes: how many commits are under way at a time, and when the next one begins.
+//!
+//! Where none is under way, the next begins with the first event, so that a lone one waits for nothing. Beside others it
+//! begins when as many events wait as one of them holds: to begin with fewer would spend a flush of the disk on what trickles
+//! in right after an answer. And it begins only where the database mostly waits, for its disk or the network, while it
+//! commits: where it mostly works, a second commit would take the processor from the first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{self, JoinError, JoinSet};
+
+use super::commit::Took;
+
+/// Events that wait for a commit can tell that they are enough.
+#[derive(Debug)]
+pub(super) struct Gate {
+    enough: AtomicUsize,
+    reached: Notify,
+}
+
+impl Gate {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { enough: usize::MAX.into(), reached: Notify::new() })
+    }
+
+    /// Says that so many wait now.
+    pub(super) fn note_waiting(&self, waiting: usize) {
+        if waiting >= self.enough.load(Ordering::SeqCst) {
+            self.reached.notify_one();
+        }
+    }
+}
+
+/// The commits under way. Dropping them, when the drain is cut, ends them.
+pub(super) struct Lanes {
+    commits: JoinSet<Option<Took>>,
+    /// How many events each holds.
+    events: HashMap<task::Id, usize>,
+    lanes_max: usize,
+    gate: Arc<Gate>,
+    times: Times,
+}
+
+impl Lanes {
+    pub(super) fn new(lanes_max: usize, gate: Arc<Gate>) -> Self {
+        Self { commits: JoinSet::new(), events: HashMap::new(), lanes_max, gate, times: Times::default() }
+    }
+
+    /// Starts a commit of so many events.
+    pub(super) fn start(
+        &mut self,
+        events: usize,
+        commit: impl Future<Output = Option<Took>> + Send + 'static,
+    ) {
+        let id = self.commits.spawn(commit).id();
+        self.events.insert(id, events);
+    }
+
+    /// Waits until another commit may begin. Answers false where that is because none is under way.
+    pub(super) async fn have_room<T>(&mut self, queue: &mpsc::Receiver<T>) -> bool {
+        while let Some(&largest) = self.events.values().max() {
+            let is_free = self.events.len() < self.times.lanes(self.lanes_max);
+            let enough = if is_free { largest } else { usize::MAX };
+            // First what is enough, then the look at the queue: whoever comes in between tells us.
+            self.gate.enough.store(enough, Ordering::SeqCst);
+            if queue.len() >= enough {
+                return true;
+            }
+            tokio::select! {
+                () = self.gate.reached.notified() => {}
+                Some(ended) = self.commits.join_next_with_id() => self.note(ended),
+            }
+        }
+        self.gate.enough.store(usize::MAX, Ordering::SeqCst);
+        false
+    }
+
+    fn note(&mut self, ended: Result<(task::Id, Option<Took>), JoinError>) {
+        let (id, took) = ended.unwrap_or_else(|panicked| (panicked.id(), None));
+        self.events.remove(&id);
+        if let Some(took) = took {
+            self.times.note(took);
+        }
+    }
+}
+
+/// How long commits work and how long they wait.
+#[derive(Debug, Default)]
+struct Times {
+    /// On average.
+    worked: Duration,
+    /// At least, of late: what is above that, a busy processor adds.
+    waited: Duration,
+}
+
+impl Times {
+    /// An eighth of the average is the last commit; a minimum is forgotten after some fifty.
+    fn note(&mut self, Took { worked, waited }: Took) {
+        self.worked = if self.worked.is_zero() { worked } else { (self.worked * 7 + worked) / 8 };
+        let least = if self.waited.is_zero() { waited } else { self.waited + self.waited / 32 };
+        self.waited = waited.min(least);
+    }
+
+    /// How many commits at a time keep one processor of the database busy: one, and one more for each time that the work
+    /// would fit into the waiting.
+    fn lanes(&self, most: usize) -> usize {
+        let fits = self.waited.as_secs_f64() / self.worked.as_secs_f64().max(1e-6);
+        // Saturates, should the work be close to nothing.
+        (1 + fits.round() as usize).min(most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn after(worked: Duration, waited: Duration) -> Times {
+        let mut times = Times::default();
+        for _ in 0..100 {
+            times.note(Took { worked, waited });
+        }
+        times
+    }
+
+    #[test]
+    fn where_the_database_works_there_is_one_lane_and_where_it_waits_there_are_more() {
+        assert_eq!(Times::default().lanes(4), 1);
+        assert_eq!(after(MS, MS / 5).lanes(4), 1);
+        assert_eq!(after(MS, MS).lanes(4), 2);
+        assert_eq!(after(MS, 2 * MS).lanes(4), 3);
+        assert_eq!(after(MS, 20 * MS).lanes(4), 4);
+        assert_eq!(after(Duration::ZERO, 20 * MS).lanes(4), 4);
+    }
+
+    #[test]
+    fn what_a_busy_processor_adds_to_the_waiting_is_not_counted() {
+        let mut times = after(MS, MS / 5);
+        for _ in 0..10 {
+            times.note(Took { worked: MS, waited: 5 * MS });
+        }
+        assert_eq!(times.lanes(4), 1);
+        // A disk that has become slower is another matter.
+        for _ in 0..100 {
+            times.note(Took { worked: MS, waited: 5 * MS });
+        }
+        assert_eq!(times.lanes(4), 4);
+    }
+}
