@@ -351,6 +351,23 @@ mod tests {
         assert_eq!(begun_beside_two_held(works, 2).await, 2);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_that_stands_still_does_not_keep_the_next_from_beginning() {
+        let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hang } else { Verdict::Take });
+        let (committer, _lanes) = start(store.clone(), &Limits { lanes_max: 2, ..limits() });
+        let began = tokio::time::Instant::now();
+
+        let first = committer.commit(event("e1"));
+        let second = async {
+            store.entered().await;
+            let second = committer.commit(event("e2")).await;
+            (second, began.elapsed())
+        };
+        let second = tokio::select! { second = second => second, _ = first => panic!("it hangs") };
+
+        assert_eq!(second, (Ok(()), Duration::from_millis(100)));
+    }
+
     #[tokio::test]
     async fn a_commit_takes_no_more_events_and_bytes_than_its_limits() {
         let by_events = Limits { batch_events_max: 4, ..limits() };

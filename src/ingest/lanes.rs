@@ -3,7 +3,8 @@
 //! Where none is under way, the next begins with the first event, so that a lone one waits for nothing. Beside others it
 //! begins when as many events wait as one of them holds: to begin with fewer would spend a flush of the disk on what trickles
 //! in right after an answer. And it begins only where the database mostly waits, for its disk or the network, while it
-//! commits: where it mostly works, a second commit would take the processor from the first.
+//! commits: where it mostly works, a second commit would take the processor from the first. A commit that stands still,
+//! because somebody holds a lock, keeps the others waiting for a moment only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
 use super::commit::Took;
+
+/// After so long a commit counts as standing still. The usual ones take milliseconds.
+const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// Events that wait for a commit can tell that they are enough.
 #[derive(Debug)]
@@ -38,16 +43,21 @@ impl Gate {
 /// The commits under way. Dropping them, when the drain is cut, ends them.
 pub(super) struct Lanes {
     commits: JoinSet<Option<Took>>,
-    /// How many events each holds.
-    events: HashMap<task::Id, usize>,
+    begun: HashMap<task::Id, Begun>,
     lanes_max: usize,
     gate: Arc<Gate>,
     times: Times,
 }
 
+/// A commit under way.
+struct Begun {
+    events: usize,
+    at: Instant,
+}
+
 impl Lanes {
     pub(super) fn new(lanes_max: usize, gate: Arc<Gate>) -> Self {
-        Self { commits: JoinSet::new(), events: HashMap::new(), lanes_max, gate, times: Times::default() }
+        Self { commits: JoinSet::new(), begun: HashMap::new(), lanes_max, gate, times: Times::default() }
     }
 
     /// Starts a commit of so many events.
@@ -57,14 +67,13 @@ impl Lanes {
         commit: impl Future<Output = Option<Took>> + Send + 'static,
     ) {
         let id = self.commits.spawn(commit).id();
-        self.events.insert(id, events);
+        self.begun.insert(id, Begun { events, at: Instant::now() });
     }
 
     /// Waits until another commit may begin. Answers false where that is because none is under way.
     pub(super) async fn have_room<T>(&mut self, queue: &mpsc::Receiver<T>) -> bool {
-        while let Some(&largest) = self.events.values().max() {
-            let is_free = self.events.len() < self.times.lanes(self.lanes_max);
-            let enough = if is_free { largest } else { usize::MAX };
+        while let Some(last) = self.begun.values().map(|begun| begun.at).max() {
+            let enough = self.enough(last.elapsed() >= STANDSTILL);
             // First what is enough, then the look at the queue: whoever comes in between tells us.
             self.gate.enough.store(enough, Ordering::SeqCst);
             if queue.len() >= enough {
@@ -73,15 +82,30 @@ impl Lanes {
             tokio::select! {
                 () = self.gate.reached.notified() => {}
                 Some(ended) = self.commits.join_next_with_id() => self.note(ended),
+                () = sleep_until(last + STANDSTILL), if last.elapsed() < STANDSTILL => {}
             }
         }
         self.gate.enough.store(usize::MAX, Ordering::SeqCst);
         false
     }
 
+    /// How many events have to wait for another commit to begin.
+    fn enough(&self, all_stand_still: bool) -> usize {
+        let under_way = self.begun.len();
+        if under_way >= self.lanes_max {
+            usize::MAX
+        } else if all_stand_still {
+            1
+        } else if under_way >= self.times.lanes(self.lanes_max) {
+            usize::MAX
+        } else {
+            self.begun.values().map(|begun| begun.events).max().unwrap_or(1)
+        }
+    }
+
     fn note(&mut self, ended: Result<(task::Id, Option<Took>), JoinError>) {
         let (id, took) = ended.unwrap_or_else(|panicked| (panicked.id(), None));
-        self.events.remove(&id);
+        self.begun.remove(&id);
         if let Some(took) = took {
             self.times.note(took);
         }
