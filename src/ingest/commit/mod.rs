@@ -6,6 +6,9 @@
 //! A database that cannot take events now is waited for, inside the request. An event that the database will not
 //! take never takes its neighbours with it: the batch is halved until the event stands alone.
 
+#[cfg(test)]
+mod tests;
+
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::Limits;
-use super::lanes::{Gate, Lanes};
-use super::throttle::Throttle;
 use crate::event::{Body, NewEvent};
+use crate::ingest::Limits;
+use crate::ingest::lanes::{Gate, Lanes};
+use crate::ingest::throttle::Throttle;
 
 /// Where events are committed.
 pub trait Store: Send + Sync + 'static {
@@ -256,234 +259,5 @@ fn make_raw(event: &mut NewEvent) -> bool {
             true
         }
         Body::Raw(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::DateTime;
-    use futures_util::future::join_all;
-
-    use super::super::fake::{FakeStore, Verdict};
-    use super::*;
-
-    fn limits() -> Limits {
-        Limits { lanes_max: 1, ..Limits::default() }
-    }
-
-    fn event(id: &str) -> NewEvent {
-        NewEvent {
-            event_id: id.into(),
-            event_type: "session.status_idled".into(),
-            key: None,
-            workspace_id: None,
-            created_at: DateTime::UNIX_EPOCH,
-            body: Body::Json("{}".into()),
-        }
-    }
-
-    fn names(count: usize) -> Vec<String> {
-        (1..=count).map(|number| format!("e{number}")).collect()
-    }
-
-    /// Queues an event for each name, behind a commit that is held, and then lets that go on.
-    async fn commit_behind(
-        store: &FakeStore,
-        committer: &Committer,
-        names: &[String],
-    ) -> Vec<Result<(), NotStored>> {
-        let first = tokio::spawn({
-            let committer = committer.clone();
-            async move { committer.commit(event("first")).await }
-        });
-        store.entered().await;
-        let behind = join_all(names.iter().map(|name| committer.commit(event(name))));
-        let release = async { store.release() };
-        // The events are queued when they are first polled, which is before the release.
-        let (answers, ()) = tokio::join!(biased; behind, release);
-        assert_eq!(first.await.unwrap(), Ok(()));
-        answers
-    }
-
-    #[tokio::test]
-    async fn events_that_arrive_during_a_commit_share_the_next_one() {
-        let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hold } else { Verdict::Take });
-        let (committer, _lanes) = start(store.clone(), &limits());
-
-        let answers = commit_behind(&store, &committer, &names(9)).await;
-
-        assert_eq!(answers, [Ok(()); 9]);
-        assert_eq!(store.calls(), [vec!["first".to_owned()], names(9)]);
-    }
-
-    /// How many commits have begun when two events are held in the second one and so many more wait, where commits take
-    /// so long.
-    async fn begun_beside_two_held(took: Took, waiting: usize) -> usize {
-        let store = FakeStore::timed(took, |call, _| if call == 1 { Verdict::Hold } else { Verdict::Take });
-        let (committer, _lanes) = start(store.clone(), &Limits { lanes_max: 2, ..limits() });
-        assert_eq!(committer.commit(event("e1")).await, Ok(()));
-        store.entered().await;
-        let names = names(2 + waiting);
-        let commit = |names: &[String]| join_all(names.iter().map(|name| committer.commit(event(name))));
-        let begun = async {
-            store.entered().await;
-            let begun = async {
-                // Nothing here waits for time, so all that can happen has happened after a few turns.
-                for _ in 0..20 {
-                    tokio::task::yield_now().await;
-                }
-                let begun = store.calls().len();
-                store.release();
-                begun
-            };
-            tokio::join!(biased; commit(&names[2..]), begun).1
-        };
-        tokio::join!(biased; commit(&names[..2]), begun).1
-    }
-
-    #[tokio::test]
-    async fn a_commit_begins_beside_another_where_the_store_mostly_waits_and_as_many_events_as_that_one_holds()
-     {
-        let waits = Took { worked: Duration::from_millis(1), waited: Duration::from_millis(9) };
-        assert_eq!(begun_beside_two_held(waits, 1).await, 2);
-        assert_eq!(begun_beside_two_held(waits, 2).await, 3);
-        let works = Took { worked: Duration::from_millis(9), waited: Duration::from_millis(1) };
-        assert_eq!(begun_beside_two_held(works, 2).await, 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_commit_that_stands_still_does_not_keep_the_next_from_beginning() {
-        let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hang } else { Verdict::Take });
-        let (committer, _lanes) = start(store.clone(), &Limits { lanes_max: 2, ..limits() });
-        let began = tokio::time::Instant::now();
-
-        let first = committer.commit(event("e1"));
-        let second = async {
-            store.entered().await;
-            let second = committer.commit(event("e2")).await;
-            (second, began.elapsed())
-        };
-        let second = tokio::select! { second = second => second, _ = first => panic!("it hangs") };
-
-        assert_eq!(second, (Ok(()), Duration::from_millis(100)));
-    }
-
-    #[tokio::test]
-    async fn a_commit_takes_no_more_events_and_bytes_than_its_limits() {
-        let by_events = Limits { batch_events_max: 4, ..limits() };
-        // Each body has two bytes.
-        let by_bytes = Limits { batch_bytes_max: 8, ..limits() };
-        for limits in [by_events, by_bytes] {
-            let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hold } else { Verdict::Take });
-            let (committer, _lanes) = start(store.clone(), &limits);
-
-            let answers = commit_behind(&store, &committer, &names(9)).await;
-
-            assert_eq!(answers, [Ok(()); 9]);
-            let sizes: Vec<usize> = store.calls().iter().map(Vec::len).collect();
-            assert_eq!(sizes, [1, 4, 4, 1], "{limits:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_event_beyond_the_queue_is_turned_away_at_once() {
-        let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hold } else { Verdict::Take });
-        let (committer, _lanes) = start(store.clone(), &Limits { queue_events_max: 2, ..limits() });
-
-        let answers = commit_behind(&store, &committer, &names(3)).await;
-
-        assert_eq!(answers, [Ok(()), Ok(()), Err(NotStored::Full)]);
-    }
-
-    #[tokio::test]
-    async fn a_short_outage_of_the_store_is_waited_out() {
-        let store =
-            FakeStore::scripted(|call, _| if call < 3 { Verdict::Unavailable } else { Verdict::Take });
-        let (committer, _lanes) = start(store.clone(), &limits());
-
-        assert_eq!(committer.commit(event("e1")).await, Ok(()));
-        assert_eq!(store.calls(), vec![names(1); 4]);
-    }
-
-    #[tokio::test]
-    async fn a_long_outage_ends_with_the_budget() {
-        let limits = Limits { commit_timeout: Duration::from_millis(500), ..limits() };
-        let store = FakeStore::scripted(|_, _| Verdict::Unavailable);
-        let (committer, _lanes) = start(store.clone(), &limits);
-
-        assert_eq!(committer.commit(event("e1")).await, Err(NotStored::Unavailable));
-        assert!(store.calls().len() > 1, "it was tried again");
-    }
-
-    #[tokio::test]
-    async fn an_insert_that_never_returns_is_given_up_for_another_one() {
-        let limits = Limits { commit_timeout: Duration::from_secs(1), ..limits() };
-        let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hang } else { Verdict::Take });
-        let (committer, _lanes) = start(store.clone(), &limits);
-
-        assert_eq!(committer.commit(event("e1")).await, Ok(()));
-    }
-
-    #[tokio::test]
-    async fn a_panic_of_the_store_costs_its_own_batch_only() {
-        let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Panic } else { Verdict::Take });
-        let (committer, _lanes) = start(store.clone(), &limits());
-
-        assert_eq!(committer.commit(event("e1")).await, Err(NotStored::Unavailable));
-        assert_eq!(committer.commit(event("e2")).await, Ok(()));
-    }
-
-    #[tokio::test]
-    async fn an_event_that_is_refused_as_json_is_kept_as_bytes_and_its_neighbours_as_they_are() {
-        let store = FakeStore::scripted(|call, events| {
-            let poisoned = |event: &NewEvent| event.event_id == "e7" && matches!(event.body, Body::Json(_));
-            match call {
-                0 => Verdict::Hold,
-                _ if events.iter().any(poisoned) => Verdict::Refuse,
-                _ => Verdict::Take,
-            }
-        });
-        let (committer, _lanes) = start(store.clone(), &limits());
-
-        let answers = commit_behind(&store, &committer, &names(9)).await;
-
-        assert_eq!(answers, [Ok(()); 9]);
-        let stored = store.stored();
-        assert_eq!(stored.len(), 10);
-        for (id, event) in stored {
-            let expected = if id == "e7" { Body::Raw(b"{}".to_vec()) } else { Body::Json("{}".into()) };
-            assert_eq!(event.body, expected, "{id}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_event_that_is_refused_in_any_form_fails_alone() {
-        let store = FakeStore::scripted(|call, events| match call {
-            0 => Verdict::Hold,
-            _ if events.iter().any(|event| event.event_id == "e4") => Verdict::Refuse,
-            _ => Verdict::Take,
-        });
-        let (committer, _lanes) = start(store.clone(), &limits());
-
-        let answers = commit_behind(&store, &committer, &names(6)).await;
-
-        let refused = Err(NotStored::Refused);
-        assert_eq!(answers, [Ok(()), Ok(()), Ok(()), refused, Ok(()), Ok(())]);
-        assert_eq!(store.stored().len(), 6);
-    }
-
-    #[tokio::test]
-    async fn an_event_whose_sender_hung_up_is_stored_all_the_same() {
-        let store = FakeStore::scripted(|_, _| Verdict::Hold);
-        let (committer, lanes) = start(store.clone(), &limits());
-        let sender = tokio::spawn(async move { committer.commit(event("e1")).await });
-        store.entered().await;
-
-        sender.abort();
-        assert!(sender.await.unwrap_err().is_cancelled());
-        store.release();
-        lanes.await.unwrap();
-
-        assert!(store.stored().contains_key("e1"));
     }
 }
