@@ -105,7 +105,7 @@ declare
   v_keys        text[];
   v_subscribers text[];
 begin
-  select array_agg(distinct c.key), array_agg(c.subscriber) into v_keys, v_subscribers
+  select array_agg(c.key), array_agg(c.subscriber) into v_keys, v_subscribers
     from (select distinct g.key, g.subscriber from gone as g where g.key is not null) as c;
   if v_keys is not null then
     perform restante.lock_keys(v_keys);

@@ -154,6 +154,22 @@ async fn deleting_a_head_lets_the_next_go() {
 }
 
 #[tokio::test]
+async fn deleting_the_heads_of_many_keys_and_of_each_subscriber_lets_every_next_one_go() {
+    let world = World::new().await;
+    world.sql("insert into restante.subscription (subscriber, type) values ('mirror', '*')").await;
+    for key in ["j", "k", "l"] {
+        world.receive(&format!("{key}1"), key, 1, json!({})).await;
+        world.receive(&format!("{key}2"), key, 2, json!({})).await;
+    }
+
+    assert_eq!(world.sql("delete from restante.outbox where status = 'pending'").await, 6);
+
+    let next = "select string_agg(event_id || ' ' || status, ', ' order by event_id, subscriber) from restante.outbox";
+    let pending = ["j2 pending, j2 pending", "k2 pending, k2 pending", "l2 pending, l2 pending"].join(", ");
+    assert_eq!(world.value(next).await, pending);
+}
+
+#[tokio::test]
 async fn a_key_that_lost_its_head_behind_our_back_is_healed_by_a_sweep() {
     let world = World::new().await;
     for key in ["j", "k"] {
