@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -97,13 +97,15 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         // An outage, a failover or a deadlock says nothing of the event, and must not use up its attempts.
         if database::is_unavailable(&error) {
-            Error::Trouble(Duration::from_secs(1), error.into())
+            Error::Trouble(AGAIN_SOON, error.into())
         } else {
             Error::Retryable(error.into())
         }
     }
 }
 
+/// The database is away.
+const AGAIN_SOON: Duration = Duration::from_secs(1);
 /// An account or a base URL that a person has to mend: asked again this often.
 const MEND: Duration = Duration::from_secs(10 * 60);
 /// Where the API asks for fewer requests and does not say for how long.
@@ -188,14 +190,14 @@ impl<'a> Context<'a> {
         if self.tx.is_none() {
             let connection = self.connections.lend().await?;
             if let Some(place) = self.place.take() {
-                let mut tx = place.insert(connection).begin().await?;
-                self.hold(&mut tx).await?;
-                self.tx = Some(tx);
+                let begun =
+                    outbox::lease::begin(place.insert(connection), self.lease, self.patience()).await?;
+                self.tx = Some(begun.ok_or(Error::LeaseLost)?);
             }
         }
         match &mut self.tx {
             Some(tx) => Ok(&mut *tx),
-            None => Err(Error::LeaseLost),
+            None => Err(Error::Trouble(AGAIN_SOON, anyhow::anyhow!("the transaction could not be begun"))),
         }
     }
 
@@ -287,7 +289,7 @@ impl<'a> Context<'a> {
         // leaves a transaction open that sqlx 0.9 does not know of.
         let pool = self.pool.clone();
         let begun = tokio::spawn(async move { pool.begin().await }).await;
-        Ok(begun.map_err(|error| Error::Trouble(Duration::from_secs(1), error.into()))??)
+        Ok(begun.map_err(|error| Error::Trouble(AGAIN_SOON, error.into()))??)
     }
 
     /// Holds the event until the transaction ends.
