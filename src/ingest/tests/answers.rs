@@ -1,0 +1,86 @@
+//! What a sender is answered, by path and method, for a repetition, and while the store is away.
+
+use std::time::Duration;
+
+use super::super::Limits;
+use super::super::fake::{FakeStore, Verdict};
+use super::deliveries::{body, delivery, delivery_with};
+use super::door::{Door, statuses};
+
+#[tokio::test]
+async fn a_delivery_is_stored_under_every_name_of_the_endpoint_and_by_every_spelling() {
+    let door = Door::open().await;
+    for (id, path) in [
+        ("whe_1", "/webhooks/anthropic"),
+        ("whe_2", "/webhooks/anthropic/"),
+        ("whe_3", "/webhook"),
+        ("whe_4", "/webhook/"),
+        ("whe_5", "/anthropic-webhook"),
+        ("whe_6", "/anthropic-webhook/"),
+        ("whe_7", "/webhook?from=here"),
+        ("whe_8", "http://elsewhere.example/webhook"),
+    ] {
+        let answer = door.send(delivery_with(path, body(id).as_bytes(), "")).await;
+        assert_eq!(statuses(&answer), [204], "{path}");
+        assert!(door.store.stored().contains_key(id), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_event_is_acknowledged_again_and_stored_once() {
+    let door = Door::open().await;
+
+    assert_eq!(statuses(&door.send(delivery("whe_1")).await), [204]);
+    assert_eq!(statuses(&door.send(delivery("whe_1")).await), [204]);
+
+    assert_eq!(door.stored(), ["whe_1"]);
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_answered_without_a_redirect() {
+    let door = Door::open().await;
+    for (line, expected) in [
+        ("GET /webhook", 405),
+        ("HEAD /webhook/", 405),
+        ("PUT /anthropic-webhook", 405),
+        ("DELETE /webhooks/anthropic", 405),
+        ("OPTIONS /webhooks/anthropic/", 405),
+        ("BREW /webhook", 405),
+        ("GET /", 404),
+        ("POST /", 404),
+        ("POST //webhook", 404),
+        ("POST /webhook//", 404),
+        ("POST /Webhook", 404),
+        ("POST /web%68ook", 404),
+        ("POST /webhook/..", 404),
+        ("POST /webhooks", 404),
+        ("POST /webhooks/anthropic/x", 404),
+        ("GET /metrics", 404),
+        ("OPTIONS *", 404),
+        ("CONNECT restante:80", 404),
+    ] {
+        let answer = door.send(format!("{line} HTTP/1.1\r\nhost: restante\r\n\r\n")).await;
+        assert_eq!(statuses(&answer), [expected], "{line}");
+        assert!(!answer.contains("location"), "{line}");
+        assert_eq!(answer.contains("allow: POST"), expected == 405, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_too_long_is_answered_with_when_to_come_back() {
+    let limits = Limits { commit_timeout: Duration::from_millis(500), ..Limits::default() };
+    let store = FakeStore::scripted(|_, events| match events[0].event_id.as_str() {
+        "whe_away" => Verdict::Unavailable,
+        "whe_refused" => Verdict::Refuse,
+        _ => Verdict::Take,
+    });
+    let door = Door::with(limits, store).await;
+
+    for id in ["whe_away", "whe_refused"] {
+        let answer = door.send(delivery(id)).await;
+        assert_eq!(statuses(&answer), [503], "{id}");
+        assert!(answer.contains("retry-after: 5"), "{answer}");
+    }
+    assert_eq!(statuses(&door.send(delivery("whe_1")).await), [204]);
+    assert_eq!(door.stored(), ["whe_1"]);
+}

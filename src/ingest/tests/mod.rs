@@ -1,0 +1,9 @@
+//! Ingest as its senders meet it: raw bytes on a socket, the answers to them, and what is stored then.
+
+mod answers;
+mod deliveries;
+mod door;
+mod framing;
+mod limits;
+mod refusals;
+mod shutdown;

@@ -1,0 +1,115 @@
+//! Deliveries that are not verified or have no envelope: the answer, what is left of them, and what is logged.
+
+use std::sync::{Arc, Mutex};
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use super::deliveries::{delivery, delivery_with};
+use super::door::{Door, statuses};
+
+#[tokio::test]
+async fn every_unverified_delivery_gets_the_same_answer_and_leaves_nothing() {
+    let door = Door::open().await;
+    let valid = String::from_utf8(delivery("whe_1")).unwrap();
+    let mut answers = Vec::new();
+    for (from, to) in [
+        ("webhook-id: whe_header\r\n", ""),
+        ("webhook-id: whe_header", "webhook-id: whe_other"),
+        ("webhook-id: whe_header", "webhook-id: \u{fc}\u{202e}"),
+        ("webhook-id: whe_header\r\n", "webhook-id: whe_header\r\nWebhook-Id: whe_header\r\n"),
+        ("webhook-timestamp: 1793534400", "webhook-timestamp: 1793534401"),
+        ("webhook-timestamp: 1793534400", "webhook-timestamp: 1793534099"),
+        ("webhook-timestamp: 1793534400", "webhook-timestamp: -9223372036854775808"),
+        ("webhook-timestamp: 1793534400", "webhook-timestamp: +1793534400"),
+        ("webhook-signature: v1,", "webhook-signature: v1a,"),
+        ("webhook-signature: v1,", "webhook-signature: \t"),
+        ("webhook-signature: v1,", "svix-signature: v1,"),
+        ("sesn_1", "sesn_2"),
+    ] {
+        assert!(valid.contains(from), "{from}");
+        let answer = door.send(valid.replace(from, to)).await;
+        assert_eq!(statuses(&answer), [401], "{to:?}");
+        answers.push(answer.lines().filter(|line| !line.starts_with("date: ")).collect::<String>());
+    }
+
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(door.stored(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_verified_body_without_an_envelope_is_refused_and_any_other_is_kept_exactly() {
+    let door = Door::open().await;
+    for unreadable in [&b""[..], b"   ", b"nothing", b"[]", b"{}", b"\x1f\x8b\x08gzip"] {
+        let answer = door.send(delivery_with("/webhook", unreadable, "")).await;
+        assert_eq!(statuses(&answer), [400], "{unreadable:?}");
+    }
+    assert_eq!(door.stored(), [""; 0]);
+
+    let deep = format!(r#"{{"type":"a","id":"deep","x":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
+    for (id, odd) in [
+        ("nul", &br#"{"type":"a","id":"nul","x":"\u0000"}"#[..]),
+        ("surrogate", br#"{"type":"a","id":"surrogate","x":"\ud800"}"#),
+        ("bytes", b"{\"type\":\"a\",\"id\":\"bytes\",\"x\":\"\xff\"}"),
+        ("deep", deep.as_bytes()),
+    ] {
+        let more = "content-type: text/plain; charset=utf-16\r\ncontent-encoding: gzip\r\n";
+        let answer = door.send(delivery_with("/webhook", odd, more)).await;
+        assert_eq!(statuses(&answer), [204], "{id}");
+        assert_eq!(door.store.stored()[id].body.as_bytes(), odd, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_logged_and_counted_by_their_reason_and_reveal_nothing() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    let _logging = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let door = Door::open().await;
+    let forged = String::from_utf8(delivery("whe_1")).unwrap().replace("v1,", "v1,canary");
+
+    for _ in 0..3 {
+        assert_eq!(statuses(&door.send(&forged).await), [401]);
+    }
+    assert_eq!(statuses(&door.send(delivery("whe_1")).await), [204]);
+
+    let rendered = metrics.render();
+    for counted in [
+        r#"restante_deliveries_total{answer="401",reason="mismatch"} 3"#,
+        r#"restante_deliveries_total{answer="204",reason="stored"} 1"#,
+        "restante_ack_seconds_count 1",
+    ] {
+        assert!(rendered.contains(counted), "{counted}: {rendered}");
+    }
+    let logged = lines.text();
+    assert_eq!(logged.matches("refused a delivery").count(), 1, "{logged}");
+    assert!(logged.contains("mismatch"), "{logged}");
+    for secret in ["canary", "sesn_1", "webhook-signature", "24-byte key", "whe_header"] {
+        assert!(!logged.contains(secret), "{secret}: {logged}");
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
