@@ -12,6 +12,7 @@ use std::fmt;
 
 use secrecy::SecretSlice;
 
+mod faults;
 mod help;
 mod ingest;
 mod keys;
@@ -21,6 +22,7 @@ mod table;
 mod tool;
 mod worker;
 
+pub use self::faults::{Fault, Faults, Warning};
 pub use self::help::{help_for, help_for_command};
 pub use self::ingest::Ingest;
 pub use self::reader::ReadFile;
@@ -127,64 +129,6 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Something that looks like a mistake in one variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// The variable, as it is spelt in the environment.
-    pub variable: String,
-    /// What is odd, and what to do about it.
-    pub message: String,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.variable, self.message)
-    }
-}
-
-/// Why one variable cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The variable, as it is (or should be) spelt in the environment.
-    pub variable: String,
-    /// What is wrong, without the value.
-    pub problem: String,
-    /// What to do about it.
-    pub mend: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}. {}.", self.variable, self.problem, self.mend)
-    }
-}
-
-/// Why a program cannot start: every fault of its configuration.
-///
-/// Its `Display` has one line per fault and per warning, for a misspelt name is often why another is missing.
-#[derive(Debug, thiserror::Error)]
-pub struct Faults {
-    /// The program that was to start.
-    pub program: Program,
-    /// At least one.
-    pub faults: Vec<Fault>,
-    /// What [`Loaded::warnings`] would have been.
-    pub warnings: Vec<Warning>,
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cannot start with this configuration:", self.program)?;
-        for fault in &self.faults {
-            write!(f, "\n  {fault}")?;
-        }
-        for warning in &self.warnings {
-            write!(f, "\n  (warning) {warning}")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -209,50 +153,6 @@ mod tests {
 
     pub(super) fn no_files(_: &Path) -> io::Result<String> {
         Err(io::ErrorKind::NotFound.into())
-    }
-
-    #[test]
-    fn all_faults_are_reported_at_once_and_each_says_how_to_mend_it() {
-        let faults = Worker::from_vars(
-            vars(&[
-                ("RESTANTE_CONCURRENCY", "many"),
-                ("RESTANTE_LEASE_SECONDS", "0"),
-                ("RESTANTE_LOG", "xml"),
-                ("RESTANTE_CONCURENCY", "3"),
-            ]),
-            &no_files,
-        )
-        .unwrap_err();
-
-        expect_test::expect![[r#"
-            restante-worker cannot start with this configuration:
-              DATABASE_URL: it is not set. Set it (or DATABASE_URL_FILE): where the Postgres database is, as postgres://user:password@host:5432/database.
-              ANTHROPIC_API_KEY: it is not set. Set it (or ANTHROPIC_API_KEY_FILE): the key that the worker calls the Claude API with.
-              RESTANTE_CONCURRENCY: it is not a whole number. Give a whole number from 1 to 10000, or leave it out for 64.
-              RESTANTE_LEASE_SECONDS: it is out of bounds. Give a whole number from 1 to 3600, or leave it out for 30.
-              RESTANTE_LOG: it is neither json nor text. Say json or text, or leave it out for json.
-              (warning) RESTANTE_CONCURENCY: no program reads it; did you mean RESTANTE_CONCURRENCY?"#]]
-        .assert_eq(&faults.to_string());
-    }
-
-    #[test]
-    fn no_fault_and_no_warning_repeats_a_value() {
-        const CANARY: &str = "canary-c0ffee";
-        let value = format!("https://{CANARY}:{CANARY}@ {CANARY}?{CANARY}");
-        let mut environment: Vec<_> = VARIABLES.iter().map(|v| (v.name.to_owned(), value.clone())).collect();
-        environment.push(("RESTANTE_UNHEARD_OF".to_owned(), value.clone()));
-        let files: Vec<_> = VARIABLES.iter().map(|v| (format!("{}_FILE", v.name), value.clone())).collect();
-
-        for environment in [environment, files] {
-            let said = [
-                Ingest::from_vars(environment.clone(), &no_files).map(drop).unwrap_err(),
-                Worker::from_vars(environment.clone(), &no_files).map(drop).unwrap_err(),
-            ]
-            .map(|faults| format!("{faults} {faults:?}"));
-            for said in said {
-                assert!(!said.contains("c0ffee"), "{said}");
-            }
-        }
     }
 
     #[test]
