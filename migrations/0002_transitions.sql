@@ -328,23 +328,6 @@ comment on function restante.finish is
   'Moves the events of attempts that succeeded to the history, and lets the next of each key go, or leases it. Fenced by the '
   'lease token.';
 
--- Locks an event for the attempt that has its lease, until the transaction ends, and has the database end a transaction that is
--- silent for longer than `p_patience`, or one statement of it that takes longer. Raises RL001 where the lease was lost,
--- because a statement that begins the transaction along with this has no other way to say so.
-create function restante.hold(p_id bigint, p_token bigint, p_patience text) returns void
-language plpgsql as $$
-begin
-  perform from restante.outbox_live as l
-    where l.id = p_id and l.lease_token = p_token and l.status = 'running' for no key update;
-  if not found then
-    raise exception 'the lease was lost' using errcode = 'RL001';
-  end if;
-  perform set_config('idle_in_transaction_session_timeout', p_patience, true),
-          set_config('statement_timeout', p_patience, true);
-end $$;
-comment on function restante.hold is
-  'Locks an event for the attempt that has its lease, until the transaction ends.';
-
 -- Ends one attempt that did not succeed: the event runs again after `p_wait`, or is dead where `p_wait` is null.
 -- An attempt that was merely too early has no error and forgives the failures before it: what polls for weeks must not
 -- be given up over failures that lie days apart. Answers the new status, or null where the lease was lost.

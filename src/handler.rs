@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -190,9 +190,9 @@ impl<'a> Context<'a> {
         if self.tx.is_none() {
             let connection = self.connections.lend().await?;
             if let Some(place) = self.place.take() {
-                let begun =
-                    outbox::lease::begin(place.insert(connection), self.lease, self.patience()).await?;
-                self.tx = Some(begun.ok_or(Error::LeaseLost)?);
+                let mut tx = place.insert(connection).begin().await?;
+                self.hold(&mut tx).await?;
+                self.tx = Some(tx);
             }
         }
         match &mut self.tx {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgExecutor, Postgres, Transaction};
+use sqlx::{PgConnection, PgExecutor};
 
 use crate::outbox::claim::interval;
 
@@ -60,40 +60,25 @@ pub async fn renew(
 /// # Errors
 /// What the database says.
 pub async fn hold(transaction: &mut PgConnection, lease: Lease, patience: Duration) -> sqlx::Result<bool> {
-    let held =
-        sqlx::query!("select restante.hold($1, $2, $3)", lease.id, lease.token, milliseconds(patience))
-            .fetch_one(transaction)
-            .await;
+    let held = sqlx::query_scalar!(
+        r#"
+        select set_config('idle_in_transaction_session_timeout', $3, true) is not null
+           and set_config('statement_timeout', $3, true) is not null as "held!"
+          from restante.outbox_live
+         where id = $1 and lease_token = $2 and status = 'running' for no key update
+        "#,
+        lease.id,
+        lease.token,
+        milliseconds(patience),
+    )
+    .fetch_optional(transaction)
+    .await;
     match held {
-        Ok(_) => Ok(true),
-        Err(error) if is_lost(&error) => Ok(false),
+        Ok(held) => Ok(held.is_some()),
+        // It was moved to the history by hand while we waited for it.
+        Err(error) if crate::database::is_moved_row(&error) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Begins a transaction and [holds](hold) the event, in one round trip. Answers `None` where the lease was lost.
-///
-/// # Errors
-/// What the database says.
-pub async fn begin(
-    connection: &mut PgConnection,
-    lease: Lease,
-    patience: Duration,
-) -> sqlx::Result<Option<Transaction<'_, Postgres>>> {
-    let Lease { id, token } = lease;
-    // Numbers only, so there is nothing to quote. Prepared statements can not be sent together.
-    let begin = format!("begin; select restante.hold({id}, {token}, '{}')", milliseconds(patience));
-    match connection.begin_with(AssertSqlSafe(begin)).await {
-        Ok(transaction) => Ok(Some(transaction)),
-        Err(error) if is_lost(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The token has moved on, or the row was moved to the history by hand while we waited for it.
-fn is_lost(error: &sqlx::Error) -> bool {
-    let is_raised = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("RL001"));
-    is_raised || crate::database::is_moved_row(error)
 }
 
 /// Has the database end a transaction as [`hold`] does, without locking anything yet, and not wait for the disk at its commit.
