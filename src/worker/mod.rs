@@ -90,8 +90,8 @@ pub async fn run(
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
+            () = wakeup.next(), if !worker.is_looking() => worker.hungry = true,
             () = worker.something_ended() => {}
-            () = wakeup.next(), if worker.is_sated() => worker.hungry = true,
         }
     }
     let handed_back = worker.drain().await;
@@ -212,7 +212,7 @@ impl Worker {
     /// Starts what is ready, and a claim where there is room and a chance of finding something.
     fn go_on(&mut self) {
         // Before anything starts that may end at once.
-        if self.hungry || !self.claiming.is_empty() {
+        if self.is_looking() {
             self.attempts.successors.have_turn_until(self.floor.reached());
         } else {
             self.attempts.successors.all_have_turn();
@@ -250,9 +250,10 @@ impl Worker {
         });
     }
 
-    /// Is there nothing to do but wait for a reason to look again?
-    fn is_sated(&self) -> bool {
-        !self.hungry && self.claiming.is_empty() && self.ready.is_empty()
+    /// Is it looking for work already, or about to as soon as there is room? Otherwise it waits for a reason to, also while keys
+    /// run through, or what came meanwhile would wait for their end.
+    fn is_looking(&self) -> bool {
+        self.hungry || !self.claiming.is_empty()
     }
 
     fn is_busy(&self) -> bool {

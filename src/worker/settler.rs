@@ -103,9 +103,9 @@ async fn settle_all(lane: Lane, mut items: mpsc::UnboundedReceiver<Item>) {
         }
         let lane = lane.clone();
         tokio::spawn(async move {
-            let left = lane.settle(batch).await;
+            let (left, is_away) = lane.settle(batch).await;
             // What somebody has locked is waited for without keeping others from being settled.
-            drop(turn);
+            let _turn = is_away.then_some(turn);
             lane.settle_each(left).await;
         });
     }
@@ -117,14 +117,16 @@ impl Lane {
         if self.is_awaited.load(Ordering::Relaxed) { 1 } else { LANES }
     }
 
-    /// Finishes a batch, and answers with what could not be finished with it.
-    async fn settle(&self, mut batch: Vec<Item>) -> Vec<Item> {
+    /// Finishes a batch. Answers with what could not be finished with it, and whether that is for want of the database.
+    async fn settle(&self, mut batch: Vec<Item>) -> (Vec<Item>, bool) {
         let attempts: Vec<Finished> = batch.iter().map(|item| item.finished.clone()).collect();
         let at = Instant::now();
         let finish = async |connection: &mut PgConnection| {
             settle::finish(connection, &attempts, self.successors.next()).await
         };
-        let settled = self.connections.run(finish).await.unwrap_or_else(|error| {
+        let answer = self.connections.run(finish).await;
+        let is_away = answer.is_err();
+        let settled = answer.unwrap_or_else(|error| {
             tracing::debug!(%error, "a batch could not be settled; settling one by one");
             settle::Settled::default()
         });
@@ -133,7 +135,7 @@ impl Lane {
         let finished: HashSet<i64> = settled.finished.into_iter().collect();
         batch.retain(|item| !finished.contains(&item.finished.lease.id));
         self.tell(settled.unblocked > 0);
-        batch
+        (batch, is_away)
     }
 
     /// Finishes one by one what could not be finished together.

@@ -11,8 +11,10 @@ use restante::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::worker;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{Ledger, World};
+use crate::support::world::no_api;
+use crate::support::{Ledger, World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shuffled_deliveries_are_handled_in_order_within_each_key() {
@@ -231,6 +233,27 @@ async fn the_next_event_of_a_key_is_leased_only_where_it_is_its_turn() {
     assert_eq!((settled.unblocked, settled.next.len()), (1, 0));
     expect![["k1 done, attempt 1\nk3 done, attempt 1\nk5 pending, attempt 0\n"]]
         .assert_eq(&world.outbox().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_comes_while_long_keys_run_through_does_not_wait_for_their_end() {
+    let world = World::new().await;
+    for (key, second) in (0..1000).flat_map(|n| [("j", n), ("k", n)]) {
+        world.receive(&format!("{key}{second:04}"), key, 100 + second, json!({})).await;
+    }
+    let stop = CancellationToken::new();
+    let settings = worker::Settings { concurrency: 1, ..world.worker_settings() };
+    let registry = Registry::new().register(Ledger);
+    let working = tokio::spawn(worker::run(settings, world.pool.clone(), registry, no_api(), stop.clone()));
+
+    eventually("both keys running through", async || (world.ledger().await.len() > 50).then_some(())).await;
+    world.receive("older", "m", 1, json!({})).await;
+    eventually("all of it done", async || (world.ledger().await.len() == 2001).then_some(())).await;
+    stop.cancel();
+    working.await.unwrap().unwrap();
+
+    let place = world.ledger().await.iter().position(|event| event == "older").unwrap();
+    assert!(place < 1500, "it was the {place}th");
 }
 
 #[tokio::test]
