@@ -1,7 +1,8 @@
 //! Same-key runs: when an event is finished, the next one of its key is leased with the same statement and run at once.
 //!
 //! That spares a key the way over `pending` and a claim. The order among the keys stays as it is: a successor is leased
-//! only where its turn has come, because every older event has been claimed already, or because nothing else waits.
+//! only where its turn has come, because every older event has been claimed already, or because nothing else waits. What was
+//! leased by a statement whose answer got lost waits for the end of its lease, as after a claim.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
