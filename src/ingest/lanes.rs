@@ -15,8 +15,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::commit::Took;
-
 /// After so long a commit counts as standing still. The usual ones take milliseconds.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
@@ -91,16 +89,13 @@ impl Lanes {
 
     /// How many events have to wait for another commit to begin.
     fn enough(&self, all_stand_still: bool) -> usize {
-        let under_way = self.begun.len();
-        if under_way >= self.lanes_max {
-            usize::MAX
-        } else if all_stand_still {
-            1
-        } else if under_way >= self.times.lanes(self.lanes_max) {
-            usize::MAX
+        let (lanes, enough) = if all_stand_still {
+            (self.lanes_max, 1)
         } else {
-            self.begun.values().map(|begun| begun.events).max().unwrap_or(1)
-        }
+            let largest = self.begun.values().map(|begun| begun.events).max();
+            (self.times.lanes(self.lanes_max), largest.unwrap_or(1))
+        };
+        if self.begun.len() < lanes { enough } else { usize::MAX }
     }
 
     fn note(&mut self, ended: Result<(task::Id, Option<Took>), JoinError>) {
@@ -110,6 +105,15 @@ impl Lanes {
             self.times.note(took);
         }
     }
+}
+
+/// How a store spent the time of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// Working on the events.
+    pub worked: Duration,
+    /// Waiting for its disk, and for the network between us.
+    pub waited: Duration,
 }
 
 /// How long commits work and how long they wait.

@@ -23,7 +23,8 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use self::commit::{Store, StoreError, Took};
+pub use self::commit::{Store, StoreError};
+pub use self::lanes::Took;
 pub use self::store::OutboxStore;
 use crate::signature::Keys;
 

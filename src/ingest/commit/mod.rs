@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::event::{Body, NewEvent};
 use crate::ingest::Limits;
-use crate::ingest::lanes::{Gate, Lanes};
+use crate::ingest::lanes::{Gate, Lanes, Took};
 use crate::ingest::throttle::Throttle;
 
 /// Where events are committed.
@@ -34,15 +34,6 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`], which decides whether the same events are tried again.
     fn insert(&self, events: &[NewEvent]) -> impl Future<Output = Result<Took, StoreError>> + Send;
-}
-
-/// How a store spent the time of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Took {
-    /// Working on the events.
-    pub worked: Duration,
-    /// Waiting for its disk, and for the network between us.
-    pub waited: Duration,
 }
 
 /// Why events were not committed.
