@@ -158,12 +158,12 @@ begin
   -- before the locks of the keys were had.
   v_rest := array(select unnest(v_new) except select unnest(v_id_events));
   with fresh as materialized (
-    select distinct on (u.event_id) u.*
+    select distinct on (u.event_id collate "C") u.*
       from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats)
            with ordinality
            as u (event_id, type, key, workspace_id, created_at, payload, raw, run_at, turn)
      where (u.event_id in (select unnest(v_rest))) is true
-     order by u.event_id, u.turn),
+     order by u.event_id collate "C", u.turn),
   stored as (
     insert into restante.outbox_live
       (event_id, type, subscriber, key, workspace_id, source, created_at, payload, raw, run_at, status, lane)
