@@ -275,8 +275,7 @@ impl Worker {
             }
             Some(batch) = self.claiming.join_next(), if !self.claiming.is_empty() => self.take(batch),
             Some(successor) = self.successors.recv() => {
-                self.note_claimed(1);
-                self.ready.push_back(successor);
+                self.take_successor(successor);
                 self.take_successors();
             }
             () = self.attempts.settler.settled() => {}
@@ -312,9 +311,13 @@ impl Worker {
     /// Takes in what was leased along with completions.
     fn take_successors(&mut self) {
         while let Ok(successor) = self.successors.try_recv() {
-            self.note_claimed(1);
-            self.ready.push_back(successor);
+            self.take_successor(successor);
         }
+    }
+
+    fn take_successor(&mut self, successor: Ready) {
+        self.note_claimed(1);
+        self.ready.push_back(successor);
     }
 
     fn note_claimed(&mut self, count: usize) {

@@ -103,9 +103,9 @@ async fn settle_all(lane: Lane, mut items: mpsc::UnboundedReceiver<Item>) {
         }
         let lane = lane.clone();
         tokio::spawn(async move {
-            let (left, is_away) = lane.settle(batch).await;
+            let (left, has_failed) = lane.settle(batch).await;
             // What somebody has locked is waited for without keeping others from being settled.
-            let _turn = is_away.then_some(turn);
+            let _turn = has_failed.then_some(turn);
             lane.settle_each(left).await;
         });
     }
@@ -117,7 +117,7 @@ impl Lane {
         if self.is_awaited.load(Ordering::Relaxed) { 1 } else { LANES }
     }
 
-    /// Finishes a batch. Answers with what could not be finished with it, and whether that is for want of the database.
+    /// Finishes a batch. Answers with what could not be finished with it, and whether that is because the statement failed.
     async fn settle(&self, mut batch: Vec<Item>) -> (Vec<Item>, bool) {
         let attempts: Vec<Finished> = batch.iter().map(|item| item.finished.clone()).collect();
         let at = Instant::now();
@@ -125,7 +125,7 @@ impl Lane {
             settle::finish(connection, &attempts, self.successors.next()).await
         };
         let answer = self.connections.run(finish).await;
-        let is_away = answer.is_err();
+        let has_failed = answer.is_err();
         let settled = answer.unwrap_or_else(|error| {
             tracing::debug!(%error, "a batch could not be settled; settling one by one");
             settle::Settled::default()
@@ -135,7 +135,7 @@ impl Lane {
         let finished: HashSet<i64> = settled.finished.into_iter().collect();
         batch.retain(|item| !finished.contains(&item.finished.lease.id));
         self.tell(settled.unblocked > 0);
-        (batch, is_away)
+        (batch, has_failed)
     }
 
     /// Finishes one by one what could not be finished together.
