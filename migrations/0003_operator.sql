@@ -127,7 +127,6 @@ returns bigint
 language plpgsql as $$
 declare
   v_event_id text := coalesce(enqueue.event_id, 'sql_' || replace(gen_random_uuid()::text, '-', ''));
-  v_id       bigint;
 begin
   if coalesce(enqueue.type, '') = '' then
     raise exception 'restante.enqueue: type is missing' using errcode = 'invalid_parameter_value',
@@ -149,12 +148,11 @@ begin
   if not isfinite(coalesce(enqueue.created_at, now())) then
     raise exception 'restante.enqueue: created_at must be a time' using errcode = 'invalid_parameter_value';
   end if;
-  select i.new_id into v_id from restante.insert_events(
-    array[v_event_id], array[enqueue.type], array[enqueue.key], array[enqueue.workspace_id],
+  return restante.insert_event(
+    v_event_id, enqueue.type, enqueue.key, enqueue.workspace_id,
     -- What is scheduled for later takes its place in the order of its key at that time.
-    array[coalesce(enqueue.created_at, enqueue.run_at, clock_timestamp())],
-    array[enqueue.payload::text], array[null::bytea], array[enqueue.run_at], 'sql') as i;
-  return v_id;
+    coalesce(enqueue.created_at, enqueue.run_at, clock_timestamp()),
+    enqueue.payload::text, null, enqueue.run_at, 'sql');
 end $$;
 comment on function restante.enqueue is
   'Puts an event into the outbox as part of your transaction. Answers its id, or null where event_id is already stored.';

@@ -76,9 +76,9 @@ create function restante.watch_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
-  perform restante.insert_events(
-    array['batch.poll:' || new.id], array['batch.poll'], array[null::text], array[null::text], array[clock_timestamp()],
-    array[json_build_object('batch_id', new.id)::text], array[null::bytea], array[null::timestamptz], 'poll');
+  perform restante.insert_event(
+    'batch.poll:' || new.id, 'batch.poll', null, null, clock_timestamp(),
+    json_build_object('batch_id', new.id)::text, null, null, 'poll');
   return null;
 end $$;
 comment on function restante.watch_batch is

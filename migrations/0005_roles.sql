@@ -54,7 +54,7 @@ begin
 end $$;
 
 -- Ingest can add events, and can not even read them.
-grant execute on function restante.insert_events to restante_ingest;
+grant execute on function restante.insert_event, restante.insert_events to restante_ingest;
 
 -- The worker runs handlers.
 grant select, insert, update, delete on restante.outbox_live to restante_worker;
@@ -63,7 +63,7 @@ grant select, insert on restante.failure to restante_worker;
 grant select, insert on restante.subscription to restante_worker;
 grant select, insert, update on restante.batch, restante.batch_result to restante_worker;
 grant execute on function restante.covers, restante.lane, restante.lock_keys, restante.unblock, restante.step_down,
-  restante.insert_events, restante.claim, restante.finish, restante.fail, restante.sweep, restante.make_partitions
+  restante.insert_event, restante.insert_events, restante.claim, restante.finish, restante.fail, restante.sweep, restante.make_partitions
   to restante_worker;
 
 -- The operator looks at everything, and changes the columns that are his.

@@ -23,6 +23,22 @@ impl Body {
             Body::Raw(bytes) => bytes,
         }
     }
+
+    /// The text, where Postgres can hold it as `json`.
+    pub fn as_json(&self) -> Option<&str> {
+        match self {
+            Body::Json(text) => Some(text),
+            Body::Raw(_) => None,
+        }
+    }
+
+    /// The bytes, where it can not.
+    pub fn as_raw(&self) -> Option<&[u8]> {
+        match self {
+            Body::Json(_) => None,
+            Body::Raw(bytes) => Some(bytes),
+        }
+    }
 }
 
 /// An event that is not in the outbox yet.

@@ -37,8 +37,9 @@ impl Counter {
         counter
     }
 
-    /// Stores, claims and finishes events, and answers how many buffers each of them took for each of the three.
-    async fn buffers_per_event(&mut self, claim: Claim) -> [f64; 3] {
+    /// Stores one event alone and others together, claims and finishes them, and answers how many buffers each of them took
+    /// for each of the four.
+    async fn buffers_per_event(&mut self, claim: Claim) -> [f64; 4] {
         self.round += 1;
         let floor: String = match claim {
             Claim::FromTheFirst => "-infinity".to_owned(),
@@ -50,6 +51,12 @@ impl Counter {
         let each =
             |value: &str| format!("(select array_agg({value}) from generate_series(1, {COUNTED}) as n)");
         let name = format!("'{}_' || md5(n::text)", self.round);
+        let alone = self
+            .explained(&format!(
+                "select restante.insert_event({name}, 'test.flat', {name}, null, clock_timestamp(), '{{}}', null, null, 'webhook')
+                   from (select 'alone') as a (n)"
+            ))
+            .await;
         let stored = self
             .explained(&format!(
                 "select restante.insert_events({}, {}, {}, {}, {}, {}, {}, {}, 'webhook')",
@@ -65,7 +72,7 @@ impl Counter {
             .await;
         let claimed = self
             .explained(&format!(
-                "select restante.claim('flat', array[''], {COUNTED}, interval '1 minute', '{floor}')"
+                "select restante.claim('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}')"
             ))
             .await;
         let (ids, tokens): (Vec<i64>, Vec<i64>) = sqlx::query_as(
@@ -74,7 +81,9 @@ impl Counter {
         .fetch_one(&mut self.connection)
         .await
         .unwrap();
-        assert_eq!(i64::try_from(ids.len()).unwrap(), COUNTED);
+        assert_eq!(i64::try_from(ids.len()).unwrap(), COUNTED + 1);
+        let each =
+            |value: &str| format!("(select array_agg({value}) from generate_series(0, {COUNTED}) as n)");
         let finished = self
             .explained(&format!(
                 "select restante.finish(array{ids:?}::bigint[], array{tokens:?}::bigint[], {}, {})",
@@ -82,7 +91,8 @@ impl Counter {
                 each("null::text"),
             ))
             .await;
-        [stored, claimed, finished].map(|buffers| buffers / COUNTED as f64)
+        let [stored, claimed, finished] = [stored, claimed, finished].map(|buffers| buffers / COUNTED as f64);
+        [alone, stored, claimed, finished]
     }
 
     async fn explained(&mut self, statement: &str) -> f64 {
@@ -109,7 +119,7 @@ async fn stays_flat_beside(key_created_at_status_run_at_finished_at: &str) {
 }
 
 /// By how much the statement grew that grew most.
-fn growth(before: [f64; 3], after: [f64; 3]) -> f64 {
+fn growth(before: [f64; 4], after: [f64; 4]) -> f64 {
     before.into_iter().zip(after).map(|(before, after)| after / before).fold(0.0, f64::max)
 }
 

@@ -11,6 +11,7 @@ use restante::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::worker;
 use serde_json::json;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::world::no_api;
@@ -22,8 +23,13 @@ async fn shuffled_deliveries_are_handled_in_order_within_each_key() {
     let mut deliveries: Vec<(usize, u32)> =
         (0..30).flat_map(|key| (0..40).map(move |second| (key, second))).collect();
     deliveries.shuffle(&mut StdRng::seed_from_u64(7));
-    for (key, second) in deliveries {
-        world.receive(&format!("{key}-{second:02}"), &format!("key-{key}"), second, json!({})).await;
+    // Half of them each alone, half of them together.
+    let (alone, together) = deliveries.split_at(deliveries.len() / 2);
+    for deliveries in alone.chunks(1).chain(together.chunks(20)) {
+        let event = |&(key, second): &(usize, u32)| {
+            world.new_event(&format!("{key}-{second:02}"), &format!("key-{key}"), second, json!({}))
+        };
+        world.receive_all(&deliveries.iter().map(event).collect::<Vec<_>>()).await;
     }
 
     world.work().await;
@@ -37,6 +43,25 @@ async fn shuffled_deliveries_are_handled_in_order_within_each_key() {
     }
     let first_of_each = ledger.iter().take(60).filter(|event| event.ends_with("-00")).count();
     assert!(first_of_each > 4, "keys run side by side: {first_of_each} of them began early");
+}
+
+#[tokio::test]
+async fn of_several_events_with_one_identifier_in_one_commit_the_first_is_stored() {
+    let world = World::new().await;
+    let [first, second, other] = [("e", "k1", 2), ("e", "k2", 1), ("f", "k1", 1)]
+        .map(|(id, key, second)| world.new_event(id, key, second, json!({})));
+
+    assert_eq!(world.receive_all(&[first, second, other]).await, 2);
+
+    assert_eq!(
+        world.value("select string_agg(event_id || key, ' ' order by event_id) from restante.outbox").await,
+        "ek1 fk1"
+    );
+    expect![["f pending, attempt 0\ne blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
+    let twice = "select * from restante.insert_events(array['g', 'g'], array['t', 't'], array['k1', 'k2'], array[null, null], \
+                 array[now(), now()], array['{}', '{}'], array[null, null]::bytea[], array[null, null]::timestamptz[], 'sql')";
+    let error = sqlx::query(twice).execute(&world.pool).await.unwrap_err();
+    assert!(error.to_string().contains("an identifier is there twice"), "{error}");
 }
 
 #[tokio::test]
@@ -135,40 +160,56 @@ async fn deliveries_to_one_key_at_the_same_time_make_one_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_arrives_while_the_head_of_its_key_is_stored_waits_for_that_and_then_its_turn() {
-    let world = World::new().await;
-    let mut storing = world.pool.begin().await.unwrap();
-    let first = world.new_event("k1", "k", 1, json!({}));
-    outbox::insert_events(&mut *storing, Source::Webhook, &[first]).await.unwrap();
+    for others in [0, 1] {
+        let world = World::new().await;
+        let mut storing = world.pool.begin().await.unwrap();
+        let first = world.new_event("k1", "k", 1, json!({}));
+        outbox::insert_events(&mut *storing, Source::Webhook, &[first]).await.unwrap();
 
-    let second = world.new_event("k2", "k", 2, json!({}));
-    let pool = world.pool.clone();
-    let arriving =
-        tokio::spawn(async move { outbox::insert_events(&pool, Source::Webhook, &[second]).await });
-    world.somebody_waits_for_a_lock().await;
-    storing.commit().await.unwrap();
+        let arriving = arriving(&world, others);
+        world.somebody_waits_for_a_lock().await;
+        storing.commit().await.unwrap();
 
-    assert_eq!(arriving.await.unwrap().unwrap().new, 1);
-    expect![["k1 pending, attempt 0\nk2 blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
+        assert_eq!(arriving.await.unwrap(), 1 + others);
+        expect![["k1 pending, attempt 0\nk2 blocked, attempt 0\n"]].assert_eq(&outbox_of_k(&world).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left_behind() {
-    let world = World::new().await;
-    world.receive("k1", "k", 1, json!({})).await;
-    let claimed = world.claim(1).await;
-    let mut finishing = world.pool.begin().await.unwrap();
-    let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
-    finish(&mut *finishing, &[done], None).await.unwrap();
+    for others in [0, 1] {
+        let world = World::new().await;
+        world.receive("k1", "k", 1, json!({})).await;
+        let claimed = world.claim(1).await;
+        let mut finishing = world.pool.begin().await.unwrap();
+        let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
+        finish(&mut *finishing, &[done], None).await.unwrap();
 
-    let second = world.new_event("k2", "k", 2, json!({}));
+        let arriving = arriving(&world, others);
+        world.somebody_waits_for_a_lock().await;
+        finishing.commit().await.unwrap();
+
+        assert_eq!(arriving.await.unwrap(), 1 + others);
+        expect![["k1 done, attempt 1\nk2 pending, attempt 0\n"]].assert_eq(&outbox_of_k(&world).await);
+    }
+}
+
+/// Stores the second event of key k in the background, in one commit with so many events of other keys.
+fn arriving(world: &World, others: u64) -> JoinHandle<u64> {
+    let others = (0..others).map(|n| world.new_event(&format!("m{n}"), &format!("m{n}"), 1, json!({})));
+    let events: Vec<_> = others.chain([world.new_event("k2", "k", 2, json!({}))]).collect();
     let pool = world.pool.clone();
-    let arriving =
-        tokio::spawn(async move { outbox::insert_events(&pool, Source::Webhook, &[second]).await });
-    world.somebody_waits_for_a_lock().await;
-    finishing.commit().await.unwrap();
+    tokio::spawn(async move { outbox::insert_events(&pool, Source::Webhook, &events).await.unwrap().new })
+}
 
-    assert_eq!(arriving.await.unwrap().unwrap().new, 1);
-    expect![["k1 done, attempt 1\nk2 pending, attempt 0\n"]].assert_eq(&world.outbox().await);
+async fn outbox_of_k(world: &World) -> String {
+    world
+        .outbox()
+        .await
+        .lines()
+        .filter(|line| line.starts_with('k'))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,14 @@ pub(super) struct Rights {
 }
 
 /// Stores one event, as ingest does it.
-const INSERT_EVENT: &str = "select * from restante.insert_events(array['new'], array['test.ledger'], array['k'], \
+const INSERT_EVENT: &str =
+    "select restante.insert_event('new', 'test.ledger', 'k', null, now(), '{}', null, null, 'webhook')";
+/// Stores several.
+const INSERT_EVENTS: &str = "select * from restante.insert_events(array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook')";
+/// What both come to where an event has to wait.
+const INSERT_BEHIND: &str = "select * from restante.insert_behind(array['new'], array['test.ledger'], array['k'], \
+     array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'])";
 /// Finishes an event.
 const FINISH: &str =
     "select * from restante.finish(array[1::bigint], array[1::bigint], array['done'], array[null])";
@@ -25,6 +31,7 @@ pub(super) const MATRIX: &[Rights] = &[
         role: "restante_ingest",
         may: &[
             INSERT_EVENT,
+            INSERT_EVENTS,
             "select max(version) from restante.schema_migration where success",
             "select pg_notify('restante_outbox', '')",
         ],
@@ -47,6 +54,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "truncate restante.outbox",
             "select nextval('restante.outbox_id_seq')",
             "select restante.lock_keys(array['k'])",
+            INSERT_BEHIND,
             "select restante.pause('*')",
             "select restante.make_partitions()",
             ENQUEUE,
@@ -59,6 +67,7 @@ pub(super) const MATRIX: &[Rights] = &[
         role: "restante_worker",
         may: &[
             INSERT_EVENT,
+            INSERT_EVENTS,
             FINISH,
             FAIL,
             "select * from restante.outbox",
@@ -157,6 +166,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "drop view restante.outbox_dead",
             "alter table restante.outbox disable trigger all",
             INSERT_EVENT,
+            INSERT_EVENTS,
             ENQUEUE,
             FINISH,
             FAIL,
@@ -188,6 +198,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "select restante.resume('*')",
             "select restante.make_partitions()",
             INSERT_EVENT,
+            INSERT_EVENTS,
             FINISH,
             FAIL,
             MAKE_TABLE,

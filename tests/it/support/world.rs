@@ -44,7 +44,12 @@ impl World {
     /// Stores an event as ingest would, once its signature was checked. `second` is when it happened, within one minute.
     pub async fn receive(&self, event_id: &str, key: &str, second: u32, play: Value) -> u64 {
         let event = self.new_event(event_id, key, second, play);
-        outbox::insert_events(&self.pool, Source::Webhook, &[event]).await.unwrap().new
+        self.receive_all(&[event]).await
+    }
+
+    /// Stores several in one commit. Answers how many were new.
+    pub async fn receive_all(&self, events: &[NewEvent]) -> u64 {
+        outbox::insert_events(&self.pool, Source::Webhook, events).await.unwrap().new
     }
 
     /// The same, not stored yet.
@@ -74,11 +79,11 @@ impl World {
         self.receive_bodies(std::slice::from_ref(body)).await
     }
 
-    /// Stores several in one commit.
+    /// Stores several with bodies of the test's own in one commit.
     pub async fn receive_bodies(&self, bodies: &[Value]) -> u64 {
         let read = |body: &Value| envelope::read(body.to_string().as_bytes(), None, 0).unwrap();
         let events: Vec<_> = bodies.iter().map(read).collect();
-        outbox::insert_events(&self.pool, Source::Webhook, &events).await.unwrap().new
+        self.receive_all(&events).await
     }
 
     /// Runs a worker until nothing is left that may run now. Answers how many attempts there were.
