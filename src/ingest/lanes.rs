@@ -1,8 +1,8 @@
 //! The lanes: how many commits are under way at a time, and when the next one begins.
 //!
 //! Where none is under way, the next begins with the first event, so that a lone one waits for nothing. Beside others it
-//! begins when as many events wait as one of them holds: to begin with fewer would spend a flush of the disk on what trickles
-//! in right after an answer. And it begins only where the database mostly waits, for its disk or the network, while it
+//! begins when half of those wait that are on their way at a time: one half is flushed while the other is collected, and to
+//! begin with fewer would spend a flush of the disk on what trickles in right after an answer. And it begins only where the database mostly waits, for its disk or the network, while it
 //! commits: where it mostly works, a second commit would take the processor from the first. A commit that stands still,
 //! because somebody holds a lock, keeps the others waiting for a moment only.
 
@@ -44,6 +44,8 @@ pub(super) struct Lanes {
     begun: HashMap<task::Id, Begun>,
     lanes_max: usize,
     gate: Arc<Gate>,
+    /// How many events were being committed or waiting at a time: the most of late.
+    crowd: usize,
     times: Times,
 }
 
@@ -55,7 +57,7 @@ struct Begun {
 
 impl Lanes {
     pub(super) fn new(lanes_max: usize, gate: Arc<Gate>) -> Self {
-        Self { commits: JoinSet::new(), begun: HashMap::new(), lanes_max, gate, times: Times::default() }
+        Self { commits: JoinSet::new(), begun: HashMap::new(), lanes_max, gate, crowd: 0, times: Times::default() }
     }
 
     /// Starts a commit of so many events.
@@ -71,6 +73,8 @@ impl Lanes {
     /// Waits until another commit may begin. Answers false where that is because none is under way.
     pub(super) async fn have_room<T>(&mut self, queue: &mpsc::Receiver<T>) -> bool {
         while let Some(last) = self.begun.values().map(|begun| begun.at).max() {
+            let under_way: usize = self.begun.values().map(|begun| begun.events).sum();
+            self.crowd = self.crowd.max(under_way + queue.len());
             let enough = self.enough(last.elapsed() >= STANDSTILL);
             // First what is enough, then the look at the queue: whoever comes in between tells us.
             self.gate.enough.store(enough, Ordering::SeqCst);
@@ -92,8 +96,7 @@ impl Lanes {
         let (lanes, enough) = if all_stand_still {
             (self.lanes_max, 1)
         } else {
-            let largest = self.begun.values().map(|begun| begun.events).max();
-            (self.times.lanes(self.lanes_max), largest.unwrap_or(1))
+            (self.times.lanes(self.lanes_max), self.crowd.div_ceil(2))
         };
         if self.begun.len() < lanes { enough } else { usize::MAX }
     }
@@ -101,6 +104,8 @@ impl Lanes {
     fn note(&mut self, ended: Result<(task::Id, Option<Took>), JoinError>) {
         let (id, took) = ended.unwrap_or_else(|panicked| (panicked.id(), None));
         self.begun.remove(&id);
+        // Forgotten after some thirty commits.
+        self.crowd -= self.crowd.div_ceil(32);
         if let Some(took) = took {
             self.times.note(took);
         }
