@@ -15,6 +15,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use super::Limits;
+
 /// After so long a commit counts as standing still. The usual ones take milliseconds.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
@@ -43,6 +45,7 @@ pub(super) struct Lanes {
     commits: JoinSet<Option<Took>>,
     begun: HashMap<task::Id, Begun>,
     lanes_max: usize,
+    batch_events_max: usize,
     gate: Arc<Gate>,
     /// How many events were being committed or waiting at a time: the most of late.
     crowd: usize,
@@ -56,8 +59,16 @@ struct Begun {
 }
 
 impl Lanes {
-    pub(super) fn new(lanes_max: usize, gate: Arc<Gate>) -> Self {
-        Self { commits: JoinSet::new(), begun: HashMap::new(), lanes_max, gate, crowd: 0, times: Times::default() }
+    pub(super) fn new(limits: &Limits, gate: Arc<Gate>) -> Self {
+        Self {
+            commits: JoinSet::new(),
+            begun: HashMap::new(),
+            lanes_max: limits.lanes_max,
+            batch_events_max: limits.batch_events_max,
+            gate,
+            crowd: 0,
+            times: Times::default(),
+        }
     }
 
     /// Starts a commit of so many events.
@@ -96,7 +107,7 @@ impl Lanes {
         let (lanes, enough) = if all_stand_still {
             (self.lanes_max, 1)
         } else {
-            (self.times.lanes(self.lanes_max), self.crowd.div_ceil(2))
+            (self.times.lanes(self.lanes_max), self.crowd.div_ceil(2).min(self.batch_events_max))
         };
         if self.begun.len() < lanes { enough } else { usize::MAX }
     }

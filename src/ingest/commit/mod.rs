@@ -77,7 +77,7 @@ pub(super) fn start<S: Store>(store: S, limits: &Limits) -> (Committer, JoinHand
     let (queue, waiting) = mpsc::channel(limits.queue_events_max);
     let lane = Lane { store, budget: limits.commit_timeout, throttle: Throttle::default() };
     let gate = Gate::new();
-    let lanes = Lanes::new(limits.lanes_max, Arc::clone(&gate));
+    let lanes = Lanes::new(limits, Arc::clone(&gate));
     let dispatch = tokio::spawn(dispatch(Arc::new(lane), waiting, lanes, limits.clone()));
     (Committer { queue, gate, budget: limits.commit_timeout }, dispatch)
 }

@@ -55,9 +55,9 @@ async fn events_that_arrive_during_a_commit_share_the_next_one() {
 
 /// How many commits have begun when two events are held in the second one and so many more wait, where commits take
 /// so long.
-async fn begun_beside_two_held(took: Took, waiting: usize) -> usize {
+async fn begun_beside_two_held(limits: &Limits, took: Took, waiting: usize) -> usize {
     let store = FakeStore::timed(took, |call, _| if call == 1 { Verdict::Hold } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), &Limits { lanes_max: 2, ..limits() });
+    let (committer, _lanes) = start(store.clone(), limits);
     assert_eq!(committer.commit(event("e1")).await, Ok(()));
     store.entered().await;
     let names = names(2 + waiting);
@@ -79,12 +79,20 @@ async fn begun_beside_two_held(took: Took, waiting: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_commit_begins_beside_another_where_the_store_mostly_waits_and_as_many_events_as_that_one_holds() {
+async fn a_commit_begins_beside_another_where_the_store_mostly_waits_and_half_of_the_events_on_their_way() {
     let waits = Took { worked: Duration::from_millis(1), waited: Duration::from_millis(9) };
-    assert_eq!(begun_beside_two_held(waits, 1).await, 2);
-    assert_eq!(begun_beside_two_held(waits, 2).await, 3);
+    let two = Limits { lanes_max: 2, ..limits() };
+    assert_eq!(begun_beside_two_held(&two, waits, 1).await, 2);
+    assert_eq!(begun_beside_two_held(&two, waits, 2).await, 3);
     let works = Took { worked: Duration::from_millis(9), waited: Duration::from_millis(1) };
-    assert_eq!(begun_beside_two_held(works, 2).await, 2);
+    assert_eq!(begun_beside_two_held(&two, works, 2).await, 2);
+}
+
+#[tokio::test]
+async fn where_a_commit_may_hold_fewer_than_half_of_the_events_as_many_as_it_may_hold_are_enough() {
+    let waits = Took { worked: Duration::from_millis(1), waited: Duration::from_millis(9) };
+    let small = Limits { lanes_max: 4, batch_events_max: 4, ..limits() };
+    assert_eq!(begun_beside_two_held(&small, waits, 9).await, 2 + 2);
 }
 
 #[tokio::test(start_paused = true)]
