@@ -169,3 +169,36 @@ create table restante.paused_type (
 );
 comment on table restante.paused_type is
   'Types whose new events are held as paused (a trailing * matches any ending). Written by restante.pause and restante.resume.';
+
+-- Makes the partitions of the history for the coming weeks.
+-- Each is made apart and then attached, which does not stop those who read and write the outbox meanwhile.
+create function restante.make_partitions(p_weeks integer default 26) returns integer
+language plpgsql as $$
+declare
+  v_monday timestamp := date_trunc('week', now() at time zone 'UTC');
+  v_name   text;
+  v_made   integer := 0;
+begin
+  -- Two workers that start together must not both make a week.
+  perform pg_advisory_xact_lock(hashtextextended('restante.make_partitions', 7));
+  for v_week in 0 .. p_weeks loop
+    v_name := to_char(v_monday + v_week * interval '1 week', '"outbox_"IYYY"w"IW');
+    continue when to_regclass('restante.' || v_name) is not null;
+    -- Rows that were finished while their week was missing would have to move; they stay where they are.
+    continue when exists (
+      select 1 from restante.outbox_overflow as o
+       where o.finished_at >= (v_monday + v_week * interval '1 week') at time zone 'UTC'
+         and o.finished_at <  (v_monday + (v_week + 1) * interval '1 week') at time zone 'UTC');
+    execute format('create table restante.%I (like restante.outbox including all)', v_name);
+    execute format('create unique index %I on restante.%I (id)', v_name || '_id', v_name);
+    execute format('create index %I on restante.%I (event_id)', v_name || '_event', v_name);
+    execute format('create index %I on restante.%I (key, created_at) where key is not null', v_name || '_key', v_name);
+    execute format('alter table restante.outbox attach partition restante.%I for values from (%L) to (%L)', v_name,
+                   (v_monday + v_week * interval '1 week') at time zone 'UTC',
+                   (v_monday + (v_week + 1) * interval '1 week') at time zone 'UTC');
+    v_made := v_made + 1;
+  end loop;
+  return v_made;
+end $$;
+comment on function restante.make_partitions is
+  'Makes the weekly partitions of the history that are missing. Workers call it every hour.';

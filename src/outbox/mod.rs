@@ -2,7 +2,7 @@
 //!
 //! Ingest and handlers [insert](insert_events); workers [claim](claim()), [renew](lease::renew) and settle
 //! ([finish](settle::finish), [fail](settle::fail), [hand_back](settle::hand_back)). Nothing else writes `restante.outbox`,
-//! except a person's UPDATE, which a trigger makes safe (`migrations/0003_operator.sql`).
+//! except a person's UPDATE, which a trigger makes safe (`migrations/0005_operator.sql`).
 //!
 //! Every statement of an attempt carries the lease token of its claim. Where the row has another token, nothing is
 //! changed and the answer says so: the lease was lost.
