@@ -2,9 +2,10 @@
 //!
 //! Where none is under way, the next begins with the first event, so that a lone one waits for nothing. Beside others it
 //! begins when half of those wait that are on their way at a time: one half is flushed while the other is collected, and to
-//! begin with fewer would spend a flush of the disk on what trickles in right after an answer. And it begins only where the database mostly waits, for its disk or the network, while it
-//! commits: where it mostly works, a second commit would take the processor from the first. A commit that stands still,
-//! because somebody holds a lock, keeps the others waiting for a moment only.
+//! begin with fewer would spend a flush of the disk on what trickles in right after an answer. And it begins only where the
+//! database mostly waits, for its disk or the network, while it commits: where it mostly works, a second commit would take
+//! the processor from the first. A commit that stands still, because somebody holds a lock, keeps the others waiting for a
+//! moment only.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -56,7 +56,7 @@ pub async fn insert_events(
     }
 }
 
-/// A lone event takes the database a third of the time that a set of one would.
+/// To the database a lone event is half of the work that a set of one would be.
 async fn insert_one(executor: impl PgExecutor<'_>, source: Source, event: &NewEvent) -> sqlx::Result<Stored> {
     let row = sqlx::query!(
         r#"
