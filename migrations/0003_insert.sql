@@ -41,29 +41,27 @@ begin
   on conflict (key, subscriber) where key is not null and lane < 2 do nothing
   returning id into v_id;
   if v_id is null then
-    select i.new_id into v_id from restante.insert_behind(
+    v_id := restante.insert_behind(
       array[p_event_id], array[p_type], array[p_key], array[p_workspace_id], array[p_created_at], array[p_payload],
-      array[p_raw], array[p_run_at], p_source, array[p_event_id]) as i;
+      array[p_raw], array[p_run_at], p_source, array[p_event_id]);
   end if;
   return v_id;
 end $$;
 comment on function restante.insert_event is
   'Stores one event, unless it is stored already. With insert_events, all that ingest may call.';
 
--- Stores events that are not stored yet, and answers with the rows made for the handler of each event's type. No identifier
--- may be there twice.
+-- Stores events that are not stored yet, to be run at once, and answers how many were new. No identifier may be there twice.
 create function restante.insert_events(
   p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
-  p_payloads text[], p_raws bytea[], p_run_ats timestamptz[], p_source text)
-returns table (new_event_id text, new_id bigint)
+  p_payloads text[], p_raws bytea[], p_source text)
+returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 declare
-  v_new       text[];
-  v_ids       bigint[];
-  v_id_events text[];
+  v_new    text[];
+  v_stored text[];
 begin
   -- Sorted, so that two deliveries of the same events never wait for each other in a circle.
   with seen as (
@@ -73,7 +71,7 @@ begin
     returning outbox_seen.event_id)
   select array_agg(s.event_id) into v_new from seen as s;
   if v_new is null then
-    return;
+    return 0;
   end if;
   if cardinality(v_new) < cardinality(p_event_ids)
      and cardinality(p_event_ids) > (select count(distinct u.event_id) from unnest(p_event_ids) as u (event_id)) then
@@ -89,16 +87,14 @@ begin
   with fresh as (
     -- Of several events of one key the oldest.
     select distinct on (coalesce(u.key, u.event_id) collate "C") u.*
-      from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats)
-           with ordinality
-           as u (event_id, type, key, workspace_id, created_at, payload, raw, run_at, turn)
+      from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws) with ordinality
+           as u (event_id, type, key, workspace_id, created_at, payload, raw, turn)
      where u.event_id = any (v_new)
      order by coalesce(u.key, u.event_id) collate "C", u.created_at, u.turn),
   stored as (
     insert into restante.outbox_live
-      (event_id, type, key, workspace_id, source, created_at, payload, raw, run_at, lane)
-    select f.event_id, f.type, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw,
-           coalesce(f.run_at, '-infinity'), case when f.run_at is null then 0 else 1 end
+      (event_id, type, key, workspace_id, source, created_at, payload, raw, lane)
+    select f.event_id, f.type, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw, 0
       from fresh as f
      -- Where nobody subscribes and nothing is paused, which is asked once, no type has to be compared.
      where ((select not exists (select from restante.subscription))
@@ -111,36 +107,34 @@ begin
        and (select true from restante.outbox_live as w
              where w.key = f.key and w.subscriber = '' and w.lane = 2 limit 1) is null
      order by f.created_at, f.turn
-    returning outbox_live.event_id, outbox_live.id)
-  select array_agg(s.event_id), array_agg(s.id) into v_id_events, v_ids from stored as s;
-  return query select u.event_id, u.id from unnest(v_id_events, v_ids) as u (event_id, id);
+    returning outbox_live.event_id)
+  select array_agg(s.event_id) into v_stored from stored as s;
 
-  if cardinality(v_new) is distinct from cardinality(v_ids) then
-    return query
-    select * from restante.insert_behind(
-      p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats, p_source,
-      array(select unnest(v_new) except select unnest(v_id_events)));
+  if cardinality(v_new) is distinct from cardinality(v_stored) then
+    perform restante.insert_behind(
+      p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, null, p_source,
+      array(select unnest(v_new) except select unnest(v_stored)));
   end if;
+  return cardinality(v_new);
 end $$;
 comment on function restante.insert_events is
   'Stores events once each, in one statement of the caller. With insert_event, all that ingest may call.';
 
 -- Stores those of some events that can not just be claimed: they wait for an older event of their key, or are paused, or have
 -- subscribers, each of whom gets a row of his own. Their identifiers are `p_rest`; what else was given has its row already.
--- Answers with the rows made for the handler of each event's type. The caller holds the locks of the keys.
+-- Answers with the last row made for the handler of a type. The caller holds the locks of the keys.
 create function restante.insert_behind(
   p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
   p_payloads text[], p_raws bytea[], p_run_ats timestamptz[], p_source text, p_rest text[])
-returns table (new_event_id text, new_id bigint)
+returns bigint
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 declare
-  v_ids           bigint[];
-  v_id_events     text[];
-  v_keys          text[];
-  v_subscribers   text[];
-  v_created_ats   timestamptz[];
+  v_id          bigint;
+  v_keys        text[];
+  v_subscribers text[];
+  v_created_ats timestamptz[];
 begin
   with stored as (
     insert into restante.outbox_live
@@ -162,19 +156,18 @@ begin
                    end as status) as a
      where f.event_id = any (p_rest)
      order by f.turn, s.subscriber
-    returning outbox_live.event_id, outbox_live.id, outbox_live.subscriber, outbox_live.key, outbox_live.created_at,
-              outbox_live.status)
-  select array_agg(s.event_id) filter (where s.subscriber = ''), array_agg(s.id) filter (where s.subscriber = ''),
+    returning id, outbox_live.subscriber, outbox_live.key, outbox_live.created_at, outbox_live.status)
+  select max(s.id) filter (where s.subscriber = ''),
          array_agg(s.key) filter (where s.status = 'blocked'), array_agg(s.subscriber) filter (where s.status = 'blocked'),
          array_agg(s.created_at) filter (where s.status = 'blocked')
-    into v_id_events, v_ids, v_keys, v_subscribers, v_created_ats
+    into v_id, v_keys, v_subscribers, v_created_ats
     from stored as s;
-  return query select u.event_id, u.id from unnest(v_id_events, v_ids) as u (event_id, id);
 
   if v_keys is not null then
     perform restante.step_down(v_keys, v_subscribers, v_created_ats);
     perform restante.unblock(v_keys, v_subscribers);
   end if;
+  return v_id;
 end $$;
 comment on function restante.insert_behind is
   'Stores events that wait for an older one of their key, are paused or have subscribers. The caller holds the locks of the '

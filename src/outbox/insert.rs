@@ -92,12 +92,10 @@ async fn insert_many(
     let created_ats: Vec<DateTime<Utc>> = events.iter().map(|event| event.created_at).collect();
     let payloads: Vec<Option<&str>> = events.iter().map(|event| event.body.as_json()).collect();
     let raws: Vec<Option<&[u8]>> = events.iter().map(|event| event.body.as_raw()).collect();
-    let run_ats: Vec<Option<DateTime<Utc>>> = vec![None; events.len()];
     let row = sqlx::query!(
         r#"
-        select count(*) as "new!",
+        select restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8) as "new!",
                extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
-          from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9)
         "#,
         &event_ids as &[&str],
         &types as &[&str],
@@ -106,7 +104,6 @@ async fn insert_many(
         &created_ats,
         &payloads as &[Option<&str>],
         &raws as &[Option<&[u8]>],
-        &run_ats as &[Option<DateTime<Utc>>],
         source.as_str(),
     )
     .fetch_one(executor)

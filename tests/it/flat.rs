@@ -59,7 +59,7 @@ impl Counter {
             .await;
         let stored = self
             .explained(&format!(
-                "select restante.insert_events({}, {}, {}, {}, {}, {}, {}, {}, 'webhook')",
+                "select restante.insert_events({}, {}, {}, {}, {}, {}, {}, 'webhook')",
                 each(&name),
                 each("'test.flat'::text"),
                 each(&name),
@@ -67,7 +67,6 @@ impl Counter {
                 each("clock_timestamp()"),
                 each("'{}'::text"),
                 each("null::bytea"),
-                each("null::timestamptz"),
             ))
             .await;
         let claimed = self

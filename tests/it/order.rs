@@ -58,8 +58,8 @@ async fn of_several_events_with_one_identifier_in_one_commit_the_first_is_stored
         "ek1 fk1"
     );
     expect![["f pending, attempt 0\ne blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
-    let twice = "select * from restante.insert_events(array['g', 'g'], array['t', 't'], array['k1', 'k2'], array[null, null], \
-                 array[now(), now()], array['{}', '{}'], array[null, null]::bytea[], array[null, null]::timestamptz[], 'sql')";
+    let twice = "select restante.insert_events(array['g', 'g'], array['t', 't'], array['k1', 'k2'], array[null, null], \
+                 array[now(), now()], array['{}', '{}'], array[null, null]::bytea[], 'sql')";
     let error = sqlx::query(twice).execute(&world.pool).await.unwrap_err();
     assert!(error.to_string().contains("an identifier is there twice"), "{error}");
 }

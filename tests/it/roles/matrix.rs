@@ -11,10 +11,10 @@ pub(super) struct Rights {
 const INSERT_EVENT: &str =
     "select restante.insert_event('new', 'test.ledger', 'k', null, now(), '{}', null, null, 'webhook')";
 /// Stores several.
-const INSERT_EVENTS: &str = "select * from restante.insert_events(array['new'], array['test.ledger'], array['k'], \
-     array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook')";
+const INSERT_EVENTS: &str = "select restante.insert_events(array['new'], array['test.ledger'], array['k'], \
+     array[null], array[now()], array['{}'], array[null::bytea], 'webhook')";
 /// What both come to where an event has to wait.
-const INSERT_BEHIND: &str = "select * from restante.insert_behind(array['new'], array['test.ledger'], array['k'], \
+const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'])";
 /// Finishes an event.
 const FINISH: &str =
