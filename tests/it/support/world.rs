@@ -59,6 +59,7 @@ impl World {
         if !key.is_empty() {
             data["id"] = json!(key);
         }
+        assert!(second < 60, "{second} is no second of a minute");
         let created_at = format!("2026-11-01T12:00:{second:02}Z");
         let body = json!({ "type": "event", "id": event_id, "created_at": created_at, "data": data });
         envelope::read(body.to_string().as_bytes(), None, 0).unwrap()
