@@ -78,9 +78,7 @@ begin
     raise exception 'restante.insert_events: an identifier is there twice' using errcode = 'invalid_parameter_value';
   end if;
 
-  perform pg_advisory_xact_lock(k.lock)
-  from (select distinct hashtextextended(u.key, 7) as lock
-        from unnest(p_keys) as u (key) where u.key is not null order by 1) as k;
+  perform restante.lock_keys(p_keys);
 
   -- Most events find their key free, and nobody else waits for them. This step sees what was committed before the locks
   -- of the keys were had, so that no head comes in between.
