@@ -2,7 +2,7 @@
 
 -- What a worker gets to know of an event that it may run.
 create type restante.claimed as (
-  id bigint, event_id text, type text, subscriber text, key text, workspace_id text, source text, created_at timestamptz,
+  id bigint, event_id text, event_type text, subscriber text, key text, workspace_id text, source text, created_at timestamptz,
   received_at timestamptz, payload text, raw bytea, attempt integer, max_attempts integer, crashes integer,
   lease_token bigint);
 comment on type restante.claimed is 'What a worker gets to know of an event that it may run.';
@@ -60,8 +60,28 @@ end $$;
 comment on function restante.claim is
   'Leases the oldest events that may run now to a worker, with a new lease token each.';
 
--- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go. With an owner,
--- the next of a key is leased to it where it was created at `p_until` or before, as restante.unblock() does.
+-- Lets the next of each key go after its head was finished, or leases it to an owner where it was created at `p_until` or
+-- before, as restante.unblock() does. Answers as restante.finish() does. The caller holds the locks of the keys.
+create function restante.let_next_go(
+  p_finished bigint[], p_keys text[], p_subscribers text[], p_owner text, p_lease interval, p_until timestamptz)
+returns table (finished bigint[], unblocked bigint, next restante.claimed)
+language plpgsql as $$
+begin
+  return query
+  with heads as materialized (
+    select * from restante.unblock(p_keys, p_subscribers, p_owner, p_lease, p_until))
+  select p_finished, count(*), null::restante.claimed from heads as h where h.status = 'pending'
+  union all
+  select null, null, row(h.id, h.event_id, h.type, h.subscriber, h.key, h.workspace_id, h.source, h.created_at,
+                         h.received_at, h.payload, h.raw, h.attempt, h.max_attempts, h.crashes,
+                         h.lease_token)::restante.claimed
+    from heads as h where h.status = 'running';
+end $$;
+comment on function restante.let_next_go is
+  'Lets the next of each key go after its head was finished, or leases it. The caller holds the locks of the keys.';
+
+-- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go, or leases it, as
+-- restante.let_next_go() says.
 --
 -- Answers first, in one row, with the events it finished and with how many others may be claimed now: one that is missing was
 -- not this attempt's any more, or is being changed right now. Then with a row for each event that it leased.
@@ -114,14 +134,7 @@ begin
         where (select true from restante.outbox_live as w
                 where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2 limit 1)) then
     return query
-    with heads as materialized (
-      select * from restante.unblock(v_keys, v_subscribers, p_owner, p_lease, p_until))
-    select v_ids, count(*), null::restante.claimed from heads as h where h.status = 'pending'
-    union all
-    select null, null, row(h.id, h.event_id, h.type, h.subscriber, h.key, h.workspace_id, h.source, h.created_at,
-                           h.received_at, h.payload, h.raw, h.attempt, h.max_attempts, h.crashes,
-                           h.lease_token)::restante.claimed
-      from heads as h where h.status = 'running';
+    select * from restante.let_next_go(v_ids, v_keys, v_subscribers, p_owner, p_lease, p_until);
   else
     return query select v_ids, 0::bigint, null::restante.claimed;
   end if;
@@ -129,6 +142,49 @@ end $$;
 comment on function restante.finish is
   'Moves the events of attempts that succeeded to the history, and lets the next of each key go, or leases it. Fenced by the '
   'lease token.';
+
+-- Finishes one attempt that succeeded, as restante.finish() does, in two thirds of its time.
+create function restante.finish_one(
+  p_id bigint, p_token bigint, p_status text, p_result text,
+  p_owner text default null, p_lease interval default null, p_until timestamptz default null)
+returns table (finished bigint[], unblocked bigint, next restante.claimed)
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+declare
+  v_place tid;
+  v       restante.outbox_live;
+begin
+  -- The fence: an attempt finishes its event only while it holds the event's lease.
+  select l.ctid into v_place from restante.outbox_live as l
+   where l.id = p_id and l.lease_token = p_token and l.status = 'running' for update skip locked;
+  -- By its place, which it keeps while it is locked. One whose lease was renewed just before that is not finished now.
+  delete from restante.outbox_live as l where l.ctid = v_place returning l.* into v;
+  if not found then
+    return query select null::bigint[], 0::bigint, null::restante.claimed;
+    return;
+  end if;
+
+  insert into restante.outbox
+    (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, lane, run_at,
+     attempt, max_attempts, crashes, lease_token, lease_owner, last_error, result, finished_at)
+  values
+    (v.id, v.event_id, v.type, v.subscriber, v.key, v.workspace_id, v.source, v.created_at, v.received_at, v.payload, v.raw,
+     p_status, 9, '-infinity', v.attempt, v.max_attempts, v.crashes, v.lease_token + 1, v.lease_owner, null, p_result::json,
+     clock_timestamp());
+
+  if v.key is not null then
+    perform pg_advisory_xact_lock(hashtextextended(v.key, 7));
+    if (select true from restante.outbox_live as w
+         where w.key = v.key and w.subscriber = v.subscriber and w.lane = 2 limit 1) then
+      return query
+      select * from restante.let_next_go(array[p_id], array[v.key], array[v.subscriber], p_owner, p_lease, p_until);
+      return;
+    end if;
+  end if;
+  return query select array[p_id], 0::bigint, null::restante.claimed;
+end $$;
+comment on function restante.finish_one is
+  'Moves the event of one attempt that succeeded to the history, as restante.finish() does. Fenced by the lease token.';
 
 -- Ends one attempt that did not succeed: the event runs again after `p_wait`, or is dead where `p_wait` is null.
 -- An attempt that was merely too early has no error and forgives the failures before it: what polls for weeks must not

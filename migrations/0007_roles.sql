@@ -63,8 +63,8 @@ grant select, insert on restante.failure to restante_worker;
 grant select, insert on restante.subscription to restante_worker;
 grant select, insert, update on restante.batch, restante.batch_result to restante_worker;
 grant execute on function restante.covers, restante.lane, restante.lock_keys, restante.unblock, restante.step_down,
-  restante.insert_event, restante.insert_events, restante.claim, restante.finish, restante.fail, restante.sweep, restante.make_partitions
-  to restante_worker;
+  restante.insert_event, restante.insert_events, restante.claim, restante.let_next_go, restante.finish,
+  restante.finish_one, restante.fail, restante.sweep, restante.make_partitions to restante_worker;
 
 -- The operator looks at everything, and changes the columns that are his.
 grant select on all tables in schema restante to restante_operator;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -180,19 +180,17 @@ impl<'a> Context<'a> {
     /// The attempt's transaction, opened at the first call. What is written through it commits together with the
     /// completion of the event, or not at all.
     ///
-    /// While it is open, nobody else can claim the event or change it by hand, and a connection is held: call the API
-    /// before you open it, not after. The database ends it when it has heard nothing for longer than the handler's
-    /// timeout, also where [progress](Context::progress) is reported.
+    /// While it is open, a connection is held: call the API before you open it, not after. The database ends it when it
+    /// has heard nothing for longer than the handler's timeout, also where [progress](Context::progress) is reported.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away.
+    /// [`Error::Trouble`], where the database is away.
     pub async fn tx(&mut self) -> std::result::Result<&mut PgConnection, Error> {
         if self.tx.is_none() {
             let connection = self.connections.lend().await?;
             if let Some(place) = self.place.take() {
-                let mut tx = place.insert(connection).begin().await?;
-                self.hold(&mut tx).await?;
-                self.tx = Some(tx);
+                // Not fenced here: its commit is.
+                self.tx = Some(place.insert(connection).begin_with(self.begin_statement("")).await?);
             }
         }
         match &mut self.tx {
@@ -207,7 +205,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// As for [`Context::tx`].
     pub async fn checkpoint(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
-        let mut checkpoint = self.begin().await?;
+        let mut checkpoint = self.begin("").await?;
         self.hold(&mut checkpoint).await?;
         Ok(checkpoint)
     }
@@ -232,9 +230,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`Error::Trouble`] where the database is away.
     pub(crate) async fn draft(&self) -> std::result::Result<Draft, Error> {
-        let mut tx = self.begin().await?;
-        outbox::lease::bound(&mut tx, self.patience()).await?;
-        Ok(Draft(tx))
+        Ok(Draft(self.begin("; set local synchronous_commit = off").await?))
     }
 
     /// Commits a draft, if the lease is ours: the event is locked from the look at it to the commit.
@@ -284,25 +280,26 @@ impl<'a> Context<'a> {
         (self.tx, self.result)
     }
 
-    async fn begin(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
+    /// Begins a transaction of its own, with further settings.
+    async fn begin(
+        &self,
+        settings: &'static str,
+    ) -> std::result::Result<Transaction<'static, Postgres>, Error> {
         // In a task of its own, because an attempt may be cancelled at any await, and a `begin` that is cancelled half way
         // leaves a transaction open that sqlx 0.9 does not know of.
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin().await }).await;
+        let (pool, statement) = (self.pool.clone(), self.begin_statement(settings));
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
         Ok(begun.map_err(|error| Error::Trouble(AGAIN_SOON, error.into()))??)
+    }
+
+    fn begin_statement(&self, settings: &'static str) -> AssertSqlSafe<String> {
+        let begin = outbox::lease::begin(self.deadline.timeout() + GRACE);
+        AssertSqlSafe(begin + settings)
     }
 
     /// Holds the event until the transaction ends.
     async fn hold(&self, transaction: &mut PgConnection) -> Result {
-        if outbox::lease::hold(transaction, self.lease, self.patience()).await? {
-            Ok(())
-        } else {
-            Err(Error::LeaseLost)
-        }
-    }
-
-    fn patience(&self) -> Duration {
-        self.deadline.timeout() + GRACE
+        if outbox::lease::hold(transaction, self.lease).await? { Ok(()) } else { Err(Error::LeaseLost) }
     }
 }
 

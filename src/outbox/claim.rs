@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
 
-use crate::event::{Body, Event};
+use crate::event::Event;
 use crate::outbox::Lease;
 
 /// An event that was claimed, with what the worker has to know about it.
@@ -21,6 +21,36 @@ pub struct Claimed {
     /// How many workers have vanished while they ran it.
     pub crashes: i32,
 }
+
+/// The event in the columns of a `restante.claimed`, whichever statement they came with; none, where all is null.
+macro_rules! claimed {
+    ($row:expr) => {
+        (|| {
+            Some($crate::outbox::Claimed {
+                lease: $crate::outbox::Lease { id: $row.id?, token: $row.lease_token? },
+                max_attempts: $row.max_attempts,
+                crashes: $row.crashes?,
+                event: $crate::event::Event {
+                    id: $row.id?,
+                    event_id: $row.event_id?,
+                    event_type: $row.event_type?,
+                    subscriber: $row.subscriber?,
+                    key: $row.key,
+                    workspace_id: $row.workspace_id,
+                    source: $row.source?,
+                    created_at: $row.created_at?,
+                    received_at: $row.received_at?,
+                    body: match $row.payload {
+                        Some(text) => $crate::event::Body::Json(text),
+                        None => $crate::event::Body::Raw($row.raw.unwrap_or_default()),
+                    },
+                    attempt: $row.attempt?,
+                },
+            })
+        })()
+    };
+}
+pub(super) use claimed;
 
 /// Claims up to `limit` events for `subscribers`, the oldest `created_at` first, and leases each for `lease`.
 ///
@@ -40,14 +70,8 @@ pub async fn claim(
     lease: Duration,
     floor: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<Claimed>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"
-        select id as "id!", event_id as "event_id!", type as "event_type!", subscriber as "subscriber!", key,
-               workspace_id, source as "source!", created_at as "created_at!", received_at as "received_at!", payload, raw,
-               attempt as "attempt!", max_attempts, crashes as "crashes!", lease_token as "lease_token!"
-          from restante.claim($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz))
-        "#,
+    let rows = sqlx::query!(
+        "select * from restante.claim($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz))",
         owner,
         subscribers,
         limit,
@@ -56,52 +80,7 @@ pub async fn claim(
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(Claimed::from).collect())
-}
-
-/// A `restante.claimed`.
-pub(super) struct Row {
-    pub(super) id: i64,
-    pub(super) event_id: String,
-    pub(super) event_type: String,
-    pub(super) subscriber: String,
-    pub(super) key: Option<String>,
-    pub(super) workspace_id: Option<String>,
-    pub(super) source: String,
-    pub(super) created_at: DateTime<Utc>,
-    pub(super) received_at: DateTime<Utc>,
-    pub(super) payload: Option<String>,
-    pub(super) raw: Option<Vec<u8>>,
-    pub(super) attempt: i32,
-    pub(super) max_attempts: Option<i32>,
-    pub(super) crashes: i32,
-    pub(super) lease_token: i64,
-}
-
-impl From<Row> for Claimed {
-    fn from(row: Row) -> Self {
-        Self {
-            lease: Lease { id: row.id, token: row.lease_token },
-            max_attempts: row.max_attempts,
-            crashes: row.crashes,
-            event: Event {
-                id: row.id,
-                event_id: row.event_id,
-                event_type: row.event_type,
-                subscriber: row.subscriber,
-                key: row.key,
-                workspace_id: row.workspace_id,
-                source: row.source,
-                created_at: row.created_at,
-                received_at: row.received_at,
-                body: match row.payload {
-                    Some(text) => Body::Json(text),
-                    None => Body::Raw(row.raw.unwrap_or_default()),
-                },
-                attempt: row.attempt,
-            },
-        }
-    }
+    Ok(rows.into_iter().filter_map(|row| claimed!(row)).collect())
 }
 
 /// Has a younger event of this event's key and subscriber been handled already?

@@ -51,25 +51,31 @@ pub async fn renew(
     Ok(rows.into_iter().map(|row| Lease { id: row.id, token: row.token }).collect())
 }
 
+/// The statement that begins a transaction of an attempt.
+///
+/// One that is silent for longer than `patience`, or one statement of it that takes longer, is ended by the database: whoever
+/// opened it may have lost its network, or stand still, and can not let go of what it has locked itself.
+pub fn begin(patience: Duration) -> String {
+    let ms = patience.as_millis().clamp(1, PATIENCE_MS_MAX);
+    format!("begin; set local idle_in_transaction_session_timeout = {ms}; set local statement_timeout = {ms}")
+}
+
+/// Postgres counts its timeouts in an `integer` of milliseconds.
+const PATIENCE_MS_MAX: u128 = i32::MAX as u128;
+
 /// Locks the event of a lease until the transaction ends: meanwhile nobody can claim it, nor change it by hand.
 /// Answers false where the lease was lost.
 ///
-/// A transaction that is silent for longer than `patience`, or one statement of it that takes longer, is ended by the
-/// database: whoever opened it may have lost its network, or stand still, and can not let go of the event itself.
-///
 /// # Errors
 /// What the database says.
-pub async fn hold(transaction: &mut PgConnection, lease: Lease, patience: Duration) -> sqlx::Result<bool> {
+pub async fn hold(transaction: &mut PgConnection, lease: Lease) -> sqlx::Result<bool> {
     let held = sqlx::query_scalar!(
         r#"
-        select set_config('idle_in_transaction_session_timeout', $3, true) is not null
-           and set_config('statement_timeout', $3, true) is not null as "held!"
-          from restante.outbox_live
+        select true as "held!" from restante.outbox_live
          where id = $1 and lease_token = $2 and status = 'running' for no key update
         "#,
         lease.id,
         lease.token,
-        milliseconds(patience),
     )
     .fetch_optional(transaction)
     .await;
@@ -80,26 +86,3 @@ pub async fn hold(transaction: &mut PgConnection, lease: Lease, patience: Durati
         Err(error) => Err(error),
     }
 }
-
-/// Has the database end a transaction as [`hold`] does, without locking anything yet, and not wait for the disk at its commit.
-///
-/// # Errors
-/// What the database says.
-pub async fn bound(transaction: &mut PgConnection, patience: Duration) -> sqlx::Result<()> {
-    sqlx::query!(
-        "select set_config('idle_in_transaction_session_timeout', $1, true) as idle,
-                set_config('statement_timeout', $1, true) as statement,
-                set_config('synchronous_commit', 'off', true) as disk",
-        milliseconds(patience),
-    )
-    .fetch_one(transaction)
-    .await?;
-    Ok(())
-}
-
-fn milliseconds(patience: Duration) -> String {
-    format!("{}ms", patience.as_millis().clamp(1, PATIENCE_MS_MAX))
-}
-
-/// Postgres counts its timeouts in an `integer` of milliseconds.
-const PATIENCE_MS_MAX: u128 = i32::MAX as u128;

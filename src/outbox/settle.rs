@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
-use crate::outbox::claim::{self, interval};
+use crate::outbox::claim::{claimed, interval};
 use crate::outbox::{Claimed, Lease};
 
 /// How an event ends well.
@@ -15,6 +15,15 @@ pub enum Finish {
     Done,
     /// There is no handler for its type.
     Ignored,
+}
+
+impl Finish {
+    fn status(self) -> &'static str {
+        match self {
+            Finish::Done => "done",
+            Finish::Ignored => "ignored",
+        }
+    }
 }
 
 /// An attempt that succeeded.
@@ -50,6 +59,20 @@ pub struct Settled {
     pub next: Vec<Claimed>,
 }
 
+/// Calls one of the functions that finish, which answer alike.
+macro_rules! finish {
+    ($executor:expr, $function:literal, $($value:expr),*) => {{
+        let rows = sqlx::query!("select finished, unblocked, (next).* from " + $function, $($value),*);
+        let mut settled = Settled::default();
+        for row in rows.fetch_all($executor).await? {
+            settled.finished.extend(row.finished.into_iter().flatten());
+            settled.unblocked += row.unblocked.unwrap_or(0);
+            settled.next.extend(claimed!(row));
+        }
+        Ok(settled)
+    }};
+}
+
 /// Finishes events and lets the next of each key go, or leases it as `next` says, in one statement.
 ///
 /// # Errors
@@ -59,59 +82,36 @@ pub async fn finish(
     attempts: &[Finished],
     next: Option<Next<'_>>,
 ) -> sqlx::Result<Settled> {
+    let (owner, until) = (next.map(|next| next.owner), next.map(|next| next.until));
+    let time = next.map(|next| interval(next.lease));
+    if let [Finished { lease, finish, result }] = attempts {
+        return finish!(
+            executor,
+            "restante.finish_one($1, $2, $3, $4, $5, $6, $7)",
+            lease.id,
+            lease.token,
+            finish.status(),
+            result.as_deref(),
+            owner,
+            time as _,
+            until
+        );
+    }
     let ids: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.id).collect();
     let tokens: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.token).collect();
-    let statuses: Vec<&str> = attempts
-        .iter()
-        .map(|attempt| match attempt.finish {
-            Finish::Done => "done",
-            Finish::Ignored => "ignored",
-        })
-        .collect();
+    let statuses: Vec<&str> = attempts.iter().map(|attempt| attempt.finish.status()).collect();
     let results: Vec<Option<&str>> = attempts.iter().map(|attempt| attempt.result.as_deref()).collect();
-    let rows = sqlx::query!(
-        r#"
-        select finished, unblocked, (next).id, (next).event_id, (next).type as event_type, (next).subscriber, (next).key,
-               (next).workspace_id, (next).source, (next).created_at, (next).received_at, (next).payload, (next).raw,
-               (next).attempt, (next).max_attempts, (next).crashes, (next).lease_token
-          from restante.finish($1, $2, $3, $4, $5, $6, $7)
-        "#,
+    finish!(
+        executor,
+        "restante.finish($1, $2, $3, $4, $5, $6, $7)",
         &ids,
         &tokens,
         &statuses as &[&str],
         &results as &[Option<&str>],
-        next.map(|next| next.owner),
-        next.map(|next| interval(next.lease)) as _,
-        next.map(|next| next.until),
+        owner,
+        time as _,
+        until
     )
-    .fetch_all(executor)
-    .await?;
-    let mut settled = Settled::default();
-    for row in rows {
-        settled.finished.extend(row.finished.into_iter().flatten());
-        settled.unblocked += row.unblocked.unwrap_or(0);
-        let next = (|| {
-            Some(claim::Row {
-                id: row.id?,
-                event_id: row.event_id?,
-                event_type: row.event_type?,
-                subscriber: row.subscriber?,
-                key: row.key,
-                workspace_id: row.workspace_id,
-                source: row.source?,
-                created_at: row.created_at?,
-                received_at: row.received_at?,
-                payload: row.payload,
-                raw: row.raw,
-                attempt: row.attempt?,
-                max_attempts: row.max_attempts,
-                crashes: row.crashes?,
-                lease_token: row.lease_token?,
-            })
-        })();
-        settled.next.extend(next.map(Claimed::from));
-    }
-    Ok(settled)
 }
 
 /// Is the event still running under this lease?

@@ -90,7 +90,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         let label = if let Some(committed) = committed {
             conclude(&shared, claimed.lease, committed, place).await
         } else {
-            // Given back, and with it rolled back, before the event is settled: the transaction holds its row.
+            // Given back, and with it rolled back, before the event is settled and may run again.
             drop(place);
             settle(&shared, &claimed, kept, outcome).await
         };

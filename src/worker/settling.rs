@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use backoff::{ExponentialBuilder, Retryable};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::time::Instant;
 
-use crate::outbox::Lease;
+use crate::outbox::lease::{Lease, hold};
 use crate::outbox::settle::{self, Finished, Verdict, is_ours, was_finished};
 use crate::worker::successors::Successors;
 use crate::{database, telemetry};
@@ -73,7 +73,14 @@ pub(super) async fn commit(
     successors: &Successors,
 ) -> sqlx::Result<Settled> {
     let at = Instant::now();
-    let settled = settle::finish(&mut *written, std::slice::from_ref(finished), successors.next()).await?;
+    let finish = async |written: &mut PgConnection| {
+        settle::finish(written, std::slice::from_ref(finished), successors.next()).await
+    };
+    let mut settled = finish(&mut written).await?;
+    // Its lease may just be being renewed, or a person is changing it: then it is waited for.
+    if settled.finished.is_empty() && hold(&mut written, finished.lease).await? {
+        settled = finish(&mut written).await?;
+    }
     if settled.finished.is_empty() {
         written.rollback().await?;
         return Ok(Settled::LeaseLost);

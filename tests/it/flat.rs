@@ -37,9 +37,9 @@ impl Counter {
         counter
     }
 
-    /// Stores one event alone and others together, claims and finishes them, and answers how many buffers each of them took
-    /// for each of the four.
-    async fn buffers_per_event(&mut self, claim: Claim) -> [f64; 4] {
+    /// Stores one event alone and others together, claims them, and finishes one alone and the others together. Answers how
+    /// many buffers each of these took for an event.
+    async fn buffers_per_event(&mut self, claim: Claim) -> [f64; 5] {
         self.round += 1;
         let floor: String = match claim {
             Claim::FromTheFirst => "-infinity".to_owned(),
@@ -81,8 +81,10 @@ impl Counter {
         .await
         .unwrap();
         assert_eq!(i64::try_from(ids.len()).unwrap(), COUNTED + 1);
-        let each =
-            |value: &str| format!("(select array_agg({value}) from generate_series(0, {COUNTED}) as n)");
+        let finished_alone = self
+            .explained(&format!("select restante.finish_one({}, {}, 'done', null)", ids[0], tokens[0]))
+            .await;
+        let (ids, tokens) = (&ids[1..], &tokens[1..]);
         let finished = self
             .explained(&format!(
                 "select restante.finish(array{ids:?}::bigint[], array{tokens:?}::bigint[], {}, {})",
@@ -91,7 +93,7 @@ impl Counter {
             ))
             .await;
         let [stored, claimed, finished] = [stored, claimed, finished].map(|buffers| buffers / COUNTED as f64);
-        [alone, stored, claimed, finished]
+        [alone, stored, claimed, finished_alone, finished]
     }
 
     async fn explained(&mut self, statement: &str) -> f64 {
@@ -118,7 +120,7 @@ async fn stays_flat_beside(key_created_at_status_run_at_finished_at: &str) {
 }
 
 /// By how much the statement grew that grew most.
-fn growth(before: [f64; 4], after: [f64; 4]) -> f64 {
+fn growth(before: [f64; 5], after: [f64; 5]) -> f64 {
     before.into_iter().zip(after).map(|(before, after)| after / before).fold(0.0, f64::max)
 }
 

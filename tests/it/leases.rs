@@ -10,6 +10,7 @@ use restante::registry::Registry;
 use restante::worker;
 use secrecy::SecretString;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::world::no_api;
@@ -39,19 +40,27 @@ async fn a_lease_that_ran_out_is_claimed_again_and_counted_as_a_crash() {
 }
 
 #[tokio::test]
-async fn a_late_attempt_can_not_finish_the_event() {
-    let world = World::new().await;
-    let (late, current) = claimed_twice(&world).await;
+async fn a_late_attempt_can_not_finish_the_event_alone_or_with_others() {
+    for others in [&[][..], &["b"]] {
+        let world = World::new().await;
+        let (late, current) = claimed_twice(&world).await;
+        for other in others {
+            world.receive(other, "", 1, json!({})).await;
+        }
+        let others: Vec<i64> = world.claim(2).await.iter().map(|claimed| claimed.lease.id).collect();
+        let finish_with_others = async |lease: Lease| {
+            let others = others.iter().map(|id| done(Lease { id: *id, token: 1 }));
+            let attempts: Vec<_> = others.chain([done(lease)]).collect();
+            finish(&world.pool, &attempts, None).await.unwrap().finished
+        };
 
-    assert!(finish(&world.pool, &[done(late.lease)], None).await.unwrap().finished.is_empty());
-    expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
+        assert_eq!(finish_with_others(late.lease).await, others);
+        assert!(world.outbox().await.starts_with("a running, attempt 2\n"));
 
-    assert_eq!(finish(&world.pool, &[done(current.lease)], None).await.unwrap().finished, [current.lease.id]);
-    expect![["a done, attempt 2\n"]].assert_eq(&world.outbox().await);
-    assert!(
-        finish(&world.pool, &[done(current.lease)], None).await.unwrap().finished.is_empty(),
-        "nor twice"
-    );
+        assert_eq!(finish_with_others(current.lease).await, [current.lease.id]);
+        assert!(world.outbox().await.starts_with("a done, attempt 2\n"));
+        assert!(finish_with_others(current.lease).await.is_empty(), "nor twice");
+    }
 }
 
 #[tokio::test]
@@ -79,6 +88,56 @@ async fn what_a_late_attempt_wrote_is_rolled_back_and_a_checkpoint_of_it_never_b
 
         assert!(world.ledger().await.is_empty(), "checkpoint: {checkpoint}");
         expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_whose_event_somebody_has_locked_waits_for_him_and_then_counts_or_does_not() {
+    for (change, outbox, ledger) in [
+        ("select", "a done, attempt 1\n", &["a"][..]),
+        ("update restante.outbox set status = 'cancelled'", "a cancelled, attempt 1\n", &[]),
+    ] {
+        let world = World::new().await;
+        world.receive("a", "", 0, json!({})).await;
+        let (pool, (somebody, mut has_locked)) = (world.pool.clone(), mpsc::channel(1));
+        let registry = Registry::new().register(locked::Locked { pool, somebody });
+        let (settings, pool) = (world.worker_settings(), world.pool.clone());
+        let working = tokio::spawn(worker::run_until_idle(settings, pool, registry, no_api()));
+
+        let mut somebody = has_locked.recv().await.unwrap();
+        world.somebody_waits_for_a_lock().await;
+        sqlx::query(change).execute(&mut *somebody).await.unwrap();
+        somebody.commit().await.unwrap();
+
+        assert_eq!(working.await.unwrap().unwrap(), 1);
+        assert_eq!(world.outbox().await, outbox);
+        assert_eq!(world.ledger().await, ledger);
+    }
+}
+
+mod locked {
+    use restante::handler::{self, Context, Handler};
+    use sqlx::{PgPool, Postgres, Transaction};
+    use tokio::sync::mpsc::Sender;
+
+    /// Writes, and returns when somebody else has locked its event.
+    pub struct Locked {
+        pub pool: PgPool,
+        pub somebody: Sender<Transaction<'static, Postgres>>,
+    }
+
+    impl Handler for Locked {
+        const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
+        type Payload = serde_json::Value;
+
+        async fn handle(&self, cx: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+            let write = sqlx::query("insert into ledger (event_id) values ($1)").bind(&cx.event.event_id);
+            write.execute(cx.tx().await?).await?;
+            let mut somebody = self.pool.begin().await?;
+            sqlx::query("select from restante.outbox_live for update").execute(&mut *somebody).await?;
+            let _heard = self.somebody.send(somebody).await;
+            Ok(())
+        }
     }
 }
 

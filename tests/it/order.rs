@@ -180,10 +180,13 @@ async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left
     for others in [0, 1] {
         let world = World::new().await;
         world.receive("k1", "k", 1, json!({})).await;
-        let claimed = world.claim(1).await;
+        for n in 0..others {
+            world.receive(&format!("l{n}"), &format!("l{n}"), 1, json!({})).await;
+        }
+        let done = |claimed: Claimed| Finished { lease: claimed.lease, finish: Finish::Done, result: None };
+        let attempts: Vec<_> = world.claim(9).await.into_iter().map(done).collect();
         let mut finishing = world.pool.begin().await.unwrap();
-        let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
-        finish(&mut *finishing, &[done], None).await.unwrap();
+        finish(&mut *finishing, &attempts, None).await.unwrap();
 
         let arriving = arriving(&world, others);
         world.somebody_waits_for_a_lock().await;
@@ -258,22 +261,30 @@ async fn the_next_event_of_a_key_is_leased_only_where_it_is_its_turn() {
     world.receive("k1", "k", 1, json!({})).await;
     world.receive("k3", "k", 3, json!({})).await;
     world.receive("k5", "k", 5, json!({})).await;
+    world.receive("m1", "m", 1, json!({})).await;
+    world.receive("m5", "m", 5, json!({})).await;
     let lease = Duration::from_secs(30);
     let second_3 = world.event("k3").await.created_at;
     let next = Some(Next { owner: "me", lease, until: second_3 });
     let done = |claimed: &Claimed| Finished { lease: claimed.lease, finish: Finish::Done, result: None };
 
-    let first = world.claim(1).await;
-    let settled = finish(&world.pool, &[done(&first[0])], next).await.unwrap();
-    assert_eq!((settled.unblocked, settled.next.len()), (0, 1));
+    let first = world.claim(2).await;
+    let settled = finish(&world.pool, &[done(&first[0]), done(&first[1])], next).await.unwrap();
+    assert_eq!((settled.unblocked, settled.next.len()), (1, 1));
     assert_eq!(settled.next[0].event.event_id, "k3");
-    expect![["k1 done, attempt 1\nk3 running, attempt 1\nk5 blocked, attempt 0\n"]]
-        .assert_eq(&world.outbox().await);
+    expect![[r#"
+        k1 done, attempt 1
+        k3 running, attempt 1
+        k5 blocked, attempt 0
+        m1 done, attempt 1
+        m5 pending, attempt 0
+    "#]]
+    .assert_eq(&world.outbox().await);
 
     let settled = finish(&world.pool, &[done(&settled.next[0])], next).await.unwrap();
     assert_eq!((settled.unblocked, settled.next.len()), (1, 0));
     expect![["k1 done, attempt 1\nk3 done, attempt 1\nk5 pending, attempt 0\n"]]
-        .assert_eq(&world.outbox().await);
+        .assert_eq(&outbox_of_k(&world).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -238,6 +238,8 @@ fn only_the_outbox_and_the_migrations_write_the_outbox() {
         "restante.insert_events(",
         "restante.insert_behind(",
         "restante.finish(",
+        "restante.finish_one(",
+        "restante.let_next_go(",
         "restante.fail(",
         "restante.unblock(",
         "restante.step_down(",
