@@ -1,0 +1,303 @@
+//! The dispatcher: keeps as many attempts under way as there are places, and claims what comes next meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rand::Rng;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use crate::database::Connections;
+use crate::outbox::{Claimed, Lease};
+use crate::registry::Registry;
+use crate::worker::Settings;
+use crate::worker::attempt;
+use crate::worker::floor::Floor;
+use crate::worker::keeper::Keeper;
+use crate::worker::pace::Pace;
+use crate::worker::settler::{self, Settler};
+use crate::worker::successors::{Ready, Successors};
+use crate::{api, database, outbox, telemetry};
+
+pub(super) struct Dispatcher {
+    owner: String,
+    settings: Settings,
+    subscribers: Vec<String>,
+    /// For claiming.
+    connections: Connections,
+    attempts: Arc<attempt::Shared>,
+    /// There may be something to claim.
+    hungry: bool,
+    floor: Floor,
+    /// When to look for what lies below the floor, where the last claim may have missed it.
+    look_below: Option<Instant>,
+    /// The claim under way: at most one.
+    claiming: JoinSet<sqlx::Result<Batch>>,
+    /// Claimed, and about to start.
+    ready: VecDeque<Ready>,
+    /// Leased when their predecessors were settled.
+    successors: mpsc::UnboundedReceiver<Ready>,
+    running: JoinSet<()>,
+    claimed: u64,
+}
+
+/// What one claim brought.
+struct Batch {
+    claimed: Vec<Claimed>,
+    asked_for: usize,
+    floor: Option<DateTime<Utc>>,
+    at: Instant,
+    answered_at: Instant,
+}
+
+/// What was claimed and could not be started for so long is handed back: the handlers have become slow.
+const READY_WAIT: Duration = Duration::from_millis(500);
+
+impl Dispatcher {
+    pub(super) async fn start(
+        settings: Settings,
+        pool: PgPool,
+        registry: Registry,
+        api: api::Client,
+    ) -> Result<Self, database::Error> {
+        for (subscriber, event_types) in registry.subscriptions() {
+            outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
+        }
+        let more = Arc::new(Notify::new());
+        // Claiming and settling have connections of their own, or handlers that hold theirs would keep each other waiting.
+        let connections_max = pool.options().get_max_connections();
+        let ours = (connections_max / 4).clamp(1, 1 + settler::LANES);
+        let connections = Connections::of(&pool, ours);
+        let for_handlers = Connections::of(&pool, connections_max.saturating_sub(ours + 1).max(1));
+        // A name that no other worker has, nor this one after a restart.
+        let owner = format!("{}-{:08x}", settings.name, rand::rng().random::<u32>());
+        tracing::info!(worker = owner, concurrency = settings.concurrency, "the worker starts");
+        let (leases, successors) = Successors::new(owner.clone(), settings.lease);
+        let leases = Arc::new(leases);
+        Ok(Self {
+            owner,
+            connections: connections.clone(),
+            subscribers: registry.subscribers(),
+            attempts: Arc::new(attempt::Shared {
+                event_types: registry.event_types().collect(),
+                registry,
+                api,
+                keeper: Keeper::start(&settings.database_url, settings.lease),
+                lease: settings.lease,
+                settler: Settler::start(pool.clone(), connections, Arc::clone(&leases), Arc::clone(&more)),
+                successors: leases,
+                pace: Pace::default(),
+                pool,
+                connections: for_handlers,
+                more,
+            }),
+            settings,
+            hungry: true,
+            floor: Floor::new(),
+            look_below: None,
+            claiming: JoinSet::new(),
+            ready: VecDeque::new(),
+            successors,
+            running: JoinSet::new(),
+            claimed: 0,
+        })
+    }
+
+    /// There is a reason to look for work.
+    pub(super) fn look(&mut self) {
+        self.hungry = true;
+    }
+
+    /// As [`look`](Self::look), and below the floor as well.
+    pub(super) fn look_everywhere(&mut self) {
+        self.hungry = true;
+        self.floor.forget();
+    }
+
+    /// How many events have been claimed so far.
+    pub(super) fn claimed(&self) -> u64 {
+        self.claimed
+    }
+
+    /// Starts what is ready, and a claim where there is room and a chance of finding something.
+    pub(super) fn go_on(&mut self) {
+        // Before anything starts that may end at once.
+        if self.is_looking() {
+            self.attempts.successors.have_turn_until(self.floor.reached());
+        } else {
+            self.attempts.successors.all_have_turn();
+        }
+        while self.running.len() < self.settings.concurrency
+            && let Some(Ready { claimed, at }) = self.ready.pop_front()
+        {
+            let leased_until = at + self.settings.lease;
+            self.running.spawn(attempt::run(Arc::clone(&self.attempts), claimed, leased_until));
+        }
+        let ahead = self.attempts.pace.ahead(self.settings.concurrency);
+        // What is being settled keeps its place, because its successor may come back with the answer.
+        let taken = self.running.len() + self.ready.len() + self.attempts.settler.len();
+        let room = (self.settings.concurrency + ahead).saturating_sub(taken);
+        if self.hungry && self.claiming.is_empty() && room > 0 && self.ready.len() <= ahead / 2 {
+            self.hungry = false;
+            self.claim(room);
+        }
+    }
+
+    fn claim(&mut self, room: usize) {
+        let (connections, owner) = (self.connections.clone(), self.owner.clone());
+        let (subscribers, lease) = (self.subscribers.clone(), self.settings.lease);
+        let floor = self.floor.at(Instant::now());
+        self.look_below = None;
+        self.claiming.spawn(async move {
+            // Taken before the claim, so that our own estimate of the lease's end is never too late.
+            let at = Instant::now();
+            let limit = i64::try_from(room).unwrap_or(i64::MAX);
+            let claim = async |connection: &mut PgConnection| {
+                outbox::claim(connection, &owner, &subscribers, limit, lease, floor).await
+            };
+            let claimed = connections.run(claim).await?;
+            Ok(Batch { claimed, asked_for: room, floor, at, answered_at: Instant::now() })
+        });
+    }
+
+    /// Is it looking for work already, or about to as soon as there is room? Otherwise it waits for a reason to, also while keys
+    /// run through, or what came meanwhile would wait for their end.
+    pub(super) fn is_looking(&self) -> bool {
+        self.hungry || !self.claiming.is_empty()
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        let is_settling = self.attempts.settler.len() > 0 || !self.successors.is_empty();
+        is_settling || !(self.claiming.is_empty() && self.ready.is_empty() && self.running.is_empty())
+    }
+
+    /// Waits for the end of an attempt or of a claim, or for a reason to claim.
+    pub(super) async fn something_ended(&mut self) {
+        let overdue = self.ready.front().map(|ready| ready.at + READY_WAIT);
+        let look_below = self.look_below;
+        tokio::select! {
+            biased;
+            Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
+                note_fault(ended);
+                while let Some(ended) = self.running.try_join_next() {
+                    note_fault(ended);
+                }
+            }
+            Some(batch) = self.claiming.join_next(), if !self.claiming.is_empty() => self.take(batch),
+            Some(successor) = self.successors.recv() => {
+                self.take_successor(successor);
+                self.take_successors();
+            }
+            () = self.attempts.settler.settled() => {}
+            () = self.attempts.more.notified() => self.hungry = true,
+            () = tokio::time::sleep_until(look_below.unwrap_or_else(Instant::now)), if look_below.is_some() => {
+                self.look_below = None;
+                self.hungry = true;
+            }
+            () = tokio::time::sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
+                self.hand_back_ready().await;
+            }
+        }
+    }
+
+    /// Takes in what a claim brought.
+    fn take(&mut self, batch: Result<sqlx::Result<Batch>, JoinError>) {
+        match batch {
+            Ok(Ok(Batch { claimed, asked_for, floor, at, answered_at })) => {
+                self.note_claimed(claimed.len());
+                // As many as were asked for: there may be more.
+                let is_full = claimed.len() >= asked_for;
+                self.hungry |= is_full;
+                let youngest = claimed.iter().map(|claimed| claimed.event.created_at).max();
+                self.floor.note(floor, (at, answered_at), youngest, is_full);
+                self.look_below = (floor.is_some() && !is_full).then(|| self.floor.next_walk());
+                self.ready.extend(claimed.into_iter().map(|claimed| Ready { claimed, at }));
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "could not claim; the next poll tries again"),
+            Err(error) => tracing::error!(%error, "a claim broke off; the next poll tries again"),
+        }
+    }
+
+    /// Takes in what was leased along with completions.
+    fn take_successors(&mut self) {
+        while let Ok(successor) = self.successors.try_recv() {
+            self.take_successor(successor);
+        }
+    }
+
+    fn take_successor(&mut self, successor: Ready) {
+        self.note_claimed(1);
+        self.ready.push_back(successor);
+    }
+
+    fn note_claimed(&mut self, count: usize) {
+        metrics::counter!(telemetry::metric::CLAIMS_TOTAL).increment(count as u64);
+        self.claimed += count as u64;
+    }
+
+    /// Gives back what was claimed and could not be started: the handlers have become slow meanwhile.
+    async fn hand_back_ready(&mut self) -> u64 {
+        let leases: Vec<Lease> = self.ready.drain(..).map(|ready| ready.claimed.lease).collect();
+        // Others may have room for them; here they would only be claimed again.
+        hand_back(&self.attempts.pool, &leases).await
+    }
+
+    /// Waits for what runs, then hands the rest back.
+    pub(super) async fn drain(mut self) -> u64 {
+        let until = Instant::now() + self.settings.drain;
+        self.attempts.successors.none_has_turn();
+        while let Some(batch) = self.claiming.join_next().await {
+            self.take(batch);
+        }
+        let mut handed_back = self.hand_back_ready().await;
+        if !self.running.is_empty() {
+            tracing::info!(attempts = self.running.len(), "waiting for the attempts under way");
+        }
+        let all_settled = async {
+            while self.running.join_next().await.is_some() {}
+            self.attempts.settler.idle().await;
+        };
+        let are_settled = tokio::time::timeout_at(until, all_settled).await.is_ok();
+        // What was leased by statements that were under way when the stop came.
+        self.take_successors();
+        handed_back += self.hand_back_ready().await;
+        if are_settled {
+            return handed_back;
+        }
+        // Before they are aborted, because an attempt that ends lets go of its lease.
+        let leases = self.attempts.keeper.leases();
+        self.running.abort_all();
+        // What blocks its thread can not be aborted; it is not waited for either, its lease is taken from it below.
+        let aborted = async { while self.running.join_next().await.is_some() {} };
+        let _aborted = tokio::time::timeout(Duration::from_secs(1), aborted).await;
+        handed_back += hand_back(&self.attempts.pool, &leases).await;
+        handed_back
+    }
+}
+
+async fn hand_back(pool: &PgPool, leases: &[Lease]) -> u64 {
+    if leases.is_empty() {
+        return 0;
+    }
+    match database::answered(outbox::settle::hand_back(pool, leases)).await {
+        Ok(count) => {
+            tracing::info!(events = count, "handed back what was not begun or not finished in time");
+            count
+        }
+        Err(error) => {
+            tracing::warn!(%error, "could not hand back; the leases run out by themselves");
+            0
+        }
+    }
+}
+
+/// The handler's own panics are caught where it runs; what comes here is a fault of the worker. The lease runs out.
+fn note_fault(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "an attempt ended without being settled");
+    }
+}
