@@ -21,8 +21,9 @@ use crate::worker::successors::Successors;
 
 /// Commits at one time, at most. Each uses one connection.
 pub(super) const LANES: u32 = 2;
-/// The most events in one commit. Each keyed one takes a lock in the server's shared memory until then.
-const BATCH_MAX: usize = 256;
+/// The most events in one commit, as many as in one of ingest. Each keyed one takes a lock in the server's shared memory until
+/// then.
+const BATCH_MAX: usize = 512;
 /// The most attempts that wait to be settled; the handlers wait when there are more.
 const WAITING_MAX: u32 = 2048;
 
