@@ -87,7 +87,7 @@ begin
     select distinct on (coalesce(u.key, u.event_id) collate "C") u.*
       from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws) with ordinality
            as u (event_id, type, key, workspace_id, created_at, payload, raw, turn)
-     where u.event_id = any (v_new)
+     where cardinality(v_new) = cardinality(p_event_ids) or u.event_id = any (v_new)
      order by coalesce(u.key, u.event_id) collate "C", u.created_at, u.turn),
   stored as (
     insert into restante.outbox_live
