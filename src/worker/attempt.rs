@@ -83,7 +83,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         shared.pace.note(took);
         let committed = match (&outcome, written) {
             (Outcome::Succeeded(finished), Some(written)) => {
-                Some(settling::commit(written, finished, &shared.successors).await)
+                Some(settling::commit(&shared.pool, written, finished, &shared.successors).await)
             }
             _ => None,
         };

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use backoff::{ExponentialBuilder, Retryable};
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use tokio::time::Instant;
+use backoff::{BackoffBuilder, ExponentialBuilder, Retryable};
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::time::{Instant, sleep};
 
-use crate::outbox::lease::{Lease, hold};
+use crate::outbox::Lease;
 use crate::outbox::settle::{self, Finished, Verdict, is_ours, was_finished};
 use crate::worker::successors::Successors;
 use crate::{database, telemetry};
@@ -44,10 +44,14 @@ impl Settled {
 /// nothing: the event is claimed again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// For how long a handler's commit is tried while somebody else has locked its event. Then it is rolled back, and the event
+/// runs again.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The row can not be written at this moment: somebody else has locked it.
 #[derive(Debug, thiserror::Error)]
 enum Busy {
-    #[error("the row is locked")]
+    #[error("somebody else has locked the event")]
     Locked,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -68,26 +72,33 @@ impl Busy {
 /// # Errors
 /// What the database says; then [`find_out`] has to tell what became of it.
 pub(super) async fn commit(
+    pool: &PgPool,
     mut written: Transaction<'_, Postgres>,
     finished: &Finished,
     successors: &Successors,
 ) -> sqlx::Result<Settled> {
-    let at = Instant::now();
-    let finish = async |written: &mut PgConnection| {
-        settle::finish(written, std::slice::from_ref(finished), successors.next()).await
-    };
-    let mut settled = finish(&mut written).await?;
-    // Its lease may just be being renewed, or a person is changing it: then it is waited for.
-    if settled.finished.is_empty() && hold(&mut written, finished.lease).await? {
-        settled = finish(&mut written).await?;
+    let mut waits = patient().with_total_delay(Some(COMMIT_PATIENCE)).build();
+    loop {
+        let at = Instant::now();
+        let settled =
+            settle::finish(&mut *written, std::slice::from_ref(finished), successors.next()).await?;
+        if !settled.finished.is_empty() {
+            written.commit().await?;
+            successors.start(settled.next, at);
+            return Ok(Settled::Done { unblocked: settled.unblocked > 0 });
+        }
+        if !is_ours(&mut *written, finished.lease).await? {
+            written.rollback().await?;
+            return Ok(Settled::LeaseLost);
+        }
+        // Locked by somebody: its lease is being renewed, or a person changes it. It is not waited for in the database,
+        // because the handler may have locked keys, and who holds a key waits for no row.
+        let Some(wait) = waits.next() else {
+            written.rollback().await?;
+            return Ok(again_soon(pool, finished.lease, &Busy::Locked).await);
+        };
+        sleep(wait).await;
     }
-    if settled.finished.is_empty() {
-        written.rollback().await?;
-        return Ok(Settled::LeaseLost);
-    }
-    written.commit().await?;
-    successors.start(settled.next, at);
-    Ok(Settled::Done { unblocked: settled.unblocked > 0 })
 }
 
 /// Finds out what became of a commit that ended with an error: it may have arrived although its answer did not. Either way
@@ -103,7 +114,7 @@ pub(super) async fn find_out(pool: &PgPool, lease: Lease, error: &sqlx::Error) -
 }
 
 /// The commit did not happen through no fault of the event: it runs again, and this attempt does not count.
-async fn again_soon(pool: &PgPool, lease: Lease, error: &sqlx::Error) -> Settled {
+async fn again_soon(pool: &PgPool, lease: Lease, error: &(dyn std::error::Error + Sync)) -> Settled {
     let verdict = Verdict::Snooze { wait: Duration::from_millis(100) };
     fail(pool, lease, &verdict, Some(&format!("not committed: {error}"))).await
 }
