@@ -23,6 +23,7 @@ use crate::worker::settler::{self, Settler};
 use crate::worker::successors::{Ready, Successors};
 use crate::{api, database, outbox, telemetry};
 
+/// What is claimed, what is under way, and whether to look for more.
 pub(super) struct Dispatcher {
     owner: String,
     settings: Settings,

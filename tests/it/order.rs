@@ -1,5 +1,6 @@
 //! Events of one key run one at a time, oldest first; different keys side by side.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use expect_test::expect;
@@ -11,6 +12,7 @@ use restante::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::worker;
 use serde_json::json;
+use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -144,9 +146,9 @@ async fn a_dead_letter_holds_its_key_where_its_handler_wants_that() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_to_one_key_at_the_same_time_make_one_head() {
-    let world = std::sync::Arc::new(World::new().await);
+    let world = Arc::new(World::new().await);
     let deliveries = (0..50).map(|n| {
-        let world = std::sync::Arc::clone(&world);
+        let world = Arc::clone(&world);
         tokio::spawn(async move { world.receive(&format!("e{n:02}"), "k", n, json!({})).await })
     });
     for delivery in deliveries.collect::<Vec<_>>() {
@@ -321,4 +323,59 @@ async fn a_key_with_many_events_does_not_pass_older_events_of_other_keys() {
     world.work_as(settings, Registry::new().register(Ledger)).await;
 
     assert!(world.ledger().await.is_sorted(), "{:?}", world.ledger().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_that_enqueue_into_each_others_keys_are_both_done_in_one_attempt_each() {
+    let world = World::new().await;
+    world.receive("j1", "j", 1, json!({ "enqueue": "k" })).await;
+    world.receive("k1", "k", 1, json!({ "enqueue": "j" })).await;
+    let both_have_enqueued = Arc::new(Barrier::new(2));
+    let crossing = |both_have_enqueued| Registry::new().register(crossing::Crossing { both_have_enqueued });
+
+    world.work_with(crossing(Some(both_have_enqueued))).await;
+    let error = world.value("select last_error from restante.outbox where status = 'retry'").await;
+    assert!(error.contains("deadlock detected"), "{error}");
+    world.sql("update restante.outbox set run_at = now() where status = 'retry'").await;
+    world.work_with(crossing(None)).await;
+
+    let outbox = world.outbox().await;
+    let mut events: Vec<_> = outbox.lines().collect();
+    events.sort_unstable();
+    assert_eq!(
+        events,
+        ["j1 done, attempt 1", "j2 done, attempt 1", "k1 done, attempt 1", "k2 done, attempt 1"]
+    );
+}
+
+mod crossing {
+    use std::sync::Arc;
+
+    use restante::envelope;
+    use restante::handler::{self, Classify, Context, Handler};
+    use restante::outbox::Source;
+    use serde_json::json;
+    use tokio::sync::Barrier;
+
+    /// Enqueues the second event of the key that its event names, and may wait until another has done the same.
+    pub struct Crossing {
+        pub both_have_enqueued: Option<Arc<Barrier>>,
+    }
+
+    impl Handler for Crossing {
+        const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
+        type Payload = serde_json::Value;
+
+        async fn handle(&self, cx: &mut Context<'_>, payload: Self::Payload) -> handler::Result {
+            let Some(key) = payload["enqueue"].as_str() else { return Ok(()) };
+            let second = json!({ "type": "event", "id": format!("{key}2"), "created_at": "2026-11-01T12:00:02Z",
+                                 "data": { "type": "test.ledger", "id": key } });
+            let second = envelope::read(second.to_string().as_bytes(), None, 0).permanent()?;
+            cx.enqueue(Source::Worker, second).await?;
+            if let Some(both_have_enqueued) = &self.both_have_enqueued {
+                both_have_enqueued.wait().await;
+            }
+            Ok(())
+        }
+    }
 }
