@@ -81,8 +81,8 @@ begin
   select array_agg(c.key), array_agg(c.subscriber), array_agg(c.created_at)
     into v_keys, v_subscribers, v_created_ats
     from (select n.key, n.subscriber,
-                 -- Only an event that waits can ask a younger one to step down.
-                 min(n.created_at) filter (where n.status = 'blocked') as created_at
+                 -- Only an event that waits, and is still there, can ask a younger one to step down.
+                 min(n.created_at) filter (where n.status = 'blocked' and tg_op = 'UPDATE') as created_at
             from changed as n where n.key is not null group by n.key, n.subscriber) as c;
   if v_keys is not null then
     perform restante.lock_keys(v_keys);
@@ -92,32 +92,14 @@ begin
   return null;
 end $$;
 comment on function restante.guard_statement is
-  'Gives every key that an UPDATE touched its rightful head.';
+  'Gives every key that an UPDATE or a DELETE touched its rightful head.';
 
 create trigger outbox_guard_statement after update on restante.outbox
   referencing new table as changed for each statement execute function restante.guard_statement();
 
 -- Events deleted by hand let their successors go, too.
-create function restante.guard_delete() returns trigger
-language plpgsql
-set enable_seqscan = off as $$
-declare
-  v_keys        text[];
-  v_subscribers text[];
-begin
-  select array_agg(c.key), array_agg(c.subscriber) into v_keys, v_subscribers
-    from (select distinct g.key, g.subscriber from gone as g where g.key is not null) as c;
-  if v_keys is not null then
-    perform restante.lock_keys(v_keys);
-    perform restante.unblock(v_keys, v_subscribers);
-  end if;
-  return null;
-end $$;
-comment on function restante.guard_delete is
-  'Lets the successors of deleted events go.';
-
 create trigger outbox_guard_delete after delete on restante.outbox
-  referencing old table as gone for each statement execute function restante.guard_delete();
+  referencing old table as changed for each statement execute function restante.guard_statement();
 
 -- For applications, in their own transaction: something to be handled, once the transaction commits.
 create function restante.enqueue(

@@ -31,8 +31,6 @@ alter function restante.guard_row() security definer;
 alter function restante.guard_row() set search_path = pg_catalog, pg_temp;
 alter function restante.guard_insert() security definer;
 alter function restante.guard_insert() set search_path = pg_catalog, pg_temp;
-alter function restante.guard_delete() security definer;
-alter function restante.guard_delete() set search_path = pg_catalog, pg_temp;
 alter function restante.enqueue(text, json, text, timestamptz, text, timestamptz, text) security definer;
 alter function restante.enqueue(text, json, text, timestamptz, text, timestamptz, text) set search_path = pg_catalog, pg_temp;
 alter function restante.pause(text, text) security definer;
