@@ -72,33 +72,25 @@ pub async fn run(
 ) -> Result<u64, database::Error> {
     // A task, which the attempts' threads can go on with. A `main` that waits for it has a thread of its own, which would have
     // to be woken for each turn of the loop.
-    let running = tokio::spawn(run_until(settings, pool, registry, api, stop));
-    AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
-}
-
-async fn run_until(
-    settings: Settings,
-    pool: PgPool,
-    registry: Registry,
-    api: api::Client,
-    stop: CancellationToken,
-) -> Result<u64, database::Error> {
-    let (url, poll) = (settings.database_url.clone(), settings.poll);
-    let mut dispatcher = Dispatcher::start(settings, pool.clone(), registry, api).await?;
-    let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
-    let upkeep = tokio::spawn(upkeep::run(pool, stop.child_token()));
-    loop {
-        dispatcher.go_on();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            () = wakeup.next(), if !dispatcher.is_looking() => dispatcher.look(),
-            () = dispatcher.something_ended() => {}
+    let running = tokio::spawn(async move {
+        let (url, poll) = (settings.database_url.clone(), settings.poll);
+        let mut dispatcher = Dispatcher::start(settings, pool.clone(), registry, api).await?;
+        let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
+        let upkeep = tokio::spawn(upkeep::run(pool, stop.child_token()));
+        loop {
+            dispatcher.go_on();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = wakeup.next(), if !dispatcher.is_looking() => dispatcher.look(),
+                () = dispatcher.something_ended() => {}
+            }
         }
-    }
-    let handed_back = dispatcher.drain().await;
-    let _ended = upkeep.await;
-    Ok(handed_back)
+        let handed_back = dispatcher.drain().await;
+        let _ended = upkeep.await;
+        Ok(handed_back)
+    });
+    AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
 /// Runs until nothing is left that may run now, and answers how many attempts that took. For tests of handlers and for
