@@ -203,7 +203,7 @@ impl<'a> Context<'a> {
     /// open the lease is ours. For long work that is done in parts, each of which is safe to find done.
     ///
     /// # Errors
-    /// As for [`Context::tx`].
+    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away.
     pub async fn checkpoint(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
         let mut checkpoint = self.begin("").await?;
         self.hold(&mut checkpoint).await?;
