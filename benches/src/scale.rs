@@ -27,7 +27,7 @@ pub struct Scale {
     pub backlog: usize,
     /// Events that wait behind one key.
     pub one_key: usize,
-    /// Events that pass while a snapshot is held.
+    /// Events that pass while a snapshot is held: more than are counted at its start and at its end together.
     pub snapshot: usize,
     /// How long nothing happens.
     pub idle: Duration,
@@ -63,7 +63,7 @@ impl Scale {
                 history: 20_000,
                 backlog: 20_000,
                 one_key: 5_000,
-                snapshot: 5_000,
+                snapshot: 15_000,
                 idle: Duration::from_secs(5),
             }
         } else if full {
