@@ -5,8 +5,12 @@
 //! | `Ok(())` | dealt with | is `done`, in one commit with what was written through [`Context::tx`] | yes |
 //! | [`Error::Retryable`], [`Error::RetryAfter`] | may work later | runs again after a growing wait; `dead` when its policy is spent | yes |
 //! | [`Error::Permanent`] | will never work: something is wrong with *the event* | is `dead` now | yes |
-//! | [`Error::Snooze`], [`Error::Trouble`] | too early, or something is wrong with *us* | runs again after that wait | no |
+//! | [`Error::Snooze`] | too early: all is well | runs again after that wait, with earlier failures forgiven | no |
+//! | [`Error::Defer`] | not now: it has not had its turn | runs again after that wait | no |
+//! | [`Error::Trouble`] | something is wrong with *us*, or with the other side | runs again after that wait | no |
 //! | a panic, a timeout, a crash | unknown | as for `Retryable`; three crashes make it `dead` | yes |
+//!
+//! A wait that is not counted has a reason in the row, `last_error`, for whoever looks.
 //!
 //! `Err` rolls back what was written through [`Context::tx`]. Nothing turns an arbitrary error into one of these by itself:
 //! an error is classified where it is understood, with [`Classify`], and only [`api::Error`] and [`sqlx::Error`] bring their
@@ -24,7 +28,12 @@ use tokio::time::Instant;
 use crate::database::{Connections, Lent};
 use crate::event::{Event, NewEvent};
 use crate::outbox::{self, Lease, Source};
-use crate::{api, database, retry};
+use crate::{api, retry};
+
+mod error;
+
+use error::AGAIN_SOON;
+pub use error::{Classify, Error};
 
 /// What a handler answers with.
 pub type Result = std::result::Result<(), Error>;
@@ -49,86 +58,6 @@ pub trait Handler: Send + Sync + 'static {
     /// Deals with one event. It runs at least once for each: a worker may vanish at any point. What it writes through
     /// [`Context::tx`] is written exactly once; what it does elsewhere should be safe to do twice.
     fn handle(&self, cx: &mut Context<'_>, payload: Self::Payload) -> impl Future<Output = Result> + Send;
-}
-
-/// Why an attempt did not succeed, which decides what happens to the event.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// It may work later.
-    Retryable(anyhow::Error),
-    /// It may work later, and not before this wait is over: the other side said so.
-    RetryAfter(Duration, anyhow::Error),
-    /// It will never work.
-    Permanent(anyhow::Error),
-    /// It is too early.
-    Snooze(Duration),
-    /// Something is wrong with us and not with the event, such as a key that was revoked. Mending it heals the backlog.
-    Trouble(Duration, anyhow::Error),
-    /// The lease has gone to somebody else. Nothing of this attempt counts.
-    LeaseLost,
-}
-
-/// Classifies an error where it is understood: `parse(text).permanent()?`.
-pub trait Classify<T> {
-    /// It may work later.
-    ///
-    /// # Errors
-    /// [`Error::Retryable`], for any error.
-    fn retryable(self) -> std::result::Result<T, Error>;
-    /// It will never work.
-    ///
-    /// # Errors
-    /// [`Error::Permanent`], for any error.
-    fn permanent(self) -> std::result::Result<T, Error>;
-}
-
-impl<T, E: Into<anyhow::Error>> Classify<T> for std::result::Result<T, E> {
-    fn retryable(self) -> std::result::Result<T, Error> {
-        self.map_err(|error| Error::Retryable(error.into()))
-    }
-
-    fn permanent(self) -> std::result::Result<T, Error> {
-        self.map_err(|error| Error::Permanent(error.into()))
-    }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        // An outage, a failover or a deadlock says nothing of the event, and must not use up its attempts.
-        if database::is_unavailable(&error) {
-            Error::Trouble(AGAIN_SOON, error.into())
-        } else {
-            Error::Retryable(error.into())
-        }
-    }
-}
-
-/// The database is away.
-const AGAIN_SOON: Duration = Duration::from_secs(1);
-/// An account or a base URL that a person has to mend: asked again this often.
-const MEND: Duration = Duration::from_secs(10 * 60);
-/// Where the API asks for fewer requests and does not say for how long.
-const SLOW_DOWN: Duration = Duration::from_secs(30);
-
-impl From<api::Error> for Error {
-    fn from(error: api::Error) -> Self {
-        use api::Error as Api;
-        match error {
-            // Something is wrong with us: mending it heals the backlog instead of finding it buried.
-            Api::Account(_) | Api::Redirected { .. } | Api::Settings(_) => Error::Trouble(MEND, error.into()),
-            Api::RateLimited { retry_after, .. } => {
-                Error::Trouble(retry_after.unwrap_or(SLOW_DOWN), error.into())
-            }
-            Api::Unavailable { retry_after: Some(wait), .. } => Error::RetryAfter(wait, error.into()),
-            Api::Unavailable { retry_after: None, .. }
-            | Api::NotFound(_)
-            | Api::Transport(_)
-            | Api::Malformed { .. } => Error::Retryable(error.into()),
-            // Something is wrong with the event.
-            Api::Refused(_) | Api::ForeignOrigin | Api::BadId => Error::Permanent(error.into()),
-        }
-    }
 }
 
 /// How much longer than its attempt a transaction may last: the attempt's own end, which says more, shall come first.

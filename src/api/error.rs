@@ -84,6 +84,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// What kind of error it is, in one word to group by.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Refused(_) => "refused_by_api",
+            Error::Account(_) => "account",
+            Error::RateLimited { .. } => "rate_limited",
+            Error::NotFound(_) => "not_found",
+            Error::Unavailable { .. } => "unavailable",
+            Error::Redirected { .. } => "redirected",
+            Error::Transport(_) => "transport",
+            Error::Malformed { .. } => "malformed",
+            Error::ForeignOrigin | Error::BadId => "bad_id",
+            Error::Settings(_) => "settings",
+        }
+    }
+
     pub(super) fn transport(error: reqwest::Error) -> Error {
         Error::Transport(error.without_url())
     }

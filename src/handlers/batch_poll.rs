@@ -10,7 +10,7 @@ use rand::Rng;
 
 use crate::batch::{BatchRef, ended, is_complete, observe};
 use crate::handler::{self, Context, Error, Handler};
-use crate::handlers::batch_results::BatchResults;
+use crate::handlers::batch_results::{BatchResults, NOT_ENDED};
 use crate::outbox::Source;
 use crate::retry;
 
@@ -47,6 +47,6 @@ impl Handler for BatchPoll {
             return Err(Error::Trouble(self.every.max(Duration::from_secs(3600)), error));
         }
         // Spread, so that batches which were created together are not asked about together.
-        Err(Error::Snooze(self.every.mul_f64(rand::rng().random_range(0.9..1.1))))
+        Err(Error::Snooze(self.every.mul_f64(rand::rng().random_range(0.9..1.1)), NOT_ENDED.into()))
     }
 }

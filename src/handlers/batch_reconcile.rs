@@ -39,7 +39,12 @@ impl Handler for BatchReconcile {
     type Payload = Nothing;
 
     async fn handle(&self, cx: &mut Context<'_>, _: Nothing) -> handler::Result {
-        let Some(every) = self.every else { return Err(Error::Snooze(OFF)) };
+        let Some(every) = self.every else {
+            return Err(Error::Snooze(
+                OFF,
+                "the search is turned off: RESTANTE_RECONCILE_SECONDS is 0".into(),
+            ));
+        };
         let mut after = None;
         loop {
             let page = cx.api.batches(after.as_deref(), PAGE).await?;
@@ -52,7 +57,12 @@ impl Handler for BatchReconcile {
             let is_past = page.data.last().is_some_and(has_vanished);
             match page.next_after_id {
                 Some(id) if !is_past => after = Some(id),
-                _ => return Err(Error::Snooze(every)),
+                _ => {
+                    return Err(Error::Snooze(
+                        every,
+                        "all batches have been looked through; the next search begins then".into(),
+                    ));
+                }
             }
         }
     }

@@ -183,7 +183,9 @@ fn classify(error: Error, claimed: &Claimed, route: &dyn Route) -> Outcome {
             let verdict = Verdict::Dead { outcome: "permanent", holds_key: route.dead_holds_key() };
             Outcome::Failed(verdict, Some(chain(&error)))
         }
-        Error::Snooze(wait) => Outcome::Failed(Verdict::Snooze { wait }, None),
+        Error::Snooze(wait, reason) | Error::Defer(wait, reason) => {
+            Outcome::Failed(Verdict::Snooze { wait }, Some(reason.into_owned()))
+        }
         Error::Trouble(wait, error) => {
             // A fifth more at random, or all that wait for the same trouble come back in one moment.
             let wait = wait.mul_f64(1.0 + rand::rng().random_range(0.0..0.2));

@@ -30,6 +30,9 @@ const TURNS: usize = 2;
 /// How long an attempt waits for its turn, and how long it then leaves its place to other events.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Why an event waits whose batch is still being processed.
+pub(crate) const NOT_ENDED: &str = "the batch has not ended; the API is asked again then";
+
 /// Stores the results of a batch.
 #[derive(Debug)]
 pub struct BatchResults {
@@ -74,14 +77,17 @@ impl Handler for BatchResults {
             return Ok(());
         }
         let Ok(_turn) = timeout(PATIENCE, self.turns.acquire()).await else {
-            return Err(Error::Snooze(PATIENCE));
+            return Err(Error::Defer(
+                PATIENCE,
+                "other batches are being downloaded; this one is next in turn".into(),
+            ));
         };
         let batch = cx.api.batch(&id).await?;
         let mut checkpoint = cx.checkpoint().await?;
         observe(&mut checkpoint, std::slice::from_ref(&batch)).await?;
         checkpoint.commit().await?;
         if !batch.is_terminal() {
-            return Err(Error::Snooze(self.poll));
+            return Err(Error::Snooze(self.poll, NOT_ENDED.into()));
         }
         if let Some(archived_at) = batch.archived_at {
             return Err(Error::Permanent(anyhow!(

@@ -103,7 +103,9 @@ async fn not_found(
     }
     let since_event = (now - cx.event.received_at).to_std().unwrap_or_default();
     if since_event < FINDABLE_WITHIN {
-        return Err(Error::Snooze(NOT_FOUND_PAUSE));
+        let reason =
+            format!("not readable yet; if it cannot be found within a minute, it counts as gone: {answer}");
+        return Err(Error::Snooze(NOT_FOUND_PAUSE, reason.into()));
     }
     // What was asked stays to be read: a key of another workspace looks like an object that is no more.
     cx.set_result(&serde_json::json!({ "gone": answer.to_string() }));

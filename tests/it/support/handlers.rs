@@ -44,7 +44,7 @@ impl Handler for Ledger {
                 .await?;
             checkpoint.commit().await?;
             if first.rows_affected() == 1 {
-                return Err(Error::Snooze(Duration::from_secs(60)));
+                return Err(Error::Snooze(Duration::from_secs(60), "told that it is too early".into()));
             }
         }
         sqlx::query("insert into ledger (event_id, key, subscriber, attempt) values ($1, $2, $3, $4)")
