@@ -4,8 +4,8 @@
 -- finished have `finished_at = 'infinity'` and lie in one small partition, `outbox_live`, whatever the history
 -- weighs; finished rows lie in one partition a week, which can be detached and dropped whole.
 --
--- Order of locks, everywhere: rows first, then keys. Whoever holds the lock of a key never waits for a row
--- (`skip locked`), so that nobody deadlocks with a hand-written UPDATE, which takes rows in an order of its own.
+-- No function waits for a row of the outbox (`skip locked`) nor for the lock of a key (a try). Whoever leaves a transaction
+-- open holds up what he has changed himself, and nobody deadlocks with a hand-written UPDATE.
 
 create schema if not exists restante;
 
@@ -61,6 +61,8 @@ create table restante.outbox (
   lease_token   bigint      not null default 0,
   lease_until   timestamptz not null default '-infinity',
   lease_owner   text,
+  started_at    timestamptz,
+  held_by       text collate "C",
   last_error    text,
   result        json,
   finished_at   timestamptz not null default 'infinity',
@@ -93,12 +95,15 @@ comment on column restante.outbox.lane is
   'Which index a row is in: 0 may be claimed or is leased, 1 later, 2 blocked, 3 waits for a person, 9 finished.';
 comment on column restante.outbox.attempt is 'Attempts that count so far. Snoozes and attempts handed back do not.';
 comment on column restante.outbox.max_attempts is 'Overrides how many attempts the handler''s policy allows.';
-comment on column restante.outbox.crashes is 'Attempts whose worker vanished (their lease ran out).';
+comment on column restante.outbox.crashes is 'Attempts whose worker vanished: their lease ran out, and the worker gave no sign.';
 comment on column restante.outbox.lease_token is
   'Grows by one with every change of state. Each write of an attempt names the token it was claimed with.';
 comment on column restante.outbox.lease_until is 'When the lease of a running row runs out, by this database''s clock.';
 comment on column restante.outbox.lease_owner is 'Which worker runs it, or ran it last.';
-comment on column restante.outbox.last_error is 'Why the last attempt did not succeed.';
+comment on column restante.outbox.started_at is 'When the last attempt began.';
+comment on column restante.outbox.held_by is
+  'The pattern of restante.pause() that holds a paused event; null where a person paused this event alone.';
+comment on column restante.outbox.last_error is 'Why the last attempt did not succeed, or what the event waits for.';
 comment on column restante.outbox.result is 'What the handler left as its result.';
 comment on column restante.outbox.finished_at is 'When it was finished; infinity until then.';
 
@@ -131,23 +136,56 @@ comment on table restante.outbox_overflow is
 create table restante.outbox_seen (
   event_id  text collate "C" not null,
   seen_at   timestamptz not null default now(),
+  digest    bigint,
   constraint outbox_seen_once primary key (event_id)
 );
 comment on table restante.outbox_seen is
   'Every event identifier ever stored, so that a second delivery changes nothing, also when the first is long finished.';
+comment on column restante.outbox_seen.digest is
+  'The first eight bytes of the SHA-256 of what was delivered. Tells a repetition from something else under the same identifier.';
+
+create table restante.delivery_differs (
+  event_id    text collate "C" not null,
+  digest      bigint      not null,
+  received_at timestamptz not null default clock_timestamp(),
+  payload     json,
+  raw         bytea,
+  constraint delivery_differs_once primary key (event_id, digest),
+  constraint delivery_differs_one_body check ((payload is null) <> (raw is null))
+);
+comment on table restante.delivery_differs is
+  'Deliveries under an identifier that was stored with another body. They changed nothing; this is what they said.';
 
 create table restante.failure (
-  outbox_id  bigint      not null,
-  event_id   text collate "C" not null,
-  attempt    integer     not null,
-  failed_at  timestamptz not null default clock_timestamp(),
-  outcome    text        not null,
-  error      text        not null,
+  outbox_id   bigint      not null,
+  event_id    text collate "C" not null,
+  type        text collate "C" not null,
+  subscriber  text collate "C" not null default '',
+  attempt     integer     not null,
+  started_at  timestamptz,
+  failed_at   timestamptz not null default clock_timestamp(),
+  outcome     text        not null,
+  kind        text        not null,
+  error       text        not null,
   lease_owner text,
   constraint failure_outcome_known check (outcome in ('retryable', 'permanent', 'panicked', 'timed_out', 'crashed'))
 );
 create index failure_outbox_id on restante.failure (outbox_id, failed_at);
+create index failure_failed_at on restante.failure (failed_at);
 comment on table restante.failure is 'One row for each attempt that failed, with its reason.';
+comment on column restante.failure.kind is 'What failed, in a word to group by: database, transport, payload, crash, ...';
+
+create table restante.worker (
+  owner           text collate "C" not null,
+  connected_since timestamptz not null,
+  alive_until     timestamptz not null,
+  constraint worker_once primary key (owner)
+) with (fillfactor = 50);
+comment on table restante.worker is
+  'Each worker that runs, as its lease keeper last said. A lease that ran out is a crash only where its worker gives no sign.';
+comment on column restante.worker.owner is 'The lease_owner of its events.';
+comment on column restante.worker.connected_since is 'Since when it has given its sign without a gap.';
+comment on column restante.worker.alive_until is 'Until when its last sign counts. After this, the worker is taken for gone.';
 
 create table restante.subscription (
   subscriber text collate "C" not null,

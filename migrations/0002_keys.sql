@@ -1,5 +1,9 @@
 -- The order of a key: its oldest event is its head, which alone can be claimed, and the others wait behind it.
 --
+-- Who is the head is decided under the lock of the key, by whoever stores, settles or changes an event of it. **Nobody waits
+-- for that lock.** Who cannot have it stores an event as blocked, or finishes one without a look at its successors, and notes
+-- the key in `key_unsettled` in the same transaction. The next claim of a worker settles the keys that are noted there.
+--
 -- Here and in the files that follow, what takes several steps is a function in plpgsql: each step sees what was committed
 -- before it began, and a step that follows the lock of a key has to see what the last holder of that lock wrote.
 --
@@ -7,16 +11,72 @@
 -- the one plan is kept (planning anew cost 0.7 ms of the 0.9 ms of a call). `lane + 0` keeps a lookup by id from
 -- walking a partial index instead.
 
--- Takes the locks of these keys until the transaction ends, in one order for everybody.
-create function restante.lock_keys(p_keys text[]) returns void
-language plpgsql as $$
+-- Part of the number of each key's lock. Only the functions read it: a login that could compute the number could hold the lock
+-- for nothing, and so keep the events of the key from each other.
+create table restante.key_salt (salt bigint not null);
+insert into restante.key_salt (salt)
+values (('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint);
+comment on table restante.key_salt is 'Part of the number of each key''s lock, and secret. The smallest one counts.';
+
+create table restante.key_unsettled (
+  key        text collate "C" not null,
+  subscriber text collate "C" not null,
+  noted_at   timestamptz not null default clock_timestamp()
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+create index key_unsettled_key on restante.key_unsettled (key);
+comment on table restante.key_unsettled is
+  'Keys whose head has to be looked at: somebody else had the lock of the key, or a row of it. The next claim settles them. '
+  'A key may be noted several times.';
+
+-- Takes the locks of keys until the transaction ends, and returns the keys whose lock was to be had.
+--
+-- None is to be had for a transaction with one snapshot for all of its statements: it would not see what the last holder
+-- wrote. And no transaction holds more than 1,000: the server has room for some 6,400 in all, by default.
+create function restante.try_lock_keys(p_keys text[]) returns text[]
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_held integer := coalesce(nullif(current_setting('restante.keys_held', true), ''), '0')::integer;
+  v_salt bigint;
+  v_keys text[];
 begin
-  perform pg_advisory_xact_lock(k.lock)
-  from (select distinct hashtextextended(u.key, 7) as lock
-        from unnest(p_keys) as u (key) where u.key is not null order by 1) as k;
+  if v_held >= 1000 or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    return '{}';
+  end if;
+  select min(s.salt) into v_salt from restante.key_salt as s;
+  select coalesce(array_agg(k.key), '{}') into v_keys
+    from (select u.key from (select distinct u.key collate "C" as key from unnest(p_keys) as u (key)
+                              where u.key is not null) as u
+           where pg_try_advisory_xact_lock(hashtextextended(u.key, v_salt)) limit 1000 - v_held) as k;
+  perform set_config('restante.keys_held', (v_held + cardinality(v_keys))::text, true);
+  return v_keys;
 end $$;
-comment on function restante.lock_keys is
-  'Takes the locks of keys until the transaction ends, in one order for everybody. Whoever holds one waits for no row.';
+comment on function restante.try_lock_keys is
+  'Takes the locks of keys until the transaction ends, and returns the keys whose lock was to be had. Waits for none.';
+
+-- As restante.try_lock_keys(), for one key, in a third of the time.
+create function restante.try_lock_key(p_key text) returns boolean
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_held integer := coalesce(nullif(current_setting('restante.keys_held', true), ''), '0')::integer;
+begin
+  if v_held >= 1000 or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    return false;
+  end if;
+  perform set_config('restante.keys_held', (v_held + 1)::text, true);
+  return pg_try_advisory_xact_lock(hashtextextended(p_key, (select min(s.salt) from restante.key_salt as s)));
+end $$;
+comment on function restante.try_lock_key is 'Takes the lock of a key until the transaction ends, or returns false at once.';
+
+-- Notes keys whose lock could not be had.
+create function restante.note_keys(p_keys text[], p_subscribers text[]) returns void
+language sql
+begin atomic
+  insert into restante.key_unsettled (key, subscriber)
+  select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber) where u.key is not null;
+end;
+comment on function restante.note_keys is 'Notes keys whose lock could not be had. The next claim settles them.';
 
 -- Makes the oldest waiting event of each key its head, where the key has none, and answers with these heads. With an owner,
 -- those that were created at `p_until` or before are leased to it at once: it is their turn among the events of all keys,
@@ -30,57 +90,132 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 begin
   return query
+  with first as materialized (
+    select k.key, k.subscriber, w.id
+      from (select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber)
+            where u.key is not null) as k
+      left join lateral (
+            select true as found from restante.outbox_live as h
+            where h.key = k.key and h.subscriber = k.subscriber and h.lane < 2 limit 1) as head on true
+      cross join lateral (
+            select w.id from restante.outbox_live as w
+            where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2
+            order by w.created_at, w.id limit 1) as w
+     where head.found is null),
+  free as materialized (
+    select f.id, r.has_turn
+      from first as f
+      cross join lateral (
+            select (l.created_at <= p_until and l.run_at <= statement_timestamp()
+                    and (select not exists (select from restante.paused_type))) is true as has_turn
+              from restante.outbox_live as l
+             where l.id = f.id and l.lane + 0 = 2 for update skip locked) as r),
+  -- A first row that somebody is changing by hand: whether he keeps it is not known before he is done.
+  noted as (
+    insert into restante.key_unsettled (key, subscriber)
+    select f.key, f.subscriber from first as f where f.id not in (select r.id from free as r))
   update restante.outbox_live as l
      set status = case when f.has_turn then 'running' else 'pending' end,
          lane = case when f.has_turn then 0 else restante.lane('pending', l.run_at, false) end,
-         attempt = l.attempt + f.has_turn::integer, lease_token = l.lease_token + 1,
+         attempt = least(l.attempt, 2147483646) + f.has_turn::integer, lease_token = l.lease_token + 1,
          lease_owner = case when f.has_turn then p_owner else l.lease_owner end,
-         lease_until = case when f.has_turn then clock_timestamp() + p_lease else l.lease_until end
-    from (select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber)
-          where u.key is not null) as k
-    left join lateral (
-          select true as found from restante.outbox_live as h
-          where h.key = k.key and h.subscriber = k.subscriber and h.lane < 2 limit 1) as head on true
-    cross join lateral (
-          select w.id from restante.outbox_live as w
-          where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2
-          order by w.created_at, w.id limit 1) as first
-    -- A first row that somebody is changing by hand is left to him: his UPDATE looks after the key when it ends.
-    cross join lateral (
-          select r.id, (r.created_at <= p_until and r.run_at <= statement_timestamp()) is true as has_turn
-            from restante.outbox_live as r
-           where r.id = first.id and r.lane + 0 = 2 for update skip locked) as f
-   where l.id = f.id and head.found is null
+         lease_until = case when f.has_turn then clock_timestamp() + p_lease else l.lease_until end,
+         started_at = case when f.has_turn then clock_timestamp() else l.started_at end
+    from free as f where l.id = f.id
   returning l.*;
 end $$;
 comment on function restante.unblock is
   'Makes the oldest waiting event of each key its head, where there is none, and leases those whose turn it is. The caller '
   'holds the locks of the keys.';
 
--- Puts a head that nobody has claimed behind an older event of its key. The caller holds the locks of the keys.
-create function restante.step_down(p_keys text[], p_subscribers text[], p_created_at timestamptz[]) returns void
+-- Puts a head that nobody has claimed behind an older event of its key that waits. The caller holds the locks of the keys.
+create function restante.step_down(p_keys text[], p_subscribers text[]) returns void
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 begin
+  with younger as materialized (
+    select k.key, k.subscriber, h.id
+      from (select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber)
+            where u.key is not null) as k
+      cross join lateral (
+            select w.created_at, w.id from restante.outbox_live as w
+            where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2
+            order by w.created_at, w.id limit 1) as w
+      cross join lateral (
+            select h.id from restante.outbox_live as h
+            where h.key = k.key and h.subscriber = k.subscriber and h.lane < 2
+              and h.status = 'pending' and (h.created_at, h.id) > (w.created_at, w.id)) as h),
+  free as materialized (
+    select y.id
+      from younger as y
+      cross join lateral (
+            select from restante.outbox_live as l
+             where l.id = y.id and l.status = 'pending' and l.lane + 0 < 2 for update skip locked) as r),
+  -- A head that is being claimed at this moment, or changed by hand: whether it stays one is not known before that is done.
+  noted as (
+    insert into restante.key_unsettled (key, subscriber)
+    select y.key, y.subscriber from younger as y where y.id not in (select f.id from free as f))
   update restante.outbox_live as l
      set status = 'blocked', lane = 2, lease_token = l.lease_token + 1
-    from (select u.key, u.subscriber, min(u.created_at) as created_at
-            from unnest(p_keys, p_subscribers, p_created_at) as u (key, subscriber, created_at)
-           where u.key is not null group by u.key, u.subscriber) as k
-    -- A head that is being claimed at this moment is locked, and stays the head.
-    cross join lateral (
-          select h.id from restante.outbox_live as h
-          where h.key = k.key and h.subscriber = k.subscriber and h.lane < 2
-            and h.status = 'pending' and h.created_at > k.created_at
-          for update skip locked) as head
-   where l.id = head.id;
+    from free as f where l.id = f.id;
 end $$;
 comment on function restante.step_down is
-  'Puts a head that nobody has claimed behind an older event of its key. The caller holds the locks of the keys.';
+  'Puts a head that nobody has claimed behind an older event of its key that waits. The caller holds the locks of the keys.';
 
--- Heals keys whose head has gone without a successor (a row deleted by hand, say). Looks at no more than `p_limit`
--- keys that wait, starting after `p_after`, and answers how many it helped and where to go on.
+-- Settles up to `p_limit` of the keys that are noted, those whose lock is to be had, and returns how many it settled and how many
+-- it had to leave.
+create function restante.settle_keys(p_limit integer default 500)
+returns table (settled bigint, left_over bigint)
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
+declare
+  v_noted       text[];
+  v_keys        text[];
+  v_subscribers text[];
+  v_locked      text[] := '{}';
+begin
+  -- A walk from key to key over the index: a key that is noted a thousand times costs one step. Keys that somebody holds cost
+  -- no more than that, and keep no others from their turn.
+  with recursive walk as (
+    (select u.key, 1 as step from restante.key_unsettled as u order by u.key limit 1)
+    union all
+    select n.key, walk.step + 1
+      from walk
+      cross join lateral (
+            select u.key from restante.key_unsettled as u where u.key > walk.key order by u.key limit 1) as n
+     where walk.step < 10000)
+  select array_agg(walk.key) into v_noted from walk;
+  if v_noted is null then
+    return query select 0::bigint, 0::bigint;
+    return;
+  end if;
+  -- By portions, until enough are had.
+  for v_first in 0 .. (cardinality(v_noted) - 1) / p_limit loop
+    v_locked := v_locked || restante.try_lock_keys(v_noted[v_first * p_limit + 1 : (v_first + 1) * p_limit]);
+    exit when cardinality(v_locked) >= p_limit;
+  end loop;
+
+  with gone as (
+    delete from restante.key_unsettled as u using unnest(v_locked) as k (key) where u.key = k.key
+    returning u.key, u.subscriber)
+  select array_agg(g.key), array_agg(g.subscriber) into v_keys, v_subscribers
+    from (select distinct gone.key, gone.subscriber from gone) as g;
+  perform restante.step_down(v_keys, v_subscribers);
+  perform restante.unblock(v_keys, v_subscribers);
+  return query
+  select cardinality(v_locked)::bigint,
+         cardinality(v_noted) - cardinality(v_locked)
+         -- Those that were noted again meanwhile.
+         + (select count(*) from unnest(v_locked) as k (key)
+             where (select true from restante.key_unsettled as u where u.key = k.key limit 1));
+end $$;
+comment on function restante.settle_keys is
+  'Gives the keys that are noted in key_unsettled their rightful heads, as far as their locks are to be had. Each claim calls it.';
+
+-- Heals keys whose head has gone without a successor (a row deleted by hand with the triggers off, say). Looks at no more than
+-- `p_limit` keys that wait, starting after `p_after`, and answers how many it helped and where to go on.
 create function restante.sweep(p_after text, p_limit integer default 500)
 returns table (healed integer, next_after text)
 language plpgsql
@@ -89,6 +224,7 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   v_keys        text[];
   v_subscribers text[];
+  v_locked      text[];
   v_last        text;
 begin
   -- A walk from key to key over the index: a key with a hundred thousand waiting events costs one step.
@@ -116,7 +252,10 @@ begin
     return query select 0, v_last;
     return;
   end if;
-  perform restante.lock_keys(v_keys);
+  -- A key that somebody holds is looked at by him, or in the next round.
+  v_locked := restante.try_lock_keys(v_keys);
+  select array_agg(u.key), array_agg(u.subscriber) into v_keys, v_subscribers
+    from unnest(v_keys, v_subscribers) as u (key, subscriber) where u.key = any (v_locked);
   return query select count(*)::integer, v_last from restante.unblock(v_keys, v_subscribers);
 end $$;
 comment on function restante.sweep is

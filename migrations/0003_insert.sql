@@ -7,54 +7,95 @@ return pattern = type or (right(pattern, 1) = '*' and starts_with(type, left(pat
 comment on function restante.covers is
   'Does the pattern of a subscription or a pause cover a type? A trailing * covers any ending.';
 
--- Stores one event, unless it is stored already. Answers with the row made for the handler of its type, or with null.
--- To a lone event this is half of the work that the function for many would be.
+-- The pattern of a pause that covers a type; null where none does.
+create function restante.held_by(type text) returns text
+language sql stable
+return (select min(t.type) from restante.paused_type as t where restante.covers(t.type, held_by.type));
+comment on function restante.held_by is 'The pattern of a pause that covers a type; null where none does.';
+
+-- Notes that identifiers came again, where what they said differs from what is stored. Returns those that differ.
+create function restante.note_differing(
+  p_event_ids text[], p_digests bigint[], p_payloads text[], p_raws bytea[])
+returns text[]
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
+declare
+  v_differing text[];
+begin
+  select coalesce(array_agg(u.event_id), '{}') into v_differing
+    from unnest(p_event_ids, p_digests) as u (event_id, digest)
+    join restante.outbox_seen as s on s.event_id = u.event_id and s.digest <> u.digest;
+  if cardinality(v_differing) > 0 then
+    insert into restante.delivery_differs (event_id, digest, payload, raw)
+    select u.event_id, u.digest, u.payload::json, u.raw
+      from unnest(p_event_ids, p_digests, p_payloads, p_raws) as u (event_id, digest, payload, raw)
+     where u.event_id = any (v_differing)
+    on conflict do nothing;
+  end if;
+  return v_differing;
+end $$;
+comment on function restante.note_differing is
+  'Keeps what was delivered under an identifier that is stored with another body. Returns the identifiers that differ.';
+
+-- Stores one event, unless it is stored already. Returns the row made for the handler of its type; null where the identifier
+-- was there, and then whether something else is stored under it. To a lone event this is half of the work that the
+-- function for many would be.
 create function restante.insert_event(
   p_event_id text, p_type text, p_key text, p_workspace_id text, p_created_at timestamptz, p_payload text, p_raw bytea,
-  p_run_at timestamptz, p_source text)
-returns bigint
+  p_digest bigint, p_run_at timestamptz, p_source text,
+  out id bigint, out differs boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
-  v_id bigint;
+  v_is_locked boolean;
 begin
-  insert into restante.outbox_seen (event_id) values (p_event_id) on conflict do nothing;
+  differs := false;
+  -- Somebody may be storing this identifier in a transaction that is open. Deliveries wait together, so one must not for long.
+  if p_source = 'webhook' then
+    perform set_config('lock_timeout', '200ms', true);
+  end if;
+  insert into restante.outbox_seen (event_id, digest) values (p_event_id, p_digest) on conflict do nothing;
   if not found then
-    return null;
+    differs := p_digest is not null and cardinality(
+      restante.note_differing(array[p_event_id], array[p_digest], array[p_payload], array[p_raw])) > 0;
+    return;
   end if;
-  if p_key is not null then
-    perform pg_advisory_xact_lock(hashtextextended(p_key, 7));
+  v_is_locked := p_key is null or restante.try_lock_key(p_key);
+  if v_is_locked then
+    -- Most events find their key free, and nobody else waits for them.
+    insert into restante.outbox_live as l
+      (event_id, type, key, workspace_id, source, created_at, payload, raw, run_at, lane)
+    select p_event_id, p_type, p_key, p_workspace_id, p_source, p_created_at, p_payload::json, p_raw,
+           coalesce(p_run_at, '-infinity'), case when p_run_at is null then 0 else 1 end
+     where not exists (select from restante.subscription)
+       and not exists (select from restante.paused_type)
+       and (select true from restante.outbox_live as h
+             where h.key = p_key and h.subscriber = '' and h.lane < 2 limit 1) is null
+       and (select true from restante.outbox_live as w
+             where w.key = p_key and w.subscriber = '' and w.lane = 2 limit 1) is null
+    -- A head that somebody put there by hand, without the lock of the key.
+    on conflict (key, subscriber) where key is not null and lane < 2 do nothing
+    returning l.id into id;
   end if;
-  -- Most events find their key free, and nobody else waits for them.
-  insert into restante.outbox_live
-    (event_id, type, key, workspace_id, source, created_at, payload, raw, run_at, lane)
-  select p_event_id, p_type, p_key, p_workspace_id, p_source, p_created_at, p_payload::json, p_raw,
-         coalesce(p_run_at, '-infinity'), case when p_run_at is null then 0 else 1 end
-   where not exists (select from restante.subscription)
-     and not exists (select from restante.paused_type)
-     and (select true from restante.outbox_live as h
-           where h.key = p_key and h.subscriber = '' and h.lane < 2 limit 1) is null
-     and (select true from restante.outbox_live as w
-           where w.key = p_key and w.subscriber = '' and w.lane = 2 limit 1) is null
-  -- A transaction with one snapshot for all of its statements may not see the head that it runs into.
-  on conflict (key, subscriber) where key is not null and lane < 2 do nothing
-  returning id into v_id;
-  if v_id is null then
-    v_id := restante.insert_behind(
+  if id is null then
+    id := restante.insert_behind(
       array[p_event_id], array[p_type], array[p_key], array[p_workspace_id], array[p_created_at], array[p_payload],
-      array[p_raw], array[p_run_at], p_source, array[p_event_id]);
+      array[p_raw], array[p_run_at], p_source, array[p_event_id],
+      case when v_is_locked then array[p_key] else '{}' end);
   end if;
-  return v_id;
 end $$;
 comment on function restante.insert_event is
   'Stores one event, unless it is stored already. With insert_events, all that ingest may call.';
 
--- Stores events that are not stored yet, to be run at once, and answers how many were new. No identifier may be there twice.
+-- Stores events that are not stored yet, to be run at once. Returns how many were new, which identifiers were there already,
+-- and under which of those something else is stored. No identifier may be given twice.
 create function restante.insert_events(
   p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
-  p_payloads text[], p_raws bytea[], p_source text)
-returns integer
+  p_payloads text[], p_raws bytea[], p_digests bigint[], p_source text,
+  out stored integer, out duplicates text[], out differing text[])
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -62,23 +103,36 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   v_new    text[];
   v_stored text[];
+  v_locked text[];
+  v_are_all_locked boolean;
 begin
+  duplicates := '{}';
+  differing := '{}';
+  -- As restante.insert_event() does.
+  if p_source = 'webhook' then
+    perform set_config('lock_timeout', '200ms', true);
+  end if;
   -- Sorted, so that two deliveries of the same events never wait for each other in a circle.
   with seen as (
-    insert into restante.outbox_seen (event_id)
-    select u.event_id collate "C" from unnest(p_event_ids) as u (event_id) order by 1
+    insert into restante.outbox_seen (event_id, digest)
+    select u.event_id collate "C", u.digest from unnest(p_event_ids, p_digests) as u (event_id, digest) order by 1
     on conflict do nothing
     returning outbox_seen.event_id)
-  select array_agg(s.event_id) into v_new from seen as s;
-  if v_new is null then
-    return 0;
+  select coalesce(array_agg(s.event_id), '{}') into v_new from seen as s;
+  stored := cardinality(v_new);
+  if stored < cardinality(p_event_ids) then
+    if cardinality(p_event_ids) > (select count(distinct u.event_id) from unnest(p_event_ids) as u (event_id)) then
+      raise exception 'restante.insert_events: an identifier is there twice' using errcode = 'invalid_parameter_value';
+    end if;
+    duplicates := array(select unnest(p_event_ids) except select unnest(v_new));
+    differing := restante.note_differing(p_event_ids, p_digests, p_payloads, p_raws);
   end if;
-  if cardinality(v_new) < cardinality(p_event_ids)
-     and cardinality(p_event_ids) > (select count(distinct u.event_id) from unnest(p_event_ids) as u (event_id)) then
-    raise exception 'restante.insert_events: an identifier is there twice' using errcode = 'invalid_parameter_value';
+  if stored = 0 then
+    return;
   end if;
 
-  perform restante.lock_keys(p_keys);
+  v_locked := restante.try_lock_keys(p_keys);
+  v_are_all_locked := cardinality(v_locked) = (select count(distinct u.key) from unnest(p_keys) as u (key));
 
   -- Most events find their key free, and nobody else waits for them. This step sees what was committed before the locks
   -- of the keys were had, so that no head comes in between.
@@ -87,15 +141,16 @@ begin
     select distinct on (coalesce(u.key, u.event_id) collate "C") u.*
       from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws) with ordinality
            as u (event_id, type, key, workspace_id, created_at, payload, raw, turn)
-     where cardinality(v_new) = cardinality(p_event_ids) or u.event_id = any (v_new)
+     where (cardinality(v_new) = cardinality(p_event_ids) or u.event_id = any (v_new))
      order by coalesce(u.key, u.event_id) collate "C", u.created_at, u.turn),
-  stored as (
+  new_heads as (
     insert into restante.outbox_live
       (event_id, type, key, workspace_id, source, created_at, payload, raw, lane)
     select f.event_id, f.type, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw, 0
       from fresh as f
+     where (v_are_all_locked or f.key is null or f.key = any (v_locked))
      -- Where nobody subscribes and nothing is paused, which is asked once, no type has to be compared.
-     where ((select not exists (select from restante.subscription))
+       and ((select not exists (select from restante.subscription))
             or not exists (select from restante.subscription as b where restante.covers(b.type, f.type)))
        and ((select not exists (select from restante.paused_type))
             or not exists (select from restante.paused_type as t where restante.covers(t.type, f.type)))
@@ -106,24 +161,24 @@ begin
              where w.key = f.key and w.subscriber = '' and w.lane = 2 limit 1) is null
      order by f.created_at, f.turn
     returning outbox_live.event_id)
-  select array_agg(s.event_id) into v_stored from stored as s;
+  select array_agg(s.event_id) into v_stored from new_heads as s;
 
   if cardinality(v_new) is distinct from cardinality(v_stored) then
     perform restante.insert_behind(
       p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, null, p_source,
-      array(select unnest(v_new) except select unnest(v_stored)));
+      array(select unnest(v_new) except select unnest(v_stored)), v_locked);
   end if;
-  return cardinality(v_new);
 end $$;
 comment on function restante.insert_events is
   'Stores events once each, in one statement of the caller. With insert_event, all that ingest may call.';
 
--- Stores those of some events that can not just be claimed: they wait for an older event of their key, or are paused, or have
--- subscribers, each of whom gets a row of his own. Their identifiers are `p_rest`; what else was given has its row already.
--- Answers with the last row made for the handler of a type. The caller holds the locks of the keys.
+-- Stores those of some events that can not just be claimed: they wait for an older event of their key, or the lock of the key is
+-- somebody else's, or they are paused, or have subscribers, each of whom gets a row of his own. Their identifiers are `p_rest`;
+-- what else was given has its row already. Returns the last row made for the handler of a type. The caller holds the locks
+-- of the keys `p_locked`.
 create function restante.insert_behind(
   p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
-  p_payloads text[], p_raws bytea[], p_run_ats timestamptz[], p_source text, p_rest text[])
+  p_payloads text[], p_raws bytea[], p_run_ats timestamptz[], p_source text, p_rest text[], p_locked text[])
 returns bigint
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -132,13 +187,14 @@ declare
   v_id          bigint;
   v_keys        text[];
   v_subscribers text[];
-  v_created_ats timestamptz[];
+  v_noted       text[];
+  v_noted_for   text[];
 begin
   with stored as (
     insert into restante.outbox_live
-      (event_id, type, subscriber, key, workspace_id, source, created_at, payload, raw, run_at, status, lane)
+      (event_id, type, subscriber, key, workspace_id, source, created_at, payload, raw, run_at, status, lane, held_by)
     select f.event_id, f.type, s.subscriber, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw,
-           coalesce(f.run_at, '-infinity'), a.status, restante.lane(a.status, coalesce(f.run_at, '-infinity'), false)
+           coalesce(f.run_at, '-infinity'), a.status, restante.lane(a.status, coalesce(f.run_at, '-infinity'), false), h.held_by
       from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, p_run_ats)
            with ordinality
            as f (event_id, type, key, workspace_id, created_at, payload, raw, run_at, turn)
@@ -146,27 +202,33 @@ begin
             select '' as subscriber
             union
             select b.subscriber from restante.subscription as b where restante.covers(b.type, f.type)) as s
+      cross join lateral (select restante.held_by(f.type) as held_by) as h
       cross join lateral (
             select case
-                     when exists (select from restante.paused_type as t where restante.covers(t.type, f.type)) then 'paused'
+                     when h.held_by is not null then 'paused'
                      when f.key is null then 'pending'
                      else 'blocked'
                    end as status) as a
      where f.event_id = any (p_rest)
      order by f.turn, s.subscriber
-    returning id, outbox_live.subscriber, outbox_live.key, outbox_live.created_at, outbox_live.status)
+    returning id, outbox_live.subscriber, outbox_live.key, outbox_live.status)
   select max(s.id) filter (where s.subscriber = ''),
-         array_agg(s.key) filter (where s.status = 'blocked'), array_agg(s.subscriber) filter (where s.status = 'blocked'),
-         array_agg(s.created_at) filter (where s.status = 'blocked')
-    into v_id, v_keys, v_subscribers, v_created_ats
+         array_agg(s.key) filter (where s.status = 'blocked' and s.key = any (p_locked)),
+         array_agg(s.subscriber) filter (where s.status = 'blocked' and s.key = any (p_locked)),
+         array_agg(s.key) filter (where s.status = 'blocked' and not s.key = any (p_locked)),
+         array_agg(s.subscriber) filter (where s.status = 'blocked' and not s.key = any (p_locked))
+    into v_id, v_keys, v_subscribers, v_noted, v_noted_for
     from stored as s;
 
   if v_keys is not null then
-    perform restante.step_down(v_keys, v_subscribers, v_created_ats);
+    perform restante.step_down(v_keys, v_subscribers);
     perform restante.unblock(v_keys, v_subscribers);
+  end if;
+  if v_noted is not null then
+    perform restante.note_keys(v_noted, v_noted_for);
   end if;
   return v_id;
 end $$;
 comment on function restante.insert_behind is
   'Stores events that wait for an older one of their key, are paused or have subscribers. The caller holds the locks of the '
-  'keys.';
+  'keys `p_locked`; the others are noted.';

@@ -1,61 +1,125 @@
 -- An attempt, from its claim to its end. Every end is fenced by the lease token that the claim gave it.
 
--- What a worker gets to know of an event that it may run.
+-- What a worker gets to know of an event that it may run; or, where `id` is null, of the keys that were settled before a claim.
 create type restante.claimed as (
   id bigint, event_id text, event_type text, subscriber text, key text, workspace_id text, source text, created_at timestamptz,
   received_at timestamptz, payload text, raw bytea, attempt integer, max_attempts integer, crashes integer,
-  lease_token bigint);
-comment on type restante.claimed is 'What a worker gets to know of an event that it may run.';
+  lease_token bigint, keys_settled bigint, keys_left bigint);
+comment on type restante.claimed is
+  'What a worker gets to know of an event that it may run; or, where id is null, of the keys that were settled before a claim.';
+
+-- How much memory a body will take, about. One that Postgres has compressed is taken for twenty times of what it is stored in,
+-- since only unpacking it would tell.
+create function restante.claimed_bytes(p_payload json, p_raw bytea) returns integer
+language sql stable parallel safe
+return least(coalesce(pg_column_size(p_payload), pg_column_size(p_raw), 0), 50000000)
+       * case when coalesce(pg_column_compression(p_payload), pg_column_compression(p_raw)) is null then 1 else 20 end;
+comment on function restante.claimed_bytes is 'How much memory the body of an event will take, about, without unpacking it.';
+
+-- Says that a worker is there, until one lease from now.
+create function restante.give_sign(p_owner text, p_lease interval) returns void
+language sql
+begin atomic
+  insert into restante.worker as w (owner, connected_since, alive_until)
+  values (p_owner, clock_timestamp(), clock_timestamp() + p_lease)
+  on conflict (owner) do update
+     set alive_until = excluded.alive_until,
+         connected_since = case when w.alive_until < clock_timestamp() then excluded.connected_since else w.connected_since end;
+end;
+comment on function restante.give_sign is 'Says that a worker is there, until one lease from now. Its lease keeper calls it.';
 
 -- Claims up to `p_limit` events for these subscribers, the oldest `created_at` first, and leases each for `p_lease`: new ones,
 -- retries that are due, and events whose lease ran out. Of those that are not waiting for a time only such as were created at
 -- `p_floor` or later are looked at: while an old snapshot keeps vacuum away, a walk from the very first would pass everything
--- that was finished since.
+-- that was finished since. The first event is claimed however large it is, further ones up to some `p_bytes` in all.
+--
+-- With `p_settles` the keys that are noted get their heads before, and where there were any, the first row says how many were
+-- settled and how many had to be left.
 create function restante.claim(
-  p_owner text, p_subscribers text[], p_limit bigint, p_lease interval, p_floor timestamptz)
+  p_owner text, p_subscribers text[], p_limit bigint, p_lease interval, p_floor timestamptz, p_bytes bigint, p_settles boolean)
 returns setof restante.claimed
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 begin
+  if p_settles and exists (select from restante.key_unsettled) then
+    return query
+    select null::bigint, null, null, null, null, null, null, null::timestamptz, null::timestamptz, null, null::bytea,
+           null::integer, null::integer, null::integer, null::bigint, k.settled, k.left_over
+      from restante.settle_keys() as k;
+  end if;
+
   return query
   with ready as materialized (
-    select l.place, l.id, l.created_at, l.status
+    select l.*
       from unnest(p_subscribers) as s (subscriber)
       cross join lateral (
-            select r.ctid as place, r.id, r.created_at, r.status from restante.outbox_live as r
+            select r.ctid as place, r.id, r.type, r.created_at, r.status, r.lease_owner, r.started_at,
+                   restante.claimed_bytes(r.payload, r.raw) as bytes
+              from restante.outbox_live as r
              where r.lane = 0 and r.subscriber = s.subscriber and r.created_at >= p_floor
                and r.lease_until <= clock_timestamp()
+             -- Who has been away himself gives other workers the time to come back, before he takes over what they run.
+               and (r.status <> 'running'
+                    or not (select exists (select from restante.worker as w
+                                            where w.owner = p_owner and w.connected_since > clock_timestamp() - p_lease / 2))
+                    or not exists (select from restante.worker as w
+                                    where w.owner = r.lease_owner and w.alive_until <= clock_timestamp()))
              order by r.created_at, r.id limit p_limit for update skip locked) as l),
   -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition on a
   -- clock that moves meanwhile can not bound the walk of the index: it would read the whole backlog.
   due as materialized (
-    select l.place, l.id, l.created_at, l.status
+    select l.*
       from unnest(p_subscribers) as s (subscriber)
       cross join lateral (
-            select d.ctid as place, d.id, d.created_at, d.status from restante.outbox_live as d
+            select d.ctid as place, d.id, d.type, d.created_at, d.status, d.lease_owner, d.started_at,
+                   restante.claimed_bytes(d.payload, d.raw) as bytes
+              from restante.outbox_live as d
              where d.lane = 1 and d.subscriber = s.subscriber and d.run_at <= statement_timestamp()
                and d.status <> 'dead'
              order by d.run_at, d.id limit p_limit for update skip locked) as l),
-  picked as materialized (
-    select b.place, b.status from (select * from ready union all select * from due) as b
+  oldest as (
+    select b.*, sum(b.bytes) over (order by b.created_at, b.id rows unbounded preceding) - b.bytes as bytes_before
+      from (select * from ready union all select * from due) as b
      order by b.created_at, b.id limit p_limit),
+  picked as materialized (
+    select o.place, o.status, o.started_at,
+           -- What was stored while the pause began, or waited, is held here.
+           case when (select exists (select from restante.paused_type)) then restante.held_by(o.type) end as held_by,
+           -- Another worker that gives no sign has vanished. One that does has lost this lease all the same.
+           o.status = 'running' and o.lease_owner <> p_owner
+             and not exists (select from restante.worker as w
+                              where w.owner = o.lease_owner and w.alive_until > clock_timestamp()) as has_crashed
+      from oldest as o where o.bytes_before < p_bytes),
   claimed as (
     update restante.outbox_live as o
-       set status = 'running', lane = 0, attempt = o.attempt + 1, lease_owner = p_owner,
-           lease_token = o.lease_token + 1, lease_until = clock_timestamp() + p_lease,
-           crashes = o.crashes + (p.status = 'running')::integer
+       set status = case when p.held_by is null then 'running' else 'paused' end,
+           lane = case when p.held_by is null then 0 else 3 end,
+           held_by = p.held_by,
+           attempt = least(o.attempt, 2147483646) + (p.held_by is null)::integer,
+           lease_owner = p_owner, lease_token = o.lease_token + 1,
+           lease_until = case when p.held_by is null then clock_timestamp() + p_lease else '-infinity' end,
+           started_at = case when p.held_by is null then clock_timestamp() else o.started_at end,
+           crashes = o.crashes + p.has_crashed::integer
       -- By its place, which it keeps while it is locked. One that was changed just before it was locked is left for the next claim.
       from picked as p where o.ctid = p.place
-    returning o.*, p.status as status_before),
-  -- A lease that ran out means that a worker vanished: that attempt has failed, and nobody else can say so.
-  crashed as (
-    insert into restante.failure (outbox_id, event_id, attempt, outcome, error)
-    select c.id, c.event_id, c.attempt - 1, 'crashed', 'the lease ran out: the worker vanished or stood still'
-      from claimed as c where c.status_before = 'running')
-  select c.id, c.event_id, c.type, c.subscriber, c.key, c.workspace_id, c.source::text, c.created_at, c.received_at,
-         c.payload::text, c.raw, c.attempt, c.max_attempts, c.crashes, c.lease_token
-    from claimed as c order by c.created_at, c.id;
+    returning o.*, p.status as status_before, p.has_crashed, p.started_at as began_at),
+  -- That attempt has failed, and nobody else can say so.
+  failed as (
+    insert into restante.failure (outbox_id, event_id, type, subscriber, attempt, started_at, outcome, kind, error)
+    select c.id, c.event_id, c.type, c.subscriber, c.attempt - (c.status = 'running')::integer, c.began_at,
+           case when c.has_crashed then 'crashed' else 'timed_out' end, case when c.has_crashed then 'crash' else 'lease' end,
+           case when c.has_crashed then 'the lease ran out, and its worker gives no sign'
+                else 'the lease ran out while its worker lives: its handler hangs, or the database was away' end
+      from claimed as c where c.status_before = 'running'),
+  noted as (
+    insert into restante.key_unsettled (key, subscriber)
+    select c.key, c.subscriber from claimed as c where c.status = 'paused' and c.key is not null)
+  select c.id, c.event_id, c.type, c.subscriber, c.key, c.workspace_id, c.source::text,
+         -- Clients know no other years. Only the owner of the table can write such.
+         least(greatest(c.created_at, '0001-01-01Z'), '9999-12-31Z'), least(greatest(c.received_at, '0001-01-01Z'), '9999-12-31Z'),
+         c.payload::text, c.raw, c.attempt, c.max_attempts, c.crashes, c.lease_token, null::bigint, null::bigint
+    from claimed as c where c.status = 'running' order by c.created_at, c.id;
 end $$;
 comment on function restante.claim is
   'Leases the oldest events that may run now to a worker, with a new lease token each.';
@@ -72,9 +136,10 @@ begin
     select * from restante.unblock(p_keys, p_subscribers, p_owner, p_lease, p_until))
   select p_finished, count(*), null::restante.claimed from heads as h where h.status = 'pending'
   union all
-  select null, null, row(h.id, h.event_id, h.type, h.subscriber, h.key, h.workspace_id, h.source, h.created_at,
-                         h.received_at, h.payload, h.raw, h.attempt, h.max_attempts, h.crashes,
-                         h.lease_token)::restante.claimed
+  select null, null, row(h.id, h.event_id, h.type, h.subscriber, h.key, h.workspace_id, h.source,
+                         least(greatest(h.created_at, '0001-01-01Z'), '9999-12-31Z'),
+                         least(greatest(h.received_at, '0001-01-01Z'), '9999-12-31Z'), h.payload, h.raw, h.attempt, h.max_attempts, h.crashes,
+                         h.lease_token, null, null)::restante.claimed
     from heads as h where h.status = 'running';
 end $$;
 comment on function restante.let_next_go is
@@ -83,8 +148,8 @@ comment on function restante.let_next_go is
 -- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go, or leases it, as
 -- restante.let_next_go() says.
 --
--- Answers first, in one row, with the events it finished and with how many others may be claimed now: one that is missing was
--- not this attempt's any more, or is being changed right now. Then with a row for each event that it leased.
+-- Returns the events it finished (one that is missing was not this attempt's any more, or is being changed right now), how many
+-- others may be claimed now, and a row for each event that it leased.
 create function restante.finish(
   p_ids bigint[], p_tokens bigint[], p_statuses text[], p_results text[],
   p_owner text default null, p_lease interval default null, p_until timestamptz default null)
@@ -96,6 +161,8 @@ declare
   v_ids         bigint[];
   v_keys        text[];
   v_subscribers text[];
+  v_locked      text[];
+  v_noted       bigint := 0;
 begin
   with mine as materialized (
     select l.ctid as place, l.key, t.status, t.result
@@ -105,39 +172,50 @@ begin
        -- The fence: an attempt finishes its event only while it holds the event's lease.
        and l.lease_token = t.token and l.status = 'running'
        for update of l skip locked),
-  locked as materialized (
-    select pg_advisory_xact_lock(k.lock)
-      from (select distinct hashtextextended(m.key, 7) as lock from mine as m where m.key is not null order by 1) as k),
   gone as (
     delete from restante.outbox_live as l using mine as m
      -- By its place, which it keeps while it is locked. One whose lease was renewed just before that is not finished now.
-     where l.ctid = m.place and (select count(*) from locked) >= 0
+     where l.ctid = m.place
     returning l.*, m.status as status_after, m.result as result_after),
   finished as (
     insert into restante.outbox
       (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, lane, run_at,
-       attempt, max_attempts, crashes, lease_token, lease_owner, last_error, result, finished_at)
+       attempt, max_attempts, crashes, lease_token, lease_owner, started_at, last_error, result, finished_at)
     select g.id, g.event_id, g.type, g.subscriber, g.key, g.workspace_id, g.source, g.created_at, g.received_at,
            g.payload, g.raw, g.status_after, 9, '-infinity', g.attempt, g.max_attempts, g.crashes, g.lease_token + 1,
-           g.lease_owner, null, g.result_after::json, clock_timestamp()
+           g.lease_owner, g.started_at, null, g.result_after::json, clock_timestamp()
       from gone as g
     returning outbox.id, outbox.key, outbox.subscriber)
   select array_agg(f.id), array_agg(f.key) filter (where f.key is not null),
          array_agg(f.subscriber) filter (where f.key is not null)
     into v_ids, v_keys, v_subscribers
     from finished as f;
+  if v_keys is null then
+    return query select v_ids, 0::bigint, null::restante.claimed;
+    return;
+  end if;
+
+  -- Before the look at who waits, which then sees what the last holder of each lock wrote. What somebody else holds is noted.
+  -- It counts as unblocked: the next claim may find something.
+  v_locked := restante.try_lock_keys(v_keys);
+  if cardinality(v_locked) < (select count(distinct k.key) from unnest(v_keys) as k (key)) then
+    insert into restante.key_unsettled (key, subscriber)
+    select k.key, k.subscriber from unnest(v_keys, v_subscribers) as k (key, subscriber) where not k.key = any (v_locked);
+    get diagnostics v_noted = row_count;
+    select array_agg(k.key), array_agg(k.subscriber) into v_keys, v_subscribers
+      from unnest(v_keys, v_subscribers) as k (key, subscriber) where k.key = any (v_locked);
+  end if;
 
   -- Asked first, because an update that finds nothing costs three times as much. Key by key, or Postgres may begin with
   -- all that waits.
-  if v_keys is not null and exists (
+  if exists (
        select from unnest(v_keys, v_subscribers) as k (key, subscriber)
         where (select true from restante.outbox_live as w
                 where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2 limit 1)) then
     return query
-    select * from restante.let_next_go(v_ids, v_keys, v_subscribers, p_owner, p_lease, p_until);
-  else
-    return query select v_ids, 0::bigint, null::restante.claimed;
+    select * from restante.let_next_go(null, v_keys, v_subscribers, p_owner, p_lease, p_until);
   end if;
+  return query select v_ids, v_noted, null::restante.claimed;
 end $$;
 comment on function restante.finish is
   'Moves the events of attempts that succeeded to the history, and lets the next of each key go, or leases it. Fenced by the '
@@ -166,14 +244,18 @@ begin
 
   insert into restante.outbox
     (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, lane, run_at,
-     attempt, max_attempts, crashes, lease_token, lease_owner, last_error, result, finished_at)
+     attempt, max_attempts, crashes, lease_token, lease_owner, started_at, last_error, result, finished_at)
   values
     (v.id, v.event_id, v.type, v.subscriber, v.key, v.workspace_id, v.source, v.created_at, v.received_at, v.payload, v.raw,
-     p_status, 9, '-infinity', v.attempt, v.max_attempts, v.crashes, v.lease_token + 1, v.lease_owner, null, p_result::json,
-     clock_timestamp());
+     p_status, 9, '-infinity', v.attempt, v.max_attempts, v.crashes, v.lease_token + 1, v.lease_owner, v.started_at, null,
+     p_result::json, clock_timestamp());
 
   if v.key is not null then
-    perform pg_advisory_xact_lock(hashtextextended(v.key, 7));
+    if not restante.try_lock_key(v.key) then
+      perform restante.note_keys(array[v.key], array[v.subscriber]);
+      return query select array[p_id], 1::bigint, null::restante.claimed;
+      return;
+    end if;
     if (select true from restante.outbox_live as w
          where w.key = v.key and w.subscriber = v.subscriber and w.lane = 2 limit 1) then
       return query
@@ -186,49 +268,119 @@ end $$;
 comment on function restante.finish_one is
   'Moves the event of one attempt that succeeded to the history, as restante.finish() does. Fenced by the lease token.';
 
--- Ends one attempt that did not succeed: the event runs again after `p_wait`, or is dead where `p_wait` is null.
--- An attempt that was merely too early has no error and forgives the failures before it: what polls for weeks must not
--- be given up over failures that lie days apart. Answers the new status, or null where the lease was lost.
+-- Ends one attempt that did not succeed. `p_verdict` says what follows:
+--
+--   retry   it failed, and runs again after `p_wait`
+--   snooze  it was too early: it runs again after `p_wait`, and the failures before it are forgiven, because what polls for
+--           weeks must not be given up over failures that lie days apart
+--   defer   it could not run now: it runs again after `p_wait`, and the attempt does not count
+--   dead    it is given up
+--
+-- Returns the new status; null where the lease was lost, or where somebody is changing the event right now.
 create function restante.fail(
-  p_id bigint, p_token bigint, p_outcome text, p_error text, p_wait interval, p_counts boolean, p_holds_key boolean)
+  p_id bigint, p_token bigint, p_verdict text, p_outcome text, p_kind text, p_error text, p_wait interval,
+  p_holds_key boolean)
 returns text
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
-  v restante.outbox_live;
+  v         restante.outbox_live;
+  v_held_by text;
 begin
   select * into v from restante.outbox_live as l
-   where l.id = p_id and l.lease_token = p_token and l.status = 'running' for update;
+   where l.id = p_id and l.lease_token = p_token and l.status = 'running' for update skip locked;
   if not found then
     return null;
   end if;
 
-  if p_counts then
-    insert into restante.failure (outbox_id, event_id, attempt, outcome, error, lease_owner)
-    values (v.id, v.event_id, v.attempt, p_outcome, p_error, v.lease_owner);
+  if p_verdict in ('retry', 'dead') then
+    insert into restante.failure
+      (outbox_id, event_id, type, subscriber, attempt, started_at, outcome, kind, error, lease_owner)
+    values
+      (v.id, v.event_id, v.type, v.subscriber, v.attempt, v.started_at, p_outcome, p_kind, p_error, v.lease_owner);
   end if;
 
-  if p_wait is not null then
+  if p_verdict <> 'dead' then
+    -- What a pause covers does not come back before it is resumed.
+    v_held_by := restante.held_by(v.type);
     update restante.outbox_live as l
-       set status = 'retry', lane = 1, run_at = clock_timestamp() + p_wait, last_error = p_error,
-           attempt = case when p_counts then l.attempt when p_error is null then 0 else l.attempt - 1 end,
-           crashes = case when p_error is null then 0 else l.crashes end,
+       set status = case when v_held_by is null then 'retry' else 'paused' end,
+           lane = case when v_held_by is null then 1 else 3 end, held_by = v_held_by,
+           run_at = clock_timestamp() + p_wait, last_error = p_error,
+           attempt = case p_verdict when 'retry' then l.attempt when 'snooze' then 0 else l.attempt - 1 end,
+           crashes = case p_verdict when 'snooze' then 0 else l.crashes end,
            lease_token = l.lease_token + 1, lease_until = '-infinity'
      where l.id = p_id;
-    return 'retry';
+    if v_held_by is null then
+      return 'retry';
+    end if;
+  else
+    update restante.outbox_live as l
+       set status = 'dead', lane = case when p_holds_key then 1 else 3 end, last_error = p_error, holds_key = p_holds_key,
+           run_at = case when p_holds_key then 'infinity'::timestamptz else '-infinity'::timestamptz end,
+           lease_token = l.lease_token + 1, lease_until = '-infinity'
+     where l.id = p_id;
+    if p_holds_key then
+      return 'dead';
+    end if;
   end if;
 
+  -- It is its key's head no more.
   if v.key is not null then
-    perform restante.lock_keys(array[v.key]);
+    if restante.try_lock_key(v.key) then
+      perform restante.unblock(array[v.key], array[v.subscriber]);
+    else
+      perform restante.note_keys(array[v.key], array[v.subscriber]);
+    end if;
   end if;
-  update restante.outbox_live as l
-     set status = 'dead', lane = case when p_holds_key then 1 else 3 end, last_error = p_error, holds_key = p_holds_key,
-         run_at = case when p_holds_key then 'infinity'::timestamptz else '-infinity'::timestamptz end,
-         lease_token = l.lease_token + 1, lease_until = '-infinity'
-   where l.id = p_id;
-  if v.key is not null and not p_holds_key then
-    perform restante.unblock(array[v.key], array[v.subscriber]);
-  end if;
-  return 'dead';
+  return case when v_held_by is null then 'dead' else 'paused' end;
 end $$;
 comment on function restante.fail is
-  'Ends one attempt that did not succeed: a retry, a snooze or a dead letter. Fenced by the lease token.';
+  'Ends one attempt that did not succeed: a retry, a snooze, a deferral or a dead letter. Fenced by the lease token.';
+
+-- Gives events back unfinished, to be claimed at once by anybody; their attempts do not count. Those that a pause covers are held.
+-- Returns how many were still this attempt's, and were not being changed by somebody.
+create function restante.hand_back(p_ids bigint[], p_tokens bigint[]) returns bigint
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
+declare
+  v_count bigint;
+begin
+  with mine as materialized (
+    select l.ctid as place, restante.held_by(l.type) as held_by
+      from unnest(p_ids, p_tokens) as t (id, token)
+      join restante.outbox_live as l on l.id = t.id and l.lease_token = t.token and l.status = 'running'
+       for update of l skip locked),
+  back as (
+    update restante.outbox_live as l
+       set status = case when m.held_by is null then 'pending' else 'paused' end,
+           lane = case when m.held_by is null then 0 else 3 end, held_by = m.held_by,
+           run_at = '-infinity', attempt = l.attempt - 1, lease_token = l.lease_token + 1, lease_until = '-infinity'
+      from mine as m where l.ctid = m.place
+    returning l.key, l.subscriber, l.held_by),
+  noted as (
+    insert into restante.key_unsettled (key, subscriber)
+    select b.key, b.subscriber from back as b where b.key is not null and b.held_by is not null)
+  select count(*) into v_count from back;
+  return v_count;
+end $$;
+comment on function restante.hand_back is
+  'Gives events back unfinished, to be claimed at once by anybody. Fenced by the lease token.';
+
+-- Gives back what a worker has claimed and does not know of, because an answer was lost: its events but those it names, unless
+-- they were claimed less than `p_age` ago. Returns how many there were.
+create function restante.hand_back_strays(p_owner text, p_known bigint[], p_age interval) returns bigint
+language plpgsql as $$
+declare
+  v_ids    bigint[];
+  v_tokens bigint[];
+begin
+  select array_agg(l.id), array_agg(l.lease_token) into v_ids, v_tokens
+    from restante.outbox_live as l
+   where l.lane = 0 and l.status = 'running' and l.lease_owner = p_owner
+     and l.started_at < clock_timestamp() - p_age and l.id <> all (p_known);
+  return restante.hand_back(v_ids, v_tokens);
+end $$;
+comment on function restante.hand_back_strays is
+  'Gives back what a worker has claimed and does not know of, because the answer of the claim was lost.';

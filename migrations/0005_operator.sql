@@ -6,6 +6,14 @@
 create function restante.guard_row() returns trigger
 language plpgsql as $$
 begin
+  if new.run_at = 'infinity' and not (new.status = 'dead' and old.run_at = 'infinity') then
+    if new.run_at <> old.run_at then
+      raise exception 'run_at must be a time: an event that waits for ever is shown nowhere'
+        using hint = 'Set status = ''paused'' to hold an event.', errcode = 'check_violation';
+    end if;
+    -- A dead letter that held its key had no time to run at.
+    new.run_at := '-infinity';
+  end if;
   if new.status = old.status then
     -- A change of run_at may make an event wait, or go.
     new.lane := restante.lane(new.status, new.run_at, new.holds_key);
@@ -23,6 +31,9 @@ begin
   new.lease_token := old.lease_token + 1;
   new.lease_until := '-infinity';
   new.holds_key   := new.status = 'dead' and old.holds_key;
+  if new.status <> 'paused' then
+    new.held_by := null;
+  end if;
   if new.run_at = old.run_at and new.status <> 'retry' then
     new.run_at := '-infinity';
   end if;
@@ -69,30 +80,37 @@ comment on function restante.guard_insert is 'Gives a row that is inserted by ha
 create trigger outbox_guard_insert before insert on restante.outbox
   for each row when (new.lane is null) execute function restante.guard_insert();
 
--- When a hand-written statement ends, every key that it touched gets its rightful head.
+-- When a hand-written statement ends, every key that it touched gets its rightful head. A key that somebody else has locked is
+-- noted, and so are all but the first thousand: the next claim of a worker settles them, once this transaction has committed.
 create function restante.guard_statement() returns trigger
-language plpgsql
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off as $$
 declare
   v_keys        text[];
   v_subscribers text[];
-  v_created_ats timestamptz[];
+  v_locked      text[];
 begin
-  select array_agg(c.key), array_agg(c.subscriber), array_agg(c.created_at)
-    into v_keys, v_subscribers, v_created_ats
-    from (select n.key, n.subscriber,
-                 -- Only an event that waits, and is still there, can ask a younger one to step down.
-                 min(n.created_at) filter (where n.status = 'blocked' and tg_op = 'UPDATE') as created_at
-            from changed as n where n.key is not null group by n.key, n.subscriber) as c;
-  if v_keys is not null then
-    perform restante.lock_keys(v_keys);
-    perform restante.step_down(v_keys, v_subscribers, v_created_ats);
-    perform restante.unblock(v_keys, v_subscribers);
+  select array_agg(c.key), array_agg(c.subscriber) into v_keys, v_subscribers
+    from (select distinct n.key, n.subscriber from changed as n where n.key is not null) as c;
+  if v_keys is null then
+    return null;
   end if;
+  v_locked := restante.try_lock_keys(v_keys);
+  insert into restante.key_unsettled (key, subscriber)
+  select c.key, c.subscriber
+    from unnest(v_keys, v_subscribers) as c (key, subscriber)
+    left join (select l.key from unnest(v_locked) as l (key)) as had on had.key = c.key
+   where had.key is null;
+  select array_agg(c.key), array_agg(c.subscriber) into v_keys, v_subscribers
+    from unnest(v_keys, v_subscribers) as c (key, subscriber)
+    join unnest(v_locked) as had (key) on had.key = c.key;
+  perform restante.step_down(v_keys, v_subscribers);
+  perform restante.unblock(v_keys, v_subscribers);
   return null;
 end $$;
 comment on function restante.guard_statement is
-  'Gives every key that an UPDATE or a DELETE touched its rightful head.';
+  'Gives every key that an UPDATE or a DELETE touched its rightful head, or notes it for the next claim.';
 
 create trigger outbox_guard_statement after update on restante.outbox
   referencing new table as changed for each statement execute function restante.guard_statement();
@@ -130,11 +148,11 @@ begin
   if not isfinite(coalesce(enqueue.created_at, now())) then
     raise exception 'restante.enqueue: created_at must be a time' using errcode = 'invalid_parameter_value';
   end if;
-  return restante.insert_event(
+  return e.id from restante.insert_event(
     v_event_id, enqueue.type, enqueue.key, enqueue.workspace_id,
     -- What is scheduled for later takes its place in the order of its key at that time.
     coalesce(enqueue.created_at, enqueue.run_at, clock_timestamp()),
-    enqueue.payload::text, null, enqueue.run_at, 'sql');
+    enqueue.payload::text, null, null, enqueue.run_at, 'sql') as e;
 end $$;
 comment on function restante.enqueue is
   'Puts an event into the outbox as part of your transaction. Answers its id, or null where event_id is already stored.';
@@ -149,13 +167,14 @@ begin
       hint = 'Name a type, or a beginning with a star: ''session.*''.';
   end if;
   insert into restante.paused_type (type, reason) values (pause.type, pause.reason) on conflict do nothing;
-  update restante.outbox as o set status = 'paused'
+  update restante.outbox as o set status = 'paused', held_by = pause.type
    where o.finished_at = 'infinity' and o.status in ('pending', 'retry', 'blocked') and restante.covers(pause.type, o.type);
   get diagnostics v_paused = row_count;
   return v_paused;
 end $$;
 comment on function restante.pause is
-  'Holds the waiting events of a type, and those that will come, until restante.resume. Answers how many it held.';
+  'Holds the waiting events of a type, those that run once they come back, and those that will come, until restante.resume. '
+  'Returns how many it held at once.';
 
 create function restante.resume(type text) returns bigint
 language plpgsql as $$
@@ -167,9 +186,12 @@ begin
     raise exception 'restante.resume: the type % is not paused', coalesce(resume.type, 'null')
       using errcode = 'invalid_parameter_value', hint = 'select type from restante.paused_type shows what is.';
   end if;
+  -- What another pause covers stays held, and so does what a person paused alone.
   update restante.outbox as o set status = 'pending'
-   where o.finished_at = 'infinity' and o.status = 'paused' and restante.covers(resume.type, o.type);
+   where o.finished_at = 'infinity' and o.status = 'paused' and o.held_by is not null
+     and restante.covers(resume.type, o.type) and restante.held_by(o.type) is null;
   get diagnostics v_resumed = row_count;
   return v_resumed;
 end $$;
-comment on function restante.resume is 'Ends a pause and lets the held events go. Answers how many there were.';
+comment on function restante.resume is
+  'Ends a pause and lets the held events go, but those that another pause covers or a person paused alone. Returns how many.';

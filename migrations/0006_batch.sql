@@ -78,7 +78,7 @@ set search_path = pg_catalog, pg_temp as $$
 begin
   perform restante.insert_event(
     'batch.poll:' || new.id, 'batch.poll', null, null, clock_timestamp(),
-    json_build_object('batch_id', new.id)::text, null, null, 'poll');
+    json_build_object('batch_id', new.id)::text, null, null, null, 'poll');
   return null;
 end $$;
 comment on function restante.watch_batch is

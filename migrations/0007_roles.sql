@@ -25,8 +25,6 @@ end $$;
 -- What runs in the caller's name for others to see must not find other people's functions first.
 alter function restante.make_partitions(integer) security definer;
 alter function restante.make_partitions(integer) set search_path = pg_catalog, pg_temp;
-alter function restante.guard_statement() security definer;
-alter function restante.guard_statement() set search_path = pg_catalog, pg_temp;
 alter function restante.guard_row() security definer;
 alter function restante.guard_row() set search_path = pg_catalog, pg_temp;
 alter function restante.guard_insert() security definer;
@@ -58,18 +56,24 @@ grant execute on function restante.insert_event, restante.insert_events to resta
 grant select, insert, update, delete on restante.outbox_live to restante_worker;
 grant select, insert on restante.outbox to restante_worker;
 grant select, insert on restante.failure to restante_worker;
+grant select, insert, delete on restante.key_unsettled to restante_worker;
+grant select on restante.paused_type to restante_worker;
+grant select, insert, update, delete on restante.worker to restante_worker;
 grant select, insert on restante.subscription to restante_worker;
 grant select, insert, update on restante.batch, restante.batch_result to restante_worker;
-grant execute on function restante.covers, restante.lane, restante.lock_keys, restante.unblock, restante.step_down,
-  restante.insert_event, restante.insert_events, restante.claim, restante.let_next_go, restante.finish,
-  restante.finish_one, restante.fail, restante.sweep, restante.make_partitions to restante_worker;
+grant execute on function restante.covers, restante.lane, restante.held_by, restante.claimed_bytes, restante.try_lock_keys,
+  restante.try_lock_key, restante.note_keys, restante.unblock, restante.step_down, restante.settle_keys,
+  restante.insert_event, restante.insert_events, restante.give_sign, restante.claim, restante.let_next_go, restante.finish,
+  restante.finish_one, restante.fail, restante.hand_back, restante.hand_back_strays, restante.sweep,
+  restante.make_partitions to restante_worker;
 
 -- The operator looks at everything, and changes the columns that are his.
 grant select on all tables in schema restante to restante_operator;
+revoke select on restante.key_salt from restante_operator;
 grant update (status, run_at, max_attempts) on restante.outbox to restante_operator;
 grant insert (id) on restante.batch to restante_operator;
 grant delete on restante.subscription to restante_operator;
-grant execute on function restante.covers, restante.pause, restante.resume to restante_operator;
+grant execute on function restante.covers, restante.held_by, restante.pause, restante.resume to restante_operator;
 
 -- Applications put in what is to be done.
 grant execute on function restante.enqueue to restante_app;

@@ -324,6 +324,11 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Was something not to be had because somebody else has locked it, in a transaction that is open?
+pub fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
+}
+
 /// Waits for a statement as long as makes sense, since sqlx would wait for ever on a connection that is cut silently.
 ///
 /// # Errors
@@ -334,9 +339,4 @@ pub async fn answered<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sq
 
 fn unanswered() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer"))
-}
-
-/// Was this event's row moved by a hand-written UPDATE while we waited for it? Then the lease has gone with it.
-pub fn is_moved_row(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("40001"))
 }

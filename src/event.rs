@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 /// The exact content of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,12 @@ impl Body {
             Body::Json(text) => Some(text),
             Body::Raw(_) => None,
         }
+    }
+
+    /// The first eight bytes of its SHA-256, which tell whether something else came under an identifier that is stored.
+    pub fn digest(&self) -> i64 {
+        let hash = Sha256::digest(self.as_bytes());
+        i64::from_be_bytes(std::array::from_fn(|place| hash[place]))
     }
 
     /// The bytes, where it can not.

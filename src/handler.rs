@@ -17,7 +17,9 @@
 //! classification along.
 
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::database::{Connections, Lent};
 use crate::event::{Event, NewEvent};
+use crate::outbox::lease::Held;
 use crate::outbox::{self, Lease, Source};
 use crate::{api, retry};
 
@@ -132,25 +135,11 @@ impl<'a> Context<'a> {
     /// open the lease is ours. For long work that is done in parts, each of which is safe to find done.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away.
-    pub async fn checkpoint(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
-        let mut checkpoint = self.begin("").await?;
-        self.hold(&mut checkpoint).await?;
-        Ok(checkpoint)
-    }
-
-    /// Commits a [checkpoint](Context::checkpoint), and begins the lease anew with it: while it was open the lease could
-    /// not be renewed, and may have run out.
-    ///
-    /// # Errors
-    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away; then nothing was committed, as far as we know.
-    pub async fn commit(&self, mut checkpoint: Transaction<'static, Postgres>) -> Result {
-        let ours = outbox::lease::renew(&mut *checkpoint, &[self.lease], self.lease_time).await?;
-        if ours.is_empty() {
-            return Err(Error::LeaseLost);
-        }
-        checkpoint.commit().await?;
-        Ok(())
+    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away or somebody has locked the event.
+    pub async fn checkpoint(&self) -> std::result::Result<Checkpoint, Error> {
+        let mut tx = self.begin("").await?;
+        self.hold(&mut tx).await?;
+        Ok(Checkpoint { tx, lease: self.lease, lease_time: self.lease_time, _hold: self.deadline.hold() })
     }
 
     /// As [`Context::checkpoint`], but the lease is ours from its end on only: until [`Context::commit_draft`] the event is
@@ -165,10 +154,11 @@ impl<'a> Context<'a> {
     /// Commits a draft, if the lease is ours: the event is locked from the look at it to the commit.
     ///
     /// # Errors
-    /// As for [`Context::commit`].
+    /// As for [`Context::checkpoint`] and [`Checkpoint::commit`].
     pub(crate) async fn commit_draft(&self, Draft(mut tx): Draft) -> Result {
         self.hold(&mut tx).await?;
-        self.commit(tx).await
+        let (lease, lease_time) = (self.lease, self.lease_time);
+        Checkpoint { tx, lease, lease_time, _hold: self.deadline.hold() }.commit().await
     }
 
     /// For reading. What is written through it is not part of the attempt.
@@ -228,7 +218,51 @@ impl<'a> Context<'a> {
 
     /// Holds the event until the transaction ends.
     async fn hold(&self, transaction: &mut PgConnection) -> Result {
-        if outbox::lease::hold(transaction, self.lease).await? { Ok(()) } else { Err(Error::LeaseLost) }
+        match outbox::lease::hold(transaction, self.lease).await? {
+            Held::Yes => Ok(()),
+            Held::Lost => Err(Error::LeaseLost),
+            Held::Locked => {
+                Err(Error::Trouble(AGAIN_SOON, anyhow::anyhow!("somebody else has locked the event")))
+            }
+        }
+    }
+}
+
+/// A transaction that commits whatever becomes of its attempt. Dropped, it rolls back.
+#[derive(Debug)]
+pub struct Checkpoint {
+    tx: Transaction<'static, Postgres>,
+    lease: Lease,
+    lease_time: Duration,
+    _hold: Hold,
+}
+
+impl Checkpoint {
+    /// Commits it, and begins the lease anew with it: while it was open the lease could not be renewed, and may have run out.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away; then nothing was committed, as far as we know.
+    pub async fn commit(mut self) -> Result {
+        let ours = outbox::lease::renew(&mut *self.tx, &[self.lease], self.lease_time).await?;
+        if ours.renewed.is_empty() {
+            return Err(Error::LeaseLost);
+        }
+        self.tx.commit().await?;
+        Ok(())
+    }
+}
+
+impl Deref for Checkpoint {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for Checkpoint {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.tx
     }
 }
 
@@ -242,16 +276,43 @@ impl Draft {
     }
 }
 
+/// As good as none, and not beyond what a clock can count.
+const TIMEOUT_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// When an attempt must have finished, or have reported progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
     timeout: Duration,
     at: Arc<watch::Sender<Instant>>,
+    /// How many transactions of the attempt hold its event.
+    holds: Arc<AtomicUsize>,
+}
+
+/// A transaction of the attempt holds its event, until this is dropped: nobody else can have locked it.
+#[derive(Debug)]
+struct Hold(Arc<AtomicUsize>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Deadline {
     pub(crate) fn new(timeout: Duration) -> Self {
-        Self { timeout, at: Arc::new(watch::Sender::new(Instant::now() + timeout)) }
+        let timeout = timeout.min(TIMEOUT_MAX);
+        let at = Instant::now() + timeout;
+        Self { timeout, at: Arc::new(watch::Sender::new(at)), holds: Arc::default() }
+    }
+
+    /// Is the event held by a transaction of the attempt?
+    pub(crate) fn is_held(&self) -> bool {
+        self.holds.load(Ordering::Relaxed) > 0
+    }
+
+    fn hold(&self) -> Hold {
+        self.holds.fetch_add(1, Ordering::Relaxed);
+        Hold(Arc::clone(&self.holds))
     }
 
     /// The time by which it must have finished.

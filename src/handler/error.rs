@@ -41,6 +41,18 @@ impl Error {
             Error::LeaseLost => "lease_lost",
         }
     }
+
+    /// The same, with what was being done when it came up.
+    #[must_use]
+    pub(crate) fn context(self, doing: &'static str) -> Self {
+        match self {
+            Error::Retryable(error) => Error::Retryable(error.context(doing)),
+            Error::RetryAfter(wait, error) => Error::RetryAfter(wait, error.context(doing)),
+            Error::Permanent(error) => Error::Permanent(error.context(doing)),
+            Error::Trouble(wait, error) => Error::Trouble(wait, error.context(doing)),
+            Error::Snooze(..) | Error::Defer(..) | Error::LeaseLost => self,
+        }
+    }
 }
 
 fn kind(error: &anyhow::Error) -> &'static str {

@@ -50,6 +50,7 @@ impl Store for OutboxStore {
                 Ok(Took { worked: stored.worked, waited: elapsed.saturating_sub(stored.worked) })
             }
             Err(error) if database::is_refusal(&error) => Err(StoreError::Refused(error.into())),
+            Err(error) if database::is_locked(&error) => Err(StoreError::Locked(error.into())),
             // Also what is wrong with us, such as a missing grant: it is no reason to give up a verified event.
             Err(error) => Err(StoreError::Unavailable(error.into())),
         }

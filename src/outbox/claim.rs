@@ -52,35 +52,65 @@ macro_rules! claimed {
 }
 pub(super) use claimed;
 
-/// Claims up to `limit` events for `subscribers`, the oldest `created_at` first, and leases each for `lease`.
+/// What a worker asks for.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// The worker's name.
+    pub owner: &'a str,
+    /// Whose events: the empty name stands for the handlers of the types.
+    pub subscribers: &'a [String],
+    /// The most events.
+    pub limit: i64,
+    /// How long each lease lasts.
+    pub lease: Duration,
+    /// Of the events that wait for no time only those are looked at that were created then or later.
+    pub floor: Option<DateTime<Utc>>,
+    /// Do keys that are noted get their heads before?
+    pub settles: bool,
+}
+
+/// What a claim brought.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    /// The events, oldest first.
+    pub claimed: Vec<Claimed>,
+    /// How many keys that were noted have their heads now.
+    pub keys_settled: i64,
+    /// How many had to be left, because somebody holds them.
+    pub keys_left: i64,
+}
+
+/// About how many bytes of bodies one claim brings, beside its first event.
+const BYTES_MAX: i64 = 16 * 1024 * 1024;
+
+/// Claims events, the oldest `created_at` first, and leases each.
 ///
 /// A new event, a retry that is due, and an event whose lease ran out are all claimed here: there is no other process
 /// that could fail to bring one back. At most one event of a key is claimed at a time, because at most one is ever in
 /// a state to be claimed (`outbox_live_head`).
 ///
-/// With a `floor`, of the events that wait for no time only those are looked at that were created then or later.
-///
 /// # Errors
-/// What the database says; then nothing was claimed.
-pub async fn claim(
-    executor: impl PgExecutor<'_>,
-    owner: &str,
-    subscribers: &[String],
-    limit: i64,
-    lease: Duration,
-    floor: Option<DateTime<Utc>>,
-) -> sqlx::Result<Vec<Claimed>> {
+/// What the database says; then nothing was claimed, unless its answer was lost.
+pub async fn claim(executor: impl PgExecutor<'_>, ask: Ask<'_>) -> sqlx::Result<Claims> {
     let rows = sqlx::query!(
-        "select * from restante.claim($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz))",
-        owner,
-        subscribers,
-        limit,
-        interval(lease),
-        floor,
+        "select * from restante.claim($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7)",
+        ask.owner,
+        ask.subscribers,
+        ask.limit,
+        interval(ask.lease),
+        ask.floor,
+        BYTES_MAX,
+        ask.settles,
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().filter_map(|row| claimed!(row)).collect())
+    let mut claims = Claims::default();
+    for row in rows {
+        claims.keys_settled += row.keys_settled.unwrap_or(0);
+        claims.keys_left += row.keys_left.unwrap_or(0);
+        claims.claimed.extend(claimed!(row));
+    }
+    Ok(claims)
 }
 
 /// Has a younger event of this event's key and subscriber been handled already?
@@ -106,8 +136,9 @@ pub async fn is_late(executor: impl PgExecutor<'_>, event: &Event) -> sqlx::Resu
     .await
 }
 
-/// A duration as Postgres takes it. Longer ones than Postgres can hold are cut to that.
+/// A duration as Postgres takes it, cut to ten years: added to the time, a longer one might leave what Postgres knows of time.
 pub(super) fn interval(duration: Duration) -> PgInterval {
-    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+    let microseconds = i64::try_from(duration.min(DURATION_MAX).as_micros()).unwrap_or(i64::MAX);
     PgInterval { months: 0, days: 0, microseconds }
 }

@@ -1,6 +1,7 @@
 //! Storing events, each once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -30,21 +31,33 @@ impl Source {
 }
 
 /// What became of a call of [`insert_events`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// How many of the events were new.
     pub new: u64,
+    /// Those that were there already.
+    pub duplicates: Vec<Duplicate>,
     /// How long the database worked, without its commit.
     pub worked: Duration,
 }
 
-/// Stores the events that are not stored yet and answers how many were new. Of several with one identifier the first counts.
+/// An event that was there already. It changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// The sender's identifier.
+    pub event_id: String,
+    /// Something else is stored under its identifier. What it said is in `restante.delivery_differs`.
+    pub differs: bool,
+}
+
+/// Stores the events that are not stored yet. Of several with one identifier the first counts, and the others are duplicates.
 ///
 /// One statement: all of them or none, and committed when it returns, unless `executor` is inside a transaction.
-/// To call it again with the same events changes nothing.
+/// To call it again with the same events changes nothing. It waits for nobody but who stores the same identifier at this moment.
 ///
 /// # Errors
-/// What the database says. [`crate::database::is_unavailable`] tells an outage from a row that it refuses.
+/// What the database says. [`crate::database::is_unavailable`] tells an outage from a row that it refuses,
+/// [`crate::database::is_locked`] what somebody else is in the middle of storing.
 pub async fn insert_events(
     executor: impl PgExecutor<'_>,
     source: Source,
@@ -60,8 +73,9 @@ pub async fn insert_events(
 async fn insert_one(executor: impl PgExecutor<'_>, source: Source, event: &NewEvent) -> sqlx::Result<Stored> {
     let row = sqlx::query!(
         r#"
-        select restante.insert_event($1, $2, $3, $4, $5, $6, $7, null, $8) is not null as "new!",
+        select stored.id is not null as "new!", stored.differs as "differs!",
                extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
+          from restante.insert_event($1, $2, $3, $4, $5, $6, $7, $8, null, $9) as stored
         "#,
         event.event_id,
         event.event_type,
@@ -70,11 +84,17 @@ async fn insert_one(executor: impl PgExecutor<'_>, source: Source, event: &NewEv
         event.created_at,
         event.body.as_json(),
         event.body.as_raw(),
+        event.body.digest(),
         source.as_str(),
     )
     .fetch_one(executor)
     .await?;
-    Ok(Stored { new: row.new.into(), worked: duration(row.worked_seconds) })
+    let duplicate = (!row.new).then(|| Duplicate { event_id: event.event_id.clone(), differs: row.differs });
+    Ok(Stored {
+        new: row.new.into(),
+        duplicates: duplicate.into_iter().collect(),
+        worked: duration(row.worked_seconds),
+    })
 }
 
 async fn insert_many(
@@ -82,9 +102,7 @@ async fn insert_many(
     source: Source,
     events: &[NewEvent],
 ) -> sqlx::Result<Stored> {
-    let mut identifiers = HashSet::with_capacity(events.len());
-    let events: Vec<&NewEvent> =
-        events.iter().filter(|event| identifiers.insert(event.event_id.as_str())).collect();
+    let (events, mut duplicates) = once_each(events);
     let event_ids: Vec<&str> = events.iter().map(|event| event.event_id.as_str()).collect();
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
     let keys: Vec<Option<&str>> = events.iter().map(|event| event.key.as_deref()).collect();
@@ -92,10 +110,12 @@ async fn insert_many(
     let created_ats: Vec<DateTime<Utc>> = events.iter().map(|event| event.created_at).collect();
     let payloads: Vec<Option<&str>> = events.iter().map(|event| event.body.as_json()).collect();
     let raws: Vec<Option<&[u8]>> = events.iter().map(|event| event.body.as_raw()).collect();
+    let digests: Vec<i64> = events.iter().map(|event| event.body.digest()).collect();
     let row = sqlx::query!(
         r#"
-        select restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8) as "new!",
+        select stored.stored as "new!", stored.duplicates as "duplicates!", stored.differing as "differing!",
                extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
+          from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9) as stored
         "#,
         &event_ids as &[&str],
         &types as &[&str],
@@ -104,11 +124,35 @@ async fn insert_many(
         &created_ats,
         &payloads as &[Option<&str>],
         &raws as &[Option<&[u8]>],
+        &digests,
         source.as_str(),
     )
     .fetch_one(executor)
     .await?;
-    Ok(Stored { new: u64::try_from(row.new).unwrap_or(0), worked: duration(row.worked_seconds) })
+    duplicates.extend(row.duplicates.into_iter().map(|event_id| {
+        let differs = row.differing.contains(&event_id);
+        Duplicate { event_id, differs }
+    }));
+    Ok(Stored { new: u64::try_from(row.new).unwrap_or(0), duplicates, worked: duration(row.worked_seconds) })
+}
+
+/// The first of each identifier, and the others.
+fn once_each(events: &[NewEvent]) -> (Vec<&NewEvent>, Vec<Duplicate>) {
+    let mut first_of = HashMap::with_capacity(events.len());
+    let (mut firsts, mut duplicates) = (Vec::with_capacity(events.len()), Vec::new());
+    for event in events {
+        match first_of.entry(event.event_id.as_str()) {
+            Entry::Vacant(place) => {
+                place.insert(event);
+                firsts.push(event);
+            }
+            Entry::Occupied(first) => duplicates.push(Duplicate {
+                event_id: event.event_id.clone(),
+                differs: first.get().body.as_bytes() != event.body.as_bytes(),
+            }),
+        }
+    }
+    (firsts, duplicates)
 }
 
 /// The database's clock may be set back while it works.

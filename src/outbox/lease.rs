@@ -15,10 +15,16 @@ pub struct Lease {
     pub token: i64,
 }
 
-/// Renews leases for another `lease` from now, by the database's clock, and answers those that are still ours.
-///
-/// A row that somebody has locked is not waited for and keeps the time it had: our own open transaction holds it, which
-/// nobody can claim past, or a person is changing it, which ends the lease in any case.
+/// What became of leases that were to be renewed. What is in neither list is lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// They last for another lease from now.
+    pub renewed: Vec<Lease>,
+    /// They are still ours, and last as long as they did: somebody has locked the event, and may be about to take it.
+    pub locked: Vec<Lease>,
+}
+
+/// Renews leases for another `lease` from now, by the database's clock. A row that somebody has locked is not waited for.
 ///
 /// # Errors
 /// What the database says; then nothing was renewed.
@@ -26,7 +32,7 @@ pub async fn renew(
     executor: impl PgExecutor<'_>,
     leases: &[Lease],
     lease: Duration,
-) -> sqlx::Result<Vec<Lease>> {
+) -> sqlx::Result<Renewed> {
     let (ids, tokens): (Vec<i64>, Vec<i64>) = leases.iter().map(|lease| (lease.id, lease.token)).unzip();
     let rows = sqlx::query!(
         r#"
@@ -40,7 +46,8 @@ pub async fn renew(
         renewed as (
           update restante.outbox_live as l set lease_until = clock_timestamp() + $3
             from free where l.id = free.id)
-        select id as "id!", lease_token as "token!" from ours
+        select id as "id!", lease_token as "token!", exists (select from free where free.id = ours.id) as "renewed!"
+          from ours
         "#,
         &ids,
         &tokens,
@@ -48,7 +55,35 @@ pub async fn renew(
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(|row| Lease { id: row.id, token: row.token }).collect())
+    let mut answer = Renewed::default();
+    for row in rows {
+        let list = if row.renewed { &mut answer.renewed } else { &mut answer.locked };
+        list.push(Lease { id: row.id, token: row.token });
+    }
+    Ok(answer)
+}
+
+/// Says that the worker `owner` is there, for one lease from now.
+///
+/// # Errors
+/// What the database says.
+pub async fn give_sign(executor: impl PgExecutor<'_>, owner: &str, lease: Duration) -> sqlx::Result<()> {
+    sqlx::query!("select restante.give_sign($1, $2)", owner, interval(lease)).fetch_one(executor).await?;
+    Ok(())
+}
+
+/// Takes the worker `owner` off the list, at its orderly end, and with it those that have been gone for a day.
+///
+/// # Errors
+/// What the database says.
+pub async fn sign_off(executor: impl PgExecutor<'_>, owner: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from restante.worker where owner = $1 or alive_until < clock_timestamp() - interval '1 day'",
+        owner
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
 }
 
 /// The statement that begins a transaction of an attempt.
@@ -63,26 +98,34 @@ pub fn begin(patience: Duration) -> String {
 /// Postgres counts its timeouts in an `integer` of milliseconds.
 const PATIENCE_MS_MAX: u128 = i32::MAX as u128;
 
-/// Locks the event of a lease until the transaction ends: meanwhile nobody can claim it, nor change it by hand.
-/// Answers false where the lease was lost.
+/// Whether an event could be locked for its attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Until the transaction ends nobody can claim it, nor change it by hand.
+    Yes,
+    /// Somebody else has locked it.
+    Locked,
+    /// The lease was lost.
+    Lost,
+}
+
+/// Locks the event of a lease until the transaction ends. Waits for nobody.
 ///
 /// # Errors
 /// What the database says.
-pub async fn hold(transaction: &mut PgConnection, lease: Lease) -> sqlx::Result<bool> {
+pub async fn hold(transaction: &mut PgConnection, lease: Lease) -> sqlx::Result<Held> {
     let held = sqlx::query_scalar!(
         r#"
         select true as "held!" from restante.outbox_live
-         where id = $1 and lease_token = $2 and status = 'running' for no key update
+         where id = $1 and lease_token = $2 and status = 'running' for no key update skip locked
         "#,
         lease.id,
         lease.token,
     )
-    .fetch_optional(transaction)
-    .await;
-    match held {
-        Ok(held) => Ok(held.is_some()),
-        // It was moved to the history by hand while we waited for it.
-        Err(error) if crate::database::is_moved_row(&error) => Ok(false),
-        Err(error) => Err(error),
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if held.is_some() {
+        return Ok(Held::Yes);
     }
+    Ok(if super::settle::is_ours(transaction, lease).await? { Held::Locked } else { Held::Lost })
 }

@@ -153,26 +153,41 @@ pub async fn was_finished(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::
 pub enum Verdict {
     /// It failed, and runs again after a while.
     Retry {
-        /// How it failed, as the table `failure` says it.
-        outcome: &'static str,
+        /// How it failed.
+        failure: Failure,
         /// How long it waits.
         wait: Duration,
     },
-    /// It was too early; the attempt does not count.
+    /// It was too early; the attempt does not count, and those that failed before it are forgiven.
     Snooze {
+        /// How long it waits.
+        wait: Duration,
+    },
+    /// It could not run now; the attempt does not count.
+    Defer {
         /// How long it waits.
         wait: Duration,
     },
     /// It is given up.
     Dead {
-        /// How it failed, as the table `failure` says it.
-        outcome: &'static str,
+        /// How it failed.
+        failure: Failure,
         /// Its successors must not pass.
         holds_key: bool,
     },
 }
 
-/// Ends an attempt that did not succeed. Answers false where the lease was lost; then nothing was changed.
+/// How an attempt failed, as the table `failure` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What ended the attempt: `retryable`, `permanent`, `panicked`, `timed_out` or `crashed`.
+    pub outcome: &'static str,
+    /// What failed, in a word to group by: `database`, `transport`, `payload`, ...
+    pub kind: &'static str,
+}
+
+/// Ends an attempt that did not succeed, for this reason. Returns false where the lease was lost, or where somebody is changing
+/// the event right now, which [`is_ours`] tells apart; then nothing was changed.
 ///
 /// # Errors
 /// What the database says; then nothing was changed.
@@ -180,54 +195,61 @@ pub async fn fail(
     executor: impl PgExecutor<'_>,
     lease: Lease,
     verdict: &Verdict,
-    error: Option<&str>,
+    reason: &str,
 ) -> sqlx::Result<bool> {
-    let (outcome, wait, counts, holds_key) = match verdict {
-        Verdict::Retry { outcome, wait } => (*outcome, Some(*wait), true, false),
-        Verdict::Snooze { wait } => ("snoozed", Some(*wait), false, false),
-        Verdict::Dead { outcome, holds_key } => (*outcome, None, true, *holds_key),
+    let (word, failure, wait, holds_key) = match verdict {
+        Verdict::Retry { failure, wait } => ("retry", Some(failure), Some(*wait), false),
+        Verdict::Snooze { wait } => ("snooze", None, Some(*wait), false),
+        Verdict::Defer { wait } => ("defer", None, Some(*wait), false),
+        Verdict::Dead { failure, holds_key } => ("dead", Some(failure), None, *holds_key),
     };
     let status = sqlx::query_scalar!(
-        "select restante.fail($1, $2, $3, $4, $5, $6, $7)",
+        "select restante.fail($1, $2, $3, $4, $5, $6, $7, $8)",
         lease.id,
         lease.token,
-        outcome,
-        error.map(postgres_text),
+        word,
+        failure.map(|failure| failure.outcome),
+        failure.map(|failure| failure.kind),
+        postgres_text(reason),
         wait.map(interval) as _,
-        counts,
         holds_key,
     )
     .fetch_one(executor)
-    .await;
-    match status {
-        Ok(status) => Ok(status.is_some()),
-        // It was moved to the history by hand while we waited for it.
-        Err(error) if crate::database::is_moved_row(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
+    .await?;
+    Ok(status.is_some())
 }
 
 /// Gives events back unfinished, to be claimed at once by anybody; their attempts do not count.
-/// Answers how many were still ours.
+/// Returns how many were still ours, and not being changed by somebody.
 ///
 /// # Errors
 /// What the database says.
-pub async fn hand_back(executor: impl PgExecutor<'_>, leases: &[Lease]) -> sqlx::Result<u64> {
+pub async fn hand_back(executor: impl PgExecutor<'_>, leases: &[Lease]) -> sqlx::Result<i64> {
     let (ids, tokens): (Vec<i64>, Vec<i64>) = leases.iter().map(|lease| (lease.id, lease.token)).unzip();
-    let handed_back = sqlx::query!(
-        r#"
-        update restante.outbox_live as l
-           set status = 'pending', lane = 0, run_at = '-infinity', attempt = l.attempt - 1, lease_token = l.lease_token + 1,
-               lease_until = '-infinity'
-          from unnest($1::bigint[], $2::bigint[]) as t (id, token)
-         where l.id = t.id and l.lease_token = t.token and l.status = 'running'
-        "#,
-        &ids,
-        &tokens,
+    sqlx::query_scalar!(r#"select restante.hand_back($1, $2) as "count!""#, &ids, &tokens)
+        .fetch_one(executor)
+        .await
+}
+
+/// Gives back what `owner` has claimed at least `age` ago and does not know of, because the answer was lost.
+/// Returns how many there were.
+///
+/// # Errors
+/// What the database says.
+pub async fn hand_back_strays(
+    executor: impl PgExecutor<'_>,
+    owner: &str,
+    known: &[i64],
+    age: Duration,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select restante.hand_back_strays($1, $2, $3) as "count!""#,
+        owner,
+        known,
+        interval(age)
     )
-    .execute(executor)
-    .await?;
-    Ok(handed_back.rows_affected())
+    .fetch_one(executor)
+    .await
 }
 
 /// The text as Postgres can hold it: it knows no NUL. Long ones are cut, since an error may quote what it choked on.

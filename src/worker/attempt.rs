@@ -15,18 +15,19 @@ use tracing::Instrument;
 use crate::database::{Connections, Lent};
 use crate::event::Event;
 use crate::handler::{Context, Database, Deadline, Error};
-use crate::outbox::settle::{Finish, Finished, Verdict};
-use crate::outbox::{Claimed, Lease};
+use crate::outbox::Claimed;
+use crate::outbox::settle::{Failure, Finish, Finished, Verdict};
 use crate::registry::{Registry, Route};
 use crate::worker::keeper::{Keeper, Kept};
 use crate::worker::pace::Pace;
 use crate::worker::settler::Settler;
-use crate::worker::settling::{self, Settled};
+use crate::worker::settling::{self, Committed, Settled};
 use crate::worker::successors::Successors;
 use crate::{api, telemetry};
 
-/// After this many vanished workers an event is given up without being run again: it may well be what kills them.
-const CRASHES_MAX: i32 = 3;
+/// After this many vanished workers an event is given up without being run again: it may well be what kills them. Before the
+/// last of them it runs alone, so that it takes nobody along.
+pub(super) const CRASHES_MAX: i32 = 3;
 
 /// What all attempts of a worker share.
 pub(super) struct Shared {
@@ -54,8 +55,16 @@ type Written<'a> = Option<Transaction<'a, Postgres>>;
 /// What came of the handler.
 enum Outcome {
     Succeeded(Finished),
-    Failed(Verdict, Option<String>),
+    Failed(Failed),
     LeaseLost,
+}
+
+/// An attempt that did not succeed.
+struct Failed {
+    verdict: Verdict,
+    reason: String,
+    /// What it is called in the metrics and the log.
+    label: &'static str,
 }
 
 /// Runs one attempt, and settles it or has it settled.
@@ -83,16 +92,23 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         shared.pace.note(took);
         let committed = match (&outcome, written) {
             (Outcome::Succeeded(finished), Some(written)) => {
-                Some(settling::commit(&shared.pool, written, finished, &shared.successors).await)
+                Some(settling::commit(written, finished, &shared.successors).await)
             }
             _ => None,
         };
-        let label = if let Some(committed) = committed {
-            conclude(&shared, claimed.lease, committed, place).await
+        let outcome = if let Some(committed) = committed {
+            conclude(&shared, &claimed, route.map(Arc::as_ref), committed, place).await
         } else {
             // Given back, and with it rolled back, before the event is settled and may run again.
             drop(place);
-            settle(&shared, &claimed, kept, outcome).await
+            Err(outcome)
+        };
+        let label = match outcome {
+            Ok(settled) => {
+                tell(&shared, settled);
+                settled.label().unwrap_or("done")
+            }
+            Err(outcome) => settle(&shared, &claimed, kept, outcome).await,
         };
         let event_type = telemetry::event_type_label(&shared.event_types, &event.event_type);
         metrics::counter!(telemetry::metric::ATTEMPTS_TOTAL, "outcome" => label).increment(1);
@@ -119,8 +135,9 @@ async fn decide<'a>(
 ) -> (Outcome, Written<'a>) {
     if claimed.crashes >= CRASHES_MAX {
         let reason = format!("given up: {} workers vanished while they ran it", claimed.crashes);
-        let verdict = Verdict::Dead { outcome: "crashed", holds_key: route.dead_holds_key() };
-        return (Outcome::Failed(verdict, Some(reason)), None);
+        let failure = Failure { outcome: "crashed", kind: "crash" };
+        let verdict = Verdict::Dead { failure, holds_key: route.dead_holds_key() };
+        return (Outcome::Failed(Failed { verdict, reason, label: failure.outcome }), None);
     }
     let database = Database { pool: &shared.pool, connections: &shared.connections, place };
     let mut cx =
@@ -131,10 +148,12 @@ async fn decide<'a>(
             return (Outcome::Succeeded(finished(claimed, Finish::Done, result)), written);
         }
         Watched::Returned(Err(error)) => classify(error, claimed, route),
-        Watched::Panicked(message) => failed(claimed, route, "panicked", None, message),
+        Watched::Panicked(message) => {
+            failed(claimed, route, Failure { outcome: "panicked", kind: "panic" }, None, message)
+        }
         Watched::TimedOut => {
             let message = format!("no progress within {} s", deadline.timeout().as_secs_f32());
-            failed(claimed, route, "timed_out", None, message)
+            failed(claimed, route, Failure { outcome: "timed_out", kind: "timeout" }, None, message)
         }
         Watched::LeaseLost => Outcome::LeaseLost,
     };
@@ -176,30 +195,39 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 /// What an error of the handler means for its event.
 fn classify(error: Error, claimed: &Claimed, route: &dyn Route) -> Outcome {
+    let kind = error.kind();
+    let waits = |verdict, reason, label| Outcome::Failed(Failed { verdict, reason, label });
     match error {
-        Error::Retryable(error) => failed(claimed, route, "retryable", None, chain(&error)),
-        Error::RetryAfter(wait, error) => failed(claimed, route, "retryable", Some(wait), chain(&error)),
+        Error::Retryable(error) => {
+            failed(claimed, route, Failure { outcome: "retryable", kind }, None, chain(&error))
+        }
+        Error::RetryAfter(wait, error) => {
+            failed(claimed, route, Failure { outcome: "retryable", kind }, Some(wait), chain(&error))
+        }
         Error::Permanent(error) => {
-            let verdict = Verdict::Dead { outcome: "permanent", holds_key: route.dead_holds_key() };
-            Outcome::Failed(verdict, Some(chain(&error)))
+            let failure = Failure { outcome: "permanent", kind };
+            let verdict = Verdict::Dead { failure, holds_key: route.dead_holds_key() };
+            waits(verdict, chain(&error), failure.outcome)
         }
-        Error::Snooze(wait, reason) | Error::Defer(wait, reason) => {
-            Outcome::Failed(Verdict::Snooze { wait }, Some(reason.into_owned()))
-        }
+        Error::Snooze(wait, reason) => waits(Verdict::Snooze { wait }, reason.into_owned(), "snoozed"),
+        Error::Defer(wait, reason) => waits(Verdict::Defer { wait }, reason.into_owned(), "deferred"),
         Error::Trouble(wait, error) => {
             // A fifth more at random, or all that wait for the same trouble come back in one moment.
-            let wait = wait.mul_f64(1.0 + rand::rng().random_range(0.0..0.2));
-            Outcome::Failed(Verdict::Snooze { wait }, Some(chain(&error)))
+            let wait = wait.saturating_add(wait.min(MOST) / 1000 * rand::rng().random_range(0..200));
+            waits(Verdict::Defer { wait }, chain(&error), "trouble")
         }
         Error::LeaseLost => Outcome::LeaseLost,
     }
 }
 
+/// Longer waits are not spread any further.
+const MOST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A failure that counts: again after a while, or dead when there have been enough.
 fn failed(
     claimed: &Claimed,
     route: &dyn Route,
-    outcome: &'static str,
+    failure: Failure,
     retry_after: Option<Duration>,
     reason: String,
 ) -> Outcome {
@@ -208,12 +236,12 @@ fn failed(
     let attempts_max =
         claimed.max_attempts.map_or(policy.attempts_max, |most| u32::try_from(most).unwrap_or(0));
     let verdict = if attempt >= attempts_max {
-        Verdict::Dead { outcome, holds_key: route.dead_holds_key() }
+        Verdict::Dead { failure, holds_key: route.dead_holds_key() }
     } else {
         let chance = rand::rng().random_range(0.0..1.0);
-        Verdict::Retry { outcome, wait: policy.wait(attempt, retry_after, chance) }
+        Verdict::Retry { failure, wait: policy.wait(attempt, retry_after, chance) }
     };
-    Outcome::Failed(verdict, Some(reason))
+    Outcome::Failed(Failed { verdict, reason, label: failure.outcome })
 }
 
 /// An error with its causes, in one line.
@@ -221,28 +249,44 @@ fn chain(error: &anyhow::Error) -> String {
     format!("{error:#}")
 }
 
-/// Follows up on the commit of what the handler wrote, and names it for the metrics.
+/// Follows up on the commit of what the handler wrote: it is settled, or the attempt has failed after all.
 async fn conclude(
     shared: &Shared,
-    lease: Lease,
-    committed: sqlx::Result<Settled>,
+    claimed: &Claimed,
+    route: Option<&dyn Route>,
+    committed: sqlx::Result<Committed>,
     place: Option<Lent>,
-) -> &'static str {
-    let settled = match committed {
-        Ok(settled) => {
+) -> Result<Settled, Outcome> {
+    let committed = match committed {
+        Ok(committed) => {
             if let Some(connection) = place {
                 connection.keep();
             }
-            settled
+            committed
         }
         Err(error) => {
             drop(place);
-            settling::find_out(&shared.pool, lease, &error).await
+            shared.successors.note_lost_answer();
+            settling::find_out(&shared.pool, claimed.lease, error).await
         }
     };
-    tell(shared, settled);
-    "done"
+    match (committed, route) {
+        (Committed::Done { unblocked }, _) => Ok(Settled::Done { unblocked }),
+        (Committed::Unknown, _) => Ok(Settled::Unknown),
+        (Committed::Locked, Some(route)) => {
+            let reason = anyhow::anyhow!("somebody else has locked the event; not committed");
+            Err(classify(Error::Trouble(AGAIN_SOON, reason), claimed, route))
+        }
+        // What it wrote is what the database refuses: as if the statement itself had failed.
+        (Committed::Refused(error), Some(route)) => {
+            Err(classify(Error::from(error).context("not committed"), claimed, route))
+        }
+        (Committed::LeaseLost, _) | (_, None) => Err(Outcome::LeaseLost),
+    }
 }
+
+/// The event is unlocked in a moment, or its transaction could not be committed at this one.
+const AGAIN_SOON: Duration = Duration::from_millis(100);
 
 /// Settles the outcome of a handler that wrote nothing, and names it for the metrics.
 async fn settle(shared: &Shared, claimed: &Claimed, kept: Kept, outcome: Outcome) -> &'static str {
@@ -253,13 +297,19 @@ async fn settle(shared: &Shared, claimed: &Claimed, kept: Kept, outcome: Outcome
             shared.settler.finish(finished, kept).await;
             label
         }
-        Outcome::Failed(verdict, reason) => {
-            let label = log_failure(&claimed.event, &verdict, reason.as_deref());
-            tell(shared, settling::fail(&shared.pool, claimed.lease, &verdict, reason.as_deref()).await);
-            label
+        Outcome::Failed(failed) => {
+            let settled = settling::fail(&shared.pool, claimed.lease, &failed.verdict, &failed.reason).await;
+            if matches!(settled, Settled::Done { .. }) {
+                log_failure(&claimed.event, &failed);
+            }
+            tell(shared, settled);
+            settled.label().unwrap_or(failed.label)
         }
         Outcome::LeaseLost => {
             tell(shared, Settled::LeaseLost);
+            // It may only have run out: while the database was away, or while a person had the event locked.
+            let (pool, lease) = (shared.pool.clone(), claimed.lease);
+            tokio::spawn(async move { settling::hand_back(&pool, lease).await });
             "lease_lost"
         }
     }
@@ -272,37 +322,34 @@ fn tell(shared: &Shared, settled: Settled) {
 }
 
 /// Says once what failed, as loud as it deserves.
-fn log_failure(event: &Event, verdict: &Verdict, reason: Option<&str>) -> &'static str {
+fn log_failure(event: &Event, Failed { verdict, reason, label }: &Failed) {
     match verdict {
-        Verdict::Retry { outcome, wait } => {
-            tracing::warn!(
-                outcome,
+        Verdict::Retry { failure, wait } => tracing::warn!(
+            outcome = failure.outcome,
+            kind = failure.kind,
+            wait_ms = wait.as_millis(),
+            reason,
+            "attempt {} failed; the event runs again later",
+            event.attempt
+        ),
+        Verdict::Defer { wait } if *label == "trouble" => tracing::warn!(
+            wait_ms = wait.as_millis(),
+            reason,
+            "the event waits for something that is wrong on our side, or on the API's; the attempt does not count"
+        ),
+        Verdict::Snooze { wait } | Verdict::Defer { wait } => {
+            tracing::debug!(
                 wait_ms = wait.as_millis(),
                 reason,
-                "attempt {} failed; again later",
-                event.attempt
+                "the event waits; the attempt does not count"
             );
-            outcome
         }
-        Verdict::Snooze { wait } => {
-            match reason {
-                Some(reason) => tracing::warn!(
-                    wait_ms = wait.as_millis(),
-                    reason,
-                    "something is wrong on our side; again later"
-                ),
-                None => tracing::debug!(wait_ms = wait.as_millis(), "too early; again later"),
-            }
-            "snoozed"
-        }
-        Verdict::Dead { outcome, .. } => {
-            tracing::error!(
-                outcome,
-                reason,
-                "attempt {} failed; the event is a dead letter now",
-                event.attempt
-            );
-            outcome
-        }
+        Verdict::Dead { failure, .. } => tracing::error!(
+            outcome = failure.outcome,
+            kind = failure.kind,
+            reason,
+            "attempt {} failed; the event is a dead letter now",
+            event.attempt
+        ),
     }
 }

@@ -12,12 +12,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::database::Connections;
+use crate::handler::Deadline;
+use crate::outbox::claim::{Ask, Claims};
 use crate::outbox::{Claimed, Lease};
 use crate::registry::Registry;
 use crate::worker::Settings;
-use crate::worker::attempt;
+use crate::worker::attempt::{self, CRASHES_MAX};
 use crate::worker::floor::Floor;
-use crate::worker::keeper::Keeper;
+use crate::worker::held_keys::HeldKeys;
+use crate::worker::keeper::{Keeper, Kept};
 use crate::worker::pace::Pace;
 use crate::worker::settler::{self, Settler};
 use crate::worker::successors::{Ready, Successors};
@@ -40,15 +43,31 @@ pub(super) struct Dispatcher {
     claiming: JoinSet<sqlx::Result<Batch>>,
     /// Claimed, and about to start.
     ready: VecDeque<Ready>,
+    /// Claimed, and to run alone.
+    suspects: VecDeque<Suspect>,
+    /// Is one of them running?
+    is_alone: bool,
+    is_draining: bool,
+    /// When to look again at keys that somebody held.
+    keys: HeldKeys,
+    /// When to hand back what was claimed by statements whose answers were lost.
+    strays: Option<Instant>,
     /// Leased when their predecessors were settled.
     successors: mpsc::UnboundedReceiver<Ready>,
     running: JoinSet<()>,
     claimed: u64,
 }
 
+/// An event whose next crash would be its last. It may be what kills its workers, so it runs alone: nobody is taken along.
+struct Suspect {
+    claimed: Claimed,
+    kept: Kept,
+}
+
 /// What one claim brought.
 struct Batch {
-    claimed: Vec<Claimed>,
+    claims: Claims,
+    has_settled: bool,
     asked_for: usize,
     floor: Option<DateTime<Utc>>,
     at: Instant,
@@ -57,6 +76,10 @@ struct Batch {
 
 /// What was claimed and could not be started for so long is handed back: the handlers have become slow.
 const READY_WAIT: Duration = Duration::from_millis(500);
+
+/// What was claimed by a statement whose answer was lost is handed back after so long: twice the time in which a statement is
+/// answered or given up, so that no answer to it can be on its way any more.
+const STRAY_AGE: Duration = Duration::from_secs(10);
 
 impl Dispatcher {
     pub(super) async fn start(
@@ -77,6 +100,9 @@ impl Dispatcher {
         // A name that no other worker has, nor this one after a restart.
         let owner = format!("{}-{:08x}", settings.name, rand::rng().random::<u32>());
         tracing::info!(worker = owner, concurrency = settings.concurrency, "the worker starts");
+        // Before anything is claimed it has its connection, and others know of this worker.
+        let keeper = Keeper::start(&settings.database_url, owner.clone(), settings.lease);
+        keeper.has_given_sign().await;
         let (leases, successors) = Successors::new(owner.clone(), settings.lease);
         let leases = Arc::new(leases);
         Ok(Self {
@@ -87,7 +113,7 @@ impl Dispatcher {
                 event_types: registry.event_types().collect(),
                 registry,
                 api,
-                keeper: Keeper::start(&settings.database_url, settings.lease),
+                keeper,
                 lease: settings.lease,
                 settler: Settler::start(pool.clone(), connections, Arc::clone(&leases), Arc::clone(&more)),
                 successors: leases,
@@ -102,6 +128,11 @@ impl Dispatcher {
             look_below: None,
             claiming: JoinSet::new(),
             ready: VecDeque::new(),
+            suspects: VecDeque::new(),
+            is_alone: false,
+            is_draining: false,
+            keys: HeldKeys::new(),
+            strays: None,
             successors,
             running: JoinSet::new(),
             claimed: 0,
@@ -132,6 +163,12 @@ impl Dispatcher {
         } else {
             self.attempts.successors.all_have_turn();
         }
+        if self.attempts.successors.take_lost_answer() {
+            self.strays.get_or_insert(Instant::now() + STRAY_AGE);
+        }
+        if self.is_for_a_suspect() {
+            return;
+        }
         while self.running.len() < self.settings.concurrency
             && let Some(Ready { claimed, at }) = self.ready.pop_front()
         {
@@ -142,26 +179,59 @@ impl Dispatcher {
         // What is being settled keeps its place, because its successor may come back with the answer.
         let taken = self.running.len() + self.ready.len() + self.attempts.settler.len();
         let room = (self.settings.concurrency + ahead).saturating_sub(taken);
-        if self.hungry && self.claiming.is_empty() && room > 0 && self.ready.len() <= ahead / 2 {
+        let is_time = self.hungry && self.claiming.is_empty() && self.attempts.keeper.gives_sign();
+        if is_time && room > 0 && self.ready.len() <= ahead / 2 {
             self.hungry = false;
             self.claim(room);
         }
+    }
+
+    /// Does the worker belong to an event that has to run alone? It begins once nothing else runs, and until it has ended
+    /// nothing else is started or claimed.
+    fn is_for_a_suspect(&mut self) -> bool {
+        if self.suspects.is_empty() && !self.is_alone {
+            return false;
+        }
+        if !self.running.is_empty() || self.attempts.settler.len() > 0 {
+            return true;
+        }
+        self.is_alone = false;
+        let Some(Suspect { claimed, kept }) = self.suspects.pop_front() else { return false };
+        tracing::warn!(
+            event.id = claimed.event.event_id,
+            crashes = claimed.crashes,
+            "an event runs alone, because workers vanished while they ran it"
+        );
+        let leased_until = kept.until();
+        drop(kept);
+        self.is_alone = true;
+        self.running.spawn(attempt::run(Arc::clone(&self.attempts), claimed, leased_until));
+        true
     }
 
     fn claim(&mut self, room: usize) {
         let (connections, owner) = (self.connections.clone(), self.owner.clone());
         let (subscribers, lease) = (self.subscribers.clone(), self.settings.lease);
         let floor = self.floor.at(Instant::now());
+        let settles = self.keys.is_time(Instant::now());
         self.look_below = None;
         self.claiming.spawn(async move {
             // Taken before the claim, so that our own estimate of the lease's end is never too late.
             let at = Instant::now();
             let limit = i64::try_from(room).unwrap_or(i64::MAX);
             let claim = async |connection: &mut PgConnection| {
-                outbox::claim(connection, &owner, &subscribers, limit, lease, floor).await
+                let ask = Ask { owner: &owner, subscribers: &subscribers, limit, lease, floor, settles };
+                outbox::claim(connection, ask).await
             };
-            let claimed = connections.run(claim).await?;
-            Ok(Batch { claimed, asked_for: room, floor, at, answered_at: Instant::now() })
+            let claims = connections.run(claim).await?;
+            Ok(Batch {
+                claims,
+                has_settled: settles,
+                asked_for: room,
+                floor,
+                at,
+                answered_at: Instant::now(),
+            })
         });
     }
 
@@ -173,13 +243,16 @@ impl Dispatcher {
 
     pub(super) fn is_busy(&self) -> bool {
         let is_settling = self.attempts.settler.len() > 0 || !self.successors.is_empty();
-        is_settling || !(self.claiming.is_empty() && self.ready.is_empty() && self.running.is_empty())
+        let is_waiting = !(self.ready.is_empty() && self.suspects.is_empty());
+        is_settling || is_waiting || !(self.claiming.is_empty() && self.running.is_empty())
     }
 
     /// Waits for the end of an attempt or of a claim, or for a reason to claim.
     pub(super) async fn something_ended(&mut self) {
-        let overdue = self.ready.front().map(|ready| ready.at + READY_WAIT);
-        let look_below = self.look_below;
+        let wait = if self.suspects.is_empty() { READY_WAIT } else { Duration::ZERO };
+        let overdue = self.ready.front().map(|ready| ready.at + wait);
+        let look_again = [self.look_below, self.keys.look_at()].into_iter().flatten().min();
+        let strays = self.strays;
         tokio::select! {
             biased;
             Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
@@ -195,11 +268,13 @@ impl Dispatcher {
             }
             () = self.attempts.settler.settled() => {}
             () = self.attempts.more.notified() => self.hungry = true,
-            () = tokio::time::sleep_until(look_below.unwrap_or_else(Instant::now)), if look_below.is_some() => {
+            () = at(look_again) => {
                 self.look_below = None;
+                self.keys.look();
                 self.hungry = true;
             }
-            () = tokio::time::sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
+            () = at(strays) => self.hand_back_strays().await,
+            () = at(overdue) => {
                 self.hand_back_ready().await;
             }
         }
@@ -208,18 +283,37 @@ impl Dispatcher {
     /// Takes in what a claim brought.
     fn take(&mut self, batch: Result<sqlx::Result<Batch>, JoinError>) {
         match batch {
-            Ok(Ok(Batch { claimed, asked_for, floor, at, answered_at })) => {
+            Ok(Ok(Batch { claims, has_settled, asked_for, floor, at, answered_at })) => {
+                let Claims { claimed, keys_settled, keys_left } = claims;
                 self.note_claimed(claimed.len());
+                if has_settled {
+                    self.keys.note(answered_at, keys_settled, keys_left);
+                }
                 // As many as were asked for: there may be more.
                 let is_full = claimed.len() >= asked_for;
                 self.hungry |= is_full;
                 let youngest = claimed.iter().map(|claimed| claimed.event.created_at).max();
                 self.floor.note(floor, (at, answered_at), youngest, is_full);
                 self.look_below = (floor.is_some() && !is_full).then(|| self.floor.next_walk());
-                self.ready.extend(claimed.into_iter().map(|claimed| Ready { claimed, at }));
+                for claimed in claimed {
+                    self.take_in(Ready { claimed, at });
+                }
             }
-            Ok(Err(error)) => tracing::warn!(%error, "could not claim; the next poll tries again"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not claim; the next poll tries again");
+                self.attempts.successors.note_lost_answer();
+            }
             Err(error) => tracing::error!(%error, "a claim broke off; the next poll tries again"),
+        }
+    }
+
+    fn take_in(&mut self, Ready { claimed, at }: Ready) {
+        if claimed.crashes == CRASHES_MAX - 1 {
+            let (deadline, until) = (Deadline::new(Duration::MAX), at + self.settings.lease);
+            let kept = self.attempts.keeper.keep(claimed.lease, until, deadline);
+            self.suspects.push_back(Suspect { claimed, kept });
+        } else {
+            self.ready.push_back(Ready { claimed, at });
         }
     }
 
@@ -232,7 +326,7 @@ impl Dispatcher {
 
     fn take_successor(&mut self, successor: Ready) {
         self.note_claimed(1);
-        self.ready.push_back(successor);
+        self.take_in(successor);
     }
 
     fn note_claimed(&mut self, count: usize) {
@@ -242,13 +336,49 @@ impl Dispatcher {
 
     /// Gives back what was claimed and could not be started: the handlers have become slow meanwhile.
     async fn hand_back_ready(&mut self) -> u64 {
-        let leases: Vec<Lease> = self.ready.drain(..).map(|ready| ready.claimed.lease).collect();
+        let mut leases: Vec<Lease> = self.ready.drain(..).map(|ready| ready.claimed.lease).collect();
+        if self.is_draining {
+            leases.extend(self.suspects.drain(..).map(|suspect| suspect.claimed.lease));
+        }
         // Others may have room for them; here they would only be claimed again.
         hand_back(&self.attempts.pool, &leases).await
     }
 
+    /// Hands back what this worker has claimed, as the database says, and does not know of.
+    async fn hand_back_strays(&mut self) {
+        self.strays = None;
+        self.take_successors();
+        let mut known: Vec<i64> = self.attempts.keeper.leases().iter().map(|lease| lease.id).collect();
+        known.extend(self.ready.iter().map(|ready| ready.claimed.lease.id));
+        let strays = outbox::settle::hand_back_strays(&self.attempts.pool, &self.owner, &known, STRAY_AGE);
+        match database::answered(strays).await {
+            Ok(0) => {}
+            Ok(events) => {
+                self.hungry = true;
+                tracing::warn!(events, "handed back what was claimed by a statement whose answer was lost");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not hand back what was claimed by a statement whose answer was lost");
+                self.strays = Some(Instant::now() + STRAY_AGE);
+            }
+        }
+    }
+
     /// Waits for what runs, then hands the rest back.
     pub(super) async fn drain(mut self) -> u64 {
+        let handed_back = self.drain_leases().await;
+        // Others need not wait for this worker's sign.
+        self.attempts.keeper.stop();
+        if let Err(error) =
+            database::answered(outbox::lease::sign_off(&self.attempts.pool, &self.owner)).await
+        {
+            tracing::debug!(%error, "the worker could not sign off");
+        }
+        handed_back
+    }
+
+    async fn drain_leases(&mut self) -> u64 {
+        self.is_draining = true;
         let until = Instant::now() + self.settings.drain;
         self.attempts.successors.none_has_turn();
         while let Some(batch) = self.claiming.join_next().await {
@@ -280,6 +410,14 @@ impl Dispatcher {
     }
 }
 
+/// Waits for a time, where there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn hand_back(pool: &PgPool, leases: &[Lease]) -> u64 {
     if leases.is_empty() {
         return 0;
@@ -287,7 +425,7 @@ async fn hand_back(pool: &PgPool, leases: &[Lease]) -> u64 {
     match database::answered(outbox::settle::hand_back(pool, leases)).await {
         Ok(count) => {
             tracing::info!(events = count, "handed back what was not begun or not finished in time");
-            count
+            u64::try_from(count).unwrap_or(0)
         }
         Err(error) => {
             tracing::warn!(%error, "could not hand back; the leases run out by themselves");

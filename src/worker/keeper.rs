@@ -2,6 +2,9 @@
 //!
 //! It stops renewing where an attempt has outlived its deadline, so that a handler which hangs without yielding loses its
 //! lease to somebody who gets on; and it tells an attempt whose lease is gone, or must be taken for gone.
+//!
+//! With each renewal, and before anything is claimed, it gives the sign that its worker lives: a lease that ran out counts as a
+//! crash only where its worker gives none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +12,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use sqlx::PgPool;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +26,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Keeps the leases of the attempts that run in this worker.
 pub(super) struct Keeper {
     held: Arc<Mutex<HashMap<Lease, Held>>>,
-    /// Ends the thread when the keeper is dropped.
-    _alive: oneshot::Sender<()>,
+    /// Until when the last sign counts.
+    sign: watch::Receiver<Option<Instant>>,
+    /// Ends the thread when it is dropped.
+    alive: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 struct Held {
@@ -42,6 +47,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// Until when the lease is surely ours.
+    pub(super) fn until(&self) -> Instant {
+        lock(&self.held).get(&self.lease).map_or_else(Instant::now, |held| held.until)
+    }
+
     /// Waits until the lease is lost.
     pub(super) async fn lost(&self) {
         self.lost.cancelled().await;
@@ -56,17 +66,19 @@ impl Drop for Kept {
 
 impl Keeper {
     /// Starts the thread. It has a connection of its own, so that no handler's use of the pool can starve it.
-    pub(super) fn start(database_url: &SecretString, lease: Duration) -> Self {
+    pub(super) fn start(database_url: &SecretString, owner: String, lease: Duration) -> Self {
         let held = Arc::new(Mutex::new(HashMap::new()));
         let (alive, ended) = oneshot::channel();
-        let (url, shared) = (database_url.clone(), Arc::clone(&held));
+        let (signs, sign) = watch::channel(None);
+        let round = Round { held: Arc::clone(&held), owner, lease, signs };
+        let url = database_url.clone();
         let thread = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime.map_err(anyhow::Error::from).and_then(|runtime| {
                 runtime.block_on(async {
                     let pool = database::pool(&url, "restante-worker leases", 1)?;
                     tokio::select! {
-                        () = renew_for_ever(&pool, &shared, lease) => {}
+                        () = round.repeat(&pool) => {}
                         _ = ended => {}
                     }
                     pool.close().await;
@@ -78,9 +90,25 @@ impl Keeper {
             }
         });
         if let Err(error) = thread {
-            tracing::error!(%error, "no thread for renewing leases: long attempts will lose theirs");
+            tracing::error!(%error, "no thread for renewing leases: nothing will be claimed");
         }
-        Self { held, _alive: alive }
+        Self { held, sign, alive: Mutex::new(Some(alive)) }
+    }
+
+    /// Waits for the first sign: without a connection for the leases nothing may be claimed.
+    pub(super) async fn has_given_sign(&self) {
+        let mut sign = self.sign.clone();
+        let _ends_with_the_thread = sign.wait_for(Option::is_some).await;
+    }
+
+    /// Do others know that this worker lives?
+    pub(super) fn gives_sign(&self) -> bool {
+        self.sign.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(&self) {
+        drop(self.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Keeps a lease that is ours until `until` at least, for as long as the answer lives.
@@ -96,50 +124,98 @@ impl Keeper {
     }
 }
 
-async fn renew_for_ever(pool: &PgPool, held: &Mutex<HashMap<Lease, Held>>, lease: Duration) {
-    let mut tick = tokio::time::interval(lease / 3);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
+/// What is done three times within a lease.
+struct Round {
+    held: Arc<Mutex<HashMap<Lease, Held>>>,
+    owner: String,
+    lease: Duration,
+    signs: watch::Sender<Option<Instant>>,
+}
+
+/// After a round that failed the next one comes sooner: the database may be back, and others are waiting for the sign.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Round {
+    async fn repeat(&self, pool: &PgPool) {
+        loop {
+            let third = self.lease / 3;
+            let began = Instant::now();
+            let is_done = self.give_sign(pool).await && self.renew(pool).await;
+            self.tell_lost();
+            tokio::time::sleep_until(began + if is_done { third } else { third.min(SOON) }).await;
+        }
+    }
+
+    async fn give_sign(&self, pool: &PgPool) -> bool {
+        let until = Instant::now() + self.lease;
+        let signed = outbox::lease::give_sign(pool, &self.owner, self.lease);
+        // A connection on which nothing arrives any more would never end by itself.
+        match tokio::time::timeout(self.lease / 3, signed).await {
+            Ok(Ok(())) => {
+                self.signs.send_replace(Some(until));
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease keeper can not reach the database; nothing is claimed before it can");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(
+                    "the database did not answer the lease keeper in time; nothing is claimed before it does"
+                );
+                false
+            }
+        }
+    }
+
+    /// Renews the leases of the attempts that are alive. Returns false where the database did not answer.
+    async fn renew(&self, pool: &PgPool) -> bool {
         let now = Instant::now();
-        let due: Vec<Lease> = lock(held)
+        let due: Vec<Lease> = lock(&self.held)
             .iter()
             .filter(|(_, held)| now < held.deadline.at() + GRACE)
             // One that was claimed a moment ago can wait for the next round.
-            .filter(|(_, held)| held.until < now + lease * 2 / 3 + Duration::from_millis(1))
+            .filter(|(_, held)| held.until < now + self.lease * 2 / 3 + Duration::from_millis(1))
             .map(|(lease, _)| *lease)
             .collect();
-        if !due.is_empty() {
-            renew_once(pool, held, &due, lease).await;
+        if due.is_empty() {
+            return true;
         }
-        let now = Instant::now();
-        for (lease, held) in
-            lock(held).iter().filter(|(_, held)| held.until <= now && !held.lost.is_cancelled())
-        {
-            tracing::warn!(event.id = lease.id, "the lease could not be renewed in time and counts as lost");
-            held.lost.cancel();
-        }
-    }
-}
-
-async fn renew_once(pool: &PgPool, held: &Mutex<HashMap<Lease, Held>>, due: &[Lease], lease: Duration) {
-    let until = Instant::now() + lease;
-    // A connection on which nothing arrives any more would never end by itself.
-    match tokio::time::timeout(lease / 3, outbox::lease::renew(pool, due, lease)).await {
-        Ok(Ok(ours)) => {
-            let mut held = lock(held);
-            for lease in due {
-                if let Some(held) = held.get_mut(lease) {
-                    if ours.contains(lease) {
+        let until = now + self.lease;
+        match tokio::time::timeout(self.lease / 3, outbox::lease::renew(pool, &due, self.lease)).await {
+            Ok(Ok(renewed)) => {
+                let mut held = lock(&self.held);
+                for lease in due {
+                    let Some(held) = held.get_mut(&lease) else { continue };
+                    if renewed.renewed.contains(&lease) {
                         held.until = until;
-                    } else {
+                    } else if !renewed.locked.contains(&lease) {
                         held.lost.cancel();
+                    } else if held.deadline.is_held() {
+                        // By the attempt's own transaction, which nobody can claim past.
+                        held.until = until;
                     }
                 }
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not renew leases");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("the database did not answer a renewal of leases in time");
+                false
             }
         }
-        Ok(Err(error)) => tracing::warn!(%error, "could not renew leases"),
-        Err(_) => tracing::warn!("the database did not answer a renewal of leases in time"),
+    }
+
+    fn tell_lost(&self) {
+        let now = Instant::now();
+        let held = lock(&self.held);
+        for (lease, held) in held.iter().filter(|(_, held)| held.until <= now && !held.lost.is_cancelled()) {
+            tracing::warn!(outbox.id = lease.id, "the lease could not be renewed in time and counts as lost");
+            held.lost.cancel();
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod attempt;
 mod dispatcher;
 mod floor;
+mod held_keys;
 mod keeper;
 mod pace;
 mod settler;

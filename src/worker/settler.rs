@@ -129,6 +129,7 @@ impl Lane {
         let has_failed = answer.is_err();
         let settled = answer.unwrap_or_else(|error| {
             tracing::debug!(%error, "a batch could not be settled; settling one by one");
+            self.successors.note_lost_answer();
             settle::Settled::default()
         });
         self.is_awaited.store(settled.unblocked > 0 || !settled.next.is_empty(), Ordering::Relaxed);

@@ -26,7 +26,7 @@ pub(super) enum Settled {
 }
 
 impl Settled {
-    /// Says what others should know of it. Answers whether something may be claimed now that could not be before.
+    /// Says what others should know of it. Returns whether something may be claimed now that could not be before.
     pub(super) fn tell(self) -> bool {
         match self {
             Settled::Done { unblocked } => unblocked,
@@ -38,15 +38,24 @@ impl Settled {
             Settled::Unknown => false,
         }
     }
+
+    /// What it is called in the metrics, where that is not what the attempt itself came to.
+    pub(super) fn label(self) -> Option<&'static str> {
+        match self {
+            Settled::Done { .. } => None,
+            Settled::LeaseLost => Some("lease_lost"),
+            Settled::Unknown => Some("unknown"),
+        }
+    }
 }
 
-/// For how long settling is tried while the database is away. By then the lease has run out, or will be renewed for
-/// nothing: the event is claimed again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For how long settling is tried while the database is away, or while a person has the event locked in a transaction that is
+/// open. An attempt that is not settled runs again, so this is longer than most of either.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
-/// For how long a handler's commit is tried while somebody else has locked its event. Then it is rolled back, and the event
-/// runs again.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+/// For how long a handler's commit is tried while somebody else has locked its event. Meanwhile it has a connection, which
+/// others wait for: a lease is renewed in less, and a person may take an hour. Then it is rolled back, and the event runs again.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The row can not be written at this moment: somebody else has locked it.
 #[derive(Debug, thiserror::Error)]
@@ -66,18 +75,35 @@ impl Busy {
     }
 }
 
+/// What became of the commit of what a handler wrote.
+#[derive(Debug)]
+pub(super) enum Committed {
+    /// It is committed together with the completion of its event.
+    Done {
+        /// Successors may be claimed.
+        unblocked: bool,
+    },
+    /// Nothing of it is: the event was not this attempt's any more.
+    LeaseLost,
+    /// Nothing of it is: somebody else has locked the event. It is this attempt's still.
+    Locked,
+    /// Nothing of it is: the database says why. The event is this attempt's still.
+    Refused(sqlx::Error),
+    /// The database could not be asked. The lease runs out, and the event is claimed again.
+    Unknown,
+}
+
 /// Commits what the handler wrote together with the completion of its event, or neither. What was leased along with it is
 /// started.
 ///
 /// # Errors
 /// What the database says; then [`find_out`] has to tell what became of it.
 pub(super) async fn commit(
-    pool: &PgPool,
     mut written: Transaction<'_, Postgres>,
     finished: &Finished,
     successors: &Successors,
-) -> sqlx::Result<Settled> {
-    let mut waits = patient().with_total_delay(Some(COMMIT_PATIENCE)).build();
+) -> sqlx::Result<Committed> {
+    let mut waits = patient(COMMIT_PATIENCE).build();
     loop {
         let at = Instant::now();
         let settled =
@@ -85,17 +111,16 @@ pub(super) async fn commit(
         if !settled.finished.is_empty() {
             written.commit().await?;
             successors.start(settled.next, at);
-            return Ok(Settled::Done { unblocked: settled.unblocked > 0 });
+            return Ok(Committed::Done { unblocked: settled.unblocked > 0 });
         }
         if !is_ours(&mut *written, finished.lease).await? {
             written.rollback().await?;
-            return Ok(Settled::LeaseLost);
+            return Ok(Committed::LeaseLost);
         }
-        // Locked by somebody: its lease is being renewed, or a person changes it. It is not waited for in the database,
-        // because the handler may have locked keys, and who holds a key waits for no row.
+        // Locked by somebody: its lease is being renewed, or a person changes it.
         let Some(wait) = waits.next() else {
             written.rollback().await?;
-            return Ok(again_soon(pool, finished.lease, &Busy::Locked).await);
+            return Ok(Committed::Locked);
         };
         sleep(wait).await;
     }
@@ -103,20 +128,16 @@ pub(super) async fn commit(
 
 /// Finds out what became of a commit that ended with an error: it may have arrived although its answer did not. Either way
 /// nothing is half done.
-pub(super) async fn find_out(pool: &PgPool, lease: Lease, error: &sqlx::Error) -> Settled {
-    tracing::warn!(%error, "the database did not answer a commit; asking what became of it");
+pub(super) async fn find_out(pool: &PgPool, lease: Lease, error: sqlx::Error) -> Committed {
     match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
-        (Ok(true), _) => Settled::Done { unblocked: true },
-        (Ok(false), Ok(true)) => again_soon(pool, lease, error).await,
-        (Ok(false), Ok(false)) => Settled::LeaseLost,
-        _ => Settled::Unknown,
+        (Ok(true), _) => Committed::Done { unblocked: true },
+        (Ok(false), Ok(true)) => Committed::Refused(error),
+        (Ok(false), Ok(false)) => Committed::LeaseLost,
+        _ => {
+            tracing::warn!(%error, "the database did not answer a commit; the lease runs out and the event is claimed again");
+            Committed::Unknown
+        }
     }
-}
-
-/// The commit did not happen through no fault of the event: it runs again, and this attempt does not count.
-async fn again_soon(pool: &PgPool, lease: Lease, error: &(dyn std::error::Error + Sync)) -> Settled {
-    let verdict = Verdict::Snooze { wait: Duration::from_millis(100) };
-    fail(pool, lease, &verdict, Some(&format!("not committed: {error}"))).await
 }
 
 /// Finishes one event whose handler took no transaction.
@@ -128,7 +149,7 @@ pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settled {
         if !settled.finished.is_empty() {
             return Ok(Settled::Done { unblocked: settled.unblocked > 0 });
         }
-        // Not finished: locked by somebody for a moment, finished by a try of which nothing was heard, or lost.
+        // Not finished: locked by somebody, finished by a try of which nothing was heard, or lost.
         if is_ours(pool, lease).await? {
             Err(Busy::Locked)
         } else if was_finished(pool, lease).await? {
@@ -137,23 +158,38 @@ pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settled {
             Ok(Settled::LeaseLost)
         }
     })
-    .retry(patient())
+    .retry(patient(PATIENCE))
     .when(Busy::is_passing)
     .await;
     settled.unwrap_or_else(unknown)
 }
 
 /// Ends an attempt that did not succeed.
-pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict, reason: Option<&str>) -> Settled {
-    let settled = (|| async { Ok::<_, Busy>(settle::fail(pool, lease, verdict, reason).await?) })
-        .retry(patient())
-        .when(Busy::is_passing)
-        .await;
-    match settled {
-        // A dead letter may have let a successor go; a claim that finds nothing costs little.
-        Ok(true) => Settled::Done { unblocked: matches!(verdict, Verdict::Dead { .. }) },
-        Ok(false) => Settled::LeaseLost,
-        Err(error) => unknown(error),
+pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict, reason: &str) -> Settled {
+    let settled = (|| async {
+        if settle::fail(pool, lease, verdict, reason).await? {
+            // A successor may have been let go; a claim that finds nothing costs little.
+            return Ok(Settled::Done { unblocked: matches!(verdict, Verdict::Dead { .. }) });
+        }
+        if is_ours(pool, lease).await? { Err(Busy::Locked) } else { Ok(Settled::LeaseLost) }
+    })
+    .retry(patient(PATIENCE))
+    .when(Busy::is_passing)
+    .await;
+    settled.unwrap_or_else(unknown)
+}
+
+/// Gives an event back whose lease may have run out, if nobody has claimed it since. The attempt does not count.
+pub(super) async fn hand_back(pool: &PgPool, lease: Lease) {
+    let handed_back = (|| async {
+        let is_back = settle::hand_back(pool, &[lease]).await? > 0;
+        if !is_back && is_ours(pool, lease).await? { Err(Busy::Locked) } else { Ok(()) }
+    })
+    .retry(patient(PATIENCE))
+    .when(Busy::is_passing)
+    .await;
+    if let Err(error) = handed_back {
+        tracing::debug!(outbox.id = lease.id, %error, "could not hand an event back; it is claimed when its lease has run out");
     }
 }
 
@@ -163,11 +199,11 @@ fn unknown(error: Busy) -> Settled {
 }
 
 /// From 5 ms to 1 s apart, for as long as it makes sense to wait.
-fn patient() -> ExponentialBuilder {
+fn patient(patience: Duration) -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(5))
         .with_max_delay(Duration::from_secs(1))
         .with_jitter()
         .without_max_times()
-        .with_total_delay(Some(PATIENCE))
+        .with_total_delay(Some(patience))
 }

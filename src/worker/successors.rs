@@ -2,9 +2,9 @@
 //!
 //! That spares a key the way over `pending` and a claim. The order among the keys stays as it is: a successor is leased
 //! only where its turn has come, because every older event has been claimed already, or because nothing else waits. What was
-//! leased by a statement whose answer got lost waits for the end of its lease, as after a claim.
+//! leased by a statement whose answer got lost is handed back, as after a claim.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -27,6 +27,8 @@ pub(super) struct Successors {
     /// In microseconds since 1970: the youngest event that has its turn.
     until: AtomicI64,
     leased: mpsc::UnboundedSender<Ready>,
+    /// Was an answer lost that may have had leases in it?
+    is_answer_lost: AtomicBool,
 }
 
 const NOBODY: i64 = i64::MIN;
@@ -37,7 +39,7 @@ impl Successors {
     /// turn yet.
     pub(super) fn new(owner: String, lease: Duration) -> (Self, mpsc::UnboundedReceiver<Ready>) {
         let (leased, ready) = mpsc::unbounded_channel();
-        (Self { owner, lease, until: NOBODY.into(), leased }, ready)
+        (Self { owner, lease, until: NOBODY.into(), leased, is_answer_lost: AtomicBool::new(false) }, ready)
     }
 
     /// Everything that was created before `until` has been claimed.
@@ -63,6 +65,16 @@ impl Successors {
             until => DateTime::from_timestamp_micros(until)?,
         };
         Some(Next { owner: &self.owner, lease: self.lease, until })
+    }
+
+    /// An answer was lost that may have had leases in it.
+    pub(super) fn note_lost_answer(&self) {
+        self.is_answer_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Was such an answer lost since this was asked last?
+    pub(super) fn take_lost_answer(&self) -> bool {
+        self.is_answer_lost.swap(false, Ordering::Relaxed)
     }
 
     /// Has what was leased started. `at` is a moment before it was.

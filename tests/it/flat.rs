@@ -53,13 +53,13 @@ impl Counter {
         let name = format!("'{}_' || md5(n::text)", self.round);
         let alone = self
             .explained(&format!(
-                "select restante.insert_event({name}, 'test.flat', {name}, null, clock_timestamp(), '{{}}', null, null, 'webhook')
+                "select restante.insert_event({name}, 'test.flat', {name}, null, clock_timestamp(), '{{}}', null, null, null, 'webhook')
                    from (select 'alone') as a (n)"
             ))
             .await;
         let stored = self
             .explained(&format!(
-                "select restante.insert_events({}, {}, {}, {}, {}, {}, {}, 'webhook')",
+                "select restante.insert_events({}, {}, {}, {}, {}, {}, {}, null, 'webhook')",
                 each(&name),
                 each("'test.flat'::text"),
                 each(&name),
@@ -71,7 +71,7 @@ impl Counter {
             .await;
         let claimed = self
             .explained(&format!(
-                "select restante.claim('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}')"
+                "select restante.claim('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}', 16777216, true)"
             ))
             .await;
         let (ids, tokens): (Vec<i64>, Vec<i64>) = sqlx::query_as(

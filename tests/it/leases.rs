@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use expect_test::expect;
 use restante::outbox::lease::renew;
-use restante::outbox::settle::{Finish, Finished, Verdict, fail, finish, hand_back};
+use restante::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
 use restante::outbox::{Claimed, Lease};
 use restante::registry::Registry;
 use restante::worker;
@@ -24,7 +24,7 @@ async fn claimed_twice(world: &World) -> (Claimed, Claimed) {
     world.receive("a", "k", 0, json!({})).await;
     let late = world.claim(1).await.remove(0);
     world.let_leases_run_out().await;
-    let current = world.claim(1).await.remove(0);
+    let current = world.claim_as("somebody else", 1).await.remove(0);
     (late, current)
 }
 
@@ -68,12 +68,13 @@ async fn a_late_attempt_can_not_fail_the_event_nor_hand_it_back_nor_renew_its_le
     let world = World::new().await;
     let (late, current) = claimed_twice(&world).await;
 
-    let verdict = Verdict::Dead { outcome: "permanent", holds_key: false };
-    assert!(!fail(&world.pool, late.lease, &verdict, Some("no")).await.unwrap());
+    let failure = Failure { outcome: "permanent", kind: "handler" };
+    let verdict = Verdict::Dead { failure, holds_key: false };
+    assert!(!fail(&world.pool, late.lease, &verdict, "no").await.unwrap());
     assert_eq!(hand_back(&world.pool, &[late.lease]).await.unwrap(), 0);
     let ours = renew(&world.pool, &[late.lease, current.lease], Duration::from_secs(30)).await.unwrap();
 
-    assert_eq!(ours, [current.lease]);
+    assert_eq!((ours.renewed, ours.locked), (vec![current.lease], vec![]));
     expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
 }
 
@@ -150,8 +151,8 @@ mod locked {
 async fn an_event_that_kills_its_workers_is_given_up() {
     let world = World::new().await;
     world.receive("a", "", 0, json!({})).await;
-    for _ in 0..3 {
-        assert_eq!(world.claim(1).await.len(), 1);
+    for worker in ["first", "second", "third"] {
+        assert_eq!(world.claim_as(worker, 1).await.len(), 1);
         world.let_leases_run_out().await;
     }
 
@@ -311,6 +312,7 @@ mod stolen {
     use std::time::Duration;
 
     use restante::handler::{self, Context, Handler};
+    use restante::outbox::claim::Ask;
     use sqlx::PgPool;
 
     /// Writes only after somebody else has claimed its event: through its transaction, or in a checkpoint.
@@ -328,9 +330,16 @@ mod stolen {
             sqlx::query("update restante.outbox_live set lease_until = clock_timestamp()")
                 .execute(&self.pool)
                 .await?;
-            let subscribers = [String::new()];
-            let lease = Duration::from_secs(30);
-            restante::outbox::claim(&self.pool, "thief", &subscribers, 1, lease, None).await?;
+            let (subscribers, lease) = ([String::new()], Duration::from_secs(30));
+            let ask = Ask {
+                owner: "thief",
+                subscribers: &subscribers,
+                limit: 1,
+                lease,
+                floor: None,
+                settles: true,
+            };
+            restante::outbox::claim(&self.pool, ask).await?;
             let write = sqlx::query("insert into ledger (event_id) values ('late')");
             if self.checkpoint {
                 let mut checkpoint = cx.checkpoint().await?;
@@ -370,7 +379,7 @@ mod long_part {
             sqlx::query("update restante.outbox_live set lease_until = clock_timestamp()")
                 .execute(&mut *checkpoint)
                 .await?;
-            cx.commit(checkpoint).await?;
+            checkpoint.commit().await?;
 
             let leased = "select bool_and(lease_until > clock_timestamp()) from restante.outbox_live";
             let leased: bool = sqlx::query_scalar(leased).fetch_one(cx.pool()).await?;

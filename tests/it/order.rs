@@ -7,13 +7,12 @@ use expect_test::expect;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use restante::outbox::settle::{Finish, Finished, Next, Verdict, fail, finish};
+use restante::outbox::settle::{Failure, Finish, Finished, Next, Verdict, fail, finish};
 use restante::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::worker;
 use serde_json::json;
 use tokio::sync::Barrier;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::world::no_api;
@@ -61,7 +60,7 @@ async fn of_several_events_with_one_identifier_in_one_commit_the_first_is_stored
     );
     expect![["f pending, attempt 0\ne blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
     let twice = "select restante.insert_events(array['g', 'g'], array['t', 't'], array['k1', 'k2'], array[null, null], \
-                 array[now(), now()], array['{}', '{}'], array[null, null]::bytea[], 'sql')";
+                 array[now(), now()], array['{}', '{}'], array[null, null]::bytea[], null, 'sql')";
     let error = sqlx::query(twice).execute(&world.pool).await.unwrap_err();
     assert!(error.to_string().contains("an identifier is there twice"), "{error}");
 }
@@ -133,8 +132,9 @@ async fn a_dead_letter_holds_its_key_where_its_handler_wants_that() {
     world.receive("k1", "k", 1, json!({})).await;
     world.receive("k2", "k", 2, json!({})).await;
     let claimed = world.claim(1).await;
-    let verdict = Verdict::Dead { outcome: "permanent", holds_key: true };
-    assert!(fail(&world.pool, claimed[0].lease, &verdict, Some("no")).await.unwrap());
+    let failure = Failure { outcome: "permanent", kind: "handler" };
+    let verdict = Verdict::Dead { failure, holds_key: true };
+    assert!(fail(&world.pool, claimed[0].lease, &verdict, "no").await.unwrap());
 
     world.work().await;
     expect![["k1 dead, attempt 1\nk2 blocked, attempt 0\n"]].assert_eq(&world.outbox().await);
@@ -160,24 +160,24 @@ async fn deliveries_to_one_key_at_the_same_time_make_one_head() {
     assert_eq!(world.ledger().await.len(), 50);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_arrives_while_the_head_of_its_key_is_stored_waits_for_that_and_then_its_turn() {
+#[tokio::test]
+async fn an_event_that_arrives_while_the_head_of_its_key_is_stored_waits_behind_it_and_holds_up_nobody() {
     for others in [0, 1] {
         let world = World::new().await;
         let mut storing = world.pool.begin().await.unwrap();
         let first = world.new_event("k1", "k", 1, json!({}));
         outbox::insert_events(&mut *storing, Source::Webhook, &[first]).await.unwrap();
 
-        let arriving = arriving(&world, others);
-        world.somebody_waits_for_a_lock().await;
+        assert_eq!(arrive(&world, others).await, 1 + others);
+        assert_eq!(world.settle_keys().await, (0, 1), "the key is left while somebody holds it");
         storing.commit().await.unwrap();
 
-        assert_eq!(arriving.await.unwrap(), 1 + others);
+        assert_eq!(world.settle_keys().await, (1, 0));
         expect![["k1 pending, attempt 0\nk2 blocked, attempt 0\n"]].assert_eq(&outbox_of_k(&world).await);
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left_behind() {
     for others in [0, 1] {
         let world = World::new().await;
@@ -190,21 +190,19 @@ async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left
         let mut finishing = world.pool.begin().await.unwrap();
         finish(&mut *finishing, &attempts, None).await.unwrap();
 
-        let arriving = arriving(&world, others);
-        world.somebody_waits_for_a_lock().await;
+        assert_eq!(arrive(&world, others).await, 1 + others);
         finishing.commit().await.unwrap();
 
-        assert_eq!(arriving.await.unwrap(), 1 + others);
+        assert_eq!(world.settle_keys().await, (1, 0));
         expect![["k1 done, attempt 1\nk2 pending, attempt 0\n"]].assert_eq(&outbox_of_k(&world).await);
     }
 }
 
-/// Stores the second event of key k in the background, in one commit with so many events of other keys.
-fn arriving(world: &World, others: u64) -> JoinHandle<u64> {
+/// Stores the second event of key k, in one commit with so many events of other keys.
+async fn arrive(world: &World, others: u64) -> u64 {
     let others = (0..others).map(|n| world.new_event(&format!("m{n}"), &format!("m{n}"), 1, json!({})));
     let events: Vec<_> = others.chain([world.new_event("k2", "k", 2, json!({}))]).collect();
-    let pool = world.pool.clone();
-    tokio::spawn(async move { outbox::insert_events(&pool, Source::Webhook, &events).await.unwrap().new })
+    world.receive_all(&events).await
 }
 
 async fn outbox_of_k(world: &World) -> String {
@@ -333,11 +331,7 @@ async fn handlers_that_enqueue_into_each_others_keys_are_both_done_in_one_attemp
     let both_have_enqueued = Arc::new(Barrier::new(2));
     let crossing = |both_have_enqueued| Registry::new().register(crossing::Crossing { both_have_enqueued });
 
-    world.work_with(crossing(Some(both_have_enqueued))).await;
-    let error = world.value("select last_error from restante.outbox where status = 'retry'").await;
-    assert!(error.contains("deadlock detected"), "{error}");
-    world.sql("update restante.outbox set run_at = now() where status = 'retry'").await;
-    world.work_with(crossing(None)).await;
+    world.work_with(crossing(both_have_enqueued)).await;
 
     let outbox = world.outbox().await;
     let mut events: Vec<_> = outbox.lines().collect();
@@ -357,9 +351,9 @@ mod crossing {
     use serde_json::json;
     use tokio::sync::Barrier;
 
-    /// Enqueues the second event of the key that its event names, and may wait until another has done the same.
+    /// Enqueues the second event of the key that its event names, and waits until another has done the same.
     pub struct Crossing {
-        pub both_have_enqueued: Option<Arc<Barrier>>,
+        pub both_have_enqueued: Arc<Barrier>,
     }
 
     impl Handler for Crossing {
@@ -372,9 +366,7 @@ mod crossing {
                                  "data": { "type": "test.ledger", "id": key } });
             let second = envelope::read(second.to_string().as_bytes(), None, 0).permanent()?;
             cx.enqueue(Source::Worker, second).await?;
-            if let Some(both_have_enqueued) = &self.both_have_enqueued {
-                both_have_enqueued.wait().await;
-            }
+            self.both_have_enqueued.wait().await;
             Ok(())
         }
     }

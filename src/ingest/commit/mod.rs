@@ -4,7 +4,7 @@
 //! delays a lone event. Commits run in tasks of their own: a sender that hangs up does not cancel one half way.
 //!
 //! A database that cannot take events now is waited for, inside the request. An event that the database will not
-//! take never takes its neighbours with it: the batch is halved until the event stands alone.
+//! take, or that somebody has locked, never takes its neighbours with it: the batch is halved until the event stands alone.
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +42,9 @@ pub enum StoreError {
     /// The store cannot take anything now: no connection, a restart, a failover, a deadlock. Trying again may help.
     #[error("the database cannot take events now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Somebody else is in the middle of storing one of these events. The others can be stored without it.
+    #[error("somebody else has locked an event")]
+    Locked(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store does not take these events as they are. Trying again does not help.
     #[error("the database refused an event")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -193,10 +196,11 @@ impl<S: Store> Lane<S> {
                     last = Some(took);
                 }
                 Err(StoreError::Unavailable(_)) => part.answer(Err(NotStored::Unavailable)),
-                Err(StoreError::Refused(_)) if part.events.len() > 1 => {
+                Err(StoreError::Refused(_) | StoreError::Locked(_)) if part.events.len() > 1 => {
                     let second = part.split();
                     parts.extend([second, part]);
                 }
+                Err(StoreError::Locked(_)) => part.answer(Err(NotStored::Unavailable)),
                 Err(StoreError::Refused(source)) => {
                     let event_id = part.events.first().map(|event| event.event_id.clone());
                     // Our idea of what Postgres takes as JSON may be wrong; bytes are always taken.
@@ -227,6 +231,8 @@ impl<S: Store> Lane<S> {
             // A dead connection may be silent. Half of the budget leaves time to try another one.
             let outcome = match timeout(self.budget / 2, self.store.insert(events)).await {
                 Ok(Err(StoreError::Unavailable(source))) => source,
+                // A lone event waits for whoever has locked it.
+                Ok(Err(StoreError::Locked(source))) if events.len() == 1 => source,
                 Ok(settled) => return settled,
                 Err(elapsed) => elapsed.into(),
             };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use restante::event::{Body, Event, NewEvent};
+use restante::outbox::claim::Ask;
 use restante::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::tool::postgres::PrivatePostgres;
@@ -113,8 +114,20 @@ impl World {
 
     /// Claims up to `limit` events, as a worker that then does nothing more.
     pub async fn claim(&self, limit: i64) -> Vec<Claimed> {
-        let subscribers = [String::new()];
-        outbox::claim(&self.pool, "somebody", &subscribers, limit, Duration::from_secs(30), None)
+        self.claim_as("somebody", limit).await
+    }
+
+    /// The same, as a worker of this name.
+    pub async fn claim_as(&self, owner: &str, limit: i64) -> Vec<Claimed> {
+        let lease = Duration::from_secs(30);
+        let ask = Ask { owner, subscribers: &[String::new()], limit, lease, floor: None, settles: true };
+        outbox::claim(&self.pool, ask).await.unwrap().claimed
+    }
+
+    /// Gives the keys that are noted their heads, as a claim does. Returns how many were settled, and how many somebody holds.
+    pub async fn settle_keys(&self) -> (i64, i64) {
+        sqlx::query_as("select settled, left_over from restante.settle_keys()")
+            .fetch_one(&self.pool)
             .await
             .unwrap()
     }
