@@ -8,12 +8,12 @@ create type restante.claimed as (
 comment on type restante.claimed is
   'What a worker gets to know of an event that it may run; or, where id is null, of the keys that were settled before a claim.';
 
--- How much memory a body will take, about. One that Postgres has compressed is taken for twenty times of what it is stored in,
+-- How much memory a body will take, about. One that Postgres has compressed is taken for ten times of what it is stored in,
 -- since only unpacking it would tell.
 create function restante.claimed_bytes(p_payload json, p_raw bytea) returns integer
 language sql stable parallel safe
 return least(coalesce(pg_column_size(p_payload), pg_column_size(p_raw), 0), 50000000)
-       * case when coalesce(pg_column_compression(p_payload), pg_column_compression(p_raw)) is null then 1 else 20 end;
+       * case when coalesce(pg_column_compression(p_payload), pg_column_compression(p_raw)) is null then 1 else 10 end;
 comment on function restante.claimed_bytes is 'How much memory the body of an event will take, about, without unpacking it.';
 
 -- Says that a worker is there, until one lease from now.
@@ -358,10 +358,11 @@ begin
            lane = case when m.held_by is null then 0 else 3 end, held_by = m.held_by,
            run_at = '-infinity', attempt = l.attempt - 1, lease_token = l.lease_token + 1, lease_until = '-infinity'
       from mine as m where l.ctid = m.place
-    returning l.key, l.subscriber, l.held_by),
+    returning l.key, l.subscriber),
+  -- An older event may have come meanwhile. It goes first, since nothing of this attempt counts.
   noted as (
     insert into restante.key_unsettled (key, subscriber)
-    select b.key, b.subscriber from back as b where b.key is not null and b.held_by is not null)
+    select b.key, b.subscriber from back as b where b.key is not null)
   select count(*) into v_count from back;
   return v_count;
 end $$;
