@@ -9,18 +9,19 @@ pub(super) struct Rights {
 
 /// Stores one event, as ingest does it.
 const INSERT_EVENT: &str =
-    "select restante.insert_event('new', 'test.ledger', 'k', null, now(), '{}', null, null, 'webhook')";
+    "select restante.insert_event('new', 'test.ledger', 'k', null, now(), '{}', null, 1, null, 'webhook')";
 /// Stores several.
 const INSERT_EVENTS: &str = "select restante.insert_events(array['new'], array['test.ledger'], array['k'], \
-     array[null], array[now()], array['{}'], array[null::bytea], 'webhook')";
+     array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], 'webhook')";
 /// What both come to where an event has to wait.
 const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], array['test.ledger'], array['k'], \
-     array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'])";
+     array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'], array['k'])";
 /// Finishes an event.
 const FINISH: &str =
     "select * from restante.finish(array[1::bigint], array[1::bigint], array['done'], array[null])";
 /// Ends an attempt.
-const FAIL: &str = "select restante.fail(1, 1, 'retryable', 'no', interval '1 second', true, false)";
+const FAIL: &str =
+    "select restante.fail(1, 1, 'retry', 'retryable', 'handler', 'no', interval '1 second', false)";
 /// Puts in an event, as an application does it.
 const ENQUEUE: &str = "select restante.enqueue('order.placed', '{}')";
 /// The schema is not theirs to change, nor is anything to be thrown away.
@@ -53,7 +54,10 @@ pub(super) const MATRIX: &[Rights] = &[
             "delete from restante.outbox_seen",
             "truncate restante.outbox",
             "select nextval('restante.outbox_id_seq')",
-            "select restante.lock_keys(array['k'])",
+            "select restante.try_lock_keys(array['k'])",
+            "select salt from restante.key_salt",
+            "insert into restante.key_unsettled values ('k', '')",
+            "select * from restante.delivery_differs",
             INSERT_BEHIND,
             "select restante.pause('*')",
             "select restante.make_partitions()",
@@ -73,13 +77,16 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.outbox",
             "select * from restante.outbox_live for update skip locked",
             "update restante.outbox_live set lease_until = now() where status = 'running'",
-            "insert into restante.failure (outbox_id, event_id, attempt, outcome, error) values (1, 'a', 1, 'crashed', 'x')",
+            "insert into restante.failure (outbox_id, event_id, type, attempt, outcome, kind, error) values (1, 'a', 'x', 1, 'crashed', 'crash', 'x')",
             "insert into restante.subscription (subscriber, type) values ('billing', 'x') on conflict do nothing",
             "insert into restante.batch (id) values ('msgbatch_x') on conflict (id) do update set status = 'ended'",
             "insert into restante.batch_result (batch_id, custom_id, outcome, line) values ('msgbatch_x', 'a', 'errored', '{}')",
             "insert into restante.resource (type, id, observed_at) values ('session', 'sesn_x', now()) on conflict (type, id) do update set status = 'x'",
             "select restante.make_partitions()",
             "select * from restante.sweep(null)",
+            "select * from restante.settle_keys()",
+            "select restante.give_sign('worker', '30 seconds')",
+            "select restante.hand_back_strays('worker', '{}', '10 seconds')",
             "select max(version) from restante.schema_migration where success",
             "select pg_notify('restante_outbox', '')",
         ],
@@ -140,6 +147,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select max(version) from restante.schema_migration where success",
         ],
         may_not: &[
+            "select salt from restante.key_salt",
+            "select restante.try_lock_keys(array['k'])",
             "update restante.outbox set payload = '{}'",
             "update restante.outbox set event_id = 'x'",
             "update restante.outbox set key = 'x'",
