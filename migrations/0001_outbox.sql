@@ -64,6 +64,7 @@ create table restante.outbox (
   started_at    timestamptz,
   held_by       text collate "C",
   outcome       text,
+  kind          text,
   last_error    text,
   result        json,
   finished_at   timestamptz not null default 'infinity',
@@ -107,6 +108,7 @@ comment on column restante.outbox.held_by is
 comment on column restante.outbox.outcome is
   'How the last attempt ended that did not succeed: as failure.outcome says, or snoozed (too early), deferred (not its turn), '
   'trouble (something is wrong with us, or with the other side).';
+comment on column restante.outbox.kind is 'What kind of error that was, in a word to group by, as failure.kind.';
 comment on column restante.outbox.last_error is 'Why the last attempt did not succeed, or what the event waits for.';
 comment on column restante.outbox.result is 'What the handler left as its result.';
 comment on column restante.outbox.finished_at is 'When it was finished; infinity until then.';

@@ -167,7 +167,7 @@ async fn seeded() -> World {
 
     receive(&world, "whe_trouble", "session.status_idled", "sesn_trouble", json!({})).await;
     let claimed = world.claim(1).await;
-    let verdict = Verdict::Defer { wait: std::time::Duration::from_secs(600) };
+    let verdict = Verdict::Trouble { wait: std::time::Duration::from_secs(600), kind: "account" };
     assert!(fail(&world.pool, claimed[0].lease, &verdict, "the API key was refused").await.unwrap());
     receive(&world, "whe_running", "session.status_idled", "sesn_running", json!({})).await;
     assert_eq!(world.claim(1).await.len(), 1);
