@@ -165,7 +165,10 @@ fn judged(error: &sqlx::Error, options: &PgConnectOptions) -> (String, String) {
 
 /// An error with its causes, in one line that says nothing twice.
 pub fn told(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.downcast_ref::<sqlx::Error>().map_or_else(|| error.to_string(), said);
+    if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+        return said(error);
+    }
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let whole = error.to_string();

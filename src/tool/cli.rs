@@ -187,6 +187,11 @@ async fn simulate(args: SimulateArgs, tool: &Tool, stop: CancellationToken) -> a
         api_key: settings.api_key.or_else(|| tool.api_key.clone()),
         ..settings
     });
+    if simulator.sends_unsigned() {
+        tracing::warn!(
+            "webhooks go out unsigned, and ingest will refuse them: give --signing-key or --webhook-secret"
+        );
+    }
     tracing::info!(address = %listener.local_addr()?, seed = simulator.seed(), "answering as the Claude API");
     simulator.serve(listener, stop).await?;
     Ok(ExitCode::SUCCESS)

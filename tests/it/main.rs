@@ -28,3 +28,4 @@ mod shutdown;
 mod status;
 mod subscribers;
 mod tidy;
+mod told;
