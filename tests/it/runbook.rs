@@ -58,6 +58,25 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ),
         ),
         (
+            "Replay some of them first",
+            (
+                "select string_agg(event_id, ' ') from restante.outbox where status = 'dead'",
+                "batch.ended:msgbatch_02",
+            ),
+        ),
+        (
+            "Retire a subscriber",
+            (
+                "select string_agg(subscriber || '.' || status, ' ' order by subscriber) from restante.outbox
+                  where event_id = 'sql_report'",
+                ".pending reports.cancelled",
+            ),
+        ),
+        (
+            "Forget old failures",
+            ("select count(*)::text from restante.failure where error = 'long ago'", "0"),
+        ),
+        (
             "Replay dead letters by their reason",
             (
                 "select string_agg(event_id, ' ') from restante.outbox where status = 'dead'",
