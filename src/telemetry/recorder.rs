@@ -53,7 +53,7 @@ pub fn start_ingest_at_zero() {
 }
 
 /// How attempts end.
-const OUTCOMES: [&str; 11] = [
+const OUTCOMES: [&str; 12] = [
     "done",
     "ignored",
     "snoozed",
@@ -65,6 +65,7 @@ const OUTCOMES: [&str; 11] = [
     "timed_out",
     "crashed",
     "lease_lost",
+    "unknown",
 ];
 
 /// How deliveries are answered, and why; those that a person would want to be told of.

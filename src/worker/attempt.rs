@@ -341,7 +341,11 @@ fn log_failure(event: &Event, Failed { verdict, reason, label }: &Failed) {
         ),
         Verdict::Snooze { wait } | Verdict::Defer { wait } => {
             // The reason is in the row. It may quote what a customer wrote, and nobody has to act on it.
-            tracing::debug!(wait_ms = wait.as_millis(), outcome = *label, "the event waits; the attempt does not count");
+            tracing::debug!(
+                wait_ms = wait.as_millis(),
+                outcome = *label,
+                "the event waits; the attempt does not count"
+            );
         }
         Verdict::Dead { failure, .. } => tracing::error!(
             outcome = failure.outcome,

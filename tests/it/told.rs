@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use expect_test::expect;
 use restante::handlers;
-use restante::outbox::settle::{Verdict, fail};
+use restante::outbox::settle::{Failure, Verdict, fail};
 use restante::outbox::trouble::{Tried, look_for_repairs, most_frequent};
 use restante::outbox::upkeep::{oldest_claimable_seconds, oldest_unfinished_seconds};
 use restante::registry::Registry;
@@ -27,10 +27,11 @@ async fn lines(world: &World, query: &str) -> String {
 /// Ends the one attempt that can be claimed, as a worker does.
 async fn end(world: &World, verdict: Verdict, reason: &str) {
     let claimed = world.claim(1).await;
-    assert!(fail(&world.pool, claimed[0].lease, &verdict, Some(reason)).await.unwrap());
+    assert!(fail(&world.pool, claimed[0].lease, &verdict, reason).await.unwrap());
 }
 
 const LONG: Duration = Duration::from_secs(600);
+const FAILED: Failure = Failure { outcome: "retryable", kind: "handler" };
 
 fn account() -> Verdict {
     Verdict::Trouble { wait: LONG, kind: "account" }
@@ -46,11 +47,11 @@ async fn waiting() -> World {
     world.receive("turn", "", 0, json!({})).await;
     end(&world, Verdict::Defer { wait: LONG }, "other downloads come first").await;
     world.receive("failed", "", 0, json!({})).await;
-    end(&world, Verdict::Retry { outcome: "retryable", wait: LONG }, "no such table").await;
+    end(&world, Verdict::Retry { failure: FAILED, wait: LONG }, "no such table").await;
     world.receive("dead", "", 0, json!({})).await;
-    end(&world, Verdict::Dead { outcome: "permanent", holds_key: false }, "no such order").await;
+    end(&world, Verdict::Dead { failure: FAILED, holds_key: false }, "no such order").await;
     world.receive("holds", "h", 0, json!({})).await;
-    end(&world, Verdict::Dead { outcome: "permanent", holds_key: true }, "look at it").await;
+    end(&world, Verdict::Dead { failure: FAILED, holds_key: true }, "look at it").await;
     world.receive("paused", "", 0, json!({})).await;
     world.sql("update restante.outbox set status = 'paused' where event_id = 'paused'").await;
     world.receive("held", "", 0, json!({})).await;
@@ -160,7 +161,7 @@ async fn a_job_that_looks_again_and_again_is_no_backlog_until_it_fails() {
     assert_eq!(world.value("select count(*) from restante.outbox_standing").await, "0");
 
     world.wait_for_retries().await;
-    end(&world, Verdict::Retry { outcome: "retryable", wait: LONG }, "a bug").await;
+    end(&world, Verdict::Retry { failure: FAILED, wait: LONG }, "a bug").await;
     assert_eq!(world.value("select status from restante.outbox_overview").await, "retry");
 }
 
