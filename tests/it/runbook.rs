@@ -119,7 +119,10 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
         ("Let a type go", ("select status from restante.outbox where event_id = 'whe_held'", "pending")),
         (
             "Stop all work, and go on",
-            ("select count(*)::text from restante.outbox where status = 'paused'", "0"),
+            (
+                "select string_agg(event_id, ' ' order by id) from restante.outbox where status = 'paused'",
+                "whe_paused whe_held",
+            ),
         ),
         (
             "Run a retry now",
