@@ -25,6 +25,7 @@ example_manifest = --manifest-path examples/orders-worker/Cargo.toml
 test: rust ## everything that has to hold: format, lints, docs, tests
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	scripts/readme-handler
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	cargo build --locked --bins
 	$(with_pg_bin) && scripts/with-own-tmp cargo test --locked

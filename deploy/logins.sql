@@ -1,6 +1,7 @@
 -- Logins for a database of Restante: one that owns it, and one for each program or person, with the rights of a role.
 --
--- For psql, as a superuser, before the first `restante migrate`. Later it sets the passwords anew, as often as you like.
+-- For psql, as a superuser, before the first `restante migrate`, which then runs as restante_owner_login. Later it sets the
+-- passwords anew, as often as you like; a schema that somebody else has migrated goes over to restante_owner_login.
 -- The image of Postgres runs it when its volume is empty (docker-compose.yml); elsewhere run it by hand:
 --
 --     psql --file=deploy/logins.sql "$ADMIN_URL"
@@ -48,5 +49,23 @@ grant pg_read_all_stats to restante_operator_login;
 
 -- Whoever owns the database may make the schema in it.
 select format('alter database %I owner to restante_owner_login', current_database())
+\gexec
+
+-- What somebody else has migrated goes over to the owner, so that the next `restante migrate` is his as well.
+select format('alter %s %s owner to restante_owner_login', o.kind, o.name)
+  from (
+    select 'schema' as kind, n.nspname::text as name, n.nspowner as owner, n.oid as schema from pg_namespace as n
+    union all
+    select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, c.oid::regclass::text, c.relowner,
+           c.relnamespace
+      from pg_class as c where c.relkind in ('r', 'p', 'v', 'S')
+    union all
+    select 'routine', p.oid::regprocedure::text, p.proowner, p.pronamespace from pg_proc as p
+    union all
+    select 'type', t.oid::regtype::text, t.typowner, t.typnamespace
+      from pg_type as t left join pg_class as c on c.oid = t.typrelid
+     where t.typtype = 'd' or (t.typtype = 'c' and c.relkind = 'c')) as o
+ where o.schema = (select oid from pg_namespace where nspname = 'restante')
+   and o.owner <> 'restante_owner_login'::regrole
 \gexec
 commit;

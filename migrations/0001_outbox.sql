@@ -63,6 +63,8 @@ create table restante.outbox (
   lease_owner   text,
   started_at    timestamptz,
   held_by       text collate "C",
+  outcome       text,
+  kind          text,
   last_error    text,
   result        json,
   finished_at   timestamptz not null default 'infinity',
@@ -103,6 +105,10 @@ comment on column restante.outbox.lease_owner is 'Which worker runs it, or ran i
 comment on column restante.outbox.started_at is 'When the last attempt began.';
 comment on column restante.outbox.held_by is
   'The pattern of restante.pause() that holds a paused event; null where a person paused this event alone.';
+comment on column restante.outbox.outcome is
+  'How the last attempt ended that did not succeed: as failure.outcome says, or snoozed (too early), deferred (not its turn), '
+  'trouble (something is wrong with us, or with the other side).';
+comment on column restante.outbox.kind is 'What kind of error that was, in a word to group by, as failure.kind.';
 comment on column restante.outbox.last_error is 'Why the last attempt did not succeed, or what the event waits for.';
 comment on column restante.outbox.result is 'What the handler left as its result.';
 comment on column restante.outbox.finished_at is 'When it was finished; infinity until then.';
@@ -172,6 +178,7 @@ create table restante.failure (
 );
 create index failure_outbox_id on restante.failure (outbox_id, failed_at);
 create index failure_failed_at on restante.failure (failed_at);
+comment on index restante.failure_failed_at is 'What fails at this time, without reading all that ever failed.';
 comment on table restante.failure is 'One row for each attempt that failed, with its reason.';
 comment on column restante.failure.kind is 'What failed, in a word to group by: database, transport, payload, crash, ...';
 

@@ -286,6 +286,8 @@ set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v         restante.outbox_live;
   v_held_by text;
+  v_outcome text := case p_verdict when 'snooze' then 'snoozed' when 'defer' then 'deferred'
+                                   when 'trouble' then 'trouble' else p_outcome end;
 begin
   select * into v from restante.outbox_live as l
    where l.id = p_id and l.lease_token = p_token and l.status = 'running' for update skip locked;
@@ -306,7 +308,7 @@ begin
     update restante.outbox_live as l
        set status = case when v_held_by is null then 'retry' else 'paused' end,
            lane = case when v_held_by is null then 1 else 3 end, held_by = v_held_by,
-           run_at = clock_timestamp() + p_wait, last_error = p_error,
+           run_at = clock_timestamp() + p_wait, last_error = p_error, outcome = v_outcome, kind = p_kind,
            attempt = case p_verdict when 'retry' then l.attempt when 'snooze' then 0 else l.attempt - 1 end,
            crashes = case p_verdict when 'snooze' then 0 else l.crashes end,
            lease_token = l.lease_token + 1, lease_until = '-infinity'
@@ -317,6 +319,7 @@ begin
   else
     update restante.outbox_live as l
        set status = 'dead', lane = case when p_holds_key then 1 else 3 end, last_error = p_error, holds_key = p_holds_key,
+           outcome = v_outcome, kind = p_kind,
            run_at = case when p_holds_key then 'infinity'::timestamptz else '-infinity'::timestamptz end,
            lease_token = l.lease_token + 1, lease_until = '-infinity'
      where l.id = p_id;

@@ -1,44 +1,151 @@
--- The outbox to look at: the views that answer an operator's questions. Each reads the backlog, never the history.
+-- The outbox to look at: the views that answer an operator's questions, in times that can be reckoned with: where the table
+-- says infinity, they say null. Each costs the backlog, not the history.
+
+-- A job that never comes to an end of its own, or waits for the API to come to one, is nothing that somebody has to deal with,
+-- as long as its last look went well.
+create function restante.is_standing(type text, status text, outcome text) returns boolean
+language sql immutable parallel safe
+return type in ('batch.poll', 'batch.reconcile')
+   and status in ('pending', 'running', 'retry')
+   and coalesce(outcome, 'snoozed') = 'snoozed';
+comment on function restante.is_standing is
+  'Is this a job that looks again and again (for batches, or whether one has ended), and whose last look went well?';
+
+-- What people are told of an event's state. It is the status, but for two kinds that no one has to do anything about.
+create function restante.state(type text, status text, outcome text, run_at timestamptz) returns text
+language sql stable parallel safe
+return case
+  when restante.is_standing(type, status, outcome)             then 'standing'
+  when status = 'pending' and run_at > statement_timestamp()   then 'scheduled'
+  else status
+end;
+comment on function restante.state is
+  'What people are told of an event that is not finished: its status, or scheduled (for a later time), or standing (a job that '
+  'looks again and again).';
+
+-- One cause, one text: each answer of the API names a request of its own.
+create function restante.cause(error text) returns text
+language sql immutable parallel safe
+return regexp_replace(left(error, 500), '( \(request [^)]*\)|, request_id: \S+)', '', 'g');
+comment on function restante.cause is 'An error without the identifier of its request, so that one can count how often it came.';
 
 create view restante.outbox_overview as
-  select type, subscriber, status, count(*) as events, min(created_at) as oldest_created_at,
-         clock_timestamp() - min(received_at) as longest_wait
-    from restante.outbox_live group by type, subscriber, status;
-comment on view restante.outbox_overview is 'What is not finished, by type and status. Costs the backlog, not the history.';
+  select l.type, l.subscriber, l.status, count(*) as events, min(l.created_at) as oldest_created_at,
+         clock_timestamp() - min(l.received_at) as longest_wait
+    from restante.outbox_live as l
+   where not restante.is_standing(l.type, l.status, l.outcome)
+   group by l.type, l.subscriber, l.status;
+comment on view restante.outbox_overview is
+  'What is not finished, by type and status, without the jobs that only look again and again (outbox_standing).';
+
+create view restante.outbox_standing as
+  select id, event_id, type, status, nullif(nullif(run_at, '-infinity'), 'infinity') as next_look_at, last_error as reason
+    from restante.outbox_live as l
+   where restante.is_standing(l.type, l.status, l.outcome);
+comment on view restante.outbox_standing is
+  'Jobs that look again and again: for batches, or whether one has ended. Nothing is wrong with them, nor to be done.';
+
+create view restante.outbox_waiting as
+  select l.id, l.event_id, l.type, l.subscriber, l.key, l.status, l.attempt, l.received_at,
+         nullif(nullif(l.run_at, '-infinity'), 'infinity') as next_attempt_at,
+         case
+           when restante.is_standing(l.type, l.status, l.outcome) then 'next look'
+           when l.status = 'blocked' then 'older event'
+           when l.status in ('paused', 'dead') then 'person'
+           when l.run_at <= statement_timestamp() then 'worker'
+           when l.status = 'pending' then 'time'
+           when l.outcome = 'trouble' then 'repair'
+           when l.outcome in ('snoozed', 'deferred') then 'time'
+           else 'next attempt'
+         end as waits_for,
+         case
+           when l.status = 'blocked' then 'an older event of its key comes first'
+           when l.status = 'paused' and l.held_by is null then 'a person paused it'
+           when l.status = 'paused' then
+             format('held by restante.pause(%L)', l.held_by) || coalesce(': ' || t.reason, '')
+           when l.status = 'dead' then
+             'it was given up' || case when l.holds_key then ', and later events of its key wait for it' else '' end
+               || coalesce(': ' || l.last_error, '')
+           when l.status = 'pending' and l.run_at > statement_timestamp() then 'it is scheduled for a later time'
+           when l.status = 'pending' then
+             case when l.subscriber = '' then 'the next worker with a free place claims it'
+                  else format('the next worker of the subscriber %L with a free place claims it', l.subscriber) end
+           when l.outcome is null or l.outcome in ('snoozed', 'deferred', 'trouble') then
+             coalesce(l.last_error, 'it was too early, and its handler did not say for what')
+           else format('attempt %s failed: %s', l.attempt, l.last_error)
+         end as reason
+    from restante.outbox_live as l
+    left join restante.paused_type as t on l.status = 'paused' and t.type = l.held_by
+   where l.status <> 'running';
+comment on view restante.outbox_waiting is
+  'Every event that is not finished and does not run, with what it waits for and why. Dead letters wait for a person.';
 
 create view restante.outbox_running as
-  select id, event_id, type, subscriber, key, attempt, lease_owner, lease_until,
+  select id, event_id, type, subscriber, key, attempt, lease_owner, started_at,
+         clock_timestamp() - started_at as running_for, nullif(lease_until, '-infinity') as lease_until,
          lease_until <= clock_timestamp() as lease_ran_out
     from restante.outbox_live where lane = 0 and status = 'running';
-comment on view restante.outbox_running is 'What runs now, and where. A lease that ran out is taken over by the next claim.';
+comment on view restante.outbox_running is
+  'What runs now, where, and since when. A lease that ran out is taken over by the next claim.';
 
 create view restante.outbox_dead as
   select o.id, o.event_id, o.type, o.subscriber, o.key, o.created_at, o.attempt, o.crashes, o.last_error,
-         f.failed_at, f.outcome
+         f.failed_at, f.outcome, f.kind
     from restante.outbox_live as o
     left join lateral (
-          select failed_at, outcome from restante.failure
+          select failed_at, outcome, kind from restante.failure
            where outbox_id = o.id order by failed_at desc limit 1) as f on true
    where o.status = 'dead';
 comment on view restante.outbox_dead is 'What was given up, and why. It waits here until a person replays or cancels it.';
 
 create view restante.outbox_stuck as
-  select id, event_id, type, subscriber, key, status, attempt, run_at, last_error,
+  select l.id, l.event_id, l.type, l.subscriber, l.key, l.status, l.attempt,
+         nullif(nullif(l.run_at, '-infinity'), 'infinity') as run_at, l.last_error,
          case
-           when status = 'running' then 'its worker is gone; the next claim takes it over'
-           when status = 'retry' then 'it has failed three times or more, and holds its key meanwhile'
-           else 'it could have been claimed a minute ago: is a worker running?'
+           when l.status = 'running' then 'its worker is gone; the next claim takes it over'
+           when l.run_at < clock_timestamp() - interval '1 minute' and l.subscriber <> ''
+             then format('it could have been claimed a minute ago: is a worker of the subscriber %L running?', l.subscriber)
+           when l.run_at < clock_timestamp() - interval '1 minute'
+             then 'it could have been claimed a minute ago: is a worker running?'
+           when l.outcome = 'trouble'
+             then 'something is wrong with us, or with the other side; once that is mended, it goes on by itself'
+           else 'it has failed three times or more, and holds its key meanwhile'
          end as reason
+    from restante.outbox_live as l
+   where (l.lane = 0 and l.status = 'running' and l.lease_until <= clock_timestamp())
+      or (l.lane = 0 and l.status = 'pending' and l.received_at < clock_timestamp() - interval '1 minute')
+      or (l.lane = 1 and l.status in ('pending', 'retry') and l.run_at < clock_timestamp() - interval '1 minute')
+      or (l.lane = 1 and l.status = 'retry' and (l.outcome = 'trouble' or l.attempt >= 3));
+comment on view restante.outbox_stuck is
+  'What should have moved and has not, with the likely reason; what waits because something is wrong with us included.';
+
+create view restante.outbox_trouble as
+  select restante.cause(last_error) as cause, count(*) as events, min(received_at) as waiting_since, min(run_at) as next_attempt_at
     from restante.outbox_live
-   where (status = 'running' and lease_until <= clock_timestamp())
-      or (status = 'retry' and attempt >= 3)
-      or (lane = 0 and status = 'pending' and received_at < clock_timestamp() - interval '1 minute');
-comment on view restante.outbox_stuck is 'What should have moved and has not, with the likely reason.';
+   where lane = 1 and status = 'retry' and outcome = 'trouble'
+   group by 1;
+comment on view restante.outbox_trouble is
+  'What waits because something is wrong with us, or with the other side: each cause with how many events wait for its mending.';
 
 create view restante.outbox_keys as
   select key, subscriber, count(*) as waiting, min(created_at) as oldest_created_at
     from restante.outbox_live where lane = 2 group by key, subscriber;
 comment on view restante.outbox_keys is 'Keys with events that wait for an older one.';
+
+-- In two parts, so that a condition on finished_at reads what it names and nothing else: `is null` the backlog, a time the
+-- weeks it falls into.
+create view restante.outbox_events as
+  select id, event_id, type, subscriber, key, workspace_id, source, status, attempt, max_attempts, created_at, received_at,
+         started_at, nullif(nullif(run_at, '-infinity'), 'infinity') as run_at,
+         nullif(lease_until, '-infinity') as lease_until, lease_owner, outcome, last_error, held_by, result,
+         null::timestamptz as finished_at, payload, raw
+    from restante.outbox_live
+  union all
+  select id, event_id, type, subscriber, key, workspace_id, source, status, attempt, max_attempts, created_at, received_at,
+         started_at, null, null, lease_owner, outcome, last_error, held_by, result, finished_at, payload, raw
+    from restante.outbox where finished_at < 'infinity';
+comment on view restante.outbox_events is
+  'Every event, finished or not, with null for each time that there is none. To change one, update restante.outbox.';
 
 create view restante.outbox_horizon as
   select 'session' as kind, pid::text as holder, usename::text as role, state,
@@ -52,5 +159,8 @@ create view restante.outbox_horizon as
     from pg_prepared_xacts;
 comment on view restante.outbox_horizon is 'Who keeps vacuum from cleaning up. An old transaction here is worth ending.';
 
-grant select on restante.outbox_overview, restante.outbox_running, restante.outbox_dead, restante.outbox_stuck,
-  restante.outbox_keys, restante.outbox_horizon to restante_operator;
+revoke execute on function restante.is_standing, restante.state, restante.cause from public;
+grant execute on function restante.is_standing, restante.state, restante.cause to restante_worker, restante_operator;
+grant select on restante.outbox_overview, restante.outbox_standing, restante.outbox_waiting, restante.outbox_running,
+  restante.outbox_dead, restante.outbox_stuck, restante.outbox_trouble, restante.outbox_keys, restante.outbox_events,
+  restante.outbox_horizon to restante_operator;

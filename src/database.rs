@@ -14,6 +14,10 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres}
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+mod why;
+
+pub use why::{Why, told, why};
+
 /// The schema's migrations, as this program knows them.
 static MIGRATOR: std::sync::LazyLock<Migrator> = std::sync::LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("./migrations");
@@ -32,11 +36,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is no address of a Postgres.
-    #[error("DATABASE_URL can not be read as postgres://user:password@host:port/database")]
+    #[error("DATABASE_URL cannot be read as postgres://user:password@host:port/database")]
     Url(#[source] sqlx::Error),
     /// It does not answer, or refuses us.
-    #[error("the database can not be reached")]
-    Unreachable(#[source] sqlx::Error),
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(Box<Why>),
     /// It has no schema, or an older one than this program needs.
     #[error(
         "the schema `restante` is at version {found}, this program needs {needed}: run `restante migrate`"
@@ -224,7 +228,8 @@ fn lock(spare: &Mutex<Vec<Spare>>) -> MutexGuard<'_, Vec<Spare>> {
 /// # Errors
 /// [`Error::Url`] or [`Error::Unreachable`].
 pub async fn connect(url: &SecretString, application_name: &str) -> Result<PgConnection, Error> {
-    connect_options(url, application_name)?.connect().await.map_err(Error::Unreachable)
+    let options = connect_options(url, application_name)?;
+    options.connect().await.map_err(|error| Error::Unreachable(Box::new(Why::of(&error, &options))))
 }
 
 /// Waits up to `patience` for the database, then checks that its schema is the one this program knows.
@@ -232,13 +237,32 @@ pub async fn connect(url: &SecretString, application_name: &str) -> Result<PgCon
 /// # Errors
 /// [`Error::Unreachable`] after `patience`; [`Error::SchemaOlder`] and [`Error::SchemaNewer`], which say what to run.
 pub async fn ready(pool: &PgPool, patience: Duration) -> Result<(), Error> {
-    let mut connection = (|| async { pool.acquire().await })
+    // Not of the pool, which would only say that time ran out.
+    let options = pool.connect_options();
+    let one_try = || async { answered((*options).clone().connect()).await };
+    let mut connection = one_try
         .retry(ExponentialBuilder::default().with_total_delay(Some(patience)).without_max_times())
         .when(is_unavailable)
-        .notify(|error, wait| tracing::warn!(%error, retry_in_ms = wait.as_millis(), "the database does not answer yet"))
+        .notify(|error, wait| {
+            let error = Why::of(error, &options);
+            tracing::warn!(%error, retry_in_ms = wait.as_millis(), "the database does not answer yet");
+        })
         .await
-        .map_err(Error::Unreachable)?;
-    check_schema(&mut connection).await
+        .map_err(|error| Error::Unreachable(Box::new(Why::of(&error, &options))))?;
+    check_schema(&mut connection).await?;
+    // Nothing depends on a polite farewell.
+    drop(answered(connection.close()).await);
+    Ok(())
+}
+
+/// Where a pool's database is: host, port, database and login.
+pub fn place(pool: &PgPool) -> String {
+    why::place(&pool.connect_options())
+}
+
+/// The version of the schema that this program knows.
+pub fn schema_version_known() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Checks that the schema is the one this program knows.
@@ -247,7 +271,7 @@ pub async fn ready(pool: &PgPool, patience: Duration) -> Result<(), Error> {
 /// [`Error::SchemaOlder`] and [`Error::SchemaNewer`], which say what to run; [`Error::Query`].
 pub async fn check_schema(connection: &mut PgConnection) -> Result<(), Error> {
     let found = schema_version(connection).await?;
-    let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let known = schema_version_known();
     match found.cmp(&known) {
         std::cmp::Ordering::Less => Err(Error::SchemaOlder { found, needed: known }),
         std::cmp::Ordering::Greater => Err(Error::SchemaNewer { found, known }),
@@ -263,7 +287,7 @@ pub async fn check_schema(connection: &mut PgConnection) -> Result<(), Error> {
 pub async fn migrate(url: &SecretString) -> Result<(i64, i64), Error> {
     let mut connection = connect(url, "restante migrate").await?;
     let before = schema_version(&mut connection).await?;
-    let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let known = schema_version_known();
     if before > known {
         return Err(Error::SchemaNewer { found: before, known });
     }

@@ -34,6 +34,24 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Why a check failed. It is shown to whoever reaches the port, so it holds no secret.
 pub type Problem = Cow<'static, str>;
 
+type Look = dyn Fn() -> Pin<Box<dyn Future<Output = Option<Problem>> + Send>> + Send + Sync;
+
+/// Something that an operator should know and that makes the process no less ready: `/readyz` tells of it beside the checks.
+pub struct Note {
+    name: &'static str,
+    look: Box<Look>,
+}
+
+impl Note {
+    /// What `look` gives is shown; it is dropped at the deadline of one second, as a check is.
+    pub fn new<F>(name: &'static str, look: impl Fn() -> F + Send + Sync + 'static) -> Note
+    where
+        F: Future<Output = Option<Problem>> + Send + 'static,
+    {
+        Note { name, look: Box::new(move || Box::pin(look())) }
+    }
+}
+
 type Run = dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>> + Send + Sync;
 
 /// One condition for being ready.
@@ -71,6 +89,9 @@ impl Check {
 
 /// Answers on the listener until `stop` is cancelled: `/livez`, `/readyz`, `/metrics`, and the routes of `more`.
 ///
+/// `notes` stand in the answer of `/readyz` and decide nothing: a refused API key is no reason to take a worker away, which
+/// waits for the key and can be mended without a restart.
+///
 /// Returns within about a second of `stop`, also where a client holds its connection open. Let `stop` be
 /// cancelled last, after the drain, so that a draining process is still seen to live.
 ///
@@ -84,11 +105,12 @@ impl Check {
 pub async fn serve(
     listener: TcpListener,
     checks: Vec<Check>,
+    notes: Vec<Note>,
     prometheus: PrometheusHandle,
     more: Router,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let router = router(checks, CHECK_DEADLINE, prometheus.clone(), more);
+    let router = router(Asked { checks, notes }, CHECK_DEADLINE, prometheus.clone(), more);
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         served = serving.into_future() => served,
@@ -98,12 +120,18 @@ pub async fn serve(
     }
 }
 
-fn router(checks: Vec<Check>, deadline: Duration, prometheus: PrometheusHandle, more: Router) -> Router {
-    let checks: Arc<[Check]> = checks.into();
+/// What is asked when somebody asks whether the process is ready.
+struct Asked {
+    checks: Vec<Check>,
+    notes: Vec<Note>,
+}
+
+fn router(asked: Asked, deadline: Duration, prometheus: PrometheusHandle, more: Router) -> Router {
+    let asked = Arc::new(asked);
     Router::new()
         .route("/livez", get(|| async { plain("text/plain; charset=utf-8", "ok\n".to_owned()) }))
-        .route("/readyz", get(move |State(checks): State<Arc<[Check]>>| readiness(checks, deadline)))
-        .with_state(checks)
+        .route("/readyz", get(move |State(asked): State<Arc<Asked>>| readiness(asked, deadline)))
+        .with_state(asked)
         .route(
             "/metrics",
             get(
@@ -118,6 +146,15 @@ fn router(checks: Vec<Check>, deadline: Duration, prometheus: PrometheusHandle, 
 struct Readiness {
     ready: bool,
     checks: Vec<Checked>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Noted>,
+}
+
+/// Something to be known.
+#[derive(Serialize)]
+struct Noted {
+    name: &'static str,
+    note: Problem,
 }
 
 /// What became of one check.
@@ -131,11 +168,14 @@ struct Checked {
     mend: Option<&'static str>,
 }
 
-async fn readiness(checks: Arc<[Check]>, deadline: Duration) -> Response {
-    let checks = join_all(checks.iter().map(|check| checked(check, deadline))).await;
+async fn readiness(asked: Arc<Asked>, deadline: Duration) -> Response {
+    let checks = join_all(asked.checks.iter().map(|check| checked(check, deadline)));
+    let notes = join_all(asked.notes.iter().map(|note| noted(note, deadline)));
+    let (checks, notes) = tokio::join!(checks, notes);
+    let notes = notes.into_iter().flatten().collect();
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, [(header::CACHE_CONTROL, "no-store")], Json(Readiness { ready, checks })).into_response()
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(Readiness { ready, checks, notes })).into_response()
 }
 
 async fn checked(check: &Check, deadline: Duration) -> Checked {
@@ -146,6 +186,12 @@ async fn checked(check: &Check, deadline: Duration) -> Checked {
     let problem = outcome.err();
     let mend = problem.as_ref().map(|_| check.mend);
     Checked { name: check.name, ok: problem.is_none(), problem, mend }
+}
+
+/// What cannot be found out in time is left out: the checks say what is away.
+async fn noted(note: &Note, deadline: Duration) -> Option<Noted> {
+    let text = tokio::time::timeout(deadline, (note.look)()).await.ok()??;
+    Some(Noted { name: note.name, note: text })
 }
 
 fn plain(content_type: &'static str, body: String) -> Response {
@@ -187,12 +233,16 @@ mod tests {
     }
 
     async fn served(checks: Vec<Check>, more: Router) -> Served {
+        served_with(checks, Vec::new(), more).await
+    }
+
+    async fn served_with(checks: Vec<Check>, notes: Vec<Note>, more: Router) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || metrics::counter!("restante_claims_total").increment(7));
-        let serving = tokio::spawn(serve(listener, checks, recorder.handle(), more, stop.clone()));
+        let serving = tokio::spawn(serve(listener, checks, notes, recorder.handle(), more, stop.clone()));
         Served { address, stop, serving }
     }
 
@@ -234,6 +284,24 @@ mod tests {
             body(&answer),
             r#"{"ready":false,"checks":[{"name":"schema","ok":true},"#.to_owned()
                 + r#"{"name":"database","ok":false,"problem":"refused","mend":"Start it"}]}"#
+        );
+    }
+
+    #[tokio::test]
+    async fn a_note_is_told_and_leaves_the_process_ready_and_one_that_hangs_is_left_out() {
+        let up = Check::new("database", "Start it", || async { Ok(()) });
+        let quiet = Note::new("quiet", || async { None });
+        let trouble = Note::new("trouble", || async { Some("the API key is refused".into()) });
+        let hangs = Note::new("hangs", std::future::pending);
+        let served = served_with(vec![up], vec![quiet, trouble, hangs], Router::new()).await;
+
+        let (status, answer) = served.ask("GET /readyz").await;
+
+        assert_eq!(status, 200);
+        assert_eq!(
+            body(&answer),
+            r#"{"ready":true,"checks":[{"name":"database","ok":true}],"#.to_owned()
+                + r#""notes":[{"name":"trouble","note":"the API key is refused"}]}"#
         );
     }
 

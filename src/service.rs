@@ -17,8 +17,11 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, ApiAuth, Faults, Loaded, Log, Need, Program, ReadFile, VARIABLES, help_for};
-use crate::ops::{self, Check};
+use crate::config::{
+    self, ApiAuth, Faults, Loaded, Log, Need, Program, ReadFile, VARIABLES, about, help_for,
+};
+use crate::ops::{self, Check, Note};
+use crate::outbox::trouble;
 use crate::registry::Registry;
 use crate::{api, database, telemetry, worker};
 
@@ -40,7 +43,7 @@ where
     match std::env::args().nth(1).as_deref() {
         None => {}
         Some("--help" | "-h") => {
-            print!("{}", help_for(program));
+            print!("{}{}", about(program), help_for(program));
             return ExitCode::SUCCESS;
         }
         Some("--version" | "-V") => {
@@ -73,7 +76,7 @@ where
     match block_on(threads(program), run(loaded.config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{program} ends: {error:#}");
+            tracing::error!("{program} ends: {}", database::told(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -114,9 +117,12 @@ async fn work(
     let stop = stop_on_signal()?;
     let pool = database(&config.database_url, "restante-worker", config.database_connections, &stop).await?;
     let ended = CancellationToken::new();
-    serve_ops(config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
+    let notes = vec![note_of_trouble(pool.clone())];
+    serve_ops_with(notes, config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
 
     let registry = registry(&config, &pool).await?;
+    telemetry::start_worker_at_zero(&registry.event_types().collect::<Vec<_>>());
+    tracing::info!(base_url = %config.api.base_url, "the Claude API is called");
     let api = api::Client::new(api::Settings {
         auth: match config.api.auth {
             ApiAuth::XApiKey => api::Auth::XApiKey,
@@ -215,6 +221,14 @@ pub async fn database(
         ready = database::ready(&pool, DATABASE_PATIENCE) => ready?,
         () = stop.cancelled() => anyhow::bail!("told to stop before the database answered"),
     }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        schema = database::schema_version_known(),
+        database = database::place(&pool),
+        connections,
+        "{name} {} has its database",
+        env!("CARGO_PKG_VERSION")
+    );
     Ok(pool)
 }
 
@@ -257,6 +271,28 @@ pub async fn serve_ops(
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
+    serve_ops_with(Vec::new(), address, pool, draining, ended).await
+}
+
+/// What waits because something is wrong with us, or with the API, in one line.
+fn note_of_trouble(pool: PgPool) -> Note {
+    Note::new("trouble", move || {
+        let pool = pool.clone();
+        async move {
+            let (cause, events) = trouble::most_frequent(&pool).await.ok().flatten()?;
+            let noun = if events == 1 { "event waits" } else { "events wait" };
+            Some(format!("{events} {noun} because of us: {cause}").into())
+        }
+    })
+}
+
+async fn serve_ops_with(
+    notes: Vec<Note>,
+    address: SocketAddr,
+    pool: PgPool,
+    draining: CancellationToken,
+    ended: CancellationToken,
+) -> anyhow::Result<()> {
     let Some(listener) = bind_ops(address, &ops_defaults()).await? else { return Ok(()) };
     tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
     let database = Check::new("database", "Start Postgres, or mend DATABASE_URL", move || {
@@ -268,8 +304,9 @@ pub async fn serve_ops(
     });
     let checks = vec![database, Check::not_draining(draining)];
     let recorder = telemetry::recorder()?;
+    telemetry::note_build(env!("CARGO_PKG_VERSION"), database::schema_version_known());
     tokio::spawn(async move {
-        if let Err(error) = ops::serve(listener, checks, recorder, Router::new(), ended).await {
+        if let Err(error) = ops::serve(listener, checks, notes, recorder, Router::new(), ended).await {
             tracing::error!(%error, "the ops listener has ended");
         }
     });

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use restante::config::{Ingest, Program};
 use restante::ingest::{self, Limits, OutboxStore};
-use restante::service;
 use restante::signature::Keys;
+use restante::{service, telemetry};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -20,7 +20,10 @@ async fn run(config: Ingest) -> anyhow::Result<()> {
         .await?;
     let ended = CancellationToken::new();
     service::serve_ops(config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
-    tracing::info!(address = %listener.local_addr()?, "receiving deliveries");
+    telemetry::start_ingest_at_zero();
+    let on = [("standard", !config.signing_keys.is_empty()), ("older", !config.webhook_secrets.is_empty())];
+    let schemes: Vec<_> = on.into_iter().filter(|(_, is_on)| *is_on).map(|(scheme, _)| scheme).collect();
+    tracing::info!(address = %listener.local_addr()?, schemes = schemes.join(", "), "receiving deliveries");
 
     let settings = ingest::Settings {
         keys: Keys { standard: config.signing_keys, older: config.webhook_secrets },

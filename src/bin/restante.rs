@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use restante::service;
 use restante::tool::cli::{self, Cli, Surroundings};
+use restante::{database, service};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("restante: {error:#}");
+            eprintln!("restante: {}", database::told(error.as_ref()));
             ExitCode::FAILURE
         }
     }

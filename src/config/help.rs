@@ -8,22 +8,59 @@ use super::Program;
 use super::table::Need::{Default, Optional, Required};
 use super::table::{VARIABLES, Variable};
 
+/// What a program is and how it is started, as the beginning of its `--help`.
+pub fn about(program: Program) -> &'static str {
+    match program {
+        Program::Ingest => {
+            "\
+restante-ingest receives the signed webhooks of the Claude API, and commits each event to Postgres before it answers 2xx.
+
+Usage: restante-ingest [--help | --version]
+
+It takes no arguments and reads these variables. `restante config ingest` shows what they come to, `restante doctor` what is
+missing. The schema is made before, by `restante migrate`. SIGTERM lets what is under way come to its end.
+
+"
+        }
+        Program::Worker => {
+            "\
+restante-worker claims the events that Postgres holds, oldest first, and runs their handlers: it fetches the objects that events
+name, watches batches until they end, and stores their results.
+
+Usage: restante-worker [--help | --version]
+
+It takes no arguments and reads these variables. `restante config worker` shows what they come to, `restante doctor` what is
+missing. The schema is made before, by `restante migrate`. SIGTERM lets what is under way come to its end.
+
+"
+        }
+        // Its command line says it.
+        Program::Tool => "",
+    }
+}
+
 /// The variables that a program reads, as the end of its `--help`.
 pub fn help_for(program: Program) -> String {
-    help_of(program, VARIABLES.iter())
+    help_of(program, VARIABLES.iter(), &[])
 }
 
-/// The variables that one command of a program reads, as the end of the command's `--help`.
-pub fn help_for_command(program: Program, names: &[&str]) -> String {
-    help_of(program, VARIABLES.iter().filter(|variable| names.contains(&variable.name)))
+/// The variables that one command of a program reads, as the end of the command's `--help`. It does not work without those of
+/// `required`.
+pub fn help_for_command(program: Program, names: &[&str], required: &[&str]) -> String {
+    help_of(program, VARIABLES.iter().filter(|variable| names.contains(&variable.name)), required)
 }
 
-fn help_of(program: Program, variables: impl Iterator<Item = &'static Variable>) -> String {
+fn help_of(
+    program: Program,
+    variables: impl Iterator<Item = &'static Variable>,
+    required: &[&str],
+) -> String {
     let mut help = String::from("Environment:\n");
     for variable in variables {
         let Some(need) = variable.need(program) else { continue };
         let file = if variable.secret { format!(" (or {}_FILE)", variable.name) } else { String::new() };
         let need = match need {
+            _ if required.contains(&variable.name) => "required".to_owned(),
             Required => "required".to_owned(),
             Optional => "optional".to_owned(),
             Default(value) => format!("default {value}"),
@@ -59,7 +96,9 @@ mod tests {
     /// What `.env.example` has to say: the table, once more, as lines to fill in.
     fn env_example() -> String {
         let mut text = String::from(
-            "# Every variable that Restante reads. Copy this file to .env and fill in what has no default.\n\
+            "# Every variable that Restante reads. Copy this file to .env and fill in what has no default. It serves both services\n\
+             # and the hand tool: each reads what is its own, and an empty value counts as absent. A service with a login of its\n\
+             # own is started with a DATABASE_URL of its own: DATABASE_URL=postgres://... restante-ingest\n\
              # A secret may come from a file instead: add _FILE to its name and give the path.\n",
         );
         for variable in VARIABLES {
@@ -77,6 +116,15 @@ mod tests {
                 })
                 .collect();
             writeln!(text, "# Read by {}.", readers.join(", ")).unwrap();
+            let services = variable.read_by.iter().filter(|(program, _)| *program != Program::Tool);
+            let mut of_services: Vec<_> = services.map(|(_, need)| *need).collect();
+            of_services.dedup();
+            if of_services.len() > 1 {
+                // Both services may be started from this file, and one value would then hold for both.
+                text += "# Each has a default of its own; set it in the environment of one of them only.\n";
+                writeln!(text, "# {}=", variable.name).unwrap();
+                continue;
+            }
             match variable.read_by[0].1 {
                 Required => writeln!(text, "{}=", variable.name).unwrap(),
                 Optional => writeln!(text, "# {}=", variable.name).unwrap(),
@@ -157,6 +205,52 @@ mod tests {
               DATABASE_URL (or DATABASE_URL_FILE)  [optional]
                   where the Postgres database is, as postgres://user:password@host:5432/database
         "#]]
-        .assert_eq(&help_for_command(Program::Tool, &["DATABASE_URL", "RESTANTE_LISTEN"]));
+        .assert_eq(&help_for_command(Program::Tool, &["DATABASE_URL", "RESTANTE_LISTEN"], &[]));
+    }
+
+    #[test]
+    fn what_a_command_does_not_work_without_is_called_required() {
+        let help = help_for_command(Program::Tool, &["DATABASE_URL", "RUST_LOG"], &["DATABASE_URL"]);
+
+        assert!(help.contains("DATABASE_URL (or DATABASE_URL_FILE)  [required]"), "{help}");
+        assert!(help.contains("RUST_LOG  [default "), "{help}");
+    }
+
+    #[test]
+    fn help_begins_with_a_sentence_of_what_the_program_is_and_how_it_is_started() {
+        for program in [Program::Ingest, Program::Worker] {
+            let about = about(program);
+            assert!(about.starts_with(&format!("{program} ")), "{about}");
+            assert!(about.contains(&format!("\nUsage: {program} [--help | --version]\n")), "{about}");
+        }
+    }
+
+    #[test]
+    fn one_file_of_variables_serves_both_services_as_the_example_stands() {
+        use super::super::{Ingest, Worker};
+
+        // As a newcomer fills it in: the two empty lines, and every other line as it stands, uncommented.
+        let text = env_example().replace("# ", "");
+        let variables: Vec<(String, String)> = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .filter(|(name, _)| VARIABLES.iter().any(|variable| variable.name == *name))
+            .map(|(name, value)| {
+                let value = match name {
+                    "DATABASE_URL" => "postgres://me:hush@localhost/restante",
+                    "ANTHROPIC_WEBHOOK_SIGNING_KEY" => "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+                    "ANTHROPIC_API_KEY" => "sk-ant-test",
+                    _ => value,
+                };
+                (name.to_owned(), value.to_owned())
+            })
+            .collect();
+        assert_eq!(variables.len(), VARIABLES.len(), "{variables:?}");
+
+        let no_files = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+        let ingest = Ingest::from_vars(variables.clone(), &no_files).unwrap().config;
+        let worker = Worker::from_vars(variables, &no_files).unwrap().config;
+        assert_ne!(ingest.ops_listen, worker.ops_listen);
+        assert_eq!((ingest.database_connections, worker.database_connections), (8, 16));
     }
 }

@@ -23,7 +23,7 @@ mod tool;
 mod worker;
 
 pub use self::faults::{Fault, Faults, Warning};
-pub use self::help::{help_for, help_for_command};
+pub use self::help::{about, help_for, help_for_command};
 pub use self::ingest::Ingest;
 pub use self::reader::ReadFile;
 pub use self::table::{Need, VARIABLES, Variable};

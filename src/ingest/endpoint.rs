@@ -108,7 +108,11 @@ impl Endpoint {
         let event = envelope::read(&body, verified.webhook_id.as_deref(), verified.timestamp)?;
         // The bytes are in the event now.
         drop(body);
-        Ok(self.committer.commit(event).await?)
+        self.committer.commit(event).await?;
+        // The older scheme has no identifier.
+        let scheme = if verified.webhook_id.is_some() { "standard" } else { "older" };
+        metrics::gauge!(metric::LAST_DELIVERY_TIMESTAMP_SECONDS, "scheme" => scheme).set((self.now)() as f64);
+        Ok(())
     }
 
     /// Memory for a body, before any of it is read. Small bodies always have some, so that a sender of large ones

@@ -11,6 +11,7 @@ pub mod claim;
 pub mod insert;
 pub mod lease;
 pub mod settle;
+pub mod trouble;
 pub mod upkeep;
 
 pub use claim::{Claimed, claim};

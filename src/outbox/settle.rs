@@ -168,6 +168,13 @@ pub enum Verdict {
         /// How long it waits.
         wait: Duration,
     },
+    /// Something is wrong with us, or with the other side; the attempt does not count.
+    Trouble {
+        /// How long it waits.
+        wait: Duration,
+        /// What is wrong, in a word to group by: `account`, `transport`, `database`, ...
+        kind: &'static str,
+    },
     /// It is given up.
     Dead {
         /// How it failed.
@@ -201,7 +208,12 @@ pub async fn fail(
         Verdict::Retry { failure, wait } => ("retry", Some(failure), Some(*wait), false),
         Verdict::Snooze { wait } => ("snooze", None, Some(*wait), false),
         Verdict::Defer { wait } => ("defer", None, Some(*wait), false),
+        Verdict::Trouble { wait, .. } => ("trouble", None, Some(*wait), false),
         Verdict::Dead { failure, holds_key } => ("dead", Some(failure), None, *holds_key),
+    };
+    let kind = match verdict {
+        Verdict::Trouble { kind, .. } => Some(*kind),
+        _ => failure.map(|failure| failure.kind),
     };
     let status = sqlx::query_scalar!(
         "select restante.fail($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -209,7 +221,7 @@ pub async fn fail(
         lease.token,
         word,
         failure.map(|failure| failure.outcome),
-        failure.map(|failure| failure.kind),
+        kind,
         postgres_text(reason),
         wait.map(interval) as _,
         holds_key,

@@ -98,16 +98,47 @@ pub async fn oldest_claimable_seconds(executor: impl PgExecutor<'_>) -> sqlx::Re
     .await
 }
 
-/// How many events have a status.
+/// How old the oldest event is that has not been dealt with and should be, in seconds since it was received; 0 where there is
+/// none. What is scheduled for later, paused or dead does not count, nor a job that looks again and again.
+///
+/// # Errors
+/// What the database says.
+pub async fn oldest_unfinished_seconds(executor: impl PgExecutor<'_>) -> sqlx::Result<f64> {
+    sqlx::query_scalar!(
+        r#"
+        select coalesce(extract(epoch from clock_timestamp() - min(o.received_at)), 0)::float8 as "seconds!"
+          from (
+            -- Numbers grow as events are received. Where ten thousand dead letters come first, the claimable ones below tell.
+            (select f.received_at
+               from (select l.received_at, l.type, l.status, l.outcome, l.run_at from restante.outbox_live as l
+                      order by l.id limit 10000) as f
+              where restante.state(f.type, f.status, f.outcome, f.run_at) in ('pending', 'running', 'blocked', 'retry')
+              limit 1)
+            union all
+            (select r.received_at
+               from (select '' as subscriber union select subscriber from restante.subscription) as s
+               cross join lateral (
+                     select l.received_at from restante.outbox_live as l
+                      where l.lane = 0 and l.subscriber = s.subscriber and l.type not in ('batch.poll', 'batch.reconcile')
+                      order by l.created_at, l.id limit 1) as r)) as o
+        "#,
+    )
+    .fetch_one(executor)
+    .await
+}
+
+/// How many events have a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
-    /// Any status that is no finish.
+    /// Any status that is no finish; `scheduled` or `standing` where restante.state() says so.
     pub status: String,
     /// How many there are, up to a limit.
     pub events: i64,
+    /// How many of them wait because something is wrong with us, or with the other side.
+    pub in_trouble: i64,
 }
 
-/// Counts what is not finished, by status. Of each lane only `limit` rows are looked at, so that it costs little when
+/// Counts what is not finished, by state. Of each lane only `limit` rows are looked at, so that it costs little when
 /// the backlog is large.
 ///
 /// # Errors
@@ -117,16 +148,20 @@ pub async fn count_unfinished(executor: impl PgExecutor<'_>, limit: i64) -> sqlx
     sqlx::query_as!(
         Unfinished,
         r#"
-        select l.status as "status!", count(*) as "events!"
-          from ((select status from restante.outbox_live where lane = 0 order by subscriber, created_at, id limit $1)
+        select restante.state(l.type, l.status, l.outcome, l.run_at) as "status!", count(*) as "events!",
+               count(*) filter (where l.status = 'retry' and l.outcome = 'trouble') as "in_trouble!"
+          from ((select type, status, outcome, run_at from restante.outbox_live
+                  where lane = 0 order by subscriber, created_at, id limit $1)
                 union all
-                (select status from restante.outbox_live where lane = 1 order by subscriber, run_at, id limit $1)
+                (select type, status, outcome, run_at from restante.outbox_live
+                  where lane = 1 order by subscriber, run_at, id limit $1)
                 union all
-                (select status from restante.outbox_live where lane = 2
-                  order by key, subscriber, created_at, id limit $1)
+                (select type, status, outcome, run_at from restante.outbox_live
+                  where lane = 2 order by key, subscriber, created_at, id limit $1)
                 union all
-                (select status from restante.outbox_live where lane = 3 order by event_id limit $1)) as l
-         group by l.status
+                (select type, status, outcome, run_at from restante.outbox_live
+                  where lane = 3 order by event_id limit $1)) as l
+         group by 1
         "#,
         limit,
     )

@@ -10,8 +10,10 @@ use super::Settings;
 ///
 /// Everything is kept in memory. Point ANTHROPIC_BASE_URL at it; any API key will do unless --api-key is given.
 /// It is steered over HTTP too: POST /_simulator/batches {"requests": 1000} makes a batch, POST
-/// /_simulator/events {"type": "session.status_idled", "id": "sesn_1"} sends a webhook, POST /_simulator/faults
-/// changes what goes wrong, GET /_simulator/deliveries and /_simulator/requests tell what happened.
+/// /_simulator/events {"type": "session.status_idled", "id": "sesn_example"} sends a webhook, POST /_simulator/faults
+/// changes what goes wrong, GET /_simulator/deliveries and /_simulator/requests tell what happened. Each kind has one object
+/// to begin with (sesn_example, vlt_example, agent_example, ...); others are made as at the API, with its beta header
+/// (anthropic-beta: managed-agents-2026-04-01), or by POST /_simulator/resources {"type": "session"}.
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArgs {
     /// Where it answers

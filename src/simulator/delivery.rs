@@ -118,6 +118,16 @@ impl Sender {
             Ok(response) => (Some(response.status().as_u16()), None),
             Err(error) => (None, Some(error)),
         };
+        let error_shown = error.as_deref();
+        tracing::info!(
+            event_id,
+            r#type = event.kind,
+            attempt,
+            status,
+            error = error_shown,
+            fault,
+            "delivered a webhook"
+        );
         self.app.deliveries.push(Delivery {
             at: now,
             event_id,

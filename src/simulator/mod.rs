@@ -74,6 +74,12 @@ impl Simulator {
         self.app.seed
     }
 
+    /// Are webhooks to be sent, and nothing is given to sign them with?
+    pub fn sends_unsigned(&self) -> bool {
+        let settings = &self.app.settings;
+        settings.webhook_url.is_some() && settings.signing_key.is_none() && settings.webhook_secret.is_none()
+    }
+
     /// Answers HTTP/1 on the listener, and delivers webhooks, until `stop` is cancelled.
     ///
     /// With a webhook URL set, the process must have a default TLS provider

@@ -53,6 +53,7 @@ impl Call {
     /// Changes the object of the path, and answers with it as it is then.
     pub(super) fn change(&self, change: impl FnOnce(&mut Object)) -> Result<Object, Refusal> {
         let mut store = held(&self.app.store);
+        store.make_example(&self.app, self.kind, self.id());
         let object = store.find(self.kind, self.parent(), self.id())?;
         change(object);
         Ok(object.clone())

@@ -23,7 +23,7 @@ pub struct SendArgs {
     /// What happened
     #[arg(long = "type", value_name = "TYPE", default_value = "session.status_idled")]
     pub event_type: String,
-    /// What it happened to: `data.id`
+    /// What it happened to: `data.id`; `restante simulate` has the object of the default
     #[arg(long = "id", visible_alias = "resource-id", value_name = "ID", default_value = "sesn_example")]
     pub resource_id: String,
     /// The event's own id; the same id twice is the same event [default: a new one]

@@ -1,6 +1,6 @@
 //! The store of all objects but batches, and of the events of sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
@@ -102,9 +102,22 @@ pub(super) struct Store {
     places: HashMap<String, u64>,
     next: u64,
     pub(super) histories: HashMap<String, History>,
+    /// The kinds whose example has been asked for.
+    shown: HashSet<&'static str>,
 }
 
 impl Store {
+    /// Makes the example of a kind (`sesn_example` and the like) when it is first asked for, so that a first webhook that
+    /// somebody makes up has an object to name. No list has it before.
+    pub(super) fn make_example(&mut self, app: &App, kind: &'static Kind, id: &str) {
+        let is_example = kind.parent.is_none() && id.strip_prefix(kind.prefix) == Some("example");
+        if is_example && self.get(id).is_none() && self.shown.insert(kind.name) {
+            let mut object = Object::new(app, kind, None, Map::new());
+            object.set("id", id);
+            self.insert(object);
+        }
+    }
+
     /// Keeps the object; one with the same id makes room for it.
     pub(super) fn insert(&mut self, object: Object) {
         self.remove(object.id());

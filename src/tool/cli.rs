@@ -58,7 +58,7 @@ enum Command {
     ///
     /// Prints the versions before and after, and what was applied. Run it before new programs start; it does nothing
     /// where nothing is to be done, and several at once take turns.
-    #[command(after_long_help = reads(&["DATABASE_URL"]))]
+    #[command(after_long_help = needs_database())]
     Migrate,
     #[command(after_long_help = demo::SURROUNDINGS)]
     Demo(DemoArgs),
@@ -66,7 +66,7 @@ enum Command {
     Simulate(Box<SimulateArgs>),
     #[command(after_long_help = reads(&[SIGNING_KEY, WEBHOOK_SECRET]) + IN_PLACE_OF_FLAGS)]
     Send(SendArgs),
-    #[command(after_long_help = reads(&["DATABASE_URL"]))]
+    #[command(after_long_help = needs_database())]
     Status(StatusArgs),
     /// Asks a service whether it is ready; exits 0 if it is, else 1 with the reason
     ///
@@ -108,7 +108,12 @@ in the system's list of processes, variables do not.
 
 /// The variables of a command, and those of the log, which every command reads.
 fn reads(names: &[&str]) -> String {
-    help_for_command(Program::Tool, &[names, &["RESTANTE_LOG", "RUST_LOG"]].concat())
+    help_for_command(Program::Tool, &[names, &["RESTANTE_LOG", "RUST_LOG"]].concat(), &[])
+}
+
+/// Those of a command that does nothing without a database.
+fn needs_database() -> String {
+    help_for_command(Program::Tool, &["DATABASE_URL", "RESTANTE_LOG", "RUST_LOG"], &["DATABASE_URL"])
 }
 
 /// Runs a command, and answers the exit code of the process.
@@ -145,7 +150,7 @@ pub async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<ExitCod
         }
         // These two say themselves what they think of the configuration.
         Command::Config(args) => Ok(config(args.service, &surroundings)),
-        Command::Doctor => Ok(told(&doctor::run(read).await)),
+        Command::Doctor => Ok(told(&doctor::run(&surroundings.variables).await)),
     }
 }
 
@@ -182,6 +187,11 @@ async fn simulate(args: SimulateArgs, tool: &Tool, stop: CancellationToken) -> a
         api_key: settings.api_key.or_else(|| tool.api_key.clone()),
         ..settings
     });
+    if simulator.sends_unsigned() {
+        tracing::warn!(
+            "webhooks go out unsigned, and ingest will refuse them: give --signing-key or --webhook-secret"
+        );
+    }
     tracing::info!(address = %listener.local_addr()?, seed = simulator.seed(), "answering as the Claude API");
     simulator.serve(listener, stop).await?;
     Ok(ExitCode::SUCCESS)

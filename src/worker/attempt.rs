@@ -23,7 +23,7 @@ use crate::worker::pace::Pace;
 use crate::worker::settler::Settler;
 use crate::worker::settling::{self, Committed, Settled};
 use crate::worker::successors::Successors;
-use crate::{api, telemetry};
+use crate::{api, database, telemetry};
 
 /// After this many vanished workers an event is given up without being run again: it may well be what kills them. Before the
 /// last of them it runs alone, so that it takes nobody along.
@@ -111,7 +111,8 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
             Err(outcome) => settle(&shared, &claimed, kept, outcome).await,
         };
         let event_type = telemetry::event_type_label(&shared.event_types, &event.event_type);
-        metrics::counter!(telemetry::metric::ATTEMPTS_TOTAL, "outcome" => label).increment(1);
+        metrics::counter!(telemetry::metric::ATTEMPTS_TOTAL, "outcome" => label, "event_type" => event_type)
+            .increment(1);
         metrics::histogram!(telemetry::metric::ATTEMPT_SECONDS, "event_type" => event_type)
             .record(took.as_secs_f64());
         tracing::debug!(outcome = label, duration_ms = took.as_millis(), "attempt ended");
@@ -214,7 +215,7 @@ fn classify(error: Error, claimed: &Claimed, route: &dyn Route) -> Outcome {
         Error::Trouble(wait, error) => {
             // A fifth more at random, or all that wait for the same trouble come back in one moment.
             let wait = wait.saturating_add(wait.min(MOST) / 1000 * rand::rng().random_range(0..200));
-            waits(Verdict::Defer { wait }, chain(&error), "trouble")
+            waits(Verdict::Trouble { wait, kind }, chain(&error), "trouble")
         }
         Error::LeaseLost => Outcome::LeaseLost,
     }
@@ -246,7 +247,7 @@ fn failed(
 
 /// An error with its causes, in one line.
 fn chain(error: &anyhow::Error) -> String {
-    format!("{error:#}")
+    database::told(error.as_ref())
 }
 
 /// Follows up on the commit of what the handler wrote: it is settled, or the attempt has failed after all.
@@ -332,15 +333,17 @@ fn log_failure(event: &Event, Failed { verdict, reason, label }: &Failed) {
             "attempt {} failed; the event runs again later",
             event.attempt
         ),
-        Verdict::Defer { wait } if *label == "trouble" => tracing::warn!(
+        Verdict::Trouble { wait, kind } => tracing::warn!(
+            kind,
             wait_ms = wait.as_millis(),
             reason,
             "the event waits for something that is wrong on our side, or on the API's; the attempt does not count"
         ),
         Verdict::Snooze { wait } | Verdict::Defer { wait } => {
+            // The reason is in the row. It may quote what a customer wrote, and nobody has to act on it.
             tracing::debug!(
                 wait_ms = wait.as_millis(),
-                reason,
+                outcome = *label,
                 "the event waits; the attempt does not count"
             );
         }

@@ -1,4 +1,5 @@
-//! What a worker does for the outbox beside its events: partitions ahead of time, keys without a head, and a look at the size.
+//! What a worker does for the outbox beside its events: partitions ahead of time, keys without a head, a look at what waits for
+//! a repair, and one at the size.
 
 use std::time::Duration;
 
@@ -6,16 +7,20 @@ use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::outbox::trouble::{self, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
-use crate::telemetry;
+use crate::{database, telemetry};
 
 /// Keys without a head are rare (a row deleted by hand, a transaction rolled back by hand), so nobody has to hurry.
 const SWEEP_SECONDS: u64 = 10;
 const GAUGES_SECONDS: u64 = 15;
 const PARTITIONS_SECONDS: u64 = 3600;
+/// What waits for a repair of ours goes on so soon after it, more or less.
+const REPAIRS_SECONDS: u64 = 5;
 
-/// Every status that is no finish: each is a series of its own, also while it has no events.
-const STATUSES: [&str; 6] = ["pending", "blocked", "running", "retry", "paused", "dead"];
+/// Every state that is no finish: each is a series of its own, also while it has no events.
+const STATES: [&str; 8] =
+    ["pending", "blocked", "running", "retry", "paused", "dead", "scheduled", "standing"];
 
 /// How many rows of a lane are counted. With a million events 10,000 were measured to take 40 ms, 100,000 a second, and
 /// they would push out of the cache what the workers need.
@@ -28,19 +33,22 @@ pub(super) async fn run(pool: PgPool, stop: CancellationToken) {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick
     };
-    let (mut sweep, mut gauges, mut partitions) =
-        (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(PARTITIONS_SECONDS));
+    let (mut sweep, mut gauges, mut partitions, mut repairs) =
+        (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(PARTITIONS_SECONDS), every(REPAIRS_SECONDS));
+    let mut tried = Tried::default();
     loop {
         let step = async {
             tokio::select! {
                 _ = sweep.tick() => sweep_keys(&pool).await,
                 _ = gauges.tick() => measure(&pool).await,
                 _ = partitions.tick() => make_partitions(&pool).await,
+                _ = repairs.tick() => look_for_repairs(&pool, &mut tried).await,
             }
         };
         tokio::select! {
             () = stop.cancelled() => return,
             done = step => if let Err(error) = done {
+                let error = database::why(&pool, &error).await;
                 tracing::warn!(%error, "could not look after the outbox; the next round tries again");
             }
         }
@@ -70,11 +78,23 @@ async fn make_partitions(pool: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
+async fn look_for_repairs(pool: &PgPool, tried: &mut Tried) -> sqlx::Result<()> {
+    let healed = trouble::look_for_repairs(pool, tried).await?;
+    if healed > 0 {
+        tracing::info!(events = healed, "what was wrong is mended; what waited for that runs now");
+    }
+    Ok(())
+}
+
 async fn measure(pool: &PgPool) -> sqlx::Result<()> {
-    let oldest = upkeep::oldest_claimable_seconds(pool).await?;
-    metrics::gauge!(telemetry::metric::OLDEST_UNFINISHED_EVENT_SECONDS).set(oldest);
+    let unfinished = upkeep::oldest_unfinished_seconds(pool).await?;
+    metrics::gauge!(telemetry::metric::OLDEST_UNFINISHED_EVENT_SECONDS).set(unfinished);
+    let claimable = upkeep::oldest_claimable_seconds(pool).await?;
+    metrics::gauge!(telemetry::metric::OLDEST_CLAIMABLE_EVENT_SECONDS).set(claimable);
     let unfinished = upkeep::count_unfinished(pool, COUNTED_MAX).await?;
-    for status in STATUSES {
+    let in_trouble: i64 = unfinished.iter().map(|counted| counted.in_trouble).sum();
+    metrics::gauge!(telemetry::metric::EVENTS_IN_TROUBLE).set(in_trouble as f64);
+    for status in STATES {
         metrics::gauge!(telemetry::metric::EVENTS_UNFINISHED, "status" => status)
             .set(events_of(status, &unfinished));
     }

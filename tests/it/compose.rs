@@ -168,8 +168,22 @@ async fn the_services_start_in_their_order_under_their_roles_and_a_batch_goes_al
     let logins: BTreeMap<_, _> = logins.into_iter().collect();
     assert_eq!(logins["restante-ingest"], "restante_ingest_login");
     assert_eq!(logins["restante-worker"], "restante_worker_login");
-    // The script of the logins can be run again, here on a schema that is there already.
+    // The script of the logins can be run again, here on a schema that an administrator has migrated.
+    sqlx::query("reassign owned by restante_owner_login to postgres").execute(&mut admin).await.unwrap();
     services.run_scripts(&file.services["postgres"]);
+    let of_others: i64 = sqlx::query_scalar(
+        "select (select count(*) from pg_class where relnamespace = 'restante'::regnamespace and relkind <> 'i'
+                   and relkind <> 'I' and relkind <> 't' and relowner <> 'restante_owner_login'::regrole)
+              + (select count(*) from pg_proc where pronamespace = 'restante'::regnamespace
+                    and proowner <> 'restante_owner_login'::regrole)
+              + (select count(*) from pg_type where typnamespace = 'restante'::regnamespace
+                    and typowner <> 'restante_owner_login'::regrole)",
+    )
+    .fetch_one(&mut admin)
+    .await
+    .unwrap();
+    assert_eq!(of_others, 0, "the owner owns all of it, whoever has migrated");
+    services.run(&file.services["migrate"], &["restante", "migrate"]);
     let more: i64 = sqlx::query_scalar("select count(*) from pg_roles where rolname ~ '^restante_' and (rolsuper or rolcreaterole or rolcreatedb)")
         .fetch_one(&mut admin)
         .await

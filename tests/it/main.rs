@@ -29,5 +29,6 @@ mod shutdown;
 mod status;
 mod subscribers;
 mod tidy;
+mod told;
 mod vanished;
 mod waiting;

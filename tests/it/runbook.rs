@@ -58,6 +58,25 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ),
         ),
         (
+            "Replay some of them first",
+            (
+                "select string_agg(event_id, ' ') from restante.outbox where status = 'dead'",
+                "batch.ended:msgbatch_02",
+            ),
+        ),
+        (
+            "Retire a subscriber",
+            (
+                "select string_agg(subscriber || '.' || status, ' ' order by subscriber) from restante.outbox
+                  where event_id = 'sql_report'",
+                ".pending reports.cancelled",
+            ),
+        ),
+        (
+            "Forget old failures",
+            ("select count(*)::text from restante.failure where error = 'long ago'", "0"),
+        ),
+        (
             "Replay dead letters by their reason",
             (
                 "select string_agg(event_id, ' ') from restante.outbox where status = 'dead'",
@@ -100,7 +119,10 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
         ("Let a type go", ("select status from restante.outbox where event_id = 'whe_held'", "pending")),
         (
             "Stop all work, and go on",
-            ("select count(*)::text from restante.outbox where status = 'paused'", "0"),
+            (
+                "select string_agg(event_id, ' ' order by id) from restante.outbox where status = 'paused'",
+                "whe_paused whe_held",
+            ),
         ),
         (
             "Run a retry now",
@@ -167,7 +189,7 @@ async fn seeded() -> World {
 
     receive(&world, "whe_trouble", "session.status_idled", "sesn_trouble", json!({})).await;
     let claimed = world.claim(1).await;
-    let verdict = Verdict::Defer { wait: std::time::Duration::from_secs(600) };
+    let verdict = Verdict::Trouble { wait: std::time::Duration::from_secs(600), kind: "account" };
     assert!(fail(&world.pool, claimed[0].lease, &verdict, "the API key was refused").await.unwrap());
     receive(&world, "whe_running", "session.status_idled", "sesn_running", json!({})).await;
     assert_eq!(world.claim(1).await.len(), 1);

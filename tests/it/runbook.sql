@@ -35,3 +35,9 @@ values ('session', 'sesn_waits', '{"type":"session"}', 'idle', 'requires_action'
 -- Roles belong to the whole server, which here is that of the tests.
 create role runbook_operator;
 grant restante_operator to runbook_operator;
+
+-- A subscriber that nobody works for any more, and a failure that nobody looks into any more.
+insert into restante.subscription (subscriber, type) values ('reports', 'report.*');
+select restante.enqueue('report.made', '{}', event_id => 'sql_report');
+insert into restante.failure (outbox_id, event_id, type, attempt, failed_at, outcome, kind, error)
+values (0, 'whe_forgotten', 'session.status_idled', 1, now() - interval '100 days', 'retryable', 'handler', 'long ago');

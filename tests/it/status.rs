@@ -59,7 +59,10 @@ async fn seeded() -> World {
         )
         .await;
     // So long ago that a slow test does not show.
-    world.sql("update restante.outbox_live set received_at = clock_timestamp() - interval '5 minutes'").await;
+    world.sql("update restante.outbox set received_at = clock_timestamp() - interval '5 minutes'").await;
+    world
+        .sql("update restante.outbox set run_at = clock_timestamp() + interval '210 minutes' where status = 'retry'")
+        .await;
     world
 }
 
@@ -72,14 +75,16 @@ async fn the_picture_has_every_status_and_every_batch_that_is_not_complete() {
 
     expect![[r#"
         NO restante-ingest is connected, NO restante-worker is connected
+        the last webhook came 5 min ago
 
-        status   events  oldest  what
-        pending       4   5 min  1 batch.poll, 1 file.created, 1 file.created for orders, and one more type
-        running       1   5 min  1 test.ledger
-        retry         1   5 min  1 test.ledger
-        blocked       2   5 min  2 test.ledger
-        paused        1   5 min  1 test.ledger
-        dead          2   5 min  2 test.ledger
+        status    events  oldest  what
+        pending        3   5 min  1 file.created, 1 file.created for orders, 1 test.ledger
+        running        1   5 min  1 test.ledger
+        retry          1   5 min  1 test.ledger
+        blocked        2   5 min  2 test.ledger
+        paused         1   5 min  1 test.ledger
+        dead           2   5 min  2 test.ledger
+        standing       1   5 min  1 batch.poll
 
         subscriber  events  oldest  types
         orders           1   5 min  file.created
@@ -89,6 +94,7 @@ async fn the_picture_has_every_status_and_every_batch_that_is_not_complete() {
         vanished  [--------------------]   0 %     0 of 9   0 kB    not begun  VANISHED 24 h ago
         1 batch under way at the API, with 70 requests
 
+        after a failure: 1 event waits for the next attempt: told to fail; next attempt in 3 h
         held by restante.pause: message.*
         old transactions of other logins can not be seen: grant pg_read_all_stats to this one
 
@@ -108,7 +114,10 @@ async fn the_json_has_what_the_picture_has() {
         .iter()
         .map(|(status, counted)| format!("{status} {}", counted["events"]))
         .collect();
-    assert_eq!(statuses, ["blocked 2", "dead 2", "paused 1", "pending 4", "retry 1", "running 1"]);
+    assert_eq!(
+        statuses,
+        ["blocked 2", "dead 2", "paused 1", "pending 3", "retry 1", "running 1", "scheduled 0", "standing 1"]
+    );
     assert_eq!(snapshot["paused_types"], json!(["message.*"]));
     assert_eq!(snapshot["subscribers"], json!([{ "subscriber": "orders", "types": ["file.created"] }]));
     let batches: Vec<_> = snapshot["batches"].as_array().unwrap().iter().map(|batch| &batch["id"]).collect();
@@ -173,7 +182,10 @@ async fn without_a_database_the_error_says_what_to_do() {
     let empty = cluster::empty_database().await;
     for (url, said) in [
         (None, "DATABASE_URL is not set"),
-        (Some("postgres://nobody@127.0.0.1:1/none"), "the database can not be reached"),
+        (
+            Some("postgres://nobody@127.0.0.1:1/none"),
+            "the database cannot be reached: nobody listens there (127.0.0.1:1",
+        ),
         (Some(empty.expose_secret()), "run `restante migrate`"),
     ] {
         let mut command = Command::new(TOOL);
@@ -195,6 +207,9 @@ async fn the_gauges_count_each_status_up_to_a_limit() {
         counted.into_iter().map(|one| format!("{} {}", one.status, one.events)).collect::<Vec<_>>()
     };
 
-    assert_eq!(counted(100).await, ["blocked 2", "dead 2", "paused 1", "pending 4", "retry 1", "running 1"]);
+    assert_eq!(
+        counted(100).await,
+        ["blocked 2", "dead 2", "paused 1", "pending 3", "retry 1", "running 1", "standing 1"]
+    );
     assert_eq!(counted(1).await.len(), 4, "one row of each lane");
 }

@@ -39,6 +39,20 @@ async fn every_kind_can_be_kept_read_and_lost() {
 }
 
 #[tokio::test]
+async fn each_kind_has_an_example_that_nobody_made_until_it_is_deleted() {
+    let world = World::new(at_once()).await;
+
+    for kind in KINDS.iter().filter(|kind| kind.parent.is_none()) {
+        assert_eq!(world.get(kind.path).await["data"], json!([]), "no list has it before it is asked for");
+        let path = format!("{}/{}example", kind.path, kind.prefix);
+        assert_eq!(world.get(&path).await["type"], kind.name);
+        world.call(Method::DELETE, &format!("/_simulator/resources/{}example", kind.prefix), None).await;
+        assert_eq!(world.call(Method::GET, &path, None).await.0, 404, "{path}");
+    }
+    assert_eq!(world.call(Method::GET, "/v1/sessions/sesn_other", None).await.0, 404);
+}
+
+#[tokio::test]
 async fn a_vault_takes_its_credentials_along_and_each_says_so() {
     let mut receiver = Receiver::new(vec![]).await;
     let world = World::new(delivering_to(&receiver)).await;

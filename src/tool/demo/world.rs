@@ -109,6 +109,7 @@ impl World {
         let connection = database::connect(&database_url, "restante demo").await?;
         let customer = Customer::new(api_url, secrets.api_key.clone())?;
         backstage.keep_secret("signing-key", signing_key)?;
+        backstage.keep_secret("database-url", database_url.expose_secret())?;
         backstage.keep_secret("pgpass", &stage::pgpass(&database_url.expose_secret().parse()?))?;
         Ok(World {
             connection,
@@ -150,12 +151,17 @@ impl World {
         story.say(&format!(
             "Connect (the password is in the file):\n  \
              PGPASSFILE={directory}/pgpass {psql} -h 127.0.0.1 -p {port} -U postgres {DATABASE}\n\
-             Send one more event, signed (its batch is unknown, so it is tried again and again):\n  \
-             ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url} --type batch.completed --id msgbatch_unknown\n\
+             See how things stand, again and again:\n  \
+             DATABASE_URL_FILE={directory}/database-url {restante} status --watch\n\
+             Send one more event, signed (the simulated API has its session, which is then in restante.resource):\n  \
+             ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url}\n\
+             Send one that has to wait (the API has no such batch), and see why (in psql):\n  \
+             ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url} --type batch.completed --id msgbatch_unknown\n  \
+             select event_id, waits_for, reason, next_attempt_at from restante.outbox_waiting;\n\
              Have the API run another batch:\n  \
              curl -sS {api}_simulator/batches -d '{{\"requests\": 1000}}'\n\
              Replay what is finished (in psql):\n  \
-             update restante.outbox set status = 'pending' where type = 'batch.completed';\n\
+             update restante.outbox set status = 'pending' where type = 'batch.completed' and status = 'done';\n\
              The logs of the programs:\n  \
              tail -f {directory}/*.log"
         ))?;

@@ -8,7 +8,8 @@ use sqlx::postgres::PgListener;
 use sqlx::{Connection, PgConnection, Row};
 
 use super::Finding;
-use crate::database;
+use super::login::{self, Login};
+use crate::database::{self, told};
 
 /// How far the clocks of this machine and of the database may lie apart. Signatures bear 300 s, logs less.
 const SKEW_SECONDS_MAX: i64 = 5;
@@ -28,35 +29,67 @@ const NOTIFY_PATIENCE: Duration = Duration::from_secs(3);
 /// The name under which the database sees us.
 const NAME: &str = "restante doctor";
 
-/// Examines the database as far as it can be reached.
-pub(super) async fn examine(url: Option<&SecretString>) -> Vec<Finding> {
+/// Examines the database as far as it can be reached, and as far as this login is meant to look. Answers whose login it is, too,
+/// where that can be told.
+pub(super) async fn examine(url: Option<&SecretString>) -> (Vec<Finding>, Option<Login>) {
     let Some(url) = url else {
-        return vec![Finding::wrong("database", "DATABASE_URL is not set", "set it, as in .env.example")];
+        let finding = Finding::wrong("database", "DATABASE_URL is not set", "set it, as in .env.example");
+        return (vec![finding], None);
     };
     let mut connection = match database::connect(url, NAME).await {
         Ok(connection) => connection,
-        Err(error) => {
-            let says = format!("{:#}", anyhow::Error::from(error));
-            return vec![Finding::wrong("database", says, "start Postgres, or mend DATABASE_URL")];
+        Err(database::Error::Unreachable(why)) => {
+            let says = format!("{} ({})", why.says, why.place);
+            return (vec![Finding::wrong("database", says, why.remedy)], None);
         }
+        Err(error) => return (vec![Finding::wrong("database", told(&error), "correct DATABASE_URL")], None),
     };
     let mut findings = vec![server(&mut connection).await];
     findings.push(or_failed("clock", clock(&mut connection).await));
     findings.extend(settings(&mut connection).await);
     findings.push(notifications(url).await);
-    match database::check_schema(&mut connection).await {
-        Ok(()) => {
-            findings.push(Finding::fine("schema", "is the one that this program knows"));
-            findings.push(or_failed("partitions", partitions(&mut connection).await));
-            findings.push(or_failed("overflow", overflow(&mut connection).await));
-            findings.push(or_failed("transactions", transactions(&mut connection).await));
-            findings.push(or_failed("keys", keys(&mut connection).await));
-            findings.push(or_failed("claims", claims(&mut connection).await));
+    let login = match login::of(&mut connection).await {
+        Ok(login) => login,
+        Err(error) => {
+            findings.push(or_failed("login", Err(error)));
+            return (findings, None);
         }
-        Err(error) => findings.push(judge_schema(error)),
-    }
+    };
+    findings.extend(schema(&mut connection, &login).await);
     // Nothing depends on a polite farewell.
     let _closed = connection.close().await;
+    (findings, Some(login))
+}
+
+/// What only who may use the schema can see, as far as the login is meant to.
+async fn schema(connection: &mut PgConnection, login: &Login) -> Vec<Finding> {
+    if !login.has_schema {
+        let remedy = "restante migrate, as the owner of the database";
+        return vec![Finding::wrong("schema", "there is none in this database", remedy)];
+    }
+    let mut findings = vec![login.judged()];
+    if !login.may_use || !login.sees_version() {
+        return findings;
+    }
+    match database::check_schema(connection).await {
+        Ok(()) => findings.push(Finding::fine("schema", "is the one that this program knows")),
+        Err(error) => {
+            findings.push(judge_schema(error));
+            return findings;
+        }
+    }
+    findings.push(or_failed("partitions", partitions(connection).await));
+    if login.sees_events() {
+        findings.push(or_failed("keys", keys(connection).await));
+        findings.push(or_failed("claims", claims(connection).await));
+    }
+    if login.sees_everything() {
+        findings.push(or_failed("overflow", overflow(connection).await));
+        findings.push(or_failed("transactions", transactions(connection).await));
+    } else {
+        let says = "not everything was looked at: the rest takes a login with the role restante_operator";
+        findings.push(Finding::note("login", says));
+    }
     findings
 }
 
@@ -72,18 +105,17 @@ fn judge_schema(error: database::Error) -> Finding {
             format!("is at version {found}, this program knows only {known}"),
             "run a release of Restante that is at least as new as the one that migrated it",
         ),
-        other => Finding::wrong(
-            "schema",
-            format!("{:#}", anyhow::Error::from(other)),
-            "let the role of DATABASE_URL read the schema `restante`",
-        ),
+        other => Finding::wrong("schema", told(&other), "look at the server's log"),
     }
 }
 
 fn or_failed(subject: &'static str, finding: sqlx::Result<Finding>) -> Finding {
     finding.unwrap_or_else(|error| {
-        let remedy = "let the role of DATABASE_URL read the schema `restante`, or look at the server's log";
-        Finding::wrong(subject, format!("could not be looked at: {error}"), remedy)
+        Finding::wrong(
+            subject,
+            format!("could not be looked at: {}", told(&error)),
+            "look at the server's log",
+        )
     })
 }
 

@@ -3,12 +3,14 @@
 //! It changes nothing. What is measured and what is made of it are apart: `database` asks, and the pure functions
 //! beside each question judge.
 
+mod configuration;
 mod database;
+mod login;
 
 use secrecy::SecretString;
 
-use crate::api;
-use crate::config::{ApiAuth, Faults, Loaded, Tool};
+use crate::config::{ApiAuth, Tool};
+use crate::{api, database as doors};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,29 +45,18 @@ impl Finding {
     }
 }
 
-/// Examines everything. Answers in lines for people, and whether nothing is wrong.
-pub(super) async fn run(read: Result<Loaded<Tool>, Faults>) -> (String, bool) {
-    let findings = match read {
-        Ok(Loaded { config, warnings, .. }) => {
-            let mut findings = vec![Finding::fine("configuration", "every variable that is set can be read")];
-            findings
-                .extend(warnings.iter().map(|warning| Finding::note("configuration", warning.to_string())));
-            findings.extend(database::examine(config.database_url.as_ref()).await);
-            findings.push(examine_api(&config).await);
-            findings
-        }
-        Err(faults) => configuration(&faults),
-    };
-    (rendered(&findings), findings.iter().all(|finding| finding.verdict != Verdict::Wrong))
-}
-
-fn configuration(faults: &Faults) -> Vec<Finding> {
-    let wrong = faults.faults.iter().map(|fault| {
-        let says = format!("{}: {}", fault.variable, fault.problem);
-        Finding::wrong("configuration", says, fault.mend.clone())
-    });
-    let notes = faults.warnings.iter().map(|warning| Finding::note("configuration", warning.to_string()));
-    wrong.chain(notes).collect()
+/// Examines everything that these variables lead to. Answers in lines for people, and whether nothing is wrong.
+pub(super) async fn run(variables: &[(String, String)]) -> (String, bool) {
+    let read = Tool::from_vars(variables.iter().cloned(), &super::configuration::read_file);
+    let mut findings = Vec::new();
+    let mut login = None;
+    if let Ok(read) = &read {
+        (findings, login) = database::examine(read.config.database_url.as_ref()).await;
+        findings.push(examine_api(&read.config).await);
+    }
+    let mut all = configuration::examine(variables, login.as_ref());
+    all.append(&mut findings);
+    (rendered(&all), all.iter().all(|finding| finding.verdict != Verdict::Wrong))
 }
 
 async fn examine_api(config: &Tool) -> Finding {
@@ -85,7 +76,7 @@ async fn examine_api(config: &Tool) -> Finding {
                 }
                 _ => "check ANTHROPIC_BASE_URL and ANTHROPIC_VERSION",
             };
-            Finding::wrong("api", format!("{:#}", anyhow::Error::from(error)), remedy)
+            Finding::wrong("api", doors::told(&error), remedy)
         }
     }
 }
@@ -147,18 +138,6 @@ mod tests {
         .assert_eq(&rendered(&findings));
     }
 
-    #[tokio::test]
-    async fn faults_of_the_configuration_are_wrong_one_by_one() {
-        let variables = [("DATABASE_URL", "mysql://u:hush@h/d"), ("RESTANTE_LOG", "xml")];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-
-        let (text, is_well) = run(Tool::from_vars(variables, &|_| Ok(String::new()))).await;
-
-        assert!(!is_well);
-        assert_eq!(text.matches("wrong  configuration").count(), 2, "{text}");
-        assert!(!text.contains("hush"), "{text}");
-    }
-
     /// A Postgres of its own, for the doctor looks at settings of the whole server.
     fn postgres() -> PrivatePostgres {
         let on = ["fsync", "full_page_writes", "synchronous_commit", "autovacuum"];
@@ -174,7 +153,7 @@ mod tests {
 
     /// The subjects that are wrong.
     async fn wrong(url: &SecretString) -> Vec<&'static str> {
-        let findings = database::examine(Some(url)).await;
+        let (findings, _) = database::examine(Some(url)).await;
         let wrong = findings.into_iter().filter(|finding| finding.verdict == Verdict::Wrong);
         wrong.map(|finding| finding.subject).collect()
     }
@@ -202,7 +181,94 @@ mod tests {
             .execute(&mut connection)
             .await
             .unwrap();
-            assert_eq!(wrong(&url).await, ["durability", "partitions", "overflow", "keys"]);
+            assert_eq!(wrong(&url).await, ["durability", "partitions", "keys", "overflow"]);
         });
+    }
+
+    /// The findings about a login with these roles, which may then be told what to do.
+    async fn found(postgres: &PrivatePostgres, login: &str, roles: &str) -> String {
+        let mut connection = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
+        let make = format!("create role {login} login password 'hush' {roles}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&mut connection).await.unwrap();
+        let mut url: url::Url = postgres.url("postgres").parse().unwrap();
+        url.set_username(login).unwrap();
+        url.set_password(Some("hush")).unwrap();
+        rendered(&database::examine(Some(&String::from(url).into())).await.0)
+    }
+
+    #[test]
+    fn a_login_is_judged_by_what_it_is_for_and_never_told_to_have_more_rights() {
+        let postgres = postgres();
+        let url = postgres.url("postgres").into();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            crate::database::migrate(&url).await.unwrap();
+            for (login, role, right_for) in [
+                ("i", "in role restante_ingest", "i is right for restante-ingest"),
+                ("w", "in role restante_worker", "w is right for restante-worker"),
+                ("o", "in role restante_operator", "o is right for an operator"),
+                ("b", "in role restante_ingest, restante_operator", "b is right for restante-ingest"),
+                ("s", "superuser", "s owns the schema"),
+            ] {
+                let said = found(&postgres, login, role).await;
+                assert!(said.contains(right_for), "{said}");
+                for wrong in ["wrong", "permission denied", "to do: let the role"] {
+                    assert!(!said.contains(wrong), "{login}: {wrong}: {said}");
+                }
+            }
+            let app = found(&postgres, "a", "in role restante_app").await;
+            assert!(app.contains("a is right for an application"), "{app}");
+            assert!(!app.contains("wrong"), "{app}");
+
+            let nobody = found(&postgres, "n", "").await;
+            assert!(nobody.contains("wrong  login"), "{nobody}");
+            assert!(nobody.contains("the schema restante belongs to postgres"), "{nobody}");
+            assert!(!nobody.contains("permission denied"), "{nobody}");
+        });
+    }
+
+    #[test]
+    fn a_way_to_the_database_that_does_not_work_is_told_once_with_its_place_and_one_thing_to_do() {
+        let postgres = postgres();
+        let url: url::Url = postgres.url("postgres").parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let with = |change: fn(&mut url::Url)| {
+            let mut url = url.clone();
+            change(&mut url);
+            String::from(url)
+        };
+        for (url, says, to_do) in [
+            (
+                with(|url| url.set_password(Some("no-hush")).unwrap()),
+                "password authentication failed",
+                "give the password of postgres",
+            ),
+            (
+                with(|url| url.set_path("/none")),
+                "database \"none\" does not exist",
+                "create the database none",
+            ),
+            (with(|url| url.set_port(Some(1)).unwrap()), "nobody listens there", "start Postgres"),
+            (
+                with(|url| url.set_host(Some("no-such-host.invalid")).unwrap()),
+                "the host no-such-host.invalid is not known",
+                "correct the host",
+            ),
+            (
+                with(|url| url.set_query(Some("sslmode=require"))),
+                "there is no encrypted connection",
+                "set the sslmode",
+            ),
+        ] {
+            let (findings, _) = runtime.block_on(database::examine(Some(&url.into())));
+            let said = rendered(&findings);
+            assert_eq!(findings.len(), 1, "{said}");
+            assert_eq!(said.matches(says).count(), 1, "{said}");
+            assert!(said.contains(&format!("to do: {to_do}")), "{said}");
+            for absent in ["at line", "hush", "error returned"] {
+                assert!(!said.contains(absent), "{absent}: {said}");
+            }
+            assert!(said.contains("database "), "{said}");
+        }
     }
 }

@@ -128,7 +128,7 @@ fn said(args: &StatusArgs, snapshot: &Snapshot) -> String {
 
 /// What is said while the database is away: that it is, and how things stood.
 fn away(args: &StatusArgs, error: &anyhow::Error, last: &Snapshot) -> String {
-    let problem = format!("{error:#}");
+    let problem = database::told(error.as_ref());
     match args.json {
         true => format!("{}\n", serde_json::json!({ "tried_at": Utc::now(), "problem": problem })),
         false => picture::text_while_away(&problem, last),

@@ -24,6 +24,10 @@ pub(super) struct Snapshot {
     pub(super) finished_per_second: Option<f64>,
     /// What is not finished.
     pub(super) events: Vec<Events>,
+    /// Why events wait for their next attempt: the most frequent reason of each kind first.
+    pub(super) reasons: Vec<Reason>,
+    /// Since the last webhook was stored; null where none is among the last 1,000 events.
+    pub(super) last_webhook_seconds_ago: Option<f64>,
     /// Which types are held, and a trailing * matches any ending.
     pub(super) paused_types: Vec<String>,
     /// Who has its own rows of which types.
@@ -50,6 +54,7 @@ pub(super) struct Snapshot {
 /// How many events of one kind there are.
 #[derive(Clone, Debug, FromRow, Serialize)]
 pub(super) struct Events {
+    /// `scheduled` is for a later time, `standing` a job that looks again and again.
     pub(super) status: String,
     #[serde(rename = "type")]
     pub(super) event_type: String,
@@ -60,6 +65,20 @@ pub(super) struct Events {
     pub(super) longest_wait_seconds: f64,
     /// How many are leased to a worker that has not renewed in time.
     pub(super) leases_run_out: i64,
+}
+
+/// Why events wait for their next attempt.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub(super) struct Reason {
+    /// `trouble` (something is wrong with us, or with the other side), `failed` or `early`.
+    pub(super) because: String,
+    /// What the attempts said, without the identifiers of their requests.
+    pub(super) reason: String,
+    pub(super) events: i64,
+    /// How many wait for the same `because`, with whatever reason.
+    pub(super) events_in_all: i64,
+    /// Until the first of them runs again; negative, where it should have been claimed.
+    pub(super) next_attempt_in_seconds: f64,
 }
 
 /// Who has its own rows of which types.
@@ -151,6 +170,8 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
     sqlx::raw_sql(AssertSqlSafe(careful)).execute(&mut *tx).await?;
     let snapshot = Snapshot {
         events: events(&mut tx, counting).await?,
+        reasons: reasons(&mut tx, counting).await?,
+        last_webhook_seconds_ago: last_webhook(&mut tx).await?,
         counted_up_to: (counting == Counting::UpTo).then_some(COUNTED_MAX),
         finished_per_second: None,
         finished_total: finished_total(&mut tx).await?,
@@ -182,14 +203,44 @@ async fn events(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<E
         }
     };
     let query = format!(
-        "select l.status, l.type as event_type, l.subscriber, count(*) as events,
+        "select restante.state(l.type, l.status, l.outcome, l.run_at) as status, l.type as event_type, l.subscriber, count(*) as events,
                 extract(epoch from clock_timestamp() - min(l.received_at))::float8 as longest_wait_seconds,
                 count(*) filter (where l.status = 'running' and l.lease_until <= clock_timestamp()) as leases_run_out
            from {rows} as l
-          group by l.status, l.type, l.subscriber
-          order by count(*) desc, l.status, l.type, l.subscriber"
+          group by 1, l.type, l.subscriber
+          order by count(*) desc, 1, l.type, l.subscriber"
     );
     sqlx::query_as(AssertSqlSafe(query)).fetch_all(tx).await
+}
+
+/// The most frequent reason of each kind.
+async fn reasons(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<Reason>> {
+    let limit = if counting == Counting::UpTo { format!("limit {COUNTED_MAX}") } else { String::new() };
+    let query = format!(
+        "select distinct on (c.because) c.because, c.reason, c.events, c.next_attempt_in_seconds,
+                sum(c.events) over (partition by c.because)::bigint as events_in_all
+           from (select w.because, restante.cause(w.last_error) as reason, count(*) as events,
+                        extract(epoch from min(w.run_at) - clock_timestamp())::float8 as next_attempt_in_seconds
+                   from (select l.last_error, l.run_at,
+                                case when l.outcome = 'trouble' then 'trouble'
+                                     when l.outcome in ('snoozed', 'deferred') then 'early' else 'failed' end as because
+                           from restante.outbox_live as l
+                          where l.lane = 1 and l.status = 'retry' and l.last_error is not null
+                            and not restante.is_standing(l.type, l.status, l.outcome) {limit}) as w
+                  group by 1, 2) as c
+          order by c.because desc, c.events desc, c.reason"
+    );
+    sqlx::query_as(AssertSqlSafe(query)).fetch_all(tx).await
+}
+
+/// Numbers grow as events are stored, so the last ones are found from the end of an index.
+async fn last_webhook(tx: &mut PgConnection) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar(
+        "select extract(epoch from clock_timestamp() - max(e.received_at) filter (where e.source = 'webhook'))::float8
+           from (select received_at, source from restante.outbox order by id desc limit 1000) as e",
+    )
+    .fetch_one(tx)
+    .await
 }
 
 /// Finished events are moved into the partitions of the history, and Postgres counts what is put there.
@@ -274,6 +325,8 @@ impl Snapshot {
             counted_up_to: None,
             finished_per_second: None,
             events: Vec::new(),
+            reasons: Vec::new(),
+            last_webhook_seconds_ago: None,
             paused_types: Vec::new(),
             subscribers: Vec::new(),
             services: Vec::new(),

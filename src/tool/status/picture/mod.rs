@@ -7,11 +7,18 @@ use chrono::SecondsFormat;
 use serde_json::{Value, json};
 
 use super::figures::{bar, bytes, clean, lasting, percent, rounded};
-use super::snapshot::{Batch, Events, OldTransaction, Snapshot};
+use super::snapshot::{Batch, Events, OldTransaction, Reason, Snapshot};
 use crate::tool::columns::grouped;
 
-/// Every status that is not a finish, in the order of the way of an event.
-const STATUSES: [&str; 6] = ["pending", "running", "retry", "blocked", "paused", "dead"];
+/// Every status that is not a finish, in the order of the way of an event; then what nobody has to do anything about.
+const STATUSES: [&str; 8] =
+    ["pending", "running", "retry", "blocked", "paused", "dead", "scheduled", "standing"];
+
+/// Those that have a line also while there are no such events.
+const ALWAYS_SHOWN: usize = 6;
+
+/// How much of a reason is shown.
+const REASON_CHARS_MAX: usize = 140;
 
 /// How many types are named beside a status. Each type that dies has a reason of its own, so more of them are.
 fn types_named(status: &str) -> usize {
@@ -59,13 +66,23 @@ fn services(snapshot: &Snapshot) -> String {
         many => format!("{name} is connected ({many} connections)"),
     };
     let said: Vec<_> = snapshot.services.iter().map(|s| service(&s.name, s.connections)).collect();
-    if said.is_empty() { String::new() } else { format!("{}\n", said.join(", ")) }
+    if said.is_empty() {
+        return String::new();
+    }
+    let webhook = match snapshot.last_webhook_seconds_ago {
+        Some(seconds) => format!("the last webhook came {} ago", lasting(seconds)),
+        None => "no webhook is among the last 1,000 events".to_owned(),
+    };
+    format!("{}\n{webhook}\n", said.join(", "))
 }
 
 fn events(snapshot: &Snapshot) -> String {
     let mut rows = vec![["status", "events", "oldest", "what"].map(str::to_owned).to_vec()];
-    for status in STATUSES {
+    for (place, status) in STATUSES.into_iter().enumerate() {
         let (events, longest_wait) = total(snapshot, status);
+        if events == 0 && place >= ALWAYS_SHOWN {
+            continue;
+        }
         rows.push(vec![
             status.to_owned(),
             at_least(snapshot, events),
@@ -174,7 +191,7 @@ fn progress(batch: &Batch) -> Vec<String> {
 
 /// What a person should know beside the numbers.
 fn remarks(snapshot: &Snapshot) -> String {
-    let mut text = String::new();
+    let mut text: String = snapshot.reasons.iter().map(reason).collect();
     if !snapshot.paused_types.is_empty() {
         let _ = writeln!(text, "held by restante.pause: {}", clean(&snapshot.paused_types.join(", ")));
     }
@@ -189,6 +206,31 @@ fn remarks(snapshot: &Snapshot) -> String {
             writeln!(text, "the backlog is large: at most {} events of a kind were counted", grouped(limit));
     }
     text
+}
+
+/// Why events wait, in a line: the most frequent reason, and when the first of them runs again.
+fn reason(reason: &Reason) -> String {
+    let (because, wait) = match reason.because.as_str() {
+        "trouble" => ("because of us", "wait"),
+        "failed" => ("after a failure", "wait for the next attempt"),
+        _ => ("too early", "wait"),
+    };
+    let wait = if reason.events == 1 { wait.replacen("wait", "waits", 1) } else { wait.to_owned() };
+    let noun = if reason.events == 1 { "event" } else { "events" };
+    let others = match reason.events_in_all - reason.events {
+        0 => String::new(),
+        others => format!(" (and {} for other reasons)", grouped(others)),
+    };
+    let next = match reason.next_attempt_in_seconds {
+        seconds if seconds > 0.0 => format!("next attempt in {}", lasting(seconds)),
+        _ => "next attempt as soon as a worker claims it".to_owned(),
+    };
+    let text = clean(&reason.reason);
+    let text = match text.char_indices().nth(REASON_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", text[..end].trim_end()),
+        None => text,
+    };
+    format!("{because}: {} {noun} {wait}{others}: {text}; {next}\n", grouped(reason.events))
 }
 
 fn holder(transaction: &OldTransaction) -> String {

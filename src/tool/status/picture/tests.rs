@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use expect_test::expect;
 
 use super::*;
-use crate::tool::status::snapshot::{Service, Subscriber};
+use crate::tool::status::snapshot::{Reason, Service, Subscriber};
 
 fn moment() -> DateTime<Utc> {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -35,6 +35,16 @@ fn events(status: &str, event_type: &str, events: i64, longest_wait_seconds: f64
     }
 }
 
+fn reason(because: &str, reason: &str, events: i64, events_in_all: i64, next: f64) -> Reason {
+    Reason {
+        because: because.to_owned(),
+        reason: reason.to_owned(),
+        events,
+        events_in_all,
+        next_attempt_in_seconds: next,
+    }
+}
+
 fn service(name: &str, connections: i64) -> Service {
     Service { name: name.to_owned(), connections }
 }
@@ -51,7 +61,19 @@ fn busy() -> Snapshot {
             Events { leases_run_out: 1, ..events("running", "batch.ended", 2, 4_000.0) },
             Events { subscriber: "orders".to_owned(), ..events("retry", "batch.ended", 3, 300.0) },
             events("dead", "session.\u{1b}[2Jstatus", 1, 200_000.0),
+            events("standing", "batch.reconcile", 1, 900_000.0),
         ],
+        reasons: vec![
+            reason(
+                "trouble",
+                "the API does not serve this key or account: 401 authentication_error: invalid x-api-key",
+                7,
+                9,
+                599.0,
+            ),
+            reason("failed", &format!("line\n{}", "long ".repeat(40)), 1, 1, -3.0),
+        ],
+        last_webhook_seconds_ago: Some(12.0),
         paused_types: vec!["message.*".to_owned()],
         subscribers: vec![Subscriber {
             subscriber: "orders".to_owned(),
@@ -92,14 +114,16 @@ fn a_busy_database_is_shown_on_one_screen() {
     expect![[r#"
         2026-11-22T12:00:00Z   812 events finished per second
         restante-ingest is connected (1 connection), NO restante-worker is connected
+        the last webhook came 12 s ago
 
-        status   events  oldest  what
-        pending   1,228    12 s  1,100 session.status_idled, 104 batch.ended, 9 file.created, and 2 more types
-        running       2  66 min  2 batch.ended (1 with a lease that ran out)
-        retry         3   5 min  3 batch.ended for orders
-        blocked       0
-        paused        0
-        dead          1     2 d  1 session.�[2Jstatus
+        status    events  oldest  what
+        pending    1,228    12 s  1,100 session.status_idled, 104 batch.ended, 9 file.created, and 2 more types
+        running        2  66 min  2 batch.ended (1 with a lease that ran out)
+        retry          3   5 min  3 batch.ended for orders
+        blocked        0
+        paused         0
+        dead           1     2 d  1 session.�[2Jstatus
+        standing       1    10 d  1 batch.reconcile
 
         subscriber  events  oldest  types
         orders           3   5 min  batch.ended, file.*
@@ -111,6 +135,8 @@ fn a_busy_database_is_shown_on_one_screen() {
         and 2 more batches that have ended
         1 batch under way at the API, with 5,000 requests
 
+        because of us: 7 events wait (and 2 for other reasons): the API does not serve this key or account: 401 authentication_error: invalid x-api-key; next attempt in 9 min
+        after a failure: 1 event waits for the next attempt: line�long long long long long long long long long long long long long long long long long long long long long long long long long long long...; next attempt as soon as a worker claims it
         held by restante.pause: message.*
         vacuum is held back by session 4711 of alice (idle in transaction), open for 2 h, 120,000 transactions old
     "#]].assert_eq(&text(&busy()));
@@ -255,9 +281,18 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "status": "dead",
               "subscriber": "",
               "type": "session.\u001b[2Jstatus"
+            },
+            {
+              "events": 1,
+              "leases_run_out": 0,
+              "longest_wait_seconds": 900000.0,
+              "status": "standing",
+              "subscriber": "",
+              "type": "batch.reconcile"
             }
           ],
           "finished_per_second": 812.4,
+          "last_webhook_seconds_ago": 12.0,
           "looked_at": "2026-11-22T12:00:00Z",
           "old_transactions": [
             {
@@ -271,6 +306,22 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
           ],
           "paused_types": [
             "message.*"
+          ],
+          "reasons": [
+            {
+              "because": "trouble",
+              "events": 7,
+              "events_in_all": 9,
+              "next_attempt_in_seconds": 599.0,
+              "reason": "the API does not serve this key or account: 401 authentication_error: invalid x-api-key"
+            },
+            {
+              "because": "failed",
+              "events": 1,
+              "events_in_all": 1,
+              "next_attempt_in_seconds": -3.0,
+              "reason": "line\nlong long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long "
+            }
           ],
           "requests_under_way": 5000,
           "sees_all_transactions": true,
@@ -308,6 +359,14 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
             "running": {
               "events": 2,
               "longest_wait_seconds": 4000.0
+            },
+            "scheduled": {
+              "events": 0,
+              "longest_wait_seconds": null
+            },
+            "standing": {
+              "events": 1,
+              "longest_wait_seconds": 900000.0
             }
           },
           "subscribers": [

@@ -1,0 +1,154 @@
+//! Trouble: what waits because something is wrong with us, or with the API, goes on as soon as that is mended.
+//!
+//! Such an event waits for minutes, because mending takes a person. Nobody tells us when it is done; so every few seconds one
+//! event of each kind of trouble is tried before its time, and where that one gets further, all the others follow. While
+//! the trouble lasts this is one call of the API in that time, whatever waits.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgExecutor, PgPool};
+
+/// What a person mends, or the other side, so that it may be over at any time. Where the API said when to come back
+/// (`rate_limited`), nobody comes earlier; what a handler of somebody else waits for is its own affair.
+const KINDS: [&str; 7] =
+    ["account", "settings", "redirected", "refused_by_api", "unavailable", "transport", "malformed"];
+
+/// How many events are told to run in one statement.
+const PAGE: i64 = 1000;
+
+/// The events that are being tried before their time: for each subscriber and kind of trouble one.
+#[derive(Debug, Default)]
+pub struct Tried(BTreeMap<(String, String), i64>);
+
+/// What became of an event that was tried.
+#[derive(Debug, PartialEq, Eq)]
+enum Became {
+    /// It has not been claimed yet, or runs.
+    UnderWay,
+    /// It is in trouble again.
+    InTrouble,
+    /// It got further than the trouble let it.
+    Healed,
+    /// A person has taken it away.
+    Gone,
+}
+
+/// Looks whether what was tried got further, and lets all that wait for the same go on; then tries one event of each kind of
+/// trouble. Answers how many events were let go on.
+///
+/// # Errors
+/// What the database says.
+pub async fn look_for_repairs(pool: &PgPool, tried: &mut Tried) -> sqlx::Result<u64> {
+    let mut let_go = 0;
+    let mut under_way = BTreeMap::new();
+    for ((subscriber, kind), id) in std::mem::take(&mut tried.0) {
+        match became(pool, id).await? {
+            Became::UnderWay => _ = under_way.insert((subscriber, kind), id),
+            Became::Healed => let_go += let_all_go(pool, &subscriber, &kind).await?,
+            Became::InTrouble | Became::Gone => {}
+        }
+    }
+    tried.0 = under_way;
+    for one in try_one_of_each(pool).await? {
+        tried.0.entry((one.subscriber, one.kind)).or_insert(one.id);
+    }
+    Ok(let_go)
+}
+
+/// The most frequent cause among what waits for a repair, and for how many events, of the first thousand that wait for a time.
+///
+/// # Errors
+/// What the database says.
+pub async fn most_frequent(executor: impl PgExecutor<'_>) -> sqlx::Result<Option<(String, i64)>> {
+    let row = sqlx::query!(
+        r#"
+        select coalesce(restante.cause(w.last_error), '') as "cause!", count(*) as "events!"
+          from (select l.status, l.outcome, l.last_error from restante.outbox_live as l
+                 where l.lane = 1 order by l.subscriber, l.run_at, l.id limit 1000) as w
+         where w.status = 'retry' and w.outcome = 'trouble'
+         group by 1 order by 2 desc, 1 limit 1
+        "#
+    )
+    .fetch_optional(executor)
+    .await?;
+    Ok(row.map(|row| (row.cause, row.events)))
+}
+
+async fn became(executor: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Became> {
+    let row = sqlx::query!(
+        r#"
+        select status as "status!: String", outcome, run_at <= clock_timestamp() as "is_due!" from restante.outbox
+         -- It was tried a moment ago, so older weeks of the history need no look.
+         where id = $1 and finished_at > clock_timestamp() - interval '1 hour'
+        "#,
+        id
+    )
+    .fetch_optional(executor)
+    .await?;
+    let Some(row) = row else { return Ok(Became::Gone) };
+    let is_in_trouble = row.outcome.as_deref() == Some("trouble");
+    Ok(match row.status.as_str() {
+        "running" => Became::UnderWay,
+        "retry" if is_in_trouble && row.is_due => Became::UnderWay,
+        "retry" if is_in_trouble => Became::InTrouble,
+        "retry" | "dead" | "done" => Became::Healed,
+        _ => Became::Gone,
+    })
+}
+
+/// An event that is tried before its time.
+struct One {
+    id: i64,
+    subscriber: String,
+    kind: String,
+}
+
+/// Has one event of each kind of trouble run now. Whoever is changing it by hand keeps it.
+async fn try_one_of_each(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<One>> {
+    sqlx::query_as!(
+        One,
+        r#"
+        update restante.outbox_live as l set run_at = least(l.run_at, clock_timestamp())
+          from (select distinct on (w.subscriber, w.kind) w.id
+                  from (select r.id, r.subscriber, r.kind, r.outcome, r.run_at from restante.outbox_live as r
+                         where r.lane = 1 order by r.subscriber, r.run_at, r.id limit 10000) as w
+                 where w.outcome = 'trouble' and w.kind = any ($1)
+                 order by w.subscriber, w.kind, w.run_at) as first
+         cross join lateral (
+               select o.id from restante.outbox_live as o
+                where o.id = first.id and o.status = 'retry' and o.lane + 0 = 1 for update skip locked) as one
+         where l.id = one.id
+        returning l.id, l.subscriber, l.kind as "kind!"
+        "#,
+        &KINDS as &[&str],
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// Has all events in this trouble run now, page by page.
+async fn let_all_go(pool: &PgPool, subscriber: &str, kind: &str) -> sqlx::Result<u64> {
+    let mut let_go = 0;
+    loop {
+        let page = sqlx::query!(
+            r#"
+            update restante.outbox_live as l set run_at = clock_timestamp()
+              from (select r.id from restante.outbox_live as r
+                     where r.lane = 1 and r.subscriber = $1 and r.run_at > clock_timestamp()
+                       and r.status = 'retry' and r.outcome = 'trouble' and r.kind = $2
+                     order by r.subscriber, r.run_at, r.id limit $3 for update skip locked) as w
+             where l.id = w.id
+            "#,
+            subscriber,
+            kind,
+            PAGE,
+        )
+        .execute(pool)
+        .await?
+        .rows_affected();
+        let_go += page;
+        if page < PAGE as u64 {
+            return Ok(let_go);
+        }
+    }
+}
