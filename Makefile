@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test sdk-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test crowd-test sdk-test fences build bench prepare prepare-check deny rust
 
 # The place of Postgres, found (or installed) once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -33,6 +33,11 @@ test: rust ## everything that has to hold: format, lints, docs, tests
 	$(example) clippy --locked --all-targets $(example_manifest) -- -D warnings
 	$(with_pg_bin) && export CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}" && \
 		scripts/with-own-tmp cargo test --locked $(example_manifest)
+
+crowd-test: rust ## people, applications and services at once in one database, for ten minutes and for a minute each
+	cargo build --locked --bins
+	$(with_pg_bin) && export RESTANTE_INTERLEAVED_SECONDS=600 RESTANTE_CROWD_SECONDS=60 RESTANTE_CROWD_PER_SECOND=200 && \
+		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 interleaved crowd
 
 sdk-test: rust ## let the official Python SDK try the programs (needs Python, and the network at the first time)
 	cargo build --locked --bins

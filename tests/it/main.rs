@@ -13,6 +13,7 @@ mod batches;
 mod compose;
 mod connections;
 mod crash;
+mod crowd;
 mod demo;
 mod documents;
 mod flat;
