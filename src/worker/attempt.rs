@@ -85,7 +85,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         let kept = shared.keeper.keep(claimed.lease, leased_until, deadline.clone());
         let mut place = None;
         let (outcome, written) = match route {
-            Some(route) => decide(&shared, &claimed, route.as_ref(), &kept, &deadline, &mut place).await,
+            Some(route) => decide(&shared, &claimed, route, &kept, &deadline, &mut place).await,
             None => (Outcome::Succeeded(finished(&claimed, Finish::Ignored, None)), None),
         };
         let took = started.elapsed();
