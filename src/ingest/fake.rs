@@ -1,12 +1,13 @@
 //! A store in memory that does as it is told, for the tests of the engine.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{Store, StoreError, Took};
+use super::{Duplicate, Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
 
 /// What the store does with one insert.
@@ -84,7 +85,7 @@ impl FakeStore {
 }
 
 impl Store for FakeStore {
-    async fn insert(&self, events: &[NewEvent]) -> Result<Took, StoreError> {
+    async fn insert(&self, events: &[NewEvent]) -> Result<Inserted, StoreError> {
         let call = {
             let mut calls = self.0.calls.lock().unwrap();
             calls.push(events.iter().map(|event| event.event_id.clone()).collect());
@@ -100,9 +101,21 @@ impl Store for FakeStore {
             Verdict::Panic => panic!("the script says so"),
         }
         let mut stored = self.0.stored.lock().unwrap();
+        let mut duplicates = Vec::new();
+        let mut new = BTreeSet::new();
         for event in events {
-            stored.entry(event.event_id.clone()).or_insert_with(|| event.clone());
+            let event_id = event.event_id.clone();
+            match stored.entry(event_id.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert(event.clone());
+                    new.insert(event_id);
+                }
+                Entry::Occupied(known) if !new.contains(&event_id) => {
+                    duplicates.push(Duplicate { event_id, differs: known.get().body != event.body });
+                }
+                Entry::Occupied(_) => {}
+            }
         }
-        Ok(self.0.took)
+        Ok(Inserted { duplicates, took: self.0.took })
     }
 }
