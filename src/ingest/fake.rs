@@ -1,14 +1,15 @@
 //! A store in memory that does as it is told, for the tests of the engine.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{Duplicate, Inserted, Store, StoreError, Took};
+use super::{Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
+use crate::outbox::insert::Duplicate;
 
 /// What the store does with one insert.
 pub(super) enum Verdict {
@@ -102,18 +103,15 @@ impl Store for FakeStore {
         }
         let mut stored = self.0.stored.lock().unwrap();
         let mut duplicates = Vec::new();
-        let mut new = BTreeSet::new();
         for event in events {
-            let event_id = event.event_id.clone();
-            match stored.entry(event_id.clone()) {
+            match stored.entry(event.event_id.clone()) {
                 Entry::Vacant(place) => {
                     place.insert(event.clone());
-                    new.insert(event_id);
                 }
-                Entry::Occupied(known) if !new.contains(&event_id) => {
-                    duplicates.push(Duplicate { event_id, differs: known.get().body != event.body });
+                Entry::Occupied(known) => {
+                    let differs = known.get().body != event.body;
+                    duplicates.push(Duplicate { event_id: event.event_id.clone(), differs });
                 }
-                Entry::Occupied(_) => {}
             }
         }
         Ok(Inserted { duplicates, took: self.0.took })

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use self::commit::{Duplicate, Inserted, Store, StoreError};
+pub use self::commit::{Inserted, Store, StoreError};
 pub use self::lanes::Took;
 pub use self::store::OutboxStore;
 use crate::signature::Keys;

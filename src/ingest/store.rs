@@ -48,7 +48,7 @@ impl Store for OutboxStore {
                     self.new.notify_one();
                 }
                 let took = Took { worked: stored.worked, waited: elapsed.saturating_sub(stored.worked) };
-                Ok(Inserted { duplicates: Vec::new(), took })
+                Ok(Inserted { duplicates: stored.duplicates, took })
             }
             Err(error) if database::is_refusal(&error) => Err(StoreError::Refused(error.into())),
             Err(error) if database::is_locked(&error) => Err(StoreError::Locked(error.into())),

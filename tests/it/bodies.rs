@@ -38,8 +38,7 @@ async fn worked(world: &World) -> Vec<String> {
     let settings = handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: None };
     let registry = handlers::registry(settings);
     worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry, api).await.unwrap();
-    let asked = asked.lock().unwrap().clone();
-    asked
+    std::mem::take(&mut *asked.lock().unwrap())
 }
 
 async fn receiving() -> (World, Process, Sender) {
@@ -257,19 +256,44 @@ async fn a_date_is_read_as_it_was_meant_and_every_client_can_select_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_delivery_is_counted_as_one() {
-    let (_world, ingest, sender) = receiving().await;
-    let delivery = Delivery::event("whe_1", "session.created", "sesn_1");
+async fn a_repeated_delivery_is_counted_as_one_and_leaves_a_trace_where_it_says_something_else() {
+    let (world, ingest, sender) = receiving().await;
+    let body =
+        |session: &str| format!(r#"{{"type":"session.created","id":"whe_1","data":{{"id":"{session}"}}}}"#);
 
-    for _ in 0..3 {
-        assert_eq!(sender.status(&delivery).await, 204);
+    for session in ["sesn_1", "sesn_1", "sesn_2", "sesn_2"] {
+        assert_eq!(sender.status(&Delivery::new("whe_1", body(session))).await, 204);
+    }
+    // Also where they share a commit.
+    let mut tx = world.pool.begin().await.unwrap();
+    sqlx::query("lock table restante.outbox_seen in share mode").execute(&mut *tx).await.unwrap();
+    let posts: Vec<_> = ["sesn_1", "sesn_1", "sesn_2"]
+        .map(|session| Delivery::new("whe_2", body(session).replace("whe_1", "whe_2")))
+        .map(|delivery| {
+            let sender = sender.clone();
+            tokio::spawn(async move { sender.status(&delivery).await })
+        })
+        .into();
+    world.somebody_waits_for_a_lock().await;
+    tx.commit().await.unwrap();
+    for post in posts {
+        assert_eq!(post.await.unwrap(), 204);
     }
 
     let (_, metrics) = ingest.ops("/metrics").await;
     for line in [
-        r#"restante_deliveries_total{answer="204",reason="stored"} 1"#,
-        r#"restante_deliveries_total{answer="204",reason="duplicate"} 2"#,
+        r#"restante_deliveries_total{answer="204",reason="stored"} 2"#,
+        r#"restante_deliveries_total{answer="204",reason="duplicate"} 5"#,
     ] {
         assert!(metrics.lines().any(|other| other == line), "{line} is not in:\n{metrics}");
     }
+    let differs = "select string_agg(event_id, ' ' order by event_id) from restante.delivery_differs";
+    assert_eq!(world.value(differs).await, "whe_1 whe_2");
+    assert_eq!(
+        world.value("select payload::text from restante.delivery_differs where event_id = 'whe_1'").await,
+        body("sesn_2")
+    );
+    let told = ingest.log().lines().filter(|line| line.contains("a delivery repeats the identifier")).count();
+    assert_eq!(told, 1, "once for all of a moment: {}", ingest.log());
+    assert!(!ingest.log().contains("sesn_"), "{}", ingest.log());
 }

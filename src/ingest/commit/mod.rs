@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use crate::event::{Body, NewEvent};
 use crate::ingest::Limits;
 use crate::ingest::lanes::{Gate, Lanes, Took};
 use crate::ingest::throttle::Throttle;
+use crate::outbox::insert::Duplicate;
 
 /// Where events are committed.
 pub trait Store: Send + Sync + 'static {
@@ -40,19 +41,10 @@ pub trait Store: Send + Sync + 'static {
 /// What became of the events of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inserted {
-    /// Those that were stored before. Of several with one identifier in one commit only the first is looked at.
+    /// Those that were there already, each as often as it came. Of several in one commit the first may be new.
     pub duplicates: Vec<Duplicate>,
     /// How long it took.
     pub took: Took,
-}
-
-/// An event that was stored before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Duplicate {
-    /// Its identifier.
-    pub event_id: String,
-    /// What came now is not what is stored.
-    pub differs: bool,
 }
 
 /// Why events were not committed.
@@ -219,16 +211,20 @@ impl Batch {
     }
 
     fn answer(self, outcome: Result<&[Duplicate], NotStored>) {
-        let known = outcome.unwrap_or_default();
-        let known: HashMap<&str, bool> =
-            known.iter().map(|duplicate| (duplicate.event_id.as_str(), duplicate.differs)).collect();
-        let mut seen = HashSet::with_capacity(self.events.len());
-        for (event, answer) in self.events.iter().zip(self.answers) {
-            let is_first = seen.insert(event.event_id.as_str());
-            let kept = match known.get(event.event_id.as_str()) {
-                Some(&differs) => Kept::Again { differs },
-                None if is_first => Kept::New,
-                None => Kept::Again { differs: false },
+        let mut again: HashMap<&str, (usize, bool)> = HashMap::new();
+        for duplicate in outcome.unwrap_or_default() {
+            let (times, differs) = again.entry(&duplicate.event_id).or_default();
+            *times += 1;
+            *differs |= duplicate.differs;
+        }
+        // From the last one on: of equal ones it is the first that may be new.
+        for (event, answer) in self.events.iter().zip(self.answers).rev() {
+            let kept = match again.get_mut(event.event_id.as_str()) {
+                Some((times @ 1.., differs)) => {
+                    *times -= 1;
+                    Kept::Again { differs: *differs }
+                }
+                _ => Kept::New,
             };
             // Nobody listens any more where the sender hung up or its time was over.
             let _ = answer.send(outcome.map(|_| kept));
