@@ -137,7 +137,7 @@ impl<H: Handler> Route for H {
         cx: &'a mut Context<'_>,
     ) -> Pin<Box<dyn Future<Output = handler::Result> + Send + 'a>> {
         Box::pin(async move {
-            let payload: H::Payload = serde_json::from_str(&cx.event.data()).permanent()?;
+            let payload: H::Payload = cx.event.payload().permanent()?;
             self.handle(cx, payload).await
         })
     }

@@ -1,8 +1,9 @@
 //! What an event says of its subject, read as ingest has read it: for handlers.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use serde::de::{Deserialize, Deserializer};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
 use super::mend::mended;
@@ -32,6 +33,36 @@ impl Event {
             },
         }
     }
+}
+
+impl Event {
+    /// [`Event::data`], read into a payload. Where it does not fit because identifiers are numbers, they are read as text, as
+    /// they are for the key of the event.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn payload<P: DeserializeOwned>(&self) -> Result<P, serde_json::Error> {
+        let data = self.data();
+        serde_json::from_str(&data).or_else(|error| match with_text_identifiers(&data) {
+            Some(data) => serde_json::from_str(&data).map_err(|_| error),
+            None => Err(error),
+        })
+    }
+}
+
+/// The same object with text in place of those of its identifiers that are numbers; none, where there is no such one.
+fn with_text_identifiers(data: &str) -> Option<String> {
+    let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(data).ok()?;
+    let mut is_other = false;
+    for name in ["id", "batch_id", "session_thread_id", "vault_id"] {
+        if let Some(value) = members.get_mut(name)
+            && value.get().starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        {
+            *value = serde_json::value::to_raw_value(value.get()).ok()?;
+            is_other = true;
+        }
+    }
+    is_other.then(|| serde_json::to_string(&members).ok())?
 }
 
 /// The identifiers that an event carries in its `data`, read as the key of the event is: a number is an identifier, of a member

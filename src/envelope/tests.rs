@@ -392,6 +392,30 @@ fn what_a_handler_does_not_read_cannot_disturb_what_it_does_read() {
 }
 
 #[test]
+fn a_payload_has_its_identifiers_as_text_or_as_numbers_as_it_wants_them() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct AsText {
+        id: String,
+        count: u32,
+    }
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct AsNumber {
+        id: u64,
+        vault_id: Option<String>,
+    }
+    let of = |data: &str| event("webhook", Body::Json(format!(r#"{{"type":"a","id":"whe_1","data":{data}}}"#)));
+
+    let text = |id: &str| AsText { id: id.into(), count: 2 };
+    assert_eq!(of(r#"{"id":17,"count":2}"#).payload::<AsText>().unwrap(), text("17"));
+    assert_eq!(of(r#"{"count":2, "id": 1.10e400 }"#).payload::<AsText>().unwrap(), text("1.10e400"));
+    assert_eq!(of(r#"{"id":"x","id":-1,"count":2}"#).payload::<AsText>().unwrap(), text("-1"));
+    assert_eq!(of(r#"{"id":17}"#).payload::<AsNumber>().unwrap(), AsNumber { id: 17, vault_id: None });
+    assert!(of(r#"{"id":17,"vault_id":3}"#).payload::<AsNumber>().is_err(), "one of each is neither");
+    let unfit = of(r#"{"id":17,"count":"two"}"#).payload::<AsText>().unwrap_err().to_string();
+    assert!(unfit.contains("expected a string"), "the first reading says what does not fit: {unfit}");
+}
+
+#[test]
 fn data_is_what_was_said_where_nothing_is_to_be_mended() {
     for (body, expected) in [
         (
