@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test crowd-test sdk-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test crowd-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
 # The place of Postgres, found (or installed) once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -42,6 +42,10 @@ crowd-test: rust ## people, applications and services at once in one database, f
 sdk-test: rust ## let the official Python SDK try the programs (needs Python, and the network at the first time)
 	cargo build --locked --bins
 	@exec tests/sdk/run
+
+proxy-test: rust ## send deliveries through a real nginx for four minutes, and expect none to be lost (needs nginx and Python)
+	cargo build --locked --bins
+	@exec tests/proxy/run
 
 fences: rust ## take away each fence in turn, and expect a test to fail
 	@scripts/fences

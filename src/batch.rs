@@ -6,19 +6,24 @@ use serde::Deserialize;
 use sqlx::{PgConnection, PgExecutor};
 
 use crate::api::Batch;
+use crate::envelope::Subject;
 use crate::event::{Body, NewEvent};
 use crate::handler::Error;
 
 /// Which batch. Official envelopes name it `id`, others `batch_id`.
 #[derive(Debug, Deserialize)]
-pub struct BatchRef {
-    id: Option<String>,
-    batch_id: Option<String>,
+#[serde(from = "Subject")]
+pub struct BatchRef(Subject);
+
+impl From<Subject> for BatchRef {
+    fn from(subject: Subject) -> Self {
+        Self(subject)
+    }
 }
 
 impl BatchRef {
     pub(crate) fn into_id(self) -> Result<String, Error> {
-        let id = self.id.or(self.batch_id);
+        let id = self.0.id.or(self.0.batch_id);
         id.ok_or_else(|| Error::Permanent(anyhow!("the event names no batch: neither `id` nor `batch_id`")))
     }
 }

@@ -1,10 +1,8 @@
 //! An event: what the API, a poll, or an application says has happened, as it lies in the outbox.
-
-use std::borrow::Cow;
+//!
+//! What an event says of its subject, [`Event::data`], is read in [`envelope`](crate::envelope), as ingest reads it.
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 /// The exact content of an event.
@@ -90,23 +88,4 @@ pub struct Event {
     pub body: Body,
     /// Which attempt this is, from 1. Snoozes and attempts that were handed back do not count.
     pub attempt: i32,
-}
-
-impl Event {
-    /// What the event says of its subject: the envelope's `data` where the body is a webhook's envelope,
-    /// else the whole body.
-    pub fn data(&self) -> Cow<'_, str> {
-        #[derive(Deserialize)]
-        struct Envelope<'a> {
-            #[serde(borrow)]
-            data: Option<&'a RawValue>,
-        }
-        let text = String::from_utf8_lossy(self.body.as_bytes());
-        if self.source == "webhook"
-            && let Some(data) = serde_json::from_str::<Envelope<'_>>(&text).ok().and_then(|e| e.data)
-        {
-            return Cow::Owned(data.get().to_owned());
-        }
-        text
-    }
 }

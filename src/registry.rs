@@ -7,13 +7,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::handler::{self, Classify, Context, Handler};
-use crate::retry;
+use anyhow::anyhow;
+use serde::de::IgnoredAny;
+
+use crate::handler::{self, Classify, Context, Error, Handler};
+use crate::{envelope, retry};
 
 /// Handlers by the subscriber they work for and the type they answer.
 ///
 /// A worker claims the rows of the subscribers in its registry and leaves all others alone. Events of a type that nobody
-/// [registered](Registry::register) for end as `ignored` in a worker that has registered handlers at all.
+/// [registered](Registry::register) for end as `ignored` in a worker that has registered handlers at all; only bodies that
+/// nobody can read, which are events of the type `unreadable`, are dead letters in every worker.
 #[derive(Clone, Default)]
 pub struct Registry {
     routes: BTreeMap<String, BTreeMap<&'static str, Arc<dyn Route>>>,
@@ -77,21 +81,24 @@ impl Registry {
 
     /// The types that have a handler, over all subscribers.
     pub fn event_types(&self) -> impl Iterator<Item = &'static str> {
-        self.routes.values().flat_map(|routes| routes.keys().copied())
+        self.routes.values().flat_map(|routes| routes.keys().copied()).chain([envelope::UNREADABLE])
     }
 
-    /// The handler for an event: the one that names its type, else the one with the longest pattern that covers it.
-    pub(crate) fn route(&self, subscriber: &str, event_type: &str) -> Option<&Arc<dyn Route>> {
+    /// The handler for an event: the one that names its type, else the one with the longest pattern that covers it. No
+    /// pattern covers what cannot be read.
+    pub(crate) fn route(&self, subscriber: &str, event_type: &str) -> Option<&dyn Route> {
         let routes = self.routes.get(subscriber)?;
-        routes.get(event_type).or_else(|| {
-            routes
-                .iter()
-                .filter(|(pattern, _)| {
-                    pattern.strip_suffix('*').is_some_and(|beginning| event_type.starts_with(beginning))
-                })
-                .max_by_key(|(pattern, _)| pattern.len())
-                .map(|(_, route)| route)
-        })
+        if let Some(route) = routes.get(event_type) {
+            return Some(route.as_ref());
+        }
+        if event_type == envelope::UNREADABLE {
+            return Some(&Unreadable);
+        }
+        let covers = |pattern: &str| {
+            pattern.strip_suffix('*').is_some_and(|beginning| event_type.starts_with(beginning))
+        };
+        let covering = routes.iter().filter(|(pattern, _)| covers(pattern));
+        covering.max_by_key(|(pattern, _)| pattern.len()).map(|(_, route)| route.as_ref())
     }
 }
 
@@ -130,9 +137,25 @@ impl<H: Handler> Route for H {
         cx: &'a mut Context<'_>,
     ) -> Pin<Box<dyn Future<Output = handler::Result> + Send + 'a>> {
         Box::pin(async move {
-            let payload: H::Payload = serde_json::from_str(&cx.event.data()).permanent()?;
+            let payload: H::Payload = cx.event.payload().permanent()?;
             self.handle(cx, payload).await
         })
+    }
+}
+
+/// Answers the events whose body nobody can read. Every registry has it: a worker that leaves it out would end them as
+/// `ignored`, and nobody would see them again.
+struct Unreadable;
+
+impl Handler for Unreadable {
+    const EVENT_TYPES: &'static [&'static str] = &[envelope::UNREADABLE];
+    type Payload = IgnoredAny;
+
+    async fn handle(&self, cx: &mut Context<'_>, _: IgnoredAny) -> handler::Result {
+        Err(Error::Permanent(match envelope::fault(cx.event.body.as_bytes()) {
+            Some(fault) => anyhow!("no envelope can be read: {fault}"),
+            None => anyhow!("the event's own type is `{}`, and nobody answers it", envelope::UNREADABLE),
+        }))
     }
 }
 
@@ -181,6 +204,44 @@ mod tests {
         assert_eq!(registry.subscribers(), ["", "billing"]);
         let subscriptions: Vec<_> = registry.subscriptions().collect();
         assert_eq!(subscriptions, [("billing", vec!["session.thread_*"])]);
+    }
+
+    #[test]
+    fn what_nobody_can_read_has_a_handler_in_every_registry_and_no_pattern_covers_it() {
+        struct All;
+        impl Handler for All {
+            const EVENT_TYPES: &'static [&'static str] = &["*"];
+            const TIMEOUT: Duration = Duration::from_secs(3);
+            type Payload = serde_json::Value;
+            async fn handle(&self, _: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+                Ok(())
+            }
+        }
+        struct Own;
+        impl Handler for Own {
+            const EVENT_TYPES: &'static [&'static str] = &["unreadable"];
+            const TIMEOUT: Duration = Duration::from_secs(4);
+            type Payload = serde_json::Value;
+            async fn handle(&self, _: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+                Ok(())
+            }
+        }
+        let built_in = Some(Unreadable::TIMEOUT.as_secs());
+
+        let registry = Registry::new().register(Threads).subscribe("all", All);
+        assert_eq!(timeout_seconds(&registry, "", "unreadable"), built_in);
+        assert_eq!(timeout_seconds(&registry, "all", "unreadable"), built_in);
+        assert_eq!(timeout_seconds(&registry, "all", "unreadable.thing"), Some(3));
+        assert_eq!(
+            timeout_seconds(&Registry::new().subscribe("all", All), "", "unreadable"),
+            None,
+            "whose row?"
+        );
+        assert_eq!(
+            timeout_seconds(&registry.register(Own), "", "unreadable"),
+            Some(4),
+            "a team's own answer"
+        );
     }
 
     #[test]

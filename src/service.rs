@@ -15,6 +15,7 @@ use anyhow::Context;
 use axum::Router;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{
@@ -30,16 +31,25 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a service from its variables to its exit code.
 ///
-/// `--help` and `--version` are answered; a wrong or missing variable ends it with status 2 and every fault at once.
+/// `--help` and `--version` are answered; a wrong or missing variable ends it with status 2 and every fault at once. `run`
+/// gets what [`stop_on_signal`] gives; to be told to stop is no failure, however early.
 pub fn main<C, F>(
     program: Program,
     from_vars: impl FnOnce(Vec<(String, String)>, ReadFile<'_>) -> Result<Loaded<C>, Faults>,
     log: impl FnOnce(&C) -> Log,
-    run: impl FnOnce(C) -> F,
+    run: impl FnOnce(C, CancellationToken) -> F,
 ) -> ExitCode
 where
     F: Future<Output = anyhow::Result<()>>,
 {
+    // Before anything else: whoever starts many programs may change their mind within the first milliseconds.
+    let (runtime, stop) = match runtime(threads(program)) {
+        Ok(started) => started,
+        Err(error) => {
+            eprintln!("{program} cannot start: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     match std::env::args().nth(1).as_deref() {
         None => {}
         Some("--help" | "-h") => {
@@ -73,8 +83,15 @@ where
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match block_on(threads(program), run(loaded.config)) {
+    let ended = runtime.block_on(run(loaded.config, stop));
+    // A handler that blocks its thread must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ToldToStop>() => {
+            tracing::info!("{program} ends: {error}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!("{program} ends: {}", database::told(error.as_ref()));
             ExitCode::FAILURE
@@ -106,15 +123,15 @@ pub fn worker(registry: impl AsyncFnOnce(&config::Worker, &PgPool) -> anyhow::Re
         Program::Worker,
         config::Worker::from_vars,
         |config| config.log.clone(),
-        |config| work(config, registry),
+        |config, stop| work(config, stop, registry),
     )
 }
 
 async fn work(
     config: config::Worker,
+    stop: CancellationToken,
     registry: impl AsyncFnOnce(&config::Worker, &PgPool) -> anyhow::Result<Registry>,
 ) -> anyhow::Result<()> {
-    let stop = stop_on_signal()?;
     let pool = database(&config.database_url, "restante-worker", config.database_connections, &stop).await?;
     let ended = CancellationToken::new();
     let notes = vec![note_of_trouble(pool.clone())];
@@ -162,17 +179,20 @@ fn threads(program: Program) -> usize {
     }
 }
 
-fn block_on(threads: usize, run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Where the tasks of a service run, and the token that a signal cancels.
+fn runtime(threads: usize) -> anyhow::Result<(Runtime, CancellationToken)> {
     // One TLS provider for the whole process; without one the first connection would panic.
     let _already_there = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    let result = runtime.block_on(run);
-    // A handler that blocks its thread must not keep the process from ending.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    result
+    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let stop = {
+        let _inside = runtime.enter();
+        stop_on_signal()?
+    };
+    Ok((runtime, stop))
 }
 
-/// A token that is cancelled by SIGTERM or SIGINT. A second signal ends the process at once, with status 130.
+/// A token that is cancelled by SIGTERM or SIGINT. A second one ends the process at once, with status 130. SIGHUP, SIGUSR1 and
+/// SIGUSR2, by which a terminal that goes away or a rotation of logs would end it, end nothing.
 ///
 /// # Errors
 /// Where signals can not be waited for.
@@ -181,6 +201,17 @@ pub fn stop_on_signal() -> io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let token = stop.clone();
+    for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        let mut ignored = signal(kind)?;
+        tokio::spawn(async move {
+            while ignored.recv().await.is_some() {
+                tracing::info!(
+                    signal = kind.as_raw_value(),
+                    "there is nothing to read anew; SIGTERM stops the program"
+                );
+            }
+        });
+    }
     tokio::spawn(async move {
         for second in [false, true] {
             tokio::select! {
@@ -219,7 +250,7 @@ pub async fn database(
     let pool = database::pool(url, name, connections)?;
     tokio::select! {
         ready = database::ready(&pool, DATABASE_PATIENCE) => ready?,
-        () = stop.cancelled() => anyhow::bail!("told to stop before the database answered"),
+        () = stop.cancelled() => return Err(ToldToStop.into()),
     }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -230,6 +261,21 @@ pub async fn database(
         env!("CARGO_PKG_VERSION")
     );
     Ok(pool)
+}
+
+/// Why a program ends before it has begun.
+#[derive(Debug, thiserror::Error)]
+#[error("told to stop before the database answered")]
+struct ToldToStop;
+
+/// How many files this process may have open, where the system says so. Each connection is one.
+pub fn open_files_max() -> Option<usize> {
+    open_files_of(&std::fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+fn open_files_of(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Where services answer unless they are told otherwise, as the table of variables says.
@@ -330,6 +376,16 @@ mod tests {
         assert!(bind_ops(address, &[address.to_string()]).await.unwrap().is_none());
         let refused = bind_ops(address, &["127.0.0.1:1".to_owned()]).await.unwrap_err();
         assert!(refused.to_string().starts_with("RESTANTE_OPS_LISTEN: cannot listen on"), "{refused}");
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_the_one_in_force() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             unlimited            unlimited            processes \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files_of(limits), Some(1024));
+        assert_eq!(open_files_of("Max open files            unlimited   unlimited   files"), None);
+        assert_eq!(open_files_of(""), None);
     }
 
     #[test]

@@ -13,8 +13,7 @@ fn main() -> ExitCode {
     service::main(Program::Ingest, Ingest::from_vars, |config| config.log.clone(), run)
 }
 
-async fn run(config: Ingest) -> anyhow::Result<()> {
-    let stop = service::stop_on_signal()?;
+async fn run(config: Ingest, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = service::bind("RESTANTE_LISTEN", config.listen).await?;
     let pool = service::database(&config.database_url, "restante-ingest", config.database_connections, &stop)
         .await?;
@@ -26,14 +25,16 @@ async fn run(config: Ingest) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, schemes = schemes.join(", "), "receiving deliveries");
 
     let settings = ingest::Settings {
-        keys: Keys { standard: config.signing_keys, older: config.webhook_secrets },
-        now: unix_seconds,
         limits: Limits {
             commit_timeout: config.wait,
+            idle_timeout: config.idle,
+            linger: config.linger,
             drain_timeout: config.drain,
-            connections_max: config.max_connections,
+            connections_max: connections_max(&config),
             ..Limits::default()
         },
+        keys: Keys { standard: config.signing_keys, older: config.webhook_secrets },
+        now: unix_seconds,
     };
     let store = OutboxStore::new(pool.clone(), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;
@@ -41,6 +42,25 @@ async fn run(config: Ingest) -> anyhow::Result<()> {
     pool.close().await;
     anyhow::ensure!(drained, "not everything under way came to its end in time; what was cut got no 2xx");
     Ok(())
+}
+
+/// As many connections as are configured, or as the limit of open files leaves room for: a connection that cannot be accepted
+/// waits, but a file that cannot be opened may be a connection to the database.
+fn connections_max(config: &Ingest) -> usize {
+    /// Listeners, the log, the ops pages, and the connections that a pool is just replacing.
+    const OTHER_FILES: usize = 32;
+    let Some(files) = service::open_files_max() else { return config.max_connections };
+    let others = OTHER_FILES + config.database_connections as usize;
+    let room = files.saturating_sub(others).max(1);
+    if room < config.max_connections {
+        tracing::info!(
+            connections = room,
+            open_files = files,
+            "fewer connections than RESTANTE_MAX_CONNECTIONS says, because of the limit of open files: raise `ulimit -n`, or \
+             LimitNOFILE of systemd"
+        );
+    }
+    room.min(config.max_connections)
 }
 
 fn unix_seconds() -> i64 {

@@ -99,7 +99,9 @@ mod tests {
             "# Every variable that Restante reads. Copy this file to .env and fill in what has no default. It serves both services\n\
              # and the hand tool: each reads what is its own, and an empty value counts as absent. A service with a login of its\n\
              # own is started with a DATABASE_URL of its own: DATABASE_URL=postgres://... restante-ingest\n\
-             # A secret may come from a file instead: add _FILE to its name and give the path.\n",
+             # A secret may come from a file instead: add _FILE to its name and give the path.\n\
+             # A shell (set -a; . ./.env; set +a) and Docker Compose read a value with blanks or any of # $ ` & ; < > only in\n\
+             # 'single quotes', which may span lines; `docker run --env-file` takes quotes for a part of the value.\n",
         );
         for variable in VARIABLES {
             text.push('\n');

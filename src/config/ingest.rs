@@ -28,6 +28,10 @@ pub struct Ingest {
     pub max_connections: usize,
     /// `RESTANTE_INGEST_WAIT_SECONDS`: how long a delivery waits out a database that is away.
     pub wait: Duration,
+    /// `RESTANTE_IDLE_SECONDS`: how long an idle connection is kept open.
+    pub idle: Duration,
+    /// `RESTANTE_LINGER_SECONDS`: how long connections are still accepted after a stop.
+    pub linger: Duration,
     /// `RESTANTE_DRAIN_SECONDS`: how long a stop waits for deliveries under way.
     pub drain: Duration,
     /// `RESTANTE_LOG` and `RUST_LOG`.
@@ -54,6 +58,8 @@ impl Ingest {
         let ops_listen = reader.address("RESTANTE_OPS_LISTEN").flatten();
         let max_connections = reader.number("RESTANTE_MAX_CONNECTIONS");
         let wait = reader.seconds("RESTANTE_INGEST_WAIT_SECONDS");
+        let idle = reader.seconds("RESTANTE_IDLE_SECONDS");
+        let linger = reader.seconds("RESTANTE_LINGER_SECONDS");
         let drain = reader.seconds("RESTANTE_DRAIN_SECONDS");
         let log = reader.log();
 
@@ -82,6 +88,8 @@ impl Ingest {
                 ops_listen: ops_listen?,
                 max_connections: max_connections?,
                 wait: wait?,
+                idle: idle?,
+                linger: linger?,
                 drain: drain?,
                 log: log?,
             })
@@ -114,7 +122,8 @@ mod tests {
         assert_eq!(config.listen, "0.0.0.0:8080".parse().unwrap());
         assert_eq!(config.ops_listen, "127.0.0.1:9091".parse().unwrap());
         assert_eq!((config.database_connections, config.max_connections), (8, 4096));
-        assert_eq!((config.wait, config.drain), (Duration::from_secs(10), Duration::from_secs(20)));
+        let seconds = [config.wait, config.idle, config.linger, config.drain].map(|time| time.as_secs());
+        assert_eq!(seconds, [10, 90, 5, 20]);
     }
 
     #[test]

@@ -8,19 +8,26 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::SigningKey;
+use super::placeholder::is_placeholder;
 use super::reader::Reader;
 
 pub(super) const SIGNING_KEY: &str = "ANTHROPIC_WEBHOOK_SIGNING_KEY";
 pub(super) const WEBHOOK_SECRET: &str = "ANTHROPIC_WEBHOOK_SECRET";
 
-/// What Standard Webhooks recommends a key to have at least (its specification says 24 to 64).
-const RECOMMENDED_BYTES: usize = 24;
+/// What the API's own signing keys have. Other senders of Standard Webhooks make keys of 24 to 64 bytes.
+const SIGNING_KEY_BYTES: usize = 32;
 
 /// Below this a signing key is taken for a fragment of one, cut by a copy.
 const SIGNING_KEY_BYTES_MIN: usize = 16;
 
+/// Below this a secret can be guessed: what Standard Webhooks recommends a key to have at least.
+const WEBHOOK_SECRET_BYTES_RECOMMENDED: usize = 24;
+
 /// Long enough for `s3cret`, the secret of the published example of the older scheme.
 const WEBHOOK_SECRET_BYTES_MIN: usize = 6;
+
+/// Around what some programs take for a value, and others for a part of it; the last ones come out of word processors.
+const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
 
 /// Official SDKs take a key with or without its padding and do not look at its spare bits, so this does not either.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -34,60 +41,114 @@ type Fallible<T> = Result<T, (String, String)>;
 
 /// The decoded `whsec_` keys; none where the variable is absent.
 pub(super) fn signing_keys(reader: &mut Reader<'_>) -> Option<Vec<SigningKey>> {
-    let mut short = Vec::new();
+    let mut odd = Vec::new();
     let keys = reader.parsed(SIGNING_KEY, |list| {
-        entries(list, "key")?
+        let separated = list.split([',', ' ', '\t', '\r', '\n']);
+        entries(separated, "key")?
             .map(|(position, entry)| {
                 let key = signing_key(entry).map_err(|problem| {
                     let mend = "Copy each key from the Console as it stands there: whsec_ and base64, separated \
-                                from the next by a space or a comma";
+                                from the next by a comma";
                     (format!("key {position} {problem}"), mend.to_owned())
                 })?;
-                if key.len() < RECOMMENDED_BYTES {
-                    short.push(position);
+                if key.len() != SIGNING_KEY_BYTES {
+                    odd.push((position, key.len()));
                 }
                 Ok(key.into())
             })
             .collect::<Fallible<Vec<SigningKey>>>()
     })?;
-    warn_of_short(reader, SIGNING_KEY, "key", &short);
+    for (position, bytes) in odd {
+        let message = format!(
+            "key {position} has {bytes} bytes, and those of the Claude API have {SIGNING_KEY_BYTES}: copy it once more, \
+             unless another sender gave it to you"
+        );
+        reader.warn(SIGNING_KEY, message);
+    }
     Some(keys.unwrap_or_default())
 }
 
-/// The raw secrets of the older scheme; none where the variable is absent.
+/// The raw secrets of the older scheme, one a line; none where the variable is absent. A line is taken whole: words of a
+/// passphrase are no secrets.
 pub(super) fn webhook_secrets(reader: &mut Reader<'_>) -> Option<Vec<SigningKey>> {
-    let mut short = Vec::new();
-    let mut misplaced = Vec::new();
+    let mut warnings = Vec::new();
     let secrets = reader.parsed(WEBHOOK_SECRET, |list| {
-        entries(list, "secret")?
+        entries(list.lines(), "secret")?
             .map(|(position, secret)| {
-                if secret.len() < WEBHOOK_SECRET_BYTES_MIN {
-                    let problem =
-                        format!("secret {position} is shorter than {WEBHOOK_SECRET_BYTES_MIN} bytes");
-                    let mend = "Give whole secrets, separated by a space or a comma".to_owned();
-                    return Err((problem, mend));
-                }
-                if secret.starts_with("whsec_") {
-                    misplaced.push(position);
-                }
-                if secret.len() < RECOMMENDED_BYTES {
-                    short.push(position);
-                }
+                webhook_secret_problem(secret).map_or(Ok(()), |problem| {
+                    let mend = "Give whole secrets, as the sender has them, one a line and without quotes";
+                    Err((format!("secret {position} {problem}"), mend.to_owned()))
+                })?;
+                warnings
+                    .extend(webhook_secret_oddities(secret).map(|odd| format!("secret {position} {odd}")));
                 Ok(secret.as_bytes().to_vec().into())
             })
             .collect::<Fallible<Vec<SigningKey>>>()
     })?;
-    warn_of_short(reader, WEBHOOK_SECRET, "secret", &short);
-    for position in misplaced {
-        let message =
-            format!("secret {position} looks like a signing key, and those belong into {SIGNING_KEY}");
-        reader.warn(WEBHOOK_SECRET, message);
+    for warning in warnings {
+        reader.warn(WEBHOOK_SECRET, warning);
     }
     Some(secrets.unwrap_or_default())
 }
 
+/// Why no sender can have this secret.
+fn webhook_secret_problem(secret: &str) -> Option<String> {
+    if is_in_quotes(secret) {
+        Some("stands in quotes, and here they are a part of it".to_owned())
+    } else if is_placeholder(secret) {
+        Some("is a placeholder".to_owned())
+    } else if secret.len() < WEBHOOK_SECRET_BYTES_MIN {
+        Some(format!("is shorter than {WEBHOOK_SECRET_BYTES_MIN} bytes"))
+    } else {
+        None
+    }
+}
+
+/// What looks like a mistake in a secret, and may be none.
+fn webhook_secret_oddities(secret: &str) -> impl Iterator<Item = String> {
+    let recommended = WEBHOOK_SECRET_BYTES_RECOMMENDED;
+    let unseen = secret.chars().find(|character| {
+        character.is_control()
+            || matches!(character, '\u{a0}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+    });
+    [
+        secret
+            .starts_with("whsec_")
+            .then(|| format!("looks like a signing key, and those belong into {SIGNING_KEY}")),
+        (secret.len() < recommended)
+            .then(|| format!("is shorter than the {recommended} bytes that Standard Webhooks recommends")),
+        secret
+            .contains(',')
+            .then(|| "holds a comma, which is a part of it: several secrets stand one a line".to_owned()),
+        secret.trim_matches(QUOTES).ne(secret).then(|| {
+            "begins or ends with a quote, which is a part of it: take it away if it is not".to_owned()
+        }),
+        unseen.map(|unseen| {
+            format!("holds U+{:04X}, a character that nobody sees: type the secret anew", u32::from(unseen))
+        }),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Whether a value was meant to be what stands between its first and its last character.
+pub(super) fn is_in_quotes(value: &str) -> bool {
+    let (mut first, mut last) = (value.chars(), value.chars());
+    match (first.next(), last.next_back()) {
+        (Some('\u{201c}'), Some('\u{201d}')) | (Some('\u{2018}'), Some('\u{2019}')) => true,
+        (Some(first), Some(last)) => {
+            first == last && QUOTES.contains(&first) && value.len() > first.len_utf8()
+        }
+        _ => false,
+    }
+}
+
 /// The API key as a header can carry it.
 pub(super) fn api_key(value: &str) -> Fallible<SecretString> {
+    if is_placeholder(value) {
+        let mend = "Copy the key from the Console, under API keys".to_owned();
+        return Err(("it is a placeholder".to_owned(), mend));
+    }
     if value.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(value.to_owned().into());
     }
@@ -114,33 +175,41 @@ pub(super) fn database_url(value: &str) -> Fallible<SecretString> {
 }
 
 fn signing_key(entry: &str) -> Result<Vec<u8>, String> {
+    if entry.contains(QUOTES) {
+        return Err("holds a quote, which here is a part of it".to_owned());
+    }
     let encoded = entry.strip_prefix("whsec_").unwrap_or(entry);
     if encoded.is_empty() {
         return Err("is empty".to_owned());
     }
-    let key = BASE64.decode(encoded).map_err(|_| "is not base64".to_owned())?;
-    if key.len() < SIGNING_KEY_BYTES_MIN {
+    let key = BASE64.decode(encoded);
+    let is_whole = key.as_ref().is_ok_and(|key| key.len() >= SIGNING_KEY_BYTES_MIN);
+    // Letters of a real key may happen to make a word.
+    let is_placeholder = if is_whole {
+        encoded.bytes().all(|byte| byte == b'x' || byte == b'X')
+    } else {
+        is_placeholder(entry)
+    };
+    if is_placeholder {
+        return Err("is a placeholder".to_owned());
+    }
+    let key = key.map_err(|_| "is not base64".to_owned())?;
+    if !is_whole {
         return Err(format!("is shorter than {SIGNING_KEY_BYTES_MIN} bytes"));
     }
     Ok(key)
 }
 
-/// The entries of a list, at least one, each with its position from 1.
-fn entries<'a>(list: &'a str, word: &str) -> Fallible<impl Iterator<Item = (usize, &'a str)>> {
-    let separated = list.split([',', ' ', '\t', '\r', '\n']).filter(|entry| !entry.is_empty());
-    if separated.clone().next().is_none() {
+/// The entries of a list that are not blank, at least one, each with its position from 1.
+fn entries<'a>(
+    separated: impl Iterator<Item = &'a str>,
+    word: &str,
+) -> Fallible<impl Iterator<Item = (usize, &'a str)>> {
+    let mut entries = separated.map(str::trim).filter(|entry| !entry.is_empty()).peekable();
+    if entries.peek().is_none() {
         return Err((format!("it holds no {word}"), format!("Put a {word} into it")));
     }
-    Ok((1..).zip(separated))
-}
-
-fn warn_of_short(reader: &mut Reader<'_>, name: &str, word: &str, positions: &[usize]) {
-    for position in positions {
-        let message = format!(
-            "{word} {position} is shorter than the {RECOMMENDED_BYTES} bytes that Standard Webhooks recommends"
-        );
-        reader.warn(name, message);
-    }
+    Ok((1..).zip(entries))
 }
 
 #[cfg(test)]
@@ -175,7 +244,8 @@ mod tests {
         let keys: Vec<_> =
             loaded.config.signing_keys.iter().map(|key| key.expose_secret().to_vec()).collect();
         assert_eq!(keys, [(0..32).collect::<Vec<u8>>(), vec![0xff; 32], (0..24).collect()]);
-        assert_eq!(loaded.warnings, []);
+        let odd = "key 3 has 24 bytes, and those of the Claude API have 32: copy it once more, unless another sender gave it to you";
+        assert_eq!(loaded.warnings.iter().map(|warning| &warning.message).collect::<Vec<_>>(), [odd]);
         assert!(!format!("{:?}", loaded.config).contains("255"), "{:?}", loaded.config);
     }
 
@@ -187,32 +257,91 @@ mod tests {
             ("whsec_whsec_AAECAwQFBgcICQoLDA0ODw==", "key 2 is not base64"),
             ("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-_", "key 2 is not base64"),
             ("whsec_AAECAwQFBgcICQoLDA0O", "key 2 is shorter than 16 bytes"),
+            ("whsec_...", "key 2 is a placeholder"),
+            ("...", "key 2 is a placeholder"),
+            ("changeme", "key 2 is a placeholder"),
+            ("whsec_your_key_here", "key 2 is a placeholder"),
+            ("whsec_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "key 2 is a placeholder"),
+            ("${ANTHROPIC_WEBHOOK_SIGNING_KEY}", "key 2 is a placeholder"),
+            (
+                "\"whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"",
+                "key 2 holds a quote, which here is a part of it",
+            ),
+            (
+                "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='",
+                "key 2 holds a quote, which here is a part of it",
+            ),
         ] {
             assert_eq!(faults(SIGNING_KEY, &format!("{good} {bad}")), [problem]);
+            assert_eq!(faults(SIGNING_KEY, &format!("{good},{bad}")), [problem]);
         }
         assert_eq!(faults(SIGNING_KEY, ", ,"), ["it holds no key"]);
     }
 
     #[test]
-    fn short_or_misplaced_keys_are_warned_of() {
-        let short = "is shorter than the 24 bytes that Standard Webhooks recommends";
-        assert_eq!(warnings(SIGNING_KEY, "whsec_AAECAwQFBgcICQoLDA0ODw=="), [format!("key 1 {short}")]);
-        assert_eq!(warnings(WEBHOOK_SECRET, "s3cret"), [format!("secret 1 {short}")]);
-        assert_eq!(
-            warnings(WEBHOOK_SECRET, "whsec_AAECAwQFBgcICQoLDA0ODxAR"),
-            ["secret 1 looks like a signing key, and those belong into ANTHROPIC_WEBHOOK_SIGNING_KEY"]
-        );
+    fn keys_and_secrets_that_look_like_a_mistake_are_warned_of() {
+        let odd = |bytes: usize| {
+            format!(
+                "key 1 has {bytes} bytes, and those of the Claude API have 32: copy it once more, unless another \
+                 sender gave it to you"
+            )
+        };
+        for bytes in [16, 24, 31, 33, 64] {
+            let key = format!("whsec_{}", BASE64.encode(vec![7; bytes]));
+            assert_eq!(warnings(SIGNING_KEY, &key), [odd(bytes)]);
+        }
+        assert_eq!(warnings(SIGNING_KEY, &format!("whsec_{}", BASE64.encode([7; 32]))), [""; 0]);
+        let short = "secret 1 is shorter than the 24 bytes that Standard Webhooks recommends";
+        for (secret, told) in [
+            ("s3cret", short),
+            (
+                "whsec_AAECAwQFBgcICQoLDA0ODxAR",
+                "secret 1 looks like a signing key, and those belong into ANTHROPIC_WEBHOOK_SIGNING_KEY",
+            ),
+            (
+                "one-secret-of-some-length,another-secret-of-some-length",
+                "secret 1 holds a comma, which is a part of it: several secrets stand one a line",
+            ),
+            (
+                "\"a-secret-of-some-length-x",
+                "secret 1 begins or ends with a quote, which is a part of it: take it away if it is not",
+            ),
+            (
+                "a-secret-of\u{200b}-some-length",
+                "secret 1 holds U+200B, a character that nobody sees: type the secret anew",
+            ),
+        ] {
+            assert_eq!(warnings(WEBHOOK_SECRET, secret), [told], "{secret}");
+        }
     }
 
     #[test]
-    fn webhook_secrets_are_taken_as_they_are() {
-        let loaded = load(WEBHOOK_SECRET, "s3cret,another-secret-of-some-length").unwrap();
-
-        let secrets: Vec<_> =
-            loaded.config.webhook_secrets.iter().map(|s| s.expose_secret().to_vec()).collect();
-        assert_eq!(secrets, [b"s3cret".to_vec(), b"another-secret-of-some-length".to_vec()]);
-        assert_eq!(faults(WEBHOOK_SECRET, "s3cret short"), ["secret 2 is shorter than 6 bytes"]);
-        assert_eq!(faults(WEBHOOK_SECRET, ","), ["it holds no secret"]);
+    fn a_webhook_secret_is_a_whole_line_and_no_word_of_it() {
+        let passphrase = "correct horse, battery staple";
+        for (value, expected) in [
+            (passphrase.to_owned(), vec![passphrase]),
+            (
+                format!(" {passphrase} \n\n\tanother secret of some length\r\n"),
+                vec![passphrase, "another secret of some length"],
+            ),
+            ("s3cret,s3cret".to_owned(), vec!["s3cret,s3cret"]),
+            ("your majesty likes his tea".to_owned(), vec!["your majesty likes his tea"]),
+        ] {
+            let loaded = load(WEBHOOK_SECRET, &value).unwrap();
+            let secrets: Vec<_> =
+                loaded.config.webhook_secrets.iter().map(|s| s.expose_secret().to_vec()).collect();
+            assert_eq!(secrets, expected.iter().map(|secret| secret.as_bytes().to_vec()).collect::<Vec<_>>());
+        }
+        assert_eq!(faults(WEBHOOK_SECRET, "s3cret\nshort"), ["secret 2 is shorter than 6 bytes"]);
+        for placeholder in
+            ["changeme", "Change-Me", "whsec_...", "<your secret>", "your-webhook-secret", "xxxxxxxx", "***"]
+        {
+            assert_eq!(faults(WEBHOOK_SECRET, placeholder), ["secret 1 is a placeholder"], "{placeholder}");
+        }
+        let quoted = "secret 2 stands in quotes, and here they are a part of it";
+        for secret in ["'a secret'", "\"a secret\"", "\u{201c}a secret\u{201d}"] {
+            assert_eq!(faults(WEBHOOK_SECRET, &format!("s3cret\n{secret}")), [quoted], "{secret}");
+        }
     }
 
     #[test]
@@ -232,7 +361,7 @@ mod tests {
     #[test]
     fn an_api_key_fits_into_a_header() {
         assert!(api_key("sk-ant-api03-x_y").is_ok());
-        for bad in ["sk ant", "sk\nant", "sk-änt"] {
+        for bad in ["sk ant", "sk\nant", "sk-änt", "sk-ant-...", "changeme", "<your key>"] {
             assert!(api_key(bad).is_err(), "{bad:?}");
         }
     }

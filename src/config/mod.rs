@@ -16,6 +16,7 @@ mod faults;
 mod help;
 mod ingest;
 mod keys;
+mod placeholder;
 mod reader;
 mod spelling;
 mod table;

@@ -9,12 +9,15 @@ use std::time::Duration;
 use secrecy::zeroize::Zeroizing;
 use tracing_subscriber::EnvFilter;
 
-use super::spelling;
 use super::table::{self, Need, VARIABLES};
 use super::{Fault, Faults, Loaded, Log, LogFormat, Origin, Program, Setting, Warning};
+use super::{keys, spelling};
 
 /// Gives the text of the file that a `_FILE` variable names.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+/// U+FEFF at the beginning of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A value that was found, and nothing said about it yet.
 type Found = (Zeroizing<String>, Origin);
@@ -80,7 +83,13 @@ impl<'a> Reader<'a> {
             self.settings.push(Setting { name, shown: "-".to_owned(), origin: Origin::Unset });
             return Some(None);
         };
-        match parse(value.trim()) {
+        let outcome = if keys::is_in_quotes(value.trim()) {
+            let mend = "Leave the quotes out: a shell takes them off, but a file of a secret and `docker run --env-file` keep them";
+            Err(("it stands in quotes, and here they are a part of it".to_owned(), mend.to_owned()))
+        } else {
+            parse(value.trim())
+        };
+        match outcome {
             Ok(parsed) => {
                 let shown = if table::variable(name).secret { "[secret]" } else { value.trim() };
                 self.settings.push(Setting { name, shown: shown.to_owned(), origin });
@@ -172,8 +181,11 @@ impl<'a> Reader<'a> {
                 self.fault(name, problem, format!("Keep {name} or {file_name}, and unset the other"));
                 None
             }
-            (Some(value), None, _) => Some(Some((value, Origin::Environment))),
-            (None, Some(path), _) => Some(Some((self.file(&file_name, &path)?, Origin::File))),
+            (Some(value), None, _) => Some(Some((self.without_mark(name, value), Origin::Environment))),
+            (None, Some(path), _) => {
+                let text = self.file(&file_name, &path)?;
+                Some(Some((self.without_mark(&file_name, text), Origin::File)))
+            }
             (None, None, Need::Default(value)) => {
                 Some(Some((Zeroizing::new(value.to_owned()), Origin::Default)))
             }
@@ -188,7 +200,7 @@ impl<'a> Reader<'a> {
 
     fn file(&mut self, file_name: &str, path: &str) -> Option<Zeroizing<String>> {
         match (self.read_file)(Path::new(path)).map(Zeroizing::new) {
-            Ok(mut text) if !text.trim().is_empty() => {
+            Ok(mut text) if !text.trim_start_matches(BYTE_ORDER_MARK).trim().is_empty() => {
                 // Editors and `echo` end a file with a newline that is no part of the secret.
                 if text.ends_with('\n') {
                     text.pop();
@@ -211,6 +223,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A value without the byte order mark that some editors put before it, unseen.
+    fn without_mark(&mut self, name: &str, value: Zeroizing<String>) -> Zeroizing<String> {
+        match value.strip_prefix(BYTE_ORDER_MARK) {
+            Some(rest) => {
+                let rest = Zeroizing::new(rest.to_owned());
+                self.warn(
+                    name,
+                    "a byte order mark stands before it, and is left out: save it as UTF-8 without one",
+                );
+                rest
+            }
+            None => value,
+        }
+    }
+
     fn or_leave_out(&self, name: &str) -> String {
         match table::variable(name).need(self.program) {
             Some(Need::Default(default)) => format!(", or leave it out for {default}"),
@@ -220,13 +247,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// One warning for each `RESTANTE_*` variable that no program reads.
+/// One warning for each `RESTANTE_*` variable that no program reads, and for each of ours behind a byte order mark.
 fn unknown(variables: &BTreeMap<String, Zeroizing<String>>) -> Vec<Warning> {
     let known = |name: &str| {
         VARIABLES.iter().any(|v| {
             name == v.name || (v.secret && name.strip_suffix("_FILE").is_some_and(|name| name == v.name))
         })
     };
+    let marked = variables
+        .keys()
+        .filter(|name| name.strip_prefix(BYTE_ORDER_MARK).is_some_and(known))
+        .map(|name| Warning {
+            variable: name.trim_start_matches(BYTE_ORDER_MARK).to_owned(),
+            message: "a byte order mark stands before its name, so that no program finds it: save the file as UTF-8 without one"
+                .to_owned(),
+        });
     variables
         .iter()
         .filter(|(name, value)| {
@@ -239,6 +274,7 @@ fn unknown(variables: &BTreeMap<String, Zeroizing<String>>) -> Vec<Warning> {
             };
             Warning { variable: name.clone(), message }
         })
+        .chain(marked)
         .collect()
 }
 
@@ -300,6 +336,59 @@ mod tests {
             ["DATABASE_URL_FILE: the file cannot be read (entity not found). \
               Give the path of a text file that this program may read."]
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_left_out_and_told() {
+        let read = |_: &Path| Ok("\u{feff}sk-ant-1\r\n".to_owned());
+        let told = |variable: &str| {
+            format!(
+                "{variable}: a byte order mark stands before it, and is left out: save it as UTF-8 without one"
+            )
+        };
+
+        for (variable, value) in [("ANTHROPIC_API_KEY_FILE", "/x"), ("ANTHROPIC_API_KEY", "\u{feff}sk-ant-1")]
+        {
+            let loaded = Tool::from_vars(vars(&[(variable, value)]), &read).unwrap();
+            assert_eq!(loaded.config.api_key.unwrap().expose_secret(), "sk-ant-1");
+            assert_eq!(loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), [told(variable)]);
+        }
+        let only_a_mark = |_: &Path| Ok("\u{feff}\n".to_owned());
+        assert_eq!(
+            faults_of(&[("ANTHROPIC_API_KEY_FILE", "/x")], &only_a_mark),
+            ["ANTHROPIC_API_KEY_FILE: the file is empty. Put the secret into it, and nothing else."]
+        );
+        let marked = Tool::from_vars(vars(&[("\u{feff}DATABASE_URL", "postgres://a/b")]), &no_files).unwrap();
+        assert_eq!(
+            marked.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "DATABASE_URL: a byte order mark stands before its name, so that no program finds it: save the file as \
+              UTF-8 without one"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_in_quotes_is_a_fault_of_every_variable() {
+        let quoted = |_: &Path| Ok("'sk-ant-1'\n".to_owned());
+        for (name, value) in [
+            ("ANTHROPIC_API_KEY", "\"sk-ant-1\""),
+            ("ANTHROPIC_API_KEY_FILE", "/x"),
+            ("ANTHROPIC_WEBHOOK_SECRET", "'a passphrase of mine'"),
+            (
+                "ANTHROPIC_WEBHOOK_SIGNING_KEY",
+                "\u{201c}whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\u{201d}",
+            ),
+            ("DATABASE_URL", "'postgres://a/b'"),
+            ("RESTANTE_LOG", "\"json\""),
+        ] {
+            let faults = faults_of(&[(name, value)], &quoted);
+            let name = name.trim_end_matches("_FILE");
+            assert!(
+                faults.len() == 1 && faults[0].starts_with(&format!("{name}: it stands in quotes")),
+                "{name}: {faults:?}"
+            );
+        }
     }
 
     #[test]

@@ -62,16 +62,16 @@ pub static VARIABLES: &[Variable] = &[
         read_by: &[(Ingest, Optional), (Tool, Optional)],
         secret: true,
         bounds: None,
-        meaning: "the whsec_... keys of the webhook endpoint, several (for a rotation) separated by space or \
-                  comma; turns on the Standard Webhooks scheme. Ingest needs this or ANTHROPIC_WEBHOOK_SECRET",
+        meaning: "the whsec_... keys of the webhook endpoint, several (for a rotation) separated by commas; \
+                  turns on the Standard Webhooks scheme. Ingest needs this or ANTHROPIC_WEBHOOK_SECRET",
     },
     Variable {
         name: "ANTHROPIC_WEBHOOK_SECRET",
         read_by: &[(Ingest, Optional), (Tool, Optional)],
         secret: true,
         bounds: None,
-        meaning: "the raw secrets of the older anthropic-signature scheme, several separated by space or \
-                  comma; turns that scheme on",
+        meaning: "the raw secret of the older anthropic-signature scheme, blanks and commas included; several \
+                  (for a rotation) stand one a line; turns that scheme on",
     },
     Variable {
         name: "ANTHROPIC_API_KEY",
@@ -146,6 +146,14 @@ pub static VARIABLES: &[Variable] = &[
         meaning: "how many seconds a delivery waits out a database that is away before it is answered 503",
     },
     Variable {
+        name: "RESTANTE_IDLE_SECONDS",
+        read_by: &[(Ingest, Default("90"))],
+        secret: false,
+        bounds: Some(1..=3_600),
+        meaning: "how many seconds an idle HTTP connection is kept open; longer than the proxy before it keeps \
+                  one, which is 60 or 75 seconds in the usual ones",
+    },
+    Variable {
         name: "RESTANTE_CONCURRENCY",
         read_by: &[(Worker, Default("64"))],
         secret: false,
@@ -173,6 +181,14 @@ pub static VARIABLES: &[Variable] = &[
         secret: false,
         bounds: Some(0..=86_400),
         meaning: "how many seconds lie between two searches for what webhooks missed; 0 turns them off",
+    },
+    Variable {
+        name: "RESTANTE_LINGER_SECONDS",
+        read_by: &[(Ingest, Default("5"))],
+        secret: false,
+        bounds: Some(0..=300),
+        meaning: "how many seconds after SIGTERM webhooks are still taken, while /readyz says that ingest leaves \
+                  and balancers hear of it; at most half of RESTANTE_DRAIN_SECONDS, which it is a part of",
     },
     Variable {
         name: "RESTANTE_DRAIN_SECONDS",

@@ -15,6 +15,8 @@ pub(super) struct Members<'a> {
     pub(super) data: Option<&'a RawValue>,
     pub(super) batch_id: Option<&'a RawValue>,
     pub(super) workspace_id: Option<&'a RawValue>,
+    pub(super) session_thread_id: Option<&'a RawValue>,
+    pub(super) vault_id: Option<&'a RawValue>,
 }
 
 // By hand, because a derived implementation refuses duplicate members, and names that are no proper Unicode.
@@ -39,6 +41,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                         Name::Data => members.data = Some(map.next_value()?),
                         Name::BatchId => members.batch_id = Some(map.next_value()?),
                         Name::WorkspaceId => members.workspace_id = Some(map.next_value()?),
+                        Name::SessionThreadId => members.session_thread_id = Some(map.next_value()?),
+                        Name::VaultId => members.vault_id = Some(map.next_value()?),
                         Name::Other => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
@@ -58,6 +62,8 @@ enum Name {
     Data,
     BatchId,
     WorkspaceId,
+    SessionThreadId,
+    VaultId,
     Other,
 }
 
@@ -80,6 +86,8 @@ impl<'de> Deserialize<'de> for Name {
                     b"data" => Name::Data,
                     b"batch_id" => Name::BatchId,
                     b"workspace_id" => Name::WorkspaceId,
+                    b"session_thread_id" => Name::SessionThreadId,
+                    b"vault_id" => Name::VaultId,
                     _ => Name::Other,
                 })
             }
@@ -91,25 +99,30 @@ impl<'de> Deserialize<'de> for Name {
 
 /// The text of a string, lone surrogates read as U+FFFD; of a number, its digits as they were written.
 pub(super) fn scalar(value: &RawValue) -> Option<String> {
-    struct Text;
+    let raw = value.get();
+    match raw.as_bytes().first()? {
+        b'"' => string_bytes(raw).map(|text| String::from_utf8_lossy(&text).into_owned()),
+        b'-' | b'0'..=b'9' => Some(raw.to_owned()),
+        _ => None,
+    }
+}
 
-    impl Visitor<'_> for Text {
-        type Value = String;
+/// The bytes that a string of JSON stands for; a lone surrogate stands for three that are no UTF-8.
+pub(super) fn string_bytes(quoted: &str) -> Option<Vec<u8>> {
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
             formatter.write_str("a string")
         }
 
         // serde_json hands a string over as bytes without insisting that surrogates come in pairs.
-        fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<String, E> {
-            Ok(String::from_utf8_lossy(text).into_owned())
+        fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(text.to_vec())
         }
     }
 
-    let raw = value.get();
-    match raw.as_bytes().first()? {
-        b'"' => serde_json::Deserializer::from_str(raw).deserialize_bytes(Text).ok(),
-        b'-' | b'0'..=b'9' => Some(raw.to_owned()),
-        _ => None,
-    }
+    serde_json::Deserializer::from_str(quoted).deserialize_bytes(Bytes).ok()
 }

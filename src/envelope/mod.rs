@@ -1,21 +1,30 @@
 //! The envelope of a delivery: what ingest must know of an event in order to store it, read from its body.
 //!
 //! A verified event is kept whatever is inside it, so reading is tolerant where the API's own types are strict:
-//! members given twice, broken Unicode, numbers beyond any range and nesting of any depth are no reason to refuse.
-//! Only a body that is no JSON object, or that says of no type, is. Members that are not part of the envelope are
-//! skipped unread and without recursion. What the event means is not looked at here.
+//! members given twice (the last one counts), broken Unicode, numbers in place of text, numbers beyond any range and
+//! nesting of any depth disturb nothing. Members that are not part of the envelope are skipped unread and without recursion. What
+//! the event means is not looked at here. A body that is no JSON object, or that says of no type, becomes an event of
+//! the type [`UNREADABLE`].
 //!
+//! There is one reading of a body: ingest reads the envelope with it, and `data` gives handlers what the same reading finds.
 //! The body itself is never changed: it is kept as JSON where Postgres can hold it as such, else as bytes.
 
-use chrono::{DateTime, Utc};
+use std::borrow::Cow;
+
 use serde::de::IgnoredAny;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use self::members::{Members, scalar};
 use crate::event::{Body, NewEvent};
 
+pub use self::data::Subject;
+
+mod data;
+mod date;
 mod members;
+mod mend;
 #[cfg(test)]
 mod tests;
 
@@ -27,25 +36,29 @@ pub const TEXT_BYTES_MAX: usize = 512;
 /// server's `max_stack_depth`; the default gives in beyond some thousands of levels.
 pub const DEPTH_MAX: usize = 512;
 
-/// Why no envelope can be read from a body.
-#[derive(Debug, thiserror::Error)]
+/// The type of an event whose body nobody can read. It is kept all the same, and becomes a dead letter that says why.
+pub const UNREADABLE: &str = "unreadable";
+
+/// Why no envelope can be read from a body. It says where, and repeats nothing of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// The body is no JSON object.
+    /// The body is empty.
+    #[error("the body is empty")]
+    Empty,
+    /// The body is no JSON, or breaks off.
+    #[error("the body is no JSON from line {line}, column {column} on")]
+    NotJson {
+        /// Where, from 1.
+        line: usize,
+        /// Where in the line, in bytes.
+        column: usize,
+    },
+    /// The body is JSON, but no object.
     #[error("the body is no JSON object")]
-    NotAnObject(#[source] serde_json::Error),
+    NotAnObject,
     /// Neither the body nor its `data` says what type of event it is.
     #[error("the body names no event type")]
     NoType,
-}
-
-impl Unreadable {
-    /// A short name that stays the same, for logs and metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Unreadable::NotAnObject(_) => "not_an_object",
-            Unreadable::NoType => "no_type",
-        }
-    }
 }
 
 /// Reads the event that `body` carries.
@@ -57,27 +70,73 @@ impl Unreadable {
 /// - It happened at `created_at`, else when the attempt was made (`attempt_timestamp`, Unix seconds).
 ///
 /// # Errors
-/// [`Unreadable`], only if the body is no JSON object or no type is found in it.
+/// [`Unreadable`], only if the body is no JSON object or no type is found in it. [`unreadable`] keeps it then.
 pub fn read(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64) -> Result<NewEvent, Unreadable> {
-    // Bytes that are no UTF-8 can only stand inside strings of a JSON object. They are read as U+FFFD.
-    let text = String::from_utf8_lossy(body);
-    let top: Members<'_> = serde_json::from_str(&text).map_err(Unreadable::NotAnObject)?;
-    let data: Members<'_> =
-        top.data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
-
-    let event_type = match (top.kind.and_then(mended), data.kind.and_then(mended)) {
-        (Some(kind), Some(of_data)) if kind == "event" => of_data,
-        (Some(kind), _) | (None, Some(kind)) => kind,
-        (None, None) => return Err(Unreadable::NoType),
-    };
+    let text = text(body);
+    let top = members(&text)?;
+    let data = members_or_none(top.data);
     Ok(NewEvent {
         event_id: event_id(top.id, webhook_id, body),
-        event_type,
+        event_type: event_type(&top, &data).ok_or(Unreadable::NoType)?,
         key: data.id.and_then(mended).or_else(|| data.batch_id.and_then(mended)),
         workspace_id: data.workspace_id.and_then(mended),
-        created_at: top.created_at.and_then(date).unwrap_or_else(|| date_of_attempt(attempt_timestamp)),
+        created_at: top
+            .created_at
+            .and_then(date::read)
+            .unwrap_or_else(|| date::of_attempt(attempt_timestamp)),
         body: self::body(body),
     })
+}
+
+/// The event for a body that [`read`] cannot read: of the type [`UNREADABLE`], under `webhook_id`, else under the hash of
+/// the body, so that a repeated delivery is the same event.
+pub fn unreadable(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64) -> NewEvent {
+    NewEvent {
+        event_id: event_id(None, webhook_id, body),
+        event_type: UNREADABLE.to_owned(),
+        key: None,
+        workspace_id: None,
+        created_at: date::of_attempt(attempt_timestamp),
+        body: self::body(body),
+    }
+}
+
+/// Why [`read`] cannot read this body; none, where it can.
+pub fn fault(body: &[u8]) -> Option<Unreadable> {
+    read(body, None, 0).err()
+}
+
+/// The text of a body, as a parser takes it: without a byte order mark before it, without NULs and blanks behind it, and with
+/// escapes for control characters inside of strings, all of which some senders leave there. Bytes that are no UTF-8 can
+/// only stand inside strings of JSON; they are read as U+FFFD.
+fn text(body: &[u8]) -> Cow<'_, str> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let is_filler = |byte: &u8| matches!(byte, 0 | b' ' | b'\t' | b'\r' | b'\n');
+    let end = body.iter().rposition(|byte| !is_filler(byte)).map_or(0, |last| last + 1);
+    let text = String::from_utf8_lossy(&body[..end]);
+    if text.bytes().any(|byte| byte < b' ') { mend::with_escapes(&text).into() } else { text }
+}
+
+/// The members of an object.
+fn members(text: &str) -> Result<Members<'_>, Unreadable> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        _ if text.is_empty() => Unreadable::Empty,
+        Category::Data => Unreadable::NotAnObject,
+        _ => Unreadable::NotJson { line: error.line(), column: error.column() },
+    })
+}
+
+/// The members of a value: none, where it is missing or no object.
+fn members_or_none(value: Option<&RawValue>) -> Members<'_> {
+    value.and_then(|value| members(value.get()).ok()).unwrap_or_default()
+}
+
+fn event_type(top: &Members<'_>, data: &Members<'_>) -> Option<String> {
+    match (top.kind.and_then(mended), data.kind.and_then(mended)) {
+        (Some(kind), Some(of_data)) if kind == "event" => Some(of_data),
+        (kind, of_data) => kind.or(of_data),
+    }
 }
 
 /// The identifier under which the outbox keeps the event once.
@@ -102,8 +161,13 @@ fn event_id(id: Option<&RawValue>, webhook_id: Option<&str>, body: &[u8]) -> Str
 
 /// The text of a string or a number as Postgres can hold it; `None` for anything else, and for an empty string.
 fn mended(value: &RawValue) -> Option<String> {
+    identifier(value).map(bounded)
+}
+
+/// The same of any length.
+fn identifier(value: &RawValue) -> Option<String> {
     let text = scalar(value).filter(|text| !text.is_empty())?;
-    Some(bounded(text.replace('\0', "\u{fffd}")))
+    Some(text.replace('\0', "\u{fffd}"))
 }
 
 fn bounded(text: String) -> String {
@@ -112,15 +176,6 @@ fn bounded(text: String) -> String {
 
 fn hash(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
-}
-
-fn date(value: &RawValue) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(&scalar(value)?).ok().map(Into::into)
-}
-
-/// The time of the attempt, which no verified delivery has outside the years that Postgres can hold.
-fn date_of_attempt(timestamp: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(timestamp, 0).filter(|date| *date >= DateTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The exact bytes, as JSON if the column type `json` takes them.

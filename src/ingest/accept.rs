@@ -1,26 +1,32 @@
-//! The accept loop: connections, their deadlines and their end.
+//! The accept loop: connections, their places and their end.
 //!
-//! `axum::serve` sets no timer, so that a silent connection would be kept for ever and hold up the shutdown. Here
-//! every head has a deadline, which an idle connection runs into as well, and a connection needs a slot before it
-//! is accepted. HTTP/1 only: senders and proxies speak it to an origin, and telling HTTP/2 apart would need a
-//! deadline of its own.
+//! `axum::serve` sets no timer, so that a silent connection would be kept for ever and hold up the shutdown. Here each is
+//! under a watch, which bounds how long it may be silent, and has a place, of which there are so many. Where all are taken,
+//! the connection that has been idle for the longest makes room. HTTP/1 only: senders and proxies speak it to an origin, and
+//! telling HTTP/2 apart would need a deadline of its own.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::throttle::Throttle;
+use super::watch::{Crowd, Watch, Watched};
 
 /// How much of a request's head is read at most. A longer one is answered with 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -29,41 +35,39 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// until some connection is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections on `listener` and serves them with `router` until `stop`. Both are dropped then; the
-/// connections live on in what is returned.
+/// Says that a connection ends with this answer: a proxy then does not send its next delivery into a closing one.
+pub(super) const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// Accepts connections on `listener` and serves them with `router` until `over`. From `stop` on, which may come earlier,
+/// every answer ends its connection. The listener and the router are dropped then; the connections live on in what is
+/// returned.
 pub(super) async fn until(
-    stop: &CancellationToken,
+    over: impl Future<Output = ()>,
+    stop: CancellationToken,
     listener: TcpListener,
     router: Router,
     limits: &Limits,
 ) -> Connections {
-    let connections = Connections { graceful: GracefulShutdown::new(), cut: CancellationToken::new() };
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let connections = Connections::new(stop, limits);
     let throttle = Throttle::default();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        // A sender that closes its side after the request still gets its answer.
-        .half_close(true);
-
+    tokio::pin!(over);
     loop {
-        let next = async {
-            // First the slot: a connection that nobody can serve is better left in the backlog.
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => return connections,
-            (slot, accepted) = next => (slot, accepted),
+            () = &mut over => return connections,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connections.serve(&http, stream, router.clone());
+                let place = tokio::select! {
+                    biased;
+                    () = &mut over => return connections,
+                    place = connections.place() => place,
+                };
+                let connection = connections.serve(stream, router.clone());
                 tokio::spawn(async move {
                     connection.await;
-                    drop(slot);
+                    drop(place);
                 });
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -71,6 +75,7 @@ pub(super) async fn until(
                 if let Some(left_out) = throttle.admit("accept", Instant::now()) {
                     tracing::warn!(%error, left_out, "cannot accept connections");
                 }
+                connections.close_longest_idle();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -79,6 +84,12 @@ pub(super) async fn until(
 
 /// The connections that are open.
 pub(super) struct Connections {
+    http: http1::Builder,
+    limits: Limits,
+    stop: CancellationToken,
+    places: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+    open: Open,
     graceful: GracefulShutdown,
     /// Ends what the graceful shutdown could not. Without it, stuck connections would keep the router, and with it
     /// the queue of the commits, open after the drain.
@@ -86,17 +97,80 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    fn serve(
-        &self,
-        http: &http1::Builder,
-        stream: TcpStream,
-        router: Router,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    fn new(stop: CancellationToken, limits: &Limits) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            // The watch is stricter, but does not see a head whose beginning came along with the request before it.
+            .header_read_timeout(limits.idle_timeout + limits.head_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            // A sender that closes its side after the request still gets its answer.
+            .half_close(true);
+        Self {
+            http,
+            limits: limits.clone(),
+            stop,
+            places: Arc::new(Semaphore::new(limits.connections_max)),
+            crowd: Arc::default(),
+            open: Open::default(),
+            graceful: GracefulShutdown::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+
+    /// A place for one more connection. Where all are taken, idle connections are closed, and others after their answer,
+    /// until there is one.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        self.crowd.set_waiting(true);
+        let place = Arc::clone(&self.places).acquire_owned();
+        tokio::pin!(place);
+        let place = loop {
+            self.close_longest_idle();
+            tokio::select! {
+                place = &mut place => break place,
+                () = self.crowd.idle.notified() => {}
+            }
+        };
+        self.crowd.set_waiting(false);
+        place
+    }
+
+    fn close_longest_idle(&self) {
+        let watches = self.open.lock();
+        let idle = watches.by_number.values().filter_map(|watch| Some((watch.waiting_since()?, watch)));
+        if let Some((_, watch)) = idle.min_by_key(|(since, _)| *since) {
+            watch.close_if_waiting();
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, router: Router) -> impl Future<Output = ()> + Send + 'static {
         // Answers are a single small write; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-        let connection = self.graceful.watch(connection);
-        let cut = self.cut.clone();
+        let cut = self.cut.child_token();
+        let watch = Arc::new(Watch::new(Arc::clone(&self.crowd), cut.clone()));
+        let entry = self.open.enter(Arc::clone(&watch));
+        let stream = Watched::new(stream, Arc::clone(&watch), self.limits.clone());
+
+        let answers = TowerToHyperService::new(router);
+        let (stop, crowd) = (self.stop.clone(), Arc::clone(&self.crowd));
+        let service = service_fn(move |request: Request<Incoming>| {
+            watch.answering();
+            let answer = answers.call(request);
+            let (watch, stop, crowd) = (Arc::clone(&watch), stop.clone(), Arc::clone(&crowd));
+            async move {
+                let mut answer = answer.await;
+                if let Ok(answer) = &mut answer
+                    && (stop.is_cancelled() || crowd.is_waiting())
+                {
+                    answer.headers_mut().insert(CONNECTION, CLOSE);
+                }
+                watch.answered();
+                answer
+            }
+        });
+        let connection = self.graceful.watch(self.http.serve_connection(TokioIo::new(stream), service));
         async move {
             tokio::select! {
                 // The cut first: what it ends is not answered any more, whatever becomes of its commit.
@@ -105,6 +179,7 @@ impl Connections {
                 // Broken, slow and malformed requests end here as errors. hyper has answered those that it could.
                 _ = connection => {}
             }
+            drop(entry);
         }
     }
 
@@ -114,6 +189,42 @@ impl Connections {
         let drained = timeout_at(cut_at, self.graceful.shutdown()).await.is_ok();
         self.cut.cancel();
         drained
+    }
+}
+
+/// The watches over the connections that are open.
+#[derive(Clone, Default)]
+struct Open(Arc<Mutex<Watches>>);
+
+#[derive(Default)]
+struct Watches {
+    next: u64,
+    by_number: HashMap<u64, Arc<Watch>>,
+}
+
+impl Open {
+    /// Keeps a watch until what is returned is dropped.
+    fn enter(&self, watch: Arc<Watch>) -> Entry {
+        let mut watches = self.lock();
+        let number = watches.next;
+        watches.next += 1;
+        watches.by_number.insert(number, watch);
+        Entry { open: self.clone(), number }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watches> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Entry {
+    open: Open,
+    number: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.open.lock().by_number.remove(&self.number);
     }
 }
 

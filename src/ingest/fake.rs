@@ -1,13 +1,15 @@
 //! A store in memory that does as it is told, for the tests of the engine.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{Store, StoreError, Took};
+use super::{Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
+use crate::outbox::insert::Duplicate;
 
 /// What the store does with one insert.
 pub(super) enum Verdict {
@@ -84,7 +86,7 @@ impl FakeStore {
 }
 
 impl Store for FakeStore {
-    async fn insert(&self, events: &[NewEvent]) -> Result<Took, StoreError> {
+    async fn insert(&self, events: &[NewEvent]) -> Result<Inserted, StoreError> {
         let call = {
             let mut calls = self.0.calls.lock().unwrap();
             calls.push(events.iter().map(|event| event.event_id.clone()).collect());
@@ -100,9 +102,18 @@ impl Store for FakeStore {
             Verdict::Panic => panic!("the script says so"),
         }
         let mut stored = self.0.stored.lock().unwrap();
+        let mut duplicates = Vec::new();
         for event in events {
-            stored.entry(event.event_id.clone()).or_insert_with(|| event.clone());
+            match stored.entry(event.event_id.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert(event.clone());
+                }
+                Entry::Occupied(known) => {
+                    let differs = known.get().body != event.body;
+                    duplicates.push(Duplicate { event_id: event.event_id.clone(), differs });
+                }
+            }
         }
-        Ok(self.0.took)
+        Ok(Inserted { duplicates, took: self.0.took })
     }
 }

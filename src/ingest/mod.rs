@@ -3,10 +3,11 @@
 //! A connection is accepted by `accept`, its requests are answered by `endpoint`, and their events are committed
 //! by `commit`, which lets deliveries that arrive at the same time share a transaction. The invariant is that a
 //! 2xx means committed; whatever keeps a verified event from being committed answers 503, so that the sender
-//! tries again. Ingest knows no handler and no API, and never answers with a redirect: the API disables an
+//! tries again. A body that nobody can read is committed too, and told apart later. Ingest knows no handler and no API, and never answers with a redirect: the API disables an
 //! endpoint at the first one.
 
 mod accept;
+mod body;
 mod commit;
 mod endpoint;
 #[cfg(test)]
@@ -16,14 +17,15 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod watch;
 
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use self::commit::{Store, StoreError};
+pub use self::commit::{Inserted, Store, StoreError};
 pub use self::lanes::Took;
 pub use self::store::OutboxStore;
 use crate::signature::Keys;
@@ -42,14 +44,21 @@ pub struct Settings {
 /// Bounds on time and memory. The defaults suit deliveries of about 1 kB, as the API sends them.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How long the head of a request may take, also the first one of a connection, and how long a connection
-    /// may lie idle. 5 s.
+    /// How long the head of a request may take once it has begun. 5 s.
     pub head_timeout: Duration,
+    /// How long a connection may lie idle, also before its first request. 90 s: longer than the usual proxies keep one
+    /// (60 to 75 s), so that it is the proxy that closes it, and not we, the moment that it is used again.
+    pub idle_timeout: Duration,
+    /// How long an answer may lie there without anything of it being read. 10 s.
+    pub unread_timeout: Duration,
     /// How long the body of a request may take. 10 s.
     pub body_timeout: Duration,
     /// How long a delivery waits for the database before it is answered with 503. 10 s: longer than a restart or
     /// the crash recovery of Postgres takes, shorter than the 15 s that Standard Webhooks asks senders to wait.
     pub commit_timeout: Duration,
+    /// How long connections are still accepted after the stop, at most half of the drain time: those who send here need a
+    /// moment to hear that they should not. 5 s.
+    pub linger: Duration,
     /// How long connections and commits may go on after the stop before they are cut. 20 s.
     pub drain_timeout: Duration,
     /// The largest body, in bytes. 1 MiB.
@@ -74,8 +83,11 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             head_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(90),
+            unread_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             commit_timeout: Duration::from_secs(10),
+            linger: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
             body_bytes_max: 1 << 20,
             large_bodies_bytes_max: 256 << 20,
@@ -90,8 +102,9 @@ impl Default for Limits {
 
 /// Receives deliveries on `listener` and commits their events to `store`, until `stop`.
 ///
-/// Then it accepts no more, closes idle connections, and lets requests and commits under way come to their end.
-/// Returns whether they did within the drain time; what was cut got no 2xx.
+/// For a moment, [`Limits::linger`], it then goes on as before, but every answer ends its connection. After that it accepts no
+/// more, closes idle connections, and lets requests and commits under way come to their end. Returns whether they did
+/// within the drain time; what was cut got no 2xx.
 pub async fn run<S: Store>(
     settings: Settings,
     listener: TcpListener,
@@ -100,12 +113,21 @@ pub async fn run<S: Store>(
 ) -> bool {
     let Settings { keys, now, limits } = settings;
     let (committer, mut commits) = commit::start(store, &limits);
-    let router = endpoint::router(keys, now, committer, &limits);
+    let router = endpoint::router(keys, now, committer, stop.clone(), &limits);
 
-    let connections = accept::until(&stop, listener, router, &limits).await;
+    let lingered = async {
+        stop.cancelled().await;
+        sleep(limits.linger.min(limits.drain_timeout / 2)).await;
+    };
+    let stopped = async {
+        stop.cancelled().await;
+        Instant::now()
+    };
+    let (connections, stopped_at) =
+        tokio::join!(accept::until(lingered, stop.clone(), listener, router, &limits), stopped);
 
     // The commits end by themselves once the last connection, and with it the last sender of events, is gone.
-    let cut_at = Instant::now() + limits.drain_timeout;
+    let cut_at = stopped_at + limits.drain_timeout;
     let closed = connections.close(cut_at).await;
     let committed = timeout_at(cut_at, &mut commits).await.is_ok();
     if !committed {

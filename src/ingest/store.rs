@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, StoreError, Took};
+use super::{Inserted, Store, StoreError, Took};
 use crate::database::{self, Connections};
 use crate::event::NewEvent;
 use crate::outbox;
@@ -36,7 +36,7 @@ impl OutboxStore {
 }
 
 impl Store for OutboxStore {
-    async fn insert(&self, events: &[NewEvent]) -> Result<Took, StoreError> {
+    async fn insert(&self, events: &[NewEvent]) -> Result<Inserted, StoreError> {
         let insert = async |connection: &mut PgConnection| {
             let began = Instant::now();
             let stored = outbox::insert_events(connection, outbox::Source::Webhook, events).await?;
@@ -47,7 +47,8 @@ impl Store for OutboxStore {
                 if stored.new > 0 {
                     self.new.notify_one();
                 }
-                Ok(Took { worked: stored.worked, waited: elapsed.saturating_sub(stored.worked) })
+                let took = Took { worked: stored.worked, waited: elapsed.saturating_sub(stored.worked) };
+                Ok(Inserted { duplicates: stored.duplicates, took })
             }
             Err(error) if database::is_refusal(&error) => Err(StoreError::Refused(error.into())),
             Err(error) if database::is_locked(&error) => Err(StoreError::Locked(error.into())),

@@ -56,8 +56,8 @@ pub enum Rejection {
     /// A header of the scheme is absent or empty.
     #[error("a signature header is missing")]
     Missing,
-    /// A header of the scheme is there more than once.
-    #[error("a signature header is there twice")]
+    /// A header of the scheme is there more than once, with values that differ.
+    #[error("a signature header is there twice, and differs")]
     Duplicate,
     /// A header is no plain ASCII text, or the identifier holds the dot that separates what is signed.
     #[error("a signature header is malformed")]
@@ -110,20 +110,36 @@ fn must_be_on(keys: &[SecretSlice<u8>]) -> Result<(), Rejection> {
     if on { Ok(()) } else { Err(Rejection::NoKeys) }
 }
 
-/// The only value of the first of `names` that is there at all; the later names are aliases.
+/// The one value of the first of `names` that is there at all; the later names are aliases. Equal values are one: a proxy
+/// may double a header.
 fn sole<'h>(headers: &'h HeaderMap, names: &[&str]) -> Result<&'h str, Rejection> {
-    let name = names.iter().find(|name| headers.contains_key(**name)).ok_or(Rejection::Missing)?;
-    let mut values = headers.get_all(*name).iter();
-    let value = values.next().ok_or(Rejection::Missing)?;
+    let values = values(headers, names)?;
     // Which of two values is meant would be our guess, and a proxy before us may guess otherwise.
-    if values.next().is_some() {
-        return Err(Rejection::Duplicate);
+    match values.as_slice() {
+        [value, others @ ..] if others.iter().all(|other| other == value) => Ok(value),
+        _ => Err(Rejection::Duplicate),
     }
-    match value.to_str() {
-        Ok("") => Err(Rejection::Missing),
-        Ok(text) => Ok(text),
-        Err(_) => Err(Rejection::Malformed),
-    }
+}
+
+/// A value that a proxy has doubled and joined with a comma, once; any other as it is.
+fn once(value: &str) -> &str {
+    let Some((first, more)) = value.split_once(',') else { return value };
+    let first = first.trim_ascii();
+    if !first.is_empty() && more.split(',').all(|part| part.trim_ascii() == first) { first } else { value }
+}
+
+/// All values of the first of `names` that is there at all. None is empty.
+fn values<'h>(headers: &'h HeaderMap, names: &[&str]) -> Result<Vec<&'h str>, Rejection> {
+    let name = names.iter().find(|name| headers.contains_key(**name)).ok_or(Rejection::Missing)?;
+    headers
+        .get_all(*name)
+        .iter()
+        .map(|value| match value.to_str() {
+            Ok("") => Err(Rejection::Missing),
+            Ok(text) => Ok(text),
+            Err(_) => Err(Rejection::Malformed),
+        })
+        .collect()
 }
 
 /// The number of seconds in `text`, if it lies close enough to `now`.

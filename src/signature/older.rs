@@ -3,7 +3,7 @@
 use axum::http::HeaderMap;
 use secrecy::SecretSlice;
 
-use super::{Rejection, Verified, fresh, must_be_on, must_match, sole};
+use super::{Rejection, Verified, fresh, must_be_on, must_match, once, sole};
 
 /// Checks a delivery under the older scheme with those of `keys` that are not empty.
 pub(super) fn verify(
@@ -13,8 +13,8 @@ pub(super) fn verify(
     now: i64,
 ) -> Result<Verified, Rejection> {
     must_be_on(keys)?;
-    let sent_at = sole(headers, &["anthropic-timestamp"])?;
-    let signature = sole(headers, &["anthropic-signature"])?;
+    let sent_at = once(sole(headers, &["anthropic-timestamp"])?);
+    let signature = once(sole(headers, &["anthropic-signature"])?);
 
     let timestamp = fresh(sent_at, now)?;
     let signed = [sent_at.as_bytes(), b".", body];

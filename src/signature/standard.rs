@@ -6,7 +6,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretSlice;
 
-use super::{Rejection, Verified, fresh, must_be_on, must_match, sole};
+use super::{Rejection, Verified, fresh, must_be_on, must_match, once, sole, values};
 
 /// How many signatures of one header are compared. Two are enough for a rotation; the rest of a longer list is
 /// not looked at, so that a list costs no more than this many comparisons per key.
@@ -21,25 +21,40 @@ pub(super) fn verify(
 ) -> Result<Verified, Rejection> {
     must_be_on(keys)?;
     let id = sole(headers, &["webhook-id", "x-webhook-id"])?;
-    let sent_at = sole(headers, &["webhook-timestamp", "x-webhook-timestamp"])?;
-    let list = sole(headers, &["webhook-signature", "x-webhook-signature"])?;
+    let sent_at = once(sole(headers, &["webhook-timestamp", "x-webhook-timestamp"])?);
+    let lists = values(headers, &["webhook-signature", "x-webhook-signature"])?;
 
     // A dot inside the identifier would leave open where it ends and the timestamp begins.
     if id.contains('.') {
         return Err(Rejection::Malformed);
     }
     let timestamp = fresh(sent_at, now)?;
-    let signed = [id.as_bytes(), b".", sent_at.as_bytes(), b".", body];
-    must_match(keys, &signed, &listed_signatures(list))?;
-    Ok(Verified { webhook_id: Some(id.to_owned()), timestamp })
+    let signatures = listed_signatures(&lists);
+    let verified = |id: &str| {
+        let signed = [id.as_bytes(), b".", sent_at.as_bytes(), b".", body];
+        must_match(keys, &signed, &signatures)?;
+        Ok(Verified { webhook_id: Some(id.to_owned()), timestamp })
+    };
+    // An identifier may hold a comma of its own. What was signed says which it is.
+    match once(id) {
+        same if same == id => verified(id),
+        single => verified(id).or_else(|_| verified(single)),
+    }
 }
 
-/// The first [`SIGNATURES_MAX`] well-formed `v1` signatures of a list. Other versions and malformed entries are
+/// The first [`SIGNATURES_MAX`] well-formed `v1` signatures of the lists. Other versions and malformed entries are
 /// skipped: a sender may add kinds that we do not know beside the one that we do.
-fn listed_signatures(list: &str) -> Vec<[u8; 32]> {
-    list.split(' ')
-        .filter_map(|entry| entry.strip_prefix("v1,"))
-        .filter_map(|text| BASE64.decode(text).ok()?.try_into().ok())
+///
+/// Entries are separated by spaces; where a proxy has joined several headers into one, also by commas.
+fn listed_signatures(lists: &[&str]) -> Vec<[u8; 32]> {
+    let words = lists.iter().flat_map(|list| list.split_ascii_whitespace());
+    let entries = words.flat_map(|word| {
+        let parts = word.split(',');
+        parts.clone().zip(parts.skip(1))
+    });
+    entries
+        .filter(|(version, _)| *version == "v1")
+        .filter_map(|(_, text)| BASE64.decode(text).ok()?.try_into().ok())
         .take(SIGNATURES_MAX)
         .collect()
 }
@@ -69,8 +84,19 @@ mod tests {
             format!("  {WITH_A}  "),
             format!("{crowd} {WITH_A}"),
             format!("{} {WITH_A}", vec![WITH_B; SIGNATURES_MAX - 1].join(" ")),
+            // Joined by a proxy.
+            format!("{WITH_B}, {WITH_A}"),
+            format!("{WITH_B},{WITH_A}"),
+            format!("{WITH_A} , {WITH_B}"),
+            format!("v1a,AAAA,{WITH_A},"),
+            format!("{WITH_B}\t{WITH_A}"),
+            format!("{WITH_A}, {WITH_A}"),
         ] {
             assert!(verify(&only_a(), &standard(ID, SENT_AT, &list), BODY, NOW).is_ok(), "{list}");
+        }
+        for no_list in [WITH_A.replace(',', " "), WITH_A.replace(',', ", "), WITH_A.replace(',', ",,")] {
+            let refused = verify(&only_a(), &standard(ID, SENT_AT, &no_list), BODY, NOW);
+            assert_eq!(refused, Err(Rejection::Mismatch), "{no_list}");
         }
         let late = format!("{} {WITH_A}", vec![WITH_B; SIGNATURES_MAX].join(" "));
         assert_eq!(

@@ -119,8 +119,10 @@ fn every_change_of_one_byte_of_a_header_is_refused() {
                 for byte in 0..=255 {
                     let mut changed = value.as_bytes().to_vec();
                     changed[at] = byte;
-                    // A space in place of the padding leaves the same signature, unpadded.
-                    let unpadded = name == "webhook-signature" && at + 1 == value.len() && byte == b' ';
+                    // A separator in place of the padding leaves the same signature, unpadded.
+                    let unpadded = name == "webhook-signature"
+                        && at + 1 == value.len()
+                        && [b' ', b'\t', b','].contains(&byte);
                     let Ok(changed) = HeaderValue::from_bytes(&changed) else { continue };
                     if changed == value || unpadded {
                         continue;
@@ -200,7 +202,7 @@ fn a_timestamp_that_is_no_plain_number_is_refused_though_it_is_signed() {
 }
 
 #[test]
-fn a_signature_header_that_is_missing_empty_or_there_twice_is_refused() {
+fn a_signature_header_that_is_missing_empty_or_there_twice_with_another_value_is_refused() {
     let complete = [("webhook-id", ID), ("webhook-timestamp", SENT_AT), ("webhook-signature", WITH_A)];
     for (at, (name, value)) in complete.into_iter().enumerate() {
         let mut without = complete.to_vec();
@@ -211,9 +213,56 @@ fn a_signature_header_that_is_missing_empty_or_there_twice_is_refused() {
         empty[at].1 = "";
         assert_eq!(verify(&only_a(), &headers(&empty), BODY, NOW), Err(Rejection::Missing), "{name}");
 
-        let mut twice = complete.to_vec();
-        twice.push((name, value));
-        assert_eq!(verify(&only_a(), &headers(&twice), BODY, NOW), Err(Rejection::Duplicate), "{name}");
+        // Signatures are a list, the others are not.
+        if name != "webhook-signature" {
+            let other = format!("{value}0");
+            for (first, second) in [(value, other.as_str()), (&other, value)] {
+                let mut twice = complete.to_vec();
+                twice[at].1 = first;
+                twice.push((name, second));
+                assert_eq!(
+                    verify(&only_a(), &headers(&twice), BODY, NOW),
+                    Err(Rejection::Duplicate),
+                    "{twice:?}"
+                );
+                let joined = format!("{first}, {second}");
+                twice.pop();
+                twice[at].1 = &joined;
+                assert!(verify(&only_a(), &headers(&twice), BODY, NOW).is_err(), "{joined}");
+            }
+        }
+    }
+    let twice = headers(&[
+        ("anthropic-timestamp", SENT_AT),
+        ("anthropic-signature", OLDER),
+        ("anthropic-signature", "00"),
+    ]);
+    assert_eq!(verify(&only_older(), &twice, BODY, NOW), Err(Rejection::Duplicate));
+}
+
+#[test]
+fn equal_headers_are_one_and_several_lists_of_signatures_are_one_list() {
+    let standard = [("webhook-id", ID), ("webhook-timestamp", SENT_AT), ("webhook-signature", WITH_A)];
+    let older = [("anthropic-timestamp", SENT_AT), ("anthropic-signature", OLDER)];
+    for (keys, complete) in [(only_a(), &standard[..]), (only_older(), &older[..])] {
+        let doubled = [complete, complete].concat();
+        assert!(verify(&keys, &headers(&doubled), BODY, NOW).is_ok(), "doubled");
+        for separator in [",", ", ", " , "] {
+            let joined: Vec<_> =
+                complete.iter().map(|(name, value)| (*name, [*value, value].join(separator))).collect();
+            let joined: Vec<_> = joined.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            assert!(verify(&keys, &headers(&joined), BODY, NOW).is_ok(), "{joined:?}");
+        }
+    }
+    for id in ["a,b", "a,a", ",", "a,,a"] {
+        let signature = sign(id, SENT_AT, BODY);
+        let verified = verify(&only_a(), &self::standard(id, SENT_AT, &signature), BODY, NOW).unwrap();
+        assert_eq!(verified.webhook_id.as_deref(), Some(id), "an identifier with a comma of its own");
+    }
+    for lists in [[WITH_B, WITH_A], [WITH_A, WITH_B], ["v1a,AAAA", WITH_A]] {
+        let mut both = standard[..2].to_vec();
+        both.extend(lists.map(|list| ("webhook-signature", list)));
+        assert!(verify(&only_a(), &headers(&both), BODY, NOW).is_ok(), "{lists:?}");
     }
 }
 

@@ -46,6 +46,10 @@ pub enum Error {
     Metrics(#[from] BuildError),
 }
 
+/// Where a dependency prints secrets at every level, as the beginnings of log targets: sqlx warns of parameters of a database
+/// URL that it does not know, with their values, and of lines of a password file. Nothing of it is written, whatever the filter says.
+const SILENCED: [&str; 1] = ["sqlx_postgres::options"];
+
 /// Crates that see keys, headers, bodies or statements, as the beginnings of their log targets.
 const CAPPED: [&str; 10] =
     ["axum", "h2", "hyper", "mio", "reqwest", "rustls", "sqlx", "tokio", "tower", "want"];
@@ -92,6 +96,7 @@ where
     let cap = Targets::new()
         .with_default(LevelFilter::TRACE)
         .with_targets(CAPPED.map(|target| (target, LevelFilter::INFO)))
+        .with_targets(SILENCED.map(|target| (target, LevelFilter::OFF)))
         // Postgres warns of each `rollback` without a transaction, which every connection gets when it goes back to its pool.
         .with_target("sqlx::postgres::notice", LevelFilter::ERROR);
     // A failed write is not reported: the report would go to the standard error, and a print there panics when
@@ -151,6 +156,24 @@ mod tests {
             assert!(!log.contains("sk-ant"), "{log}");
             assert!(log.contains("still heard") == (filter == "trace" || filter.contains("sqlx")), "{log}");
             assert!(log.contains("ours at trace"), "{log}");
+        }
+    }
+
+    #[test]
+    fn what_sqlx_says_of_a_database_url_is_never_written() {
+        for filter in [
+            "trace",
+            "sqlx_postgres=trace,sqlx_postgres::options=trace",
+            "sqlx_postgres::options::parse=trace",
+        ] {
+            let log = logged(LogFormat::Json, filter, || {
+                let url =
+                    "postgres://u:p@localhost/x?sslpassword=canary-1&passfile=canary-2&canary-3=canary-4";
+                url.parse::<sqlx::postgres::PgConnectOptions>().unwrap();
+                tracing::warn!(target: "sqlx_postgres::options::pgpass", line = "canary-5", "Malformed line");
+            });
+
+            assert!(!log.contains("canary"), "{log}");
         }
     }
 

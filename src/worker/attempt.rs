@@ -80,12 +80,12 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
     async {
         let started = Instant::now();
         let route = shared.registry.route(&event.subscriber, &event.event_type);
-        let deadline = Deadline::new(route.map_or(Duration::ZERO, |route| route.timeout()));
+        let deadline = Deadline::new(route.map_or(Duration::ZERO, Route::timeout));
         // Kept until the event is settled, however long the database takes for that.
         let kept = shared.keeper.keep(claimed.lease, leased_until, deadline.clone());
         let mut place = None;
         let (outcome, written) = match route {
-            Some(route) => decide(&shared, &claimed, route.as_ref(), &kept, &deadline, &mut place).await,
+            Some(route) => decide(&shared, &claimed, route, &kept, &deadline, &mut place).await,
             None => (Outcome::Succeeded(finished(&claimed, Finish::Ignored, None)), None),
         };
         let took = started.elapsed();
@@ -97,7 +97,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
             _ => None,
         };
         let outcome = if let Some(committed) = committed {
-            conclude(&shared, &claimed, route.map(Arc::as_ref), committed, place).await
+            conclude(&shared, &claimed, route, committed, place).await
         } else {
             // Given back, and with it rolled back, before the event is settled and may run again.
             drop(place);

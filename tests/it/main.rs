@@ -10,6 +10,7 @@ mod support;
 
 mod attempts;
 mod batches;
+mod bodies;
 mod compose;
 mod connections;
 mod crash;
@@ -26,7 +27,9 @@ mod resources;
 mod roles;
 mod runbook;
 mod schema;
+mod secrets;
 mod shutdown;
+mod signals;
 mod status;
 mod subscribers;
 mod tidy;

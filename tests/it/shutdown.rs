@@ -220,7 +220,7 @@ async fn no_secret_is_in_anything_that_a_program_writes_even_at_trace() {
     let good = Delivery::new("whe_1", envelope("whe_1", "session.created", BODY));
     let forged = Delivery { body: BODY.into(), ..good.clone() };
     let unreadable = Delivery::new("whe_2", BODY);
-    for (delivery, status) in [(&good, 204), (&forged, 401), (&unreadable, 400)] {
+    for (delivery, status) in [(&good, 204), (&forged, 401), (&unreadable, 204)] {
         assert_eq!(sender.status(delivery).await, status);
     }
     for number in 0..4 {

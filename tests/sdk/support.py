@@ -176,6 +176,7 @@ def ingest(database, **variables):
         "DATABASE_URL": database.url,
         "RESTANTE_LISTEN": "127.0.0.1:0",
         "RESTANTE_OPS_LISTEN": "127.0.0.1:0",
+        "RESTANTE_LINGER_SECONDS": "0",
     }
     process = Process("restante-ingest", **(given | variables))
     return process, f"http://{process.logged('receiving deliveries')['address']}/webhooks/anthropic"

@@ -48,8 +48,8 @@ class Ingest(unittest.TestCase):
         cls.database = Database()
         process, cls.url = ingest(
             cls.database,
-            ANTHROPIC_WEBHOOK_SIGNING_KEY=f"{SIGNING_KEY} {SECOND_KEY}",
-            ANTHROPIC_WEBHOOK_SECRET=",".join(SECRETS),
+            ANTHROPIC_WEBHOOK_SIGNING_KEY=f"{SIGNING_KEY},{SECOND_KEY}",
+            ANTHROPIC_WEBHOOK_SECRET="\n".join(SECRETS),
         )
         cls.addClassCleanup(process.stop)
 

@@ -20,6 +20,7 @@ pub fn ingest(bench: &Bench, database: &Database) -> anyhow::Result<(Program, So
             ("ANTHROPIC_WEBHOOK_SIGNING_KEY", &signing_key()),
             ("RESTANTE_LISTEN", &address.to_string()),
             ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
+            ("RESTANTE_LINGER_SECONDS", "0"),
         ],
     )?;
     program.wait_listening(address)?;

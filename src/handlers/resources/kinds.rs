@@ -1,6 +1,7 @@
 //! The one table of what events are about: from the type of an event to the object to ask for, and how.
 
-use serde::Deserialize;
+/// The identifiers that an event carries.
+pub(super) use crate::envelope::Subject as Reference;
 
 /// `anthropic-beta` of the managed agents.
 pub(super) const MANAGED_AGENTS: &str = "managed-agents-2026-04-01";
@@ -135,14 +136,6 @@ pub(super) fn of(event_type: &str) -> Option<&'static Kind> {
 /// Does an event of this type say that its object is no more?
 pub(super) fn says_deleted(event_type: &str) -> bool {
     event_type.ends_with(".deleted")
-}
-
-/// The identifiers that an event carries.
-#[derive(Debug, Deserialize)]
-pub struct Reference {
-    id: Option<String>,
-    session_thread_id: Option<String>,
-    vault_id: Option<String>,
 }
 
 impl Kind {

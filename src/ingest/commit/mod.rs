@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::event::{Body, NewEvent};
 use crate::ingest::Limits;
 use crate::ingest::lanes::{Gate, Lanes, Took};
 use crate::ingest::throttle::Throttle;
+use crate::outbox::insert::Duplicate;
 
 /// Where events are committed.
 pub trait Store: Send + Sync + 'static {
@@ -33,7 +35,16 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`], which decides whether the same events are tried again.
-    fn insert(&self, events: &[NewEvent]) -> impl Future<Output = Result<Took, StoreError>> + Send;
+    fn insert(&self, events: &[NewEvent]) -> impl Future<Output = Result<Inserted, StoreError>> + Send;
+}
+
+/// What became of the events of one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inserted {
+    /// Those that were there already, each as often as it came. Of several in one commit the first may be new.
+    pub duplicates: Vec<Duplicate>,
+    /// How long it took.
+    pub took: Took,
 }
 
 /// Why events were not committed.
@@ -48,6 +59,15 @@ pub enum StoreError {
     /// The store does not take these events as they are. Trying again does not help.
     #[error("the database refused an event")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// How the event of a delivery came to be in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// By this delivery.
+    New,
+    /// By an earlier one, whose body may have been another.
+    Again { differs: bool },
 }
 
 /// Why a delivery's event is not known to be committed. In every case the sender should try again.
@@ -97,7 +117,7 @@ impl Committer {
     /// Commits `event`; `Ok` means that it is in the store.
     ///
     /// Dropping the future, or running out of time, does not take the event back: it may be stored still.
-    pub(super) async fn commit(&self, event: NewEvent) -> Result<(), NotStored> {
+    pub(super) async fn commit(&self, event: NewEvent) -> Result<Kept, NotStored> {
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Waiting { event, answer }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => NotStored::Full,
@@ -115,7 +135,7 @@ impl Committer {
 #[derive(Debug)]
 struct Waiting {
     event: NewEvent,
-    answer: oneshot::Sender<Result<(), NotStored>>,
+    answer: oneshot::Sender<Result<Kept, NotStored>>,
 }
 
 async fn dispatch<S: Store>(
@@ -155,7 +175,7 @@ fn next_batch(mut first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>, l
 #[derive(Default)]
 struct Batch {
     events: Vec<NewEvent>,
-    answers: Vec<oneshot::Sender<Result<(), NotStored>>>,
+    answers: Vec<oneshot::Sender<Result<Kept, NotStored>>>,
 }
 
 impl Batch {
@@ -170,10 +190,44 @@ impl Batch {
         Batch { events: self.events.split_off(half), answers: self.answers.split_off(half) }
     }
 
-    fn answer(self, outcome: Result<(), NotStored>) {
-        for answer in self.answers {
+    /// Takes those away that repeat an identifier with another body: the store looks at the first of each only, and what
+    /// differs is to leave a trace.
+    fn split_differing(&mut self) -> Batch {
+        let mut first: HashMap<&str, &Body> = HashMap::with_capacity(self.events.len());
+        let differs = |event| {
+            let NewEvent { event_id, body, .. }: &NewEvent = event;
+            *first.entry(event_id).or_insert(body) != body
+        };
+        let differing: Vec<bool> = self.events.iter().map(differs).collect();
+        let mut split = Batch::default();
+        if differing.contains(&true) {
+            let whole = mem::take(self);
+            for (waiting, differs) in whole.events.into_iter().zip(whole.answers).zip(differing) {
+                let batch = if differs { &mut split } else { &mut *self };
+                batch.push(Waiting { event: waiting.0, answer: waiting.1 });
+            }
+        }
+        split
+    }
+
+    fn answer(self, outcome: Result<&[Duplicate], NotStored>) {
+        let mut again: HashMap<&str, (usize, bool)> = HashMap::new();
+        for duplicate in outcome.unwrap_or_default() {
+            let (times, differs) = again.entry(&duplicate.event_id).or_default();
+            *times += 1;
+            *differs |= duplicate.differs;
+        }
+        // From the last one on: of equal ones it is the first that may be new.
+        for (event, answer) in self.events.iter().zip(self.answers).rev() {
+            let kept = match again.get_mut(event.event_id.as_str()) {
+                Some((times @ 1.., differs)) => {
+                    *times -= 1;
+                    Kept::Again { differs: *differs }
+                }
+                _ => Kept::New,
+            };
             // Nobody listens any more where the sender hung up or its time was over.
-            let _ = answer.send(outcome);
+            let _ = answer.send(outcome.map(|_| kept));
         }
     }
 }
@@ -190,10 +244,14 @@ impl<S: Store> Lane<S> {
         let mut last = None;
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
+            let differing = part.split_differing();
+            if !differing.events.is_empty() {
+                parts.push(differing);
+            }
             match self.insert(&part.events).await {
-                Ok(took) => {
-                    part.answer(Ok(()));
-                    last = Some(took);
+                Ok(inserted) => {
+                    part.answer(Ok(&inserted.duplicates));
+                    last = Some(inserted.took);
                 }
                 Err(StoreError::Unavailable(_)) => part.answer(Err(NotStored::Unavailable)),
                 Err(StoreError::Refused(_) | StoreError::Locked(_)) if part.events.len() > 1 => {
@@ -219,7 +277,7 @@ impl<S: Store> Lane<S> {
 
     /// Inserts events, and waits for a store that is away until the budget is over. Events whose senders have
     /// meanwhile been answered are tried all the same: senders make few attempts, and this may have been the last.
-    async fn insert(&self, events: &[NewEvent]) -> Result<Took, StoreError> {
+    async fn insert(&self, events: &[NewEvent]) -> Result<Inserted, StoreError> {
         let started = Instant::now();
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(20))

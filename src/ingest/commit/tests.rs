@@ -28,7 +28,7 @@ async fn commit_behind(
     store: &FakeStore,
     committer: &Committer,
     names: &[String],
-) -> Vec<Result<(), NotStored>> {
+) -> Vec<Result<Kept, NotStored>> {
     let first = tokio::spawn({
         let committer = committer.clone();
         async move { committer.commit(event("first")).await }
@@ -38,7 +38,7 @@ async fn commit_behind(
     let release = async { store.release() };
     // The events are queued when they are first polled, which is before the release.
     let (answers, ()) = tokio::join!(biased; behind, release);
-    assert_eq!(first.await.unwrap(), Ok(()));
+    assert_eq!(first.await.unwrap(), Ok(Kept::New));
     answers
 }
 
@@ -49,7 +49,7 @@ async fn events_that_arrive_during_a_commit_share_the_next_one() {
 
     let answers = commit_behind(&store, &committer, &names(9)).await;
 
-    assert_eq!(answers, [Ok(()); 9]);
+    assert_eq!(answers, [Ok(Kept::New); 9]);
     assert_eq!(store.calls(), [vec!["first".to_owned()], names(9)]);
 }
 
@@ -58,7 +58,7 @@ async fn events_that_arrive_during_a_commit_share_the_next_one() {
 async fn begun_beside_two_held(limits: &Limits, took: Took, waiting: usize) -> usize {
     let store = FakeStore::timed(took, |call, _| if call == 1 { Verdict::Hold } else { Verdict::Take });
     let (committer, _lanes) = start(store.clone(), limits);
-    assert_eq!(committer.commit(event("e1")).await, Ok(()));
+    assert_eq!(committer.commit(event("e1")).await, Ok(Kept::New));
     store.entered().await;
     let names = names(2 + waiting);
     let commit = |names: &[String]| join_all(names.iter().map(|name| committer.commit(event(name))));
@@ -109,7 +109,7 @@ async fn a_commit_that_stands_still_does_not_keep_the_next_from_beginning() {
     };
     let second = tokio::select! { second = second => second, _ = first => panic!("it hangs") };
 
-    assert_eq!(second, (Ok(()), Duration::from_millis(100)));
+    assert_eq!(second, (Ok(Kept::New), Duration::from_millis(100)));
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_commit_takes_no_more_events_and_bytes_than_its_limits() {
 
         let answers = commit_behind(&store, &committer, &names(9)).await;
 
-        assert_eq!(answers, [Ok(()); 9]);
+        assert_eq!(answers, [Ok(Kept::New); 9]);
         let sizes: Vec<usize> = store.calls().iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, 4, 4, 1], "{limits:?}");
     }
@@ -136,7 +136,39 @@ async fn an_event_beyond_the_queue_is_turned_away_at_once() {
 
     let answers = commit_behind(&store, &committer, &names(3)).await;
 
-    assert_eq!(answers, [Ok(()), Ok(()), Err(NotStored::Full)]);
+    assert_eq!(answers, [Ok(Kept::New), Ok(Kept::New), Err(NotStored::Full)]);
+}
+
+#[tokio::test]
+async fn an_event_that_is_there_already_is_told_from_a_new_one_and_from_one_that_differs() {
+    let store = FakeStore::scripted(|call, _| if call == 1 { Verdict::Hold } else { Verdict::Take });
+    let (committer, _lanes) = start(store.clone(), &limits());
+    let other = |id: &str, body: &str| NewEvent { body: Body::Json(body.into()), ..event(id) };
+    assert_eq!(committer.commit(event("old")).await, Ok(Kept::New));
+
+    // These share a commit, behind the one that is held.
+    let held = tokio::spawn({
+        let committer = committer.clone();
+        async move { committer.commit(event("held")).await }
+    });
+    store.entered().await;
+    store.entered().await;
+    let events = [
+        event("old"),
+        other("old", "1"),
+        event("new"),
+        event("new"),
+        other("new", "1"),
+        other("new", "2"),
+        event("new"),
+    ];
+    let answers = join_all(events.map(|event| committer.commit(event)));
+    let (answers, ()) = tokio::join!(biased; answers, async { store.release() });
+
+    let (again, differs) = (Ok(Kept::Again { differs: false }), Ok(Kept::Again { differs: true }));
+    assert_eq!(answers, [again, differs, Ok(Kept::New), again, differs, differs, again]);
+    assert_eq!(held.await.unwrap(), Ok(Kept::New));
+    assert_eq!(store.stored()["new"].body, Body::Json("{}".into()), "the first one counts");
 }
 
 #[tokio::test]
@@ -144,7 +176,7 @@ async fn a_short_outage_of_the_store_is_waited_out() {
     let store = FakeStore::scripted(|call, _| if call < 3 { Verdict::Unavailable } else { Verdict::Take });
     let (committer, _lanes) = start(store.clone(), &limits());
 
-    assert_eq!(committer.commit(event("e1")).await, Ok(()));
+    assert_eq!(committer.commit(event("e1")).await, Ok(Kept::New));
     assert_eq!(store.calls(), vec![names(1); 4]);
 }
 
@@ -164,7 +196,7 @@ async fn an_insert_that_never_returns_is_given_up_for_another_one() {
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hang } else { Verdict::Take });
     let (committer, _lanes) = start(store.clone(), &limits);
 
-    assert_eq!(committer.commit(event("e1")).await, Ok(()));
+    assert_eq!(committer.commit(event("e1")).await, Ok(Kept::New));
 }
 
 #[tokio::test]
@@ -173,7 +205,7 @@ async fn a_panic_of_the_store_costs_its_own_batch_only() {
     let (committer, _lanes) = start(store.clone(), &limits());
 
     assert_eq!(committer.commit(event("e1")).await, Err(NotStored::Unavailable));
-    assert_eq!(committer.commit(event("e2")).await, Ok(()));
+    assert_eq!(committer.commit(event("e2")).await, Ok(Kept::New));
 }
 
 #[tokio::test]
@@ -190,7 +222,7 @@ async fn an_event_that_is_refused_as_json_is_kept_as_bytes_and_its_neighbours_as
 
     let answers = commit_behind(&store, &committer, &names(9)).await;
 
-    assert_eq!(answers, [Ok(()); 9]);
+    assert_eq!(answers, [Ok(Kept::New); 9]);
     let stored = store.stored();
     assert_eq!(stored.len(), 10);
     for (id, event) in stored {
@@ -211,7 +243,7 @@ async fn an_event_that_is_refused_in_any_form_fails_alone() {
     let answers = commit_behind(&store, &committer, &names(6)).await;
 
     let refused = Err(NotStored::Refused);
-    assert_eq!(answers, [Ok(()), Ok(()), Ok(()), refused, Ok(()), Ok(())]);
+    assert_eq!(answers, [Ok(Kept::New), Ok(Kept::New), Ok(Kept::New), refused, Ok(Kept::New), Ok(Kept::New)]);
     assert_eq!(store.stored().len(), 6);
 }
 

@@ -40,14 +40,12 @@ async fn the_same_event_is_acknowledged_again_and_stored_once() {
 async fn other_paths_and_methods_are_answered_without_a_redirect() {
     let door = Door::open().await;
     for (line, expected) in [
-        ("GET /webhook", 405),
-        ("HEAD /webhook/", 405),
         ("PUT /anthropic-webhook", 405),
         ("DELETE /webhooks/anthropic", 405),
         ("OPTIONS /webhooks/anthropic/", 405),
         ("BREW /webhook", 405),
-        ("GET /", 404),
         ("POST /", 404),
+        ("DELETE /", 404),
         ("POST //webhook", 404),
         ("POST /webhook//", 404),
         ("POST /Webhook", 404),
@@ -62,7 +60,18 @@ async fn other_paths_and_methods_are_answered_without_a_redirect() {
         let answer = door.send(format!("{line} HTTP/1.1\r\nhost: restante\r\n\r\n")).await;
         assert_eq!(statuses(&answer), [expected], "{line}");
         assert!(!answer.contains("location"), "{line}");
-        assert_eq!(answer.contains("allow: POST"), expected == 405, "{line}");
+        assert_eq!(answer.contains("allow: GET, HEAD, POST"), expected == 405, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_health_check_is_answered_wherever_a_balancer_may_look() {
+    let door = Door::open().await;
+    for path in ["/", "/webhooks/anthropic", "/webhooks/anthropic/", "/webhook?x=1", "/anthropic-webhook"] {
+        for (method, version) in [("GET", "1.1"), ("HEAD", "1.1"), ("GET", "1.0")] {
+            let answer = door.send(format!("{method} {path} HTTP/{version}\r\nhost: a\r\n\r\n")).await;
+            assert!(answer.starts_with(&format!("HTTP/{version} 200")), "{method} {path}: {answer}");
+        }
     }
 }
 

@@ -68,7 +68,11 @@ impl World {
             &[],
             &[
                 &stage::of_service(&ingest_url)[..],
-                &[("RESTANTE_LISTEN", "127.0.0.1:0"), ("ANTHROPIC_WEBHOOK_SIGNING_KEY", signing_key)],
+                &[
+                    ("RESTANTE_LISTEN", "127.0.0.1:0"),
+                    ("RESTANTE_LINGER_SECONDS", "0"),
+                    ("ANTHROPIC_WEBHOOK_SIGNING_KEY", signing_key),
+                ],
             ]
             .concat(),
         )?;

@@ -61,6 +61,7 @@ impl Process {
             ("ANTHROPIC_WEBHOOK_SECRET", sender::WEBHOOK_SECRET),
             ("RESTANTE_LISTEN", "127.0.0.1:0"),
             ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
+            ("RESTANTE_LINGER_SECONDS", "0"),
         ];
         let mut ingest = Self::start(INGEST, &[&given, more].concat());
         ingest.until_logged("receiving deliveries").await;

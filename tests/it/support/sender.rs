@@ -59,9 +59,17 @@ impl Delivery {
 
     /// By the older scheme, with a timestamp of the test's own.
     pub fn older_stamped(timestamp: &str, body: impl Into<Vec<u8>>) -> Self {
-        let body = body.into();
+        Self::older_signed(WEBHOOK_SECRET, timestamp, body.into())
+    }
+
+    /// By the older scheme, stamped now, with a secret of the test's own.
+    pub fn older_with(secret: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::older_signed(secret, &now_seconds().to_string(), body.into())
+    }
+
+    fn older_signed(secret: &str, timestamp: &str, body: Vec<u8>) -> Self {
         let signed = [timestamp.as_bytes(), b".", &body].concat();
-        let signature = hex::encode(hmac(WEBHOOK_SECRET.as_bytes(), &signed));
+        let signature = hex::encode(hmac(secret.as_bytes(), &signed));
         let headers = vec![("anthropic-timestamp", timestamp.to_owned()), ("anthropic-signature", signature)];
         Self { headers, body }
     }

@@ -1,0 +1,93 @@
+//! What an event says of its subject, read as ingest has read it: for handlers.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde_json::value::RawValue;
+
+use super::mend::mended;
+use super::{identifier, members, members_or_none, text};
+use crate::event::Event;
+
+/// The members of the top level that are the event's own, or name an object only inside `data`.
+const NOT_OF_THE_SUBJECT: [&str; 2] = ["id", "batch_id"];
+
+impl Event {
+    /// What the event says of its subject, as JSON: the envelope's `data`, where the event is a webhook. A webhook without
+    /// `data` gives its other members, without those that could be taken for an object's identifier (its own `id` is the
+    /// event's), and one that cannot be read gives `null`. Any other event gives its whole body.
+    ///
+    /// It is mended so that what a handler does not read cannot disturb what it does read: of a member given twice the last
+    /// one is there, and what is no proper Unicode is replaced.
+    pub fn data(&self) -> Cow<'_, str> {
+        let text = text(self.body.as_bytes());
+        if self.source != "webhook" {
+            return mended(&text, &[]).into();
+        }
+        match members(&text) {
+            Err(_unreadable) => "null".into(),
+            Ok(top) => match top.data.map(RawValue::get).filter(|data| *data != "null") {
+                Some(data) => mended(data, &[]).into(),
+                None => mended(&text, &NOT_OF_THE_SUBJECT).into(),
+            },
+        }
+    }
+}
+
+impl Event {
+    /// [`Event::data`], read into a payload. Where it does not fit because identifiers are numbers, they are read as text, as
+    /// they are for the key of the event.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn payload<P: DeserializeOwned>(&self) -> Result<P, serde_json::Error> {
+        let data = self.data();
+        serde_json::from_str(&data).or_else(|error| match with_text_identifiers(&data) {
+            Some(data) => serde_json::from_str(&data).map_err(|_| error),
+            None => Err(error),
+        })
+    }
+}
+
+/// The same object with text in place of those of its identifiers that are numbers; none, where there is no such one.
+fn with_text_identifiers(data: &str) -> Option<String> {
+    let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(data).ok()?;
+    let mut is_other = false;
+    for name in ["id", "batch_id", "session_thread_id", "vault_id"] {
+        if let Some(value) = members.get_mut(name)
+            && value.get().starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        {
+            *value = serde_json::value::to_raw_value(value.get()).ok()?;
+            is_other = true;
+        }
+    }
+    is_other.then(|| serde_json::to_string(&members).ok())?
+}
+
+/// The identifiers that an event carries in its `data`, read as the key of the event is: a number is an identifier, of a member
+/// given twice the last one counts, and whatever is neither text nor number names nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// What it happened to.
+    pub id: Option<String>,
+    /// The batch that it happened to, where the sender does not call it `id`.
+    pub batch_id: Option<String>,
+    /// The thread of the session.
+    pub session_thread_id: Option<String>,
+    /// The vault of the credential.
+    pub vault_id: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Subject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Box::<RawValue>::deserialize(deserializer)?;
+        let members = members_or_none(Some(&value));
+        Ok(Self {
+            id: members.id.and_then(identifier),
+            batch_id: members.batch_id.and_then(identifier),
+            session_thread_id: members.session_thread_id.and_then(identifier),
+            vault_id: members.vault_id.and_then(identifier),
+        })
+    }
+}

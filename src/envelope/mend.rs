@@ -1,0 +1,170 @@
+//! JSON mended for readers that are strict: of a member given twice the last one stays, lone surrogates become U+FFFD, and
+//! bare control characters in text become escapes.
+//!
+//! It works on the text, in two passes and without recursion, so that nesting of any depth and numbers of any length stay as
+//! they are. Text that is no JSON comes out as some text that is no JSON either.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::members::string_bytes;
+
+/// The same JSON, mended, without the members of its outermost object that are called as in `left_out`.
+pub(super) fn mended(json: &str, left_out: &[&str]) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut at = 0;
+    for member in members(json, left_out).iter().filter(|member| member.is_dropped) {
+        // One inside of another that is dropped has been passed over.
+        if member.start < at {
+            continue;
+        }
+        copy(&json[at..member.start], &mut out, Surrogates::Replaced);
+        at = member.end;
+        if json[at..].starts_with(',') {
+            at += 1;
+        } else {
+            // It was the last one, and the comma before it has nothing to separate any more.
+            let kept = out.trim_end();
+            out.truncate(kept.strip_suffix(',').unwrap_or(kept).len());
+        }
+    }
+    copy(&json[at..], &mut out, Surrogates::Replaced);
+    out
+}
+
+/// The same JSON with escapes in place of bare control characters, which some senders leave in text and no parser takes.
+pub(super) fn with_escapes(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    copy(json, &mut out, Surrogates::Kept);
+    out
+}
+
+/// What becomes of lone surrogates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Surrogates {
+    Kept,
+    Replaced,
+}
+
+/// A member of an object, from its name to the comma or brace behind its value.
+struct Member {
+    start: usize,
+    end: usize,
+    is_dropped: bool,
+}
+
+/// An object or an array that is open.
+enum Open {
+    Object {
+        /// By name, the last member of that name so far.
+        names: HashMap<Vec<u8>, usize>,
+        /// The member whose value is being read.
+        member: Option<usize>,
+    },
+    Array,
+}
+
+/// All members of all objects, in the order in which they begin.
+fn members(json: &str, left_out: &[&str]) -> Vec<Member> {
+    let mut members: Vec<Member> = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = json.as_bytes().get(at) {
+        let mut next = at + 1;
+        let is_outermost = open.len() == 1;
+        match (byte, open.last_mut()) {
+            (b'"', innermost) => {
+                next = end_of_string(json, at);
+                if let Some(Open::Object { names, member: member @ None }) = innermost {
+                    let name = string_bytes(&json[at..next]).unwrap_or_default();
+                    let is_dropped = is_outermost
+                        && left_out.iter().any(|left_out| left_out.as_bytes() == name.as_slice());
+                    *member = Some(members.len());
+                    if let Some(earlier) = names.insert(name, members.len()) {
+                        members[earlier].is_dropped = true;
+                    }
+                    members.push(Member { start: at, end: json.len(), is_dropped });
+                }
+            }
+            (b'{', _) => open.push(Open::Object { names: HashMap::new(), member: None }),
+            (b'[', _) => open.push(Open::Array),
+            (b',' | b'}' | b']', innermost) => {
+                if let Some(Open::Object { member, .. }) = innermost
+                    && let Some(member) = member.take()
+                {
+                    members[member].end = at;
+                }
+                if *byte != b',' {
+                    open.pop();
+                }
+            }
+            _ => {}
+        }
+        at = next;
+    }
+    members
+}
+
+/// Where the string that begins at `start` is over: behind its closing quote.
+fn end_of_string(json: &str, start: usize) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in json.bytes().enumerate().skip(start + 1) {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    json.len()
+}
+
+/// Copies a part of JSON that begins and ends outside of its strings.
+fn copy(json: &str, out: &mut String, lone: Surrogates) {
+    let mut at = 0;
+    while let Some(quote) = json[at..].find('"').map(|offset| at + offset) {
+        out.push_str(&json[at..quote]);
+        at = end_of_string(json, quote);
+        copy_string(&json[quote..at], out, lone);
+    }
+    out.push_str(&json[at..]);
+}
+
+/// Copies a string with its quotes.
+fn copy_string(string: &str, out: &mut String, lone: Surrogates) {
+    let mut rest = string;
+    while let Some(odd) = rest.find(|character: char| character == '\\' || character < ' ') {
+        let (before, from) = rest.split_at(odd);
+        out.push_str(before);
+        let length = match unit(from) {
+            Some(0xD800..0xDC00) if matches!(from.get(6..).and_then(unit), Some(0xDC00..0xE000)) => {
+                out.push_str(&from[..12]);
+                12
+            }
+            Some(0xD800..0xE000) if lone == Surrogates::Replaced => {
+                out.push_str("\\ufffd");
+                6
+            }
+            _ if from.starts_with('\\') => {
+                // The backslash and what it escapes, or the digits behind `u` would be looked at for themselves.
+                let length = 1 + from[1..].chars().next().map_or(0, char::len_utf8);
+                out.push_str(&from[..length]);
+                length
+            }
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{:04x}", from.as_bytes()[0]);
+                1
+            }
+        };
+        rest = &from[length..];
+    }
+    out.push_str(rest);
+}
+
+/// The UTF-16 code unit of an escape `\uXXXX` at the beginning of `text`.
+fn unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    // A sign would be read too.
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+}

@@ -1,0 +1,230 @@
+//! The watch over one connection: how long it may wait for a request, take over a head, and leave an answer unread.
+//!
+//! hyper has one deadline for all that comes before a request, and none for what a sender does not read. Here an idle
+//! connection may wait for longer than a head may take: proxies keep connections for a minute and more, and one that is
+//! closed the moment a proxy uses it again costs a delivery.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Limits;
+
+/// Whether somebody waits for a connection to end, so as to have its place.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    is_waiting: AtomicBool,
+    /// Told when a connection has become idle meanwhile.
+    pub(super) idle: Notify,
+}
+
+impl Crowd {
+    pub(super) fn set_waiting(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::SeqCst)
+    }
+}
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Idle: nothing has come of the next request.
+    Waiting,
+    /// The head of a request has begun.
+    Head,
+    /// A request is being answered. Its body has a deadline of its own.
+    Answering,
+    /// Its answer is about to be written.
+    Answered,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    since: Instant,
+}
+
+/// What is known of one connection, by those who read and write it, who answer on it, and who may need its place.
+#[derive(Debug)]
+pub(super) struct Watch {
+    state: Mutex<State>,
+    crowd: Arc<Crowd>,
+    /// Ends the connection.
+    pub(super) cut: CancellationToken,
+}
+
+impl Watch {
+    pub(super) fn new(crowd: Arc<Crowd>, cut: CancellationToken) -> Self {
+        Self { state: Mutex::new(State { phase: Phase::Waiting, since: Instant::now() }), crowd, cut }
+    }
+
+    /// Says that the head of a request is whole.
+    pub(super) fn answering(&self) {
+        self.lock().phase = Phase::Answering;
+    }
+
+    /// Says that the answer stands.
+    pub(super) fn answered(&self) {
+        self.lock().phase = Phase::Answered;
+    }
+
+    /// Since when the connection has been idle, if it is.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.phase == Phase::Waiting).then_some(state.since)
+    }
+
+    /// Ends the connection, if it is idle still.
+    pub(super) fn close_if_waiting(&self) {
+        let state = self.lock();
+        if state.phase == Phase::Waiting {
+            self.cut.cancel();
+        }
+    }
+
+    /// Something has been read.
+    fn read(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Waiting {
+            *state = State { phase: Phase::Head, since: Instant::now() };
+        }
+    }
+
+    /// Something has been written.
+    fn written(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Answered {
+            *state = State { phase: Phase::Waiting, since: Instant::now() };
+            drop(state);
+            if self.crowd.is_waiting() {
+                self.crowd.idle.notify_one();
+            }
+        }
+    }
+
+    /// By when something must have come, and what it is that then has taken too long.
+    fn due(&self, limits: &Limits) -> Option<(Instant, Phase)> {
+        let state = self.lock();
+        let patience = match state.phase {
+            Phase::Waiting => limits.idle_timeout,
+            Phase::Head => limits.head_timeout,
+            Phase::Answering | Phase::Answered => return None,
+        };
+        Some((state.since + patience, state.phase))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing is left half done where a holder could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream under watch.
+pub(super) struct Watched {
+    stream: TcpStream,
+    watch: Arc<Watch>,
+    limits: Limits,
+    /// Set for some time that is not later than what is due, so that it need not be set anew for every request.
+    read_timer: Pin<Box<Sleep>>,
+    /// Runs while the other side reads nothing, and whoever is woken by it or by the stream writes again.
+    write_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    pub(super) fn new(stream: TcpStream, watch: Arc<Watch>, limits: Limits) -> Self {
+        let read_timer = Box::pin(sleep(limits.head_timeout.min(limits.idle_timeout)));
+        Self { stream, watch, limits, read_timer, write_timer: None }
+    }
+
+    /// Waits for the time when what has not come will not be waited for any longer.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
+        loop {
+            let Some((due, phase)) = self.watch.due(&self.limits) else { return Poll::Pending };
+            if self.read_timer.deadline() > due {
+                self.read_timer.as_mut().reset(due);
+            }
+            ready!(self.read_timer.as_mut().poll(cx));
+            if Instant::now() >= due {
+                return Poll::Ready(phase);
+            }
+            self.read_timer.as_mut().reset(due);
+        }
+    }
+
+    /// Passes on what came of a write, unless nothing has been taken for too long.
+    fn poll_taken<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_timer = None;
+            self.watch.written();
+            return written;
+        }
+        let unread_until = Instant::now() + self.limits.unread_timeout;
+        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep_until(unread_until)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Who reads no answers is not asked for more to answer: hyper would keep all of it.
+        if self.write_timer.is_some() {
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            if buffer.filled().len() > before {
+                self.watch.read();
+            }
+            return Poll::Ready(read);
+        }
+        match ready!(self.poll_due(cx)) {
+            // As if the other side had closed it: there is nothing to answer.
+            Phase::Waiting => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.poll_taken(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.poll_taken(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
