@@ -13,7 +13,8 @@
 
 -- Part of the number of each key's lock. Only the functions read it: a login that could compute the number could hold the lock
 -- for nothing, and so keep the events of the key from each other.
-create table restante.key_salt (salt bigint not null);
+-- With an index, because a look at a table without one is taken for so dear, where such are turned off, that Postgres compiles it.
+create table restante.key_salt (salt bigint, constraint key_salt_once primary key (salt));
 insert into restante.key_salt (salt)
 values (('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint);
 comment on table restante.key_salt is 'Part of the number of each key''s lock, and secret. The smallest one counts.';
@@ -171,31 +172,36 @@ language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 declare
-  v_noted       text[];
+  v_page        text[];
+  v_after       text;
   v_keys        text[];
   v_subscribers text[];
   v_locked      text[] := '{}';
+  v_left        bigint := 0;
 begin
-  -- A walk from key to key over the index: a key that is noted a thousand times costs one step. Keys that somebody holds cost
-  -- no more than that, and keep no others from their turn.
-  with recursive walk as (
-    (select u.key, 1 as step from restante.key_unsettled as u order by u.key limit 1)
-    union all
-    select n.key, walk.step + 1
-      from walk
-      cross join lateral (
-            select u.key from restante.key_unsettled as u where u.key > walk.key order by u.key limit 1) as n
-     where walk.step < 10000)
-  select array_agg(walk.key) into v_noted from walk;
-  if v_noted is null then
-    return query select 0::bigint, 0::bigint;
+  -- A walk from key to key over the index, a page at a time until enough locks are had: a key that is noted a thousand times
+  -- costs one step. Keys that somebody holds cost no more than that, and keep no others from their turn.
+  for v_page_number in 1 .. 20 loop
+    with recursive walk as (
+      (select u.key, 1 as step from restante.key_unsettled as u
+        where v_after is null or u.key > v_after order by u.key limit 1)
+      union all
+      select n.key, walk.step + 1
+        from walk
+        cross join lateral (
+              select u.key from restante.key_unsettled as u where u.key > walk.key order by u.key limit 1) as n
+       where walk.step < p_limit)
+    select array_agg(walk.key), max(walk.key) into v_page, v_after from walk;
+    exit when v_page is null;
+    v_keys := restante.try_lock_keys(v_page);
+    v_locked := v_locked || v_keys;
+    v_left := v_left + cardinality(v_page) - cardinality(v_keys);
+    exit when cardinality(v_page) < p_limit or cardinality(v_locked) >= p_limit;
+  end loop;
+  if v_after is null and v_locked = '{}' then
+    return query select 0::bigint, v_left;
     return;
   end if;
-  -- By portions, until enough are had.
-  for v_first in 0 .. (cardinality(v_noted) - 1) / p_limit loop
-    v_locked := v_locked || restante.try_lock_keys(v_noted[v_first * p_limit + 1 : (v_first + 1) * p_limit]);
-    exit when cardinality(v_locked) >= p_limit;
-  end loop;
 
   with gone as (
     delete from restante.key_unsettled as u using unnest(v_locked) as k (key) where u.key = k.key
@@ -204,12 +210,11 @@ begin
     from (select distinct gone.key, gone.subscriber from gone) as g;
   perform restante.step_down(v_keys, v_subscribers);
   perform restante.unblock(v_keys, v_subscribers);
+  -- With those that were noted again meanwhile.
   return query
   select cardinality(v_locked)::bigint,
-         cardinality(v_noted) - cardinality(v_locked)
-         -- Those that were noted again meanwhile.
-         + (select count(*) from unnest(v_locked) as k (key)
-             where (select true from restante.key_unsettled as u where u.key = k.key limit 1));
+         v_left + (select count(*) from unnest(v_locked) as k (key)
+                    where (select true from restante.key_unsettled as u where u.key = k.key limit 1));
 end $$;
 comment on function restante.settle_keys is
   'Gives the keys that are noted in key_unsettled their rightful heads, as far as their locks are to be had. Each claim calls it.';
