@@ -403,7 +403,8 @@ fn a_payload_has_its_identifiers_as_text_or_as_numbers_as_it_wants_them() {
         id: u64,
         vault_id: Option<String>,
     }
-    let of = |data: &str| event("webhook", Body::Json(format!(r#"{{"type":"a","id":"whe_1","data":{data}}}"#)));
+    let of =
+        |data: &str| event("webhook", Body::Json(format!(r#"{{"type":"a","id":"whe_1","data":{data}}}"#)));
 
     let text = |id: &str| AsText { id: id.into(), count: 2 };
     assert_eq!(of(r#"{"id":17,"count":2}"#).payload::<AsText>().unwrap(), text("17"));

@@ -69,9 +69,10 @@ const OUTCOMES: [&str; 12] = [
 ];
 
 /// How deliveries are answered, and why; those that a person would want to be told of.
-const ANSWERS: [(&str, &str); 14] = [
+const ANSWERS: [(&str, &str); 15] = [
     ("204", "stored"),
     ("204", "duplicate"),
+    ("204", "unreadable"),
     ("401", "missing"),
     ("401", "duplicate"),
     ("401", "malformed"),
