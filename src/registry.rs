@@ -125,7 +125,7 @@ impl<H: Handler> Route for H {
     }
 
     fn timeout(&self) -> Duration {
-        H::TIMEOUT
+        H::TIMEOUT.min(retry::LONGEST)
     }
 
     fn dead_holds_key(&self) -> bool {
@@ -138,7 +138,8 @@ impl<H: Handler> Route for H {
     ) -> Pin<Box<dyn Future<Output = handler::Result> + Send + 'a>> {
         Box::pin(async move {
             let payload: H::Payload = cx.event.payload().permanent()?;
-            self.handle(cx, payload).await
+            let result = self.handle(cx, payload).await;
+            result.map_err(|error| error.bounded(cx.waited(), H::PATIENCE))
         })
     }
 }

@@ -3,6 +3,7 @@
 //! A claimed event starts at once, or within a few milliseconds where handlers are that quick: none waits in the worker while
 //! its lease runs. The truth is the poll; a hint on the channel only makes it come sooner.
 
+mod api_watch;
 mod attempt;
 mod dispatcher;
 mod floor;
@@ -75,6 +76,7 @@ pub async fn run(
     // to be woken for each turn of the loop.
     let running = tokio::spawn(async move {
         let (url, poll) = (settings.database_url.clone(), settings.poll);
+        let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let mut dispatcher = Dispatcher::start(settings, pool.clone(), registry, api).await?;
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
         let upkeep = tokio::spawn(upkeep::run(pool, stop.child_token()));
@@ -88,7 +90,7 @@ pub async fn run(
             }
         }
         let handed_back = dispatcher.drain().await;
-        let _ended = upkeep.await;
+        let _ended = (upkeep.await, watch.await);
         Ok(handed_back)
     });
     AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
