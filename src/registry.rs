@@ -84,6 +84,11 @@ impl Registry {
         self.routes.values().flat_map(|routes| routes.keys().copied()).chain([envelope::UNREADABLE])
     }
 
+    /// Does a handler name this very type? A pattern may cover what it was not meant for.
+    pub(crate) fn names(&self, subscriber: &str, event_type: &str) -> bool {
+        self.routes.get(subscriber).is_some_and(|routes| routes.contains_key(event_type))
+    }
+
     /// The handler for an event: the one that names its type, else the one with the longest pattern that covers it. No
     /// pattern covers what cannot be read.
     pub(crate) fn route(&self, subscriber: &str, event_type: &str) -> Option<&dyn Route> {

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::registry::Registry;
-use crate::{api, database};
+use crate::{api, batch, database};
 
 use dispatcher::Dispatcher;
 use wakeup::Wakeup;
@@ -76,10 +76,11 @@ pub async fn run(
     // to be woken for each turn of the loop.
     let running = tokio::spawn(async move {
         let (url, poll) = (settings.database_url.clone(), settings.poll);
+        let standing = batch::standing_jobs(&registry);
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let mut dispatcher = Dispatcher::start(settings, pool.clone(), registry, api).await?;
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
-        let upkeep = tokio::spawn(upkeep::run(pool, stop.child_token()));
+        let upkeep = tokio::spawn(upkeep::run(pool, standing, stop.child_token()));
         loop {
             dispatcher.go_on();
             tokio::select! {
