@@ -119,6 +119,15 @@ create trigger outbox_guard_statement after update on restante.outbox
 create trigger outbox_guard_delete after delete on restante.outbox
   referencing old table as changed for each statement execute function restante.guard_statement();
 
+-- Is a type one that the Claude API sends, or one of the engine's own? An application can not say for them what happened.
+create function restante.is_reserved(type text) returns boolean
+language sql immutable parallel safe
+return type = 'unreadable' or split_part(type, '.', 1) || '.' = any (array[
+  'session.', 'vault.', 'vault_credential.', 'agent.', 'deployment.', 'deployment_run.', 'environment.', 'memory_store.',
+  'user_profile.', 'external_key.', 'external_storage.', 'batch.', 'message_batch.']) and strpos(type, '.') > 0;
+comment on function restante.is_reserved is
+  'Is a type one that the Claude API sends, or one of Restante''s own? Applications can not enqueue those.';
+
 -- For applications, in their own transaction: something to be handled, once the transaction commits.
 create function restante.enqueue(
   type text, payload json, key text default null, run_at timestamptz default null,
@@ -127,26 +136,39 @@ returns bigint
 language plpgsql as $$
 declare
   v_event_id text := coalesce(enqueue.event_id, 'sql_' || replace(gen_random_uuid()::text, '-', ''));
+  v_fault    text;
+  v_hint     text;
 begin
+  -- All of them are in indexes, whose rows Postgres limits to 2,704 bytes.
+  select format('%s must have 1 to 512 bytes', a.name) into v_fault
+    from (values ('type', enqueue.type), ('event_id', v_event_id), ('key', enqueue.key),
+                 ('workspace_id', enqueue.workspace_id)) as a (name, value)
+   where a.value = '' or octet_length(a.value) > 512 limit 1;
   if coalesce(enqueue.type, '') = '' then
-    raise exception 'restante.enqueue: type is missing' using errcode = 'invalid_parameter_value',
-      hint = 'Name what happened, such as ''order.placed''; a handler answers it by this name.';
+    v_fault := 'type is missing';
+    v_hint  := 'Name what happened, such as ''order.placed''; a handler answers it by this name.';
+  elsif enqueue.payload is null then
+    v_fault := 'payload is missing';
+    v_hint  := 'Pass a JSON value, such as ''{}''.';
+  elsif v_fault is not null then
+    v_hint  := 'Leave it out where it says nothing; put what is long into the payload.';
+  elsif restante.is_reserved(enqueue.type) then
+    v_fault := format('type is reserved: %s is said by the Claude API or by Restante itself', enqueue.type);
+    v_hint  := 'Choose a type of your own, such as ''order.placed''. '
+               'To have a batch watched: insert into restante.batch (id) values (''msgbatch_...'').';
+  elsif v_event_id ~ '^(batch\.|whe_)' then
+    v_fault := format('event_id is reserved: one like %s belongs to the Claude API or to Restante itself', left(v_event_id, 80));
+    v_hint  := 'Choose one of your own, such as ''order_4711_placed'', or leave it out.';
+  else
+    -- Beyond these years many clients can not read the row.
+    select format('%s must be a time of the years 1 to 9999', a.name) into v_fault
+      from (values ('created_at', enqueue.created_at), ('run_at', enqueue.run_at)) as a (name, value)
+     where a.value < make_timestamptz(1, 1, 1, 0, 0, 0, 'UTC') or a.value >= make_timestamptz(10000, 1, 1, 0, 0, 0, 'UTC')
+     limit 1;
+    v_hint := 'Leave it out for now.';
   end if;
-  if enqueue.payload is null then
-    raise exception 'restante.enqueue: payload is missing' using errcode = 'invalid_parameter_value',
-      hint = 'Pass a JSON value, such as ''{}''.';
-  end if;
-  if v_event_id = '' or length(v_event_id) > 512 then
-    raise exception 'restante.enqueue: event_id must have 1 to 512 characters' using errcode = 'invalid_parameter_value';
-  end if;
-  if enqueue.key = '' or length(enqueue.key) > 512 then
-    raise exception 'restante.enqueue: key must have 1 to 512 characters, or be null' using errcode = 'invalid_parameter_value';
-  end if;
-  if not isfinite(coalesce(enqueue.run_at, now())) then
-    raise exception 'restante.enqueue: run_at must be a time' using errcode = 'invalid_parameter_value';
-  end if;
-  if not isfinite(coalesce(enqueue.created_at, now())) then
-    raise exception 'restante.enqueue: created_at must be a time' using errcode = 'invalid_parameter_value';
+  if v_fault is not null then
+    raise exception 'restante.enqueue: %', v_fault using errcode = 'invalid_parameter_value', hint = v_hint;
   end if;
   return e.id from restante.insert_event(
     v_event_id, enqueue.type, enqueue.key, enqueue.workspace_id,

@@ -17,6 +17,7 @@ create table restante.batch (
   results_stored   bigint      not null default 0,
   bytes_stored     bigint      not null default 0,
   complete_at      timestamptz,
+  given_up_because text,
   first_seen_at    timestamptz not null default clock_timestamp(),
   checked_at       timestamptz,
   download_started_at timestamptz,
@@ -30,6 +31,9 @@ comment on column restante.batch.results_deadline is 'When the API forgets the r
 comment on column restante.batch.results_stored is 'Result lines stored so far.';
 comment on column restante.batch.bytes_stored is 'Bytes of result lines stored so far, uncompressed.';
 comment on column restante.batch.complete_at is 'When every result was here and counted; null until then.';
+comment on column restante.batch.given_up_because is
+  'Why its results can not be had: archived, vanished. Nobody asks for them then. Set it to null to have them asked for, '
+  'set it to a reason of your own to have it left alone.';
 comment on column restante.batch.first_seen_at is 'When we first heard of it.';
 comment on column restante.batch.checked_at is 'When the API was last asked about it.';
 comment on column restante.batch.download_started_at is 'When the download of its results last began.';
@@ -71,14 +75,124 @@ comment on column restante.batch_result.raw is 'The same as bytes, where it is n
 comment on column restante.batch_result.text is 'The text blocks of the answer, joined. U+FFFD stands for what text can not hold.';
 comment on column restante.batch_result.error_type is 'Why it errored: invalid_request_error wants a change, anything else may be sent again.';
 
+-- The engine's own jobs: one event for each batch until it is complete (batch.poll while it runs, batch.ended from then on), and
+-- one for the search for batches (batch.reconcile). Nobody else would notice if one were missing, so they are counted again and
+-- again: a job that was called off, deleted or given up comes back, and its identifier need not be free.
+
+create table restante.standing_job (
+  type      text collate "C" not null,
+  ensured_at timestamptz,
+  constraint standing_job_once primary key (type),
+  constraint standing_job_known check (type in ('batch.poll', 'batch.ended', 'batch.reconcile'))
+);
+comment on table restante.standing_job is 'The types of the engine''s own jobs, which are put back where they are missing.';
+comment on column restante.standing_job.ensured_at is 'When a worker last looked whether they are there.';
+insert into restante.standing_job (type) values ('batch.poll'), ('batch.ended'), ('batch.reconcile');
+
+-- Finds the jobs among any backlog. Their types and sources never change, so that no claim has to write it.
+create index outbox_live_standing on restante.outbox_live (type, id)
+  where type in ('batch.poll', 'batch.ended', 'batch.reconcile') and subscriber = '';
+comment on index restante.outbox_live_standing is 'The engine''s own jobs, however large the backlog is.';
+
+-- Puts a job into the outbox. Somebody may have taken its identifier, and then it gets another one.
+create function restante.begin_standing_job(p_type text, p_batch_id text) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_event_id text := concat_ws(':', p_type, p_batch_id);
+begin
+  if exists (select from restante.outbox_seen as s where s.event_id = v_event_id) then
+    v_event_id := v_event_id || ':' || replace(gen_random_uuid()::text, '-', '');
+  end if;
+  perform restante.insert_event(
+    v_event_id, p_type,
+    -- The events that the sender has of a batch have the same key: its results are stored by one of them at a time.
+    case when p_type = 'batch.ended' then p_batch_id end, null, clock_timestamp(),
+    case when p_batch_id is null then '{}' else json_build_object('batch_id', p_batch_id)::text end, null, null, null,
+    case when p_batch_id is null then 'worker' else 'poll' end);
+end $$;
+comment on function restante.begin_standing_job is 'Puts one of the engine''s own jobs into the outbox.';
+
+-- Puts those jobs of the given types into the outbox that are not there, and lets those go on that were given up. Answers how
+-- many there were.
+create function restante.ensure_standing_jobs(p_types text[]) returns integer
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off as $$
+declare
+  v_type  text;
+  v_dead  bigint[] := '{}';
+  v_made  integer := 0;
+  v_batch record;
+begin
+  -- One worker at a time looks after a type, and the others pass by: each step below sees what the last one has begun.
+  for v_type in
+    select s.type from restante.standing_job as s where s.type = any (p_types) order by s.type for update skip locked
+  loop
+    update restante.standing_job as s set ensured_at = clock_timestamp() where s.type = v_type;
+    if v_type = 'batch.reconcile' then
+      v_dead := v_dead || array(
+        select l.id from restante.outbox_live as l
+         where l.type = 'batch.reconcile' and l.subscriber = '' and l.source = 'worker' and l.status = 'dead');
+      if not exists (
+           select from restante.outbox_live as l
+            where l.type = 'batch.reconcile' and l.subscriber = '' and l.source = 'worker') then
+        perform restante.begin_standing_job(v_type, null);
+        v_made := v_made + 1;
+      end if;
+      continue;
+    end if;
+    for v_batch in
+      with jobs as materialized (
+        select l.id, l.status, l.payload->>'batch_id' as batch_id from restante.outbox_live as l
+         where l.type in ('batch.poll', 'batch.ended') and l.subscriber = '' and l.source = 'poll'),
+      dead as (select j.batch_id, min(j.id) as id from jobs as j where j.status = 'dead' group by j.batch_id)
+      select b.id, d.id as dead_id
+        from restante.batch as b left join dead as d on d.batch_id = b.id
+       where b.complete_at is null and b.given_up_because is null
+         and (b.ended_at is not null) = (v_type = 'batch.ended')
+         and not exists (select from jobs as j where j.batch_id = b.id and j.status <> 'dead')
+         -- What the sender's own event is about to do needs no second one.
+         and not exists (
+             select from restante.outbox_live as h
+              where h.key = b.id and h.subscriber = '' and h.lane < 2 and h.status <> 'dead'
+                and (starts_with(h.type, 'batch.') or starts_with(h.type, 'message_batch.')))
+       order by b.created_at limit 1000
+    loop
+      if v_batch.dead_id is not null then
+        v_dead := v_dead || v_batch.dead_id;
+      else
+        perform restante.begin_standing_job(v_type, v_batch.id);
+        v_made := v_made + 1;
+      end if;
+    end loop;
+  end loop;
+
+  -- What has just failed for good fails again: some minutes lie between, in which it can be seen.
+  -- What somebody is changing at this moment is looked at the next time.
+  v_dead := array(
+    select l.id from restante.outbox_live as l
+     where l.id = any (v_dead) and l.status = 'dead'
+       and not exists (select from restante.failure as f
+                        where f.outbox_id = l.id and f.failed_at > clock_timestamp() - interval '10 minutes')
+       for update skip locked);
+  if v_dead <> '{}' then
+    -- As a person would replay them.
+    update restante.outbox as o set status = 'pending' where o.finished_at = 'infinity' and o.id = any (v_dead);
+    v_made := v_made + cardinality(v_dead);
+  end if;
+  return v_made;
+end $$;
+comment on function restante.ensure_standing_jobs is
+  'Puts the engine''s own jobs into the outbox where they are missing, and replays those that were given up. Workers call it '
+  'every ten seconds. Answers how many there were.';
+
 -- Every batch that is known and may not have ended is watched, however it became known.
 create function restante.watch_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
-  perform restante.insert_event(
-    'batch.poll:' || new.id, 'batch.poll', null, null, clock_timestamp(),
-    json_build_object('batch_id', new.id)::text, null, null, null, 'poll');
+  perform restante.begin_standing_job('batch.poll', new.id);
   return null;
 end $$;
 comment on function restante.watch_batch is
@@ -92,6 +206,7 @@ create view restante.batch_overview as
          expired, results_stored, bytes_stored,
          case
            when complete_at is not null then 'complete'
+           when given_up_because is not null then 'given up'
            when download_started_at is not null then 'downloading'
            when ended_at is not null then 'ended'
            else 'under way'

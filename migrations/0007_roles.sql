@@ -65,13 +65,13 @@ grant execute on function restante.covers, restante.lane, restante.held_by, rest
   restante.try_lock_key, restante.note_keys, restante.unblock, restante.step_down, restante.settle_keys,
   restante.insert_event, restante.insert_events, restante.give_sign, restante.claim, restante.let_next_go, restante.finish,
   restante.finish_one, restante.fail, restante.hand_back, restante.hand_back_strays, restante.sweep,
-  restante.make_partitions to restante_worker;
+  restante.make_partitions, restante.ensure_standing_jobs to restante_worker;
 
 -- The operator looks at everything, and changes the columns that are his.
 grant select on all tables in schema restante to restante_operator;
 revoke select on restante.key_salt from restante_operator;
 grant update (status, run_at, max_attempts) on restante.outbox to restante_operator;
-grant insert (id) on restante.batch to restante_operator;
+grant insert (id), update (given_up_because) on restante.batch to restante_operator;
 grant delete on restante.subscription to restante_operator;
 grant execute on function restante.covers, restante.held_by, restante.pause, restante.resume to restante_operator;
 

@@ -73,6 +73,12 @@ create view restante.credential_refresh_failed as
      and (updated_at is null or updated_at <= refresh_failed_at);
 comment on view restante.credential_refresh_failed is 'Credentials that want a person: they could not be refreshed, and were not changed since.';
 
+create view restante.resource_never_seen as
+  select type, id, parent_id, workspace_id, gone_at as not_found_at
+    from restante.resource where gone_because = 'not_found' and body is null and raw is null;
+comment on view restante.resource_never_seen is
+  'Objects that an event named and that the API never showed us. Many of them: is ANTHROPIC_API_KEY of another workspace?';
+
 grant select, insert, update on restante.resource, restante.outcome_evaluation to restante_worker;
 grant select on restante.resource, restante.outcome_evaluation, restante.session_overview, restante.deployment_run_failed,
-  restante.credential_refresh_failed to restante_operator;
+  restante.credential_refresh_failed, restante.resource_never_seen to restante_operator;

@@ -7,14 +7,23 @@
 //! | [`Error::Permanent`] | will never work: something is wrong with *the event* | is `dead` now | yes |
 //! | [`Error::Snooze`] | too early: all is well | runs again after that wait, with earlier failures forgiven | no |
 //! | [`Error::Defer`] | not now: it has not had its turn | runs again after that wait | no |
-//! | [`Error::Trouble`] | something is wrong with *us*, or with the other side | runs again after that wait | no |
+//! | [`Error::Trouble`] | something is wrong with *us*, or with the other side | runs again after that wait | no, within [`Handler::PATIENCE`] |
 //! | a panic, a timeout, a crash | unknown | as for `Retryable`; three crashes make it `dead` | yes |
 //!
-//! A wait that is not counted has a reason in the row, `last_error`, for whoever looks.
+//! A wait that is not counted has a reason in the row, `last_error`, for whoever looks. No wait is longer than a year.
 //!
 //! `Err` rolls back what was written through [`Context::tx`]. Nothing turns an arbitrary error into one of these by itself:
 //! an error is classified where it is understood, with [`Classify`], and only [`api::Error`] and [`sqlx::Error`] bring their
-//! classification along.
+//! classification along:
+//!
+//! | error | is |
+//! |---|---|
+//! | the API refuses the key, the account or the request, answers with a redirect or not as an API does, or not at all | `Trouble` |
+//! | the API does not find it | `Retryable` |
+//! | the id cannot be part of a URL | `Permanent` |
+//! | the database is away or read-only, ends a deadlock, has no room; a table, a column or a right is missing | `Trouble` |
+//! | the database will never take the value: SQLSTATE 22xxx, 54xxx | `Permanent` |
+//! | any other of the database | `Retryable` |
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -53,6 +62,8 @@ pub trait Handler: Send + Sync + 'static {
     const RETRY: retry::Policy = retry::Policy::DEFAULT;
     /// How long an attempt may take without reporting [progress](Context::progress).
     const TIMEOUT: Duration = Duration::from_secs(30);
+    /// How long [trouble](Error::Trouble) is waited out, from when the event was received. From then on it counts as a failure.
+    const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
     /// Whether a dead letter keeps later events of its key waiting until a person has looked at it.
     const DEAD_HOLDS_KEY: bool = false;
     /// What [`Event::data`] is read into. Where it does not fit, the event is a dead letter.
@@ -192,6 +203,11 @@ impl<'a> Context<'a> {
     /// Leaves something to read in the column `result` of the event, should the attempt succeed.
     pub fn set_result(&mut self, result: &serde_json::Value) {
         self.result = Some(result.to_string());
+    }
+
+    /// How long ago the event was received. By the clock of this machine, so it says something over days only.
+    pub(crate) fn waited(&self) -> Duration {
+        (chrono::Utc::now() - self.event.received_at).to_std().unwrap_or_default()
     }
 
     /// For the worker: what the handler leaves behind.

@@ -84,6 +84,11 @@ impl Registry {
         self.routes.values().flat_map(|routes| routes.keys().copied()).chain([envelope::UNREADABLE])
     }
 
+    /// Does a handler name this very type? A pattern may cover what it was not meant for.
+    pub(crate) fn names(&self, subscriber: &str, event_type: &str) -> bool {
+        self.routes.get(subscriber).is_some_and(|routes| routes.contains_key(event_type))
+    }
+
     /// The handler for an event: the one that names its type, else the one with the longest pattern that covers it. No
     /// pattern covers what cannot be read.
     pub(crate) fn route(&self, subscriber: &str, event_type: &str) -> Option<&dyn Route> {
@@ -125,7 +130,7 @@ impl<H: Handler> Route for H {
     }
 
     fn timeout(&self) -> Duration {
-        H::TIMEOUT
+        H::TIMEOUT.min(retry::LONGEST)
     }
 
     fn dead_holds_key(&self) -> bool {
@@ -138,7 +143,8 @@ impl<H: Handler> Route for H {
     ) -> Pin<Box<dyn Future<Output = handler::Result> + Send + 'a>> {
         Box::pin(async move {
             let payload: H::Payload = cx.event.payload().permanent()?;
-            self.handle(cx, payload).await
+            let result = self.handle(cx, payload).await;
+            result.map_err(|error| error.bounded(cx.waited(), H::PATIENCE))
         })
     }
 }

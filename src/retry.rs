@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// No wait, and no timeout, is longer: what a handler says must never be more than a clock or a database can add.
+pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// How often, and how far apart, attempts are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -22,7 +25,7 @@ impl Policy {
     /// The longest wait after failure number `attempt`, counted from 1.
     pub fn ceiling(&self, attempt: u32) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
-        self.first.saturating_mul(1 << doublings).min(self.cap)
+        self.first.saturating_mul(1 << doublings).min(self.cap).min(LONGEST)
     }
 
     /// The wait after failure number `attempt`: anything from nothing to the [ceiling](Self::ceiling), so that events which
@@ -32,7 +35,10 @@ impl Policy {
     pub fn wait(&self, attempt: u32, retry_after: Option<Duration>, chance: f64) -> Duration {
         let jitter = self.ceiling(attempt).mul_f64(chance.clamp(0.0, 1.0));
         match retry_after {
-            Some(least) => least + jitter.min(least),
+            Some(least) => {
+                let least = least.min(LONGEST);
+                least + jitter.min(least)
+            }
             None => jitter,
         }
     }
@@ -65,5 +71,14 @@ mod tests {
         assert_eq!(policy.wait(1, Some(asked), 0.0), asked);
         assert_eq!(policy.wait(1, Some(asked), 1.0), Duration::from_secs(32));
         assert_eq!(policy.wait(12, Some(asked), 1.0), 2 * asked, "the jitter never more than doubles it");
+    }
+
+    #[test]
+    fn no_duration_is_too_long_to_be_waited_for() {
+        let endless = Policy { attempts_max: 1, first: Duration::MAX, cap: Duration::MAX };
+        for chance in [0.5, 1.0, f64::INFINITY] {
+            assert!(endless.wait(1, None, chance) <= LONGEST);
+            assert!(endless.wait(u32::MAX, Some(Duration::MAX), chance) <= 2 * LONGEST);
+        }
     }
 }

@@ -132,7 +132,11 @@ impl Client {
         let limit = limit.to_string();
         let query: Vec<(&str, &str)> =
             [("limit", limit.as_str())].into_iter().chain(after_id.map(|id| ("after_id", id))).collect();
-        let answer = self.get_json(&["v1", "messages", "batches"], &query, &[]).await?;
+        let answer = match self.get_json(&["v1", "messages", "batches"], &query, &[]).await {
+            // The list is always there: the base URL is wrong, or the key may not see it.
+            Err(Error::NotFound(answer)) => return Err(Error::Refused(answer)),
+            other => other?,
+        };
         let list: List = serde_json::from_str(answer.get())
             .map_err(|_| Error::Malformed { promised: "a list of batches" })?;
         let last_id = list.last_id.or_else(|| list.data.last().map(|batch| batch.id.clone()));
@@ -148,14 +152,18 @@ impl Client {
     /// # Errors
     /// Those of any request, and [`Error::Malformed`] where a web page answers. In the stream, [`Error::Transport`].
     pub async fn results(&self, batch: &Batch) -> Result<ResultsStream, Error> {
-        let request =
-            self.request(Method::GET, self.results_url(batch)?, &[])?.header(ACCEPT, "application/binary");
-        let response = self.send(request).await?;
-        let media_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if media_type.is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with(b"text/html")) {
-            return Err(Error::Malformed { promised: "a stream of results" });
-        }
-        Ok(chunks(response).boxed())
+        let url = self.results_url(batch)?;
+        let request = self.request(Method::GET, url.clone(), &[])?.header(ACCEPT, "application/binary");
+        let answer = async {
+            let response = self.send(request).await?;
+            let media_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+            if media_type.is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with(b"text/html"))
+            {
+                return Err(Error::Malformed { promised: "a stream of results" });
+            }
+            Ok(chunks(response).boxed())
+        };
+        self.health.ask(url.path(), answer).await
     }
 
     /// Where the results are: where the API says, if that is within our origin, and else where they always are.

@@ -29,10 +29,15 @@ const ACCOUNT_CODES: [&str; 4] = [
     "cmek_key_disabled",
 ];
 
+/// What the API calls it where there is no such thing.
+const NOT_FOUND: &str = "not_found_error";
+
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request is at fault; repeating it changes nothing (400, 410, 413, 422, other 4xx).
+    /// The API refuses requests like this one (400, 405, 413, 422, 423, other 4xx). All requests are questions whose form is
+    /// ours, so it is our settings, our account or something between us and the API that has to be mended, and never the
+    /// thing that was asked for.
     #[error("the API refused the request: {0}")]
     Refused(Box<Answer>),
     /// The key or the account is at fault, not the request (401, 402, 403, a spend limit). A person has to mend it.
@@ -46,7 +51,8 @@ pub enum Error {
         /// What it said.
         answer: Box<Answer>,
     },
-    /// There is no such thing, or not yet, or not for this key (404). The API does not tell which.
+    /// There is no such thing, or not yet, or not for this key (404, 410). The API does not tell which. Only the API itself can
+    /// say so: another server's 404 is a refusal.
     #[error("the API does not find it: {0}")]
     NotFound(Box<Answer>),
     /// The API cannot answer now (408, 409, 5xx).
@@ -81,9 +87,57 @@ pub enum Error {
     /// The settings cannot work.
     #[error("{0}")]
     Settings(&'static str),
+    /// The API is in trouble, or does not answer about this very thing, and was not asked again.
+    #[error("not asked again yet: {said}")]
+    NotAsked {
+        /// When to come back.
+        wait: Duration,
+        /// The kind of what was said last.
+        kind: &'static str,
+        /// What was said last.
+        said: String,
+    },
 }
 
 impl Error {
+    /// Is something wrong with us, with the API or with what is between, and not with what was asked for?
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            Error::Refused(_)
+            | Error::Account(_)
+            | Error::RateLimited { .. }
+            | Error::Unavailable { .. }
+            | Error::Redirected { .. }
+            | Error::Transport(_)
+            | Error::Malformed { .. }
+            | Error::Settings(_) => true,
+            Error::NotFound(_) | Error::ForeignOrigin | Error::BadId | Error::NotAsked { .. } => false,
+        }
+    }
+
+    /// The wait that the API asks for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::RateLimited { retry_after, .. } | Error::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Error::Account(_) => "give a valid ANTHROPIC_API_KEY of the workspace whose webhooks arrive here",
+            Error::RateLimited { .. } | Error::Unavailable { .. } | Error::NotAsked { .. } => {
+                "try again in a while"
+            }
+            Error::Transport(_) => "check ANTHROPIC_BASE_URL, and that this machine may connect to it",
+            Error::Refused(_) => {
+                "read what the API says, and check the account, ANTHROPIC_VERSION, ANTHROPIC_BETA and ANTHROPIC_BASE_URL"
+            }
+            _ => "check ANTHROPIC_BASE_URL and ANTHROPIC_VERSION",
+        }
+    }
+
     /// What kind of error it is, in one word to group by.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -97,6 +151,7 @@ impl Error {
             Error::Malformed { .. } => "malformed",
             Error::ForeignOrigin | Error::BadId => "bad_id",
             Error::Settings(_) => "settings",
+            Error::NotAsked { kind, .. } => kind,
         }
     }
 
@@ -106,7 +161,7 @@ impl Error {
 }
 
 /// What the API said when it did not do what it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -118,6 +173,8 @@ pub struct Answer {
     pub message: String,
     /// What the API's support asks for.
     pub request_id: Option<String>,
+    /// The workspace that the key belongs to, where the API says so.
+    pub workspace_id: Option<String>,
 }
 
 impl fmt::Display for Answer {
@@ -154,13 +211,15 @@ fn answer(status: u16, headers: &HeaderMap, body: &[u8], key: &SecretString) -> 
     let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |value: &Value| value.as_str().map(|text| presentable(text, key));
     let error = &envelope["error"];
-    let request_id = headers.get("request-id").and_then(|id| id.to_str().ok());
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let request_id = header("request-id");
     Answer {
         status,
         kind: text(&error["type"]),
         code: text(&error["details"]["error_code"]),
         message: text(&error["message"]).unwrap_or_else(|| presentable(&String::from_utf8_lossy(body), key)),
         request_id: request_id.map(|id| presentable(id, key)).or_else(|| text(&envelope["request_id"])),
+        workspace_id: header("anthropic-workspace-id").map(|id| presentable(id, key)),
     }
 }
 
@@ -180,7 +239,9 @@ fn classified(answer: Answer, headers: &HeaderMap) -> Error {
         // A limit that no wait lifts is one of the account, not of the pace.
         429 if should_retry == Some(false) => Error::Account(answer),
         429 => Error::RateLimited { retry_after, answer },
-        404 => Error::NotFound(answer),
+        // A gateway that does not know the path, or the page of another server, says nothing of the thing.
+        404 | 410 if answer.kind.as_deref() == Some(NOT_FOUND) => Error::NotFound(answer),
+        404 | 410 => Error::Refused(answer),
         status if should_retry.unwrap_or(matches!(status, 408 | 409 | 500..)) => {
             Error::Unavailable { retry_after, answer }
         }
@@ -229,10 +290,9 @@ mod tests {
     #[test]
     fn a_status_says_whose_fault_it_is() {
         let cases = [
-            ("refused", &[400, 405, 410, 412, 413, 422, 431, 499][..]),
+            ("refused", &[400, 404, 405, 410, 412, 413, 422, 423, 431, 499][..]),
             ("account", &[401, 402, 403]),
             ("rate limited", &[429]),
-            ("not found", &[404]),
             ("unavailable", &[408, 409, 500, 501, 502, 503, 504, 529, 599]),
         ];
         for (expected, statuses) in cases {
@@ -251,12 +311,22 @@ mod tests {
             (429, "true", "rate limited"),
             (429, "false", "account"),
             (401, "true", "account"),
-            (404, "true", "not found"),
             (503, "perhaps", "unavailable"),
         ];
         for (status, should_retry, expected) in cases {
             let error = read(status, &[("x-should-retry", should_retry)], ENVELOPE);
             assert_eq!(class(&error), expected, "{status} {should_retry}");
+        }
+    }
+
+    #[test]
+    fn only_the_api_itself_can_say_that_there_is_no_such_thing() {
+        let said = r#"{"type":"error","error":{"type":"not_found_error","message":"m"}}"#;
+        for status in [404, 410] {
+            assert_eq!(class(&read(status, &[("x-should-retry", "true")], said)), "not found");
+            for other in ["", "<html>404</html>", r#"{"detail":"Not Found"}"#, r#"{"error":{"type":"t"}}"#] {
+                assert_eq!(class(&read(status, &[], other)), "refused", "{other}");
+            }
         }
     }
 

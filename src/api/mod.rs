@@ -3,26 +3,33 @@
 //! Every request passes `Client::request`, which attaches the key and refuses any URL that is not of the configured
 //! origin; redirects are not followed. So the key goes to that origin and nowhere else, whatever a URL in an answer
 //! or an id in an event says. Nothing is retried here: an [`Error`] says whose fault it is, and the handler that asked
-//! knows what follows from it.
+//! knows what follows from it. While the API answers nobody, few requests are made (`health`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Method, RequestBuilder, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use url::Url;
 
 mod batch;
 mod error;
+mod health;
 mod retry_after;
 #[cfg(test)]
 mod stand_in;
 #[cfg(test)]
 mod tests;
 
+use crate::config;
+
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
+
+use health::Health;
 
 /// A connection is there within this time or not at all; the official SDKs wait as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,6 +91,7 @@ pub struct Client {
     version: HeaderValue,
     betas: Vec<String>,
     idle_timeout: Duration,
+    health: Arc<Health>,
 }
 
 impl Client {
@@ -98,6 +106,11 @@ impl Client {
         let Settings { base_url, key, auth, version, betas, idle_timeout } = settings;
         if !is_plain(&base_url) || base_url.query().is_some() || base_url.fragment().is_some() {
             return Err(Error::Settings("the base URL must be http(s)://HOST[:PORT][/PATH], without a user"));
+        }
+        if config::is_of_version(&base_url) {
+            return Err(Error::Settings(
+                "the base URL must end before /v1, with which the paths of the API begin",
+            ));
         }
         if key.expose_secret().is_empty() {
             return Err(Error::Settings("the API key is empty"));
@@ -121,6 +134,7 @@ impl Client {
             version: header(&version, "the API version has characters that no header can carry")?,
             betas,
             idle_timeout,
+            health: Arc::new(Health::new()),
         })
     }
 
@@ -141,12 +155,25 @@ impl Client {
             url.query_pairs_mut().extend_pairs(query);
         }
         // The deadline for all of it: an answer that trickles would pass any limit on silence.
-        let request = self.request(Method::GET, url, betas)?.timeout(self.idle_timeout);
-        let response = self.send(request.header("accept", "application/json")).await?;
-        let malformed = || Error::Malformed { promised: "a JSON object" };
-        let body = read_at_most(response, JSON_BYTES_MAX).await?.ok_or_else(malformed)?;
-        let value: Box<RawValue> = serde_json::from_slice(&body).map_err(|_| malformed())?;
-        if value.get().starts_with('{') { Ok(value) } else { Err(malformed()) }
+        let request = self.request(Method::GET, url.clone(), betas)?.timeout(self.idle_timeout);
+        let answer = async {
+            let response = self.send(request.header("accept", "application/json")).await?;
+            let malformed = || Error::Malformed { promised: "a JSON object" };
+            let body = read_at_most(response, JSON_BYTES_MAX).await?.ok_or_else(malformed)?;
+            let value: Box<RawValue> = serde_json::from_slice(&body).map_err(|_| malformed())?;
+            if value.get().starts_with('{') { Ok(value) } else { Err(malformed()) }
+        };
+        self.health.ask(url.path(), answer).await
+    }
+
+    /// What is wrong with the API at this time, in a line, where its answers show that something is.
+    pub fn trouble(&self) -> Option<String> {
+        self.health.trouble()
+    }
+
+    /// Changes whenever the API answers again after it was in [trouble](Client::trouble).
+    pub fn recoveries(&self) -> watch::Receiver<u64> {
+        self.health.recoveries()
     }
 
     /// The choke point: a request with the key, for a URL of our own origin.

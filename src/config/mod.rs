@@ -29,6 +29,7 @@ pub use self::ingest::Ingest;
 pub use self::reader::ReadFile;
 pub use self::table::{Need, VARIABLES, Variable};
 pub use self::tool::Tool;
+pub(crate) use self::worker::is_of_version;
 pub use self::worker::{Api, ApiAuth, Worker};
 
 /// The decoded bytes of a key that webhooks are signed with.

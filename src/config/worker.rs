@@ -134,10 +134,24 @@ fn base_url(value: &str) -> Result<Url, (String, String)> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refuse("it holds a query or a fragment, to which no path can be added"));
     }
+    if is_of_version(&url) {
+        return Err((
+            "it ends in /v1, with which the paths of the API begin".to_owned(),
+            "Leave /v1 and what follows out, as in https://api.anthropic.com".to_owned(),
+        ));
+    }
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
     }
     Ok(url)
+}
+
+/// Does the address end in what every path begins with, so that `/v1` would be there twice? A gateway may have a `/v1` of its
+/// own further to the front.
+pub(crate) fn is_of_version(base_url: &Url) -> bool {
+    let path = base_url.path().to_ascii_lowercase();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    matches!(segments.as_slice(), [.., "v1"] | [.., "v1", "messages"] | [.., "v1", "messages", "batches"])
 }
 
 /// A version is a date to the API. Only its shape is checked, for a later one may come.
@@ -213,6 +227,24 @@ mod tests {
             ["api.anthropic.com", "ftp://x", "https://u@x", "https://:p@x", "https://x?y", "https://x#y"]
         {
             assert!(load("ANTHROPIC_BASE_URL", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_base_url_that_ends_in_the_version_is_a_fault() {
+        for bad in [
+            "https://api.anthropic.com/v1",
+            "https://api.anthropic.com/V1/",
+            "https://gateway.example/claude//v1//",
+            "https://api.anthropic.com/v1/messages",
+            "https://api.anthropic.com/v1/messages/batches/",
+        ] {
+            let faults = load("ANTHROPIC_BASE_URL", bad).map(drop).unwrap_err().faults;
+            assert!(faults[0].mend.starts_with("Leave /v1 and what follows out"), "{bad}: {faults:?}");
+        }
+        for good in ["https://gateway.example/v1/account/anthropic", "https://v1.example", "https://x/api-v1"]
+        {
+            assert!(load("ANTHROPIC_BASE_URL", good).is_ok(), "{good}");
         }
     }
 

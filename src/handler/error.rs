@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::{api, database};
+use crate::{api, database, retry};
 
 /// Why an attempt did not succeed, which decides what happens to the event.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub enum Error {
     /// Not now, for the reason that is given: the event has not had its turn. Nothing is counted, and nothing is forgiven.
     Defer(Duration, Cow<'static, str>),
     /// Something is wrong with us or with the other side, and not with the event: a key that was revoked, an outage. Mending
-    /// it heals the backlog.
+    /// it heals the backlog. Where it lasts longer than the handler's [patience](crate::handler::Handler::PATIENCE), it counts.
     Trouble(Duration, anyhow::Error),
     /// The lease has gone to somebody else. Nothing of this attempt counts.
     LeaseLost,
@@ -51,6 +51,24 @@ impl Error {
             Error::Permanent(error) => Error::Permanent(error.context(doing)),
             Error::Trouble(wait, error) => Error::Trouble(wait, error.context(doing)),
             Error::Snooze(..) | Error::Defer(..) | Error::LeaseLost => self,
+        }
+    }
+}
+
+impl Error {
+    /// For the worker: the error of an event that was received so long ago, with waits that can be added to any time, and where
+    /// patience has come to its end, as a failure that counts.
+    pub(crate) fn bounded(self, waited: Duration, patience: Duration) -> Self {
+        match self {
+            Error::Trouble(_, error) if waited > patience => {
+                let days = patience.as_secs() / 86_400;
+                Error::Retryable(error.context(format!("not waited out for longer than {days} days")))
+            }
+            Error::Trouble(wait, error) => Error::Trouble(wait.min(retry::LONGEST), error),
+            Error::RetryAfter(wait, error) => Error::RetryAfter(wait.min(retry::LONGEST), error),
+            Error::Snooze(wait, reason) => Error::Snooze(wait.min(retry::LONGEST), reason),
+            Error::Defer(wait, reason) => Error::Defer(wait.min(retry::LONGEST), reason),
+            other => other,
         }
     }
 }
@@ -96,19 +114,50 @@ impl<T, E: Into<anyhow::Error>> Classify<T> for Result<T, E> {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        // An outage, a failover or a deadlock says nothing of the event, and must not use up its attempts.
-        if database::is_unavailable(&error) {
-            Error::Trouble(AGAIN_SOON, error.into())
-        } else {
-            Error::Retryable(error.into())
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        match code.as_deref() {
+            Some(DISK_FULL) => Error::Trouble(MAKE_ROOM, error.into()),
+            _ if is_refused_for_good(&error) => Error::Permanent(error.into()),
+            // An outage, a failover or a deadlock says nothing of the event, and must not use up its attempts.
+            _ if database::is_unavailable(&error) => Error::Trouble(AGAIN_SOON, error.into()),
+            Some(code) if is_of_ours(code) => Error::Trouble(ASK_AGAIN, error.into()),
+            _ => Error::Retryable(error.into()),
         }
     }
 }
 
+/// SQLSTATE `disk_full`.
+const DISK_FULL: &str = "53100";
+
+/// Will the database never take the values of the statement? Classes of SQLSTATE, as in appendix A of the Postgres manual:
+/// data exceptions, and limits such as the size of what an index can hold.
+fn is_refused_for_good(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(error, sqlx::Error::Encode(_))
+        || code.as_deref().and_then(|code| code.get(..2)).is_some_and(|class| matches!(class, "22" | "54"))
+}
+
+/// Is it a table, a column or a right that is missing? A migration or a grant mends that, for all events.
+fn is_of_ours(code: &str) -> bool {
+    matches!(
+        code.get(..2),
+        Some(
+            "28" // the login may not do that
+            | "3D" | "3F" // no such database, schema
+            | "42" // no such table, column or function, or no right to it
+        )
+    )
+}
+
 /// The database is away.
 pub(super) const AGAIN_SOON: Duration = Duration::from_secs(1);
-/// An account or a base URL that a person has to mend: asked again this often.
-const MEND: Duration = Duration::from_secs(10 * 60);
+/// The disk of the database is full.
+const MAKE_ROOM: Duration = Duration::from_secs(30);
+/// Somebody has to mend something. When it is mended, it shall be noticed soon; `api` sees to it that a backlog does not ask
+/// in vain.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Something else answers in the API's place, or the API answers about something else.
+const ODD: Duration = Duration::from_secs(60);
 /// Where the API asks for fewer requests and does not say for how long.
 const SLOW_DOWN: Duration = Duration::from_secs(30);
 
@@ -116,18 +165,17 @@ impl From<api::Error> for Error {
     fn from(error: api::Error) -> Self {
         use api::Error as Api;
         match error {
-            // Something is wrong with us: mending it heals the backlog instead of finding it buried.
-            Api::Account(_) | Api::Redirected { .. } | Api::Settings(_) => Error::Trouble(MEND, error.into()),
+            Api::NotAsked { wait, .. } => Error::Trouble(wait, error.into()),
+            // Something is wrong with us or the API: that being mended heals the backlog instead of finding it buried.
             Api::RateLimited { retry_after, .. } => {
                 Error::Trouble(retry_after.unwrap_or(SLOW_DOWN), error.into())
             }
-            Api::Unavailable { retry_after: Some(wait), .. } => Error::RetryAfter(wait, error.into()),
-            Api::Unavailable { retry_after: None, .. }
-            | Api::NotFound(_)
-            | Api::Transport(_)
-            | Api::Malformed { .. } => Error::Retryable(error.into()),
+            Api::Malformed { .. } => Error::Trouble(ODD, error.into()),
+            _ if error.is_trouble() => Error::Trouble(error.retry_after().unwrap_or(ASK_AGAIN), error.into()),
+            // It may only be too early.
+            Api::NotFound(_) => Error::Retryable(error.into()),
             // Something is wrong with the event.
-            Api::Refused(_) | Api::ForeignOrigin | Api::BadId => Error::Permanent(error.into()),
+            _ => Error::Permanent(error.into()),
         }
     }
 }

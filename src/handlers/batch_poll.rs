@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use rand::Rng;
 
-use crate::batch::{BatchRef, ended, is_complete, observe};
+use crate::batch::{BatchRef, conclude, ended, known, observe};
 use crate::handler::{self, Context, Error, Handler};
 use crate::handlers::batch_results::{BatchResults, NOT_ENDED};
 use crate::outbox::Source;
@@ -23,30 +23,39 @@ pub struct BatchPoll {
 
 impl Handler for BatchPoll {
     const EVENT_TYPES: &'static [&'static str] = &["batch.poll"];
-    /// As long as the results are tried for: the watch must not end in an outage that they would outlive.
+    /// As for the results: the watch must not end in an outage that they would outlive.
     const RETRY: retry::Policy = BatchResults::RETRY;
+    const PATIENCE: Duration = BatchResults::PATIENCE;
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = BatchRef;
 
     async fn handle(&self, cx: &mut Context<'_>, payload: BatchRef) -> handler::Result {
         let id = payload.into_id()?;
-        if is_complete(cx.pool(), &id).await? {
+        let known = known(cx.pool(), &id, cx.event).await?;
+        if known.is_complete {
             return Ok(());
         }
-        let batch = cx.api.batch(&id).await?;
+        let result = self.look(cx, &id).await;
+        conclude(cx, &id, &known, result).await
+    }
+}
+
+impl BatchPoll {
+    async fn look(&self, cx: &mut Context<'_>, id: &str) -> handler::Result {
+        let batch = cx.api.batch(id).await?;
+        let mut checkpoint = cx.checkpoint().await?;
+        let is_overdue = observe(&mut checkpoint, std::slice::from_ref(&batch)).await?;
+        checkpoint.commit().await?;
         if batch.is_terminal() {
-            observe(cx.tx().await?, std::slice::from_ref(&batch)).await?;
             return cx.enqueue(Source::Poll, ended(&batch)).await;
         }
-        let mut checkpoint = cx.checkpoint().await?;
-        let is_overdue = observe(&mut checkpoint, &[batch]).await?;
-        checkpoint.commit().await?;
         if is_overdue {
             // Batches end within 24 hours by the API's word. One that does not is worth a person's look.
             let error = anyhow!("the batch should have ended a day ago, and the API says that it has not");
             return Err(Error::Trouble(self.every.max(Duration::from_secs(3600)), error));
         }
         // Spread, so that batches which were created together are not asked about together.
-        Err(Error::Snooze(self.every.mul_f64(rand::rng().random_range(0.9..1.1)), NOT_ENDED.into()))
+        let every = self.every.min(retry::LONGEST);
+        Err(Error::Snooze(every.mul_f64(rand::rng().random_range(0.9..1.1)), NOT_ENDED.into()))
     }
 }

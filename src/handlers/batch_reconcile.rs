@@ -8,8 +8,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use crate::api::Batch;
-use crate::batch::{ended, observe};
-use crate::event::{Body, NewEvent};
+use crate::batch::{RECONCILE, ended, ensure_standing_jobs, observe};
+use crate::event::NewEvent;
 use crate::handler::{self, Context, Error, Handler};
 use crate::outbox::{self, Source};
 use crate::retry;
@@ -17,14 +17,14 @@ use crate::retry;
 /// The most that the API gives at once.
 const PAGE: u16 = 1000;
 
-/// While searching is turned off: how often to see whether it is still.
-const OFF: Duration = Duration::from_secs(3600);
+/// Why the search waits.
+const SEARCHED: &str = "all batches have been looked through; the next search begins then";
 
 /// Searches for batches that we do not know of.
 #[derive(Debug)]
 pub struct BatchReconcile {
-    /// How long lies between two searches; none are made where it is none.
-    pub every: Option<Duration>,
+    /// How long lies between two searches.
+    pub every: Duration,
 }
 
 /// The search needs to be told nothing.
@@ -35,16 +35,26 @@ impl Handler for BatchReconcile {
     const EVENT_TYPES: &'static [&'static str] = &["batch.reconcile"];
     /// It is never given up: nothing else finds what webhooks missed, and no event would ever start it again.
     const RETRY: retry::Policy = retry::Policy { attempts_max: u32::MAX, ..retry::Policy::DEFAULT };
+    const PATIENCE: Duration = retry::LONGEST;
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = Nothing;
 
     async fn handle(&self, cx: &mut Context<'_>, _: Nothing) -> handler::Result {
-        let Some(every) = self.every else {
-            return Err(Error::Snooze(
-                OFF,
-                "the search is turned off: RESTANTE_RECONCILE_SECONDS is 0".into(),
-            ));
-        };
+        if cx.event.source == "webhook" {
+            // A second row that never ends would search beside the first.
+            cx.set_result(&serde_json::json!({ "skipped": "the search is an event of Restante's own" }));
+            return Ok(());
+        }
+        match self.search(cx).await {
+            // Whatever one answer holds, the next may be without it.
+            Err(Error::Permanent(error)) => Err(Error::Retryable(error)),
+            other => other,
+        }
+    }
+}
+
+impl BatchReconcile {
+    async fn search(&self, cx: &Context<'_>) -> handler::Result {
         let mut after = None;
         loop {
             let page = cx.api.batches(after.as_deref(), PAGE).await?;
@@ -57,12 +67,7 @@ impl Handler for BatchReconcile {
             let is_past = page.data.last().is_some_and(has_vanished);
             match page.next_after_id {
                 Some(id) if !is_past => after = Some(id),
-                _ => {
-                    return Err(Error::Snooze(
-                        every,
-                        "all batches have been looked through; the next search begins then".into(),
-                    ));
-                }
+                _ => return Err(Error::Snooze(self.every, SEARCHED.into())),
             }
         }
     }
@@ -96,20 +101,11 @@ async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
     Ok(found.new)
 }
 
-/// Puts the one row into the outbox, if it is not there, and revives it if it was given up.
+/// Puts the one row into the outbox, if it is not there, and revives it if it was given up. Workers do it by themselves.
 ///
 /// # Errors
 /// What the database says.
 pub async fn schedule(pool: &PgPool) -> sqlx::Result<()> {
-    let search = NewEvent {
-        event_id: "batch.reconcile".to_owned(),
-        event_type: "batch.reconcile".to_owned(),
-        key: None,
-        workspace_id: None,
-        created_at: chrono::Utc::now(),
-        body: Body::Json("{}".to_owned()),
-    };
-    outbox::insert_events(pool, Source::Worker, &[search]).await?;
-    // Workers that vanished while they searched may have made it a dead letter. A new one searches again.
-    outbox::upkeep::revive(pool, "batch.reconcile").await
+    ensure_standing_jobs(pool, &[RECONCILE]).await?;
+    Ok(())
 }

@@ -20,9 +20,12 @@ pub struct Settings {
 
 /// The built-in handlers. A worker of your own adds to it, or starts from an empty [`Registry`].
 pub fn registry(settings: Settings) -> Registry {
-    Registry::new()
+    let registry = Registry::new()
         .register(batch_poll::BatchPoll { every: settings.batch_poll })
-        .register(batch_reconcile::BatchReconcile { every: settings.reconcile })
         .register(batch_results::BatchResults::new(settings.batch_poll))
-        .register(resources::Resources)
+        .register(resources::Resources);
+    match settings.reconcile {
+        Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),
+        None => registry,
+    }
 }

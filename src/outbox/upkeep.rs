@@ -48,24 +48,6 @@ pub async fn subscribe(
     Ok(())
 }
 
-/// Lets an event that was given up run again, with fresh attempts. For those that have to go on for ever.
-///
-/// # Errors
-/// What the database says.
-pub async fn revive(executor: impl PgExecutor<'_>, event_id: &str) -> sqlx::Result<()> {
-    sqlx::query!(
-        r#"
-        update restante.outbox_live as l
-           set status = 'pending', lane = 0, attempt = 0, crashes = 0, run_at = '-infinity', lease_token = l.lease_token + 1
-         where l.event_id = $1 and l.lane = 3 and l.status = 'dead' and l.key is null
-        "#,
-        event_id
-    )
-    .execute(executor)
-    .await?;
-    Ok(())
-}
-
 /// Tells listening workers that there is something new. A hint: a worker that misses it polls.
 ///
 /// # Errors

@@ -114,6 +114,11 @@ fn describe() {
     describe_counter!(LOST_LEASES_TOTAL, Unit::Count, "Attempts that ended after their lease was lost");
     describe_counter!(RESULTS_ROWS_TOTAL, Unit::Count, "Batch results stored");
     describe_counter!(RESULTS_BYTES_TOTAL, Unit::Bytes, "Bytes of batch results stored");
+    describe_counter!(
+        RESOURCES_NEVER_SEEN_TOTAL,
+        Unit::Count,
+        "Objects that an event named and that the API never showed, by resource"
+    );
     describe_counter!(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines dropped since nobody read them");
     describe_gauge!(
         OLDEST_UNFINISHED_EVENT_SECONDS,
@@ -167,6 +172,8 @@ pub mod metric {
     pub const RESULTS_ROWS_TOTAL: &str = "restante_results_rows_total";
     /// Bytes of batch results stored.
     pub const RESULTS_BYTES_TOTAL: &str = "restante_results_bytes_total";
+    /// Objects that an event named and that the API never showed, by `resource`.
+    pub const RESOURCES_NEVER_SEEN_TOTAL: &str = "restante_resources_never_seen_total";
     /// The age of the oldest event that is not finished and has something to be done about it, in seconds.
     pub const OLDEST_UNFINISHED_EVENT_SECONDS: &str = "restante_oldest_unfinished_event_seconds";
     /// The age of the oldest event that may be claimed now, in seconds.

@@ -23,7 +23,7 @@ use crate::worker::pace::Pace;
 use crate::worker::settler::Settler;
 use crate::worker::settling::{self, Committed, Settled};
 use crate::worker::successors::Successors;
-use crate::{api, database, telemetry};
+use crate::{api, batch, database, telemetry};
 
 /// After this many vanished workers an event is given up without being run again: it may well be what kills them. Before the
 /// last of them it runs alone, so that it takes nobody along.
@@ -85,6 +85,9 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         let kept = shared.keeper.keep(claimed.lease, leased_until, deadline.clone());
         let mut place = None;
         let (outcome, written) = match route {
+            _ if batch::is_standing(event) && !shared.registry.names("", &event.event_type) => {
+                (left_to_others(), None)
+            }
             Some(route) => decide(&shared, &claimed, route, &kept, &deadline, &mut place).await,
             None => (Outcome::Succeeded(finished(&claimed, Finish::Ignored, None)), None),
         };
@@ -119,6 +122,13 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
     }
     .instrument(span)
     .await;
+}
+
+/// One of the engine's own jobs, and this worker has no handler for it: it must not end as `ignored`.
+fn left_to_others() -> Outcome {
+    let reason = "this worker has no handler for it, or its search is turned off; another worker may take it";
+    let verdict = Verdict::Defer { wait: Duration::from_secs(60) };
+    Outcome::Failed(Failed { verdict, reason: reason.to_owned(), label: "deferred" })
 }
 
 fn finished(claimed: &Claimed, finish: Finish, result: Option<String>) -> Finished {

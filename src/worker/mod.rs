@@ -3,6 +3,7 @@
 //! A claimed event starts at once, or within a few milliseconds where handlers are that quick: none waits in the worker while
 //! its lease runs. The truth is the poll; a hint on the channel only makes it come sooner.
 
+mod api_watch;
 mod attempt;
 mod dispatcher;
 mod floor;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::registry::Registry;
-use crate::{api, database};
+use crate::{api, batch, database};
 
 use dispatcher::Dispatcher;
 use wakeup::Wakeup;
@@ -75,9 +76,11 @@ pub async fn run(
     // to be woken for each turn of the loop.
     let running = tokio::spawn(async move {
         let (url, poll) = (settings.database_url.clone(), settings.poll);
+        let standing = batch::standing_jobs(&registry);
+        let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let mut dispatcher = Dispatcher::start(settings, pool.clone(), registry, api).await?;
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
-        let upkeep = tokio::spawn(upkeep::run(pool, stop.child_token()));
+        let upkeep = tokio::spawn(upkeep::run(pool, standing, stop.child_token()));
         loop {
             dispatcher.go_on();
             tokio::select! {
@@ -88,7 +91,7 @@ pub async fn run(
             }
         }
         let handed_back = dispatcher.drain().await;
-        let _ended = upkeep.await;
+        let _ended = (upkeep.await, watch.await);
         Ok(handed_back)
     });
     AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))

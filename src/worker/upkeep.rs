@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::outbox::trouble::{self, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
-use crate::{database, telemetry};
+use crate::{batch, database, telemetry};
 
 /// Keys without a head are rare (a row deleted by hand, a transaction rolled back by hand), so nobody has to hurry.
 const SWEEP_SECONDS: u64 = 10;
@@ -17,6 +17,7 @@ const GAUGES_SECONDS: u64 = 15;
 const PARTITIONS_SECONDS: u64 = 3600;
 /// What waits for a repair of ours goes on so soon after it, more or less.
 const REPAIRS_SECONDS: u64 = 5;
+const STANDING_SECONDS: u64 = 10;
 
 /// Every state that is no finish: each is a series of its own, also while it has no events.
 const STATES: [&str; 8] =
@@ -27,7 +28,8 @@ const STATES: [&str; 8] =
 const COUNTED_MAX: i64 = 10_000;
 
 /// Looks after the outbox until `stop`. Every step may fail; the next one is tried all the same.
-pub(super) async fn run(pool: PgPool, stop: CancellationToken) {
+/// The jobs that must always be there are those named.
+pub(super) async fn run(pool: PgPool, standing: Vec<&'static str>, stop: CancellationToken) {
     let every = |seconds| {
         let mut tick = interval(Duration::from_secs(seconds));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -36,6 +38,7 @@ pub(super) async fn run(pool: PgPool, stop: CancellationToken) {
     let (mut sweep, mut gauges, mut partitions, mut repairs) =
         (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(PARTITIONS_SECONDS), every(REPAIRS_SECONDS));
     let mut tried = Tried::default();
+    let mut jobs = every(STANDING_SECONDS);
     loop {
         let step = async {
             tokio::select! {
@@ -43,6 +46,7 @@ pub(super) async fn run(pool: PgPool, stop: CancellationToken) {
                 _ = gauges.tick() => measure(&pool).await,
                 _ = partitions.tick() => make_partitions(&pool).await,
                 _ = repairs.tick() => look_for_repairs(&pool, &mut tried).await,
+                _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&pool, &standing).await,
             }
         };
         tokio::select! {
@@ -82,6 +86,14 @@ async fn look_for_repairs(pool: &PgPool, tried: &mut Tried) -> sqlx::Result<()> 
     let healed = trouble::look_for_repairs(pool, tried).await?;
     if healed > 0 {
         tracing::info!(events = healed, "what was wrong is mended; what waited for that runs now");
+    }
+    Ok(())
+}
+
+async fn ensure_standing_jobs(pool: &PgPool, standing: &[&str]) -> sqlx::Result<()> {
+    let made = batch::ensure_standing_jobs(pool, standing).await?;
+    if made > 0 {
+        tracing::info!(jobs = made, "put jobs into the outbox that have to be there");
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ mod key;
 mod lines;
 mod memory;
 mod search;
+mod standing;
 mod turns;
 mod watch;
 
@@ -80,6 +81,9 @@ fn errored(custom_id: &str, kind: &str) -> String {
 fn bare(custom_id: &str, outcome: &str) -> String {
     format!("{}\n", json!({ "custom_id": custom_id, "result": { "type": outcome } }))
 }
+
+/// The fate of an event whose batch is still being processed.
+const NOT_ENDED: &str = "retry: the batch has not ended; the API is asked again then";
 
 /// One result of each outcome, and what the API counts of them.
 const ONE_OF_EACH: [u32; 4] = [1, 1, 1, 1];

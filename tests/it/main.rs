@@ -10,6 +10,7 @@ mod support;
 
 mod attempts;
 mod batches;
+mod blame;
 mod bodies;
 mod compose;
 mod connections;

@@ -243,10 +243,105 @@ async fn a_mistake_in_a_call_is_an_error_that_names_the_argument() {
         ("restante.enqueue('x', null)", "payload is missing"),
         ("restante.enqueue('x', '{}', key => '')", "key must have"),
         ("restante.enqueue('x', '{}', run_at => 'infinity')", "run_at must be a time"),
+        (
+            "restante.enqueue('x', '{}', run_at => '0001-12-31 BC')",
+            "run_at must be a time of the years 1 to 9999",
+        ),
+        (
+            "restante.enqueue('x', '{}', created_at => '290000-01-01')",
+            "created_at must be a time of the years 1 to 9999",
+        ),
+        (
+            "restante.enqueue('x', '{}', created_at => '10000-01-01 00:00Z')",
+            "created_at must be a time of the years",
+        ),
+        (
+            "restante.enqueue('x', '{}', created_at => '-infinity')",
+            "created_at must be a time of the years 1 to 9999",
+        ),
+        ("restante.enqueue(repeat('x', 513), '{}')", "type must have 1 to 512 bytes"),
+        ("restante.enqueue('x', '{}', key => repeat('é', 257))", "key must have 1 to 512 bytes"),
+        ("restante.enqueue('x', '{}', event_id => repeat('€', 1000))", "event_id must have 1 to 512 bytes"),
+        ("restante.enqueue('x', '{}', event_id => '')", "event_id must have 1 to 512 bytes"),
+        (
+            "restante.enqueue('x', '{}', workspace_id => repeat('x', 9999))",
+            "workspace_id must have 1 to 512 bytes",
+        ),
         ("restante.resume('x')", "the type x is not paused"),
     ] {
         let query = format!("select {call}");
         let error = sqlx::query(AssertSqlSafe(query)).execute(&world.pool).await.unwrap_err();
         assert!(error.to_string().contains(reason), "{call}: {error}");
     }
+}
+
+#[tokio::test]
+async fn an_application_cannot_say_what_the_api_or_the_engine_says() {
+    let world = World::new().await;
+    let types = [
+        "session.deleted",
+        "vault.created",
+        "vault_credential.x",
+        "agent.updated",
+        "deployment.x",
+        "deployment_run.x",
+        "environment.x",
+        "memory_store.x",
+        "user_profile.x",
+        "external_key.failed",
+        "external_storage.failed",
+        "batch.poll",
+        "batch.reconcile",
+        "batch.ended",
+        "message_batch.ended",
+        "unreadable",
+        "session.",
+    ];
+    let identifiers =
+        ["batch.poll:msgbatch_1", "batch.ended:msgbatch_1", "batch.reconcile", "batch.of_next_year", "whe_1"];
+    let of_type = |name: &str| format!("restante.enqueue('{name}', '{{}}')");
+    let of_identifier = |name: &str| format!("restante.enqueue('x', '{{}}', event_id => '{name}')");
+    for (argument, call) in types
+        .map(|name| ("type", of_type(name)))
+        .into_iter()
+        .chain(identifiers.map(|name| ("event_id", of_identifier(name))))
+    {
+        let error =
+            sqlx::query(AssertSqlSafe(format!("select {call}"))).execute(&world.pool).await.unwrap_err();
+        assert!(
+            error.to_string().contains(&format!("restante.enqueue: {argument} is reserved")),
+            "{call}: {error}"
+        );
+    }
+    for mine in [
+        "order.placed",
+        "session",
+        "sessions.closed",
+        "my.session.deleted",
+        "batches.made",
+        "batch_of_mail.sent",
+    ] {
+        assert_ne!(world.value(&of_type(mine)).await, "null", "{mine}");
+    }
+    for mine in ["order_1", "batch", "batch-1", "my_whe_1"] {
+        assert_ne!(world.value(&of_identifier(mine)).await, "null", "{mine}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_application_may_just_enqueue_is_stored_and_run() {
+    let world = World::new().await;
+    let calls = [
+        "restante.enqueue('test.ledger', '{}', event_id => 'oldest', created_at => '0001-01-01 00:00Z', run_at => '0001-01-01 00:00Z')",
+        "restante.enqueue('test.ledger', '{}', event_id => 'youngest', created_at => '9999-12-31 23:59:59.999999Z')",
+        "restante.enqueue('test.ledger', '{}', event_id => repeat('€', 170), key => repeat('€', 170))",
+    ];
+    for call in calls {
+        assert_ne!(world.value(call).await, "null", "{call}");
+    }
+
+    world.work().await;
+
+    assert_eq!(world.value("select string_agg(distinct status, ' ') from restante.outbox").await, "done");
+    assert_eq!(world.ledger().await.len(), calls.len());
 }

@@ -20,6 +20,7 @@ use crate::support::World;
 type Expected = (&'static str, Option<&'static str>, Option<&'static str>, &'static str);
 
 const MA: Option<&str> = Some("managed-agents-2026-04-01");
+const EFS: Option<&str> = Some("efs-2026-10-01");
 const MEM: Option<&str> = Some("agent-memory-2026-07-22");
 const SESSION: Option<&str> = Some("/v1/sessions/sesn_1");
 const THREAD: Option<&str> = Some("/v1/sessions/sesn_1/threads/sthr_1");
@@ -31,10 +32,13 @@ const RUN: Option<&str> = Some("/v1/deployment_runs/drun_1");
 const ENVIRONMENT: Option<&str> = Some("/v1/environments/env_1");
 const STORE: Option<&str> = Some("/v1/memory_stores/memstore_1");
 const PROFILE: Option<&str> = Some("/v1/user_profiles/uprof_1");
+// An ARN, with slashes and colons in it.
+const STORAGE_ID: &str = "arn:aws:s3:::bucket/events";
+const STORAGE: Option<&str> = Some("/v1/organizations/external_storage/arn:aws:s3:::bucket%2Fevents");
 const KEY: Option<&str> = Some("/v1/organizations/external_keys/ekey_1");
 
-/// The 49 types of the official Python SDK 2.12.0.
-const TYPES: [Expected; 49] = [
+/// The 51 types of the official Python SDK 2.14.0.
+const TYPES: [Expected; 51] = [
     ("session.created", SESSION, MA, "session"),
     ("session.pending", SESSION, MA, "session"),
     ("session.running", SESSION, MA, "session"),
@@ -84,6 +88,8 @@ const TYPES: [Expected; 49] = [
     ("user_profile.program_status_updated", PROFILE, None, "user_profile"),
     ("external_key.failed", KEY, None, "external_key"),
     ("external_key.recovered", KEY, None, "external_key"),
+    ("external_storage.failed", STORAGE, EFS, "external_storage"),
+    ("external_storage.recovered", STORAGE, EFS, "external_storage"),
 ];
 
 /// What an event of a type carries, as the real sender fills it in.
@@ -100,10 +106,11 @@ fn data(event_type: &str) -> Value {
         "memory_store" => "memstore_1",
         "user_profile" => "uprof_1",
         "external_key" => "ekey_1",
+        "external_storage" => STORAGE_ID,
         _ => panic!("{event_type}"),
     };
     let mut data = json!({ "type": event_type, "id": id, "organization_id": "org_1" });
-    if !matches!(kind, "user_profile" | "external_key") {
+    if !matches!(kind, "user_profile" | "external_key" | "external_storage") {
         data["workspace_id"] = json!("wrkspc_1");
     }
     if what.starts_with("thread_") {
@@ -171,7 +178,7 @@ async fn receive(world: &World, event_id: &str, second: u32, data: &Value) {
 }
 
 #[tokio::test]
-async fn each_of_the_49_types_asks_the_right_question_and_keeps_the_answer() {
+async fn each_of_the_51_types_asks_the_right_question_and_keeps_the_answer() {
     let world = World::new().await;
     let api = Api::default();
     let client = api.start().await;
@@ -194,6 +201,23 @@ async fn each_of_the_49_types_asks_the_right_question_and_keeps_the_answer() {
         let status = format!("select status from restante.outbox where event_id = '{event_type}'");
         assert_eq!(world.value(&status).await, "done", "{event_type}");
     }
+}
+
+#[tokio::test]
+async fn the_status_of_external_storage_is_read_out_of_its_object() {
+    let world = World::new().await;
+    let api = Api::default();
+    let client = api.start().await;
+    api.put(
+        STORAGE.unwrap(),
+        json!({ "id": STORAGE_ID, "status": { "type": "failed", "since": 1 }, "healthy": true }),
+    );
+    receive(&world, "whe_1", 0, &data("external_storage.failed")).await;
+
+    work(&world, &client).await;
+
+    let row = world.value("select concat_ws(' ', id, status) from restante.resource").await;
+    assert_eq!(row, format!("{STORAGE_ID} failed"));
 }
 
 #[tokio::test]

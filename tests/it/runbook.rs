@@ -158,6 +158,14 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             "Download a batch again",
             ("select status from restante.outbox where event_id = 'batch.ended:msgbatch_02'", "pending"),
         ),
+        (
+            "Leave a batch alone, or ask for it again",
+            ("select concat(count(*)) from restante.batch where given_up_because is not null", "0"),
+        ),
+        (
+            "Ask again for what was not found",
+            ("select status from restante.outbox where event_id = 'whe_not_found'", "pending"),
+        ),
         ("Drop an old week", ("select concat('', to_regclass('restante.outbox_2025w40'))", "")),
         (
             "Give a program or a person their rights",

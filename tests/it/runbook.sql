@@ -14,7 +14,7 @@ values ('msgbatch_01', 'request-1', 'succeeded', '{"custom_id":"request-1"}', 'H
 -- A batch whose results are not here, while the day comes nearer on which they vanish.
 insert into restante.batch (id, status, succeeded, created_at, ended_at, download_started_at)
 values ('msgbatch_02', 'ended', 1000, now() - interval '25 days', now() - interval '24 days', now());
-select restante.enqueue('batch.ended', '{"batch_id":"msgbatch_02"}', key => 'msgbatch_02', event_id => 'batch.ended:msgbatch_02');
+select restante.begin_standing_job('batch.ended', 'msgbatch_02');
 update restante.outbox set status = 'dead', last_error = '999 of 1000 results are here'
  where event_id = 'batch.ended:msgbatch_02';
 
@@ -31,6 +31,11 @@ insert into restante.resource (type, id, body, status, stop_reason, error_type, 
 values ('session', 'sesn_waits', '{"type":"session"}', 'idle', 'requires_action', null, null, null, null, now()),
        ('vault_credential', 'vcrd_01', '{}', null, null, null, null, 'vlt_01', now(), now()),
        ('deployment_run', 'drun_01', '{}', null, null, 'agent_error', 'the agent was archived', 'depl_01', null, now());
+
+insert into restante.resource (type, id, observed_at, gone_at, gone_because)
+values ('agent', 'agent_never_seen', now(), now(), 'not_found');
+insert into restante.outbox (event_id, type, payload, status, finished_at, result)
+values ('whe_not_found', 'agent.updated', '{}', 'done', now() - interval '1 minute', '{"gone":"404 not_found_error"}');
 
 -- Roles belong to the whole server, which here is that of the tests.
 create role runbook_operator;

@@ -4,13 +4,14 @@
 //! so that whatever ends one of them ends the others, and nothing is left running where the handler is cancelled.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::api::{self, Batch, ResultsStream};
-use crate::handler::{self, Context, Error};
+use crate::handler::{Context, Error};
 use crate::telemetry;
 
 use super::copy::{COPY_COLUMNS, CopyBuffer};
@@ -35,9 +36,17 @@ pub(super) async fn run(cx: &Context<'_>, batch: &Batch) -> Result<Option<String
     // Also what came before a break is written, so that the next attempt has less to do.
     let written =
         source.parts().map(|part| store(cx, batch, part, &spare).boxed()).buffer_unordered(PARTS_MAX);
-    written.try_collect::<()>().await?;
-    source.broken_off.map_or(Ok(source.fault), |error| Err(error.into()))
+    let rows = written.try_fold(0, async |sum, rows| Ok(sum + rows)).await?;
+    match source.broken_off {
+        None => Ok(source.fault),
+        // The next download goes further, so it must not use up attempts, however often it breaks off.
+        Some(error) if rows > 0 => Err(Error::Trouble(BREATH, error.into())),
+        Some(error) => Err(Error::Retryable(error.into())),
+    }
 }
+
+/// How long a download waits that broke off after it had brought something: it begins at the beginning.
+const BREATH: Duration = Duration::from_secs(30);
 
 /// Where the results come from.
 struct Source<'a, 'b> {
@@ -141,7 +150,7 @@ impl<'a, 'b> Source<'a, 'b> {
     }
 }
 
-/// Commits a part together with the progress it makes, if the lease is ours.
+/// Commits a part together with the progress it makes, if the lease is ours, and answers how many results it had.
 ///
 /// Its commit does not wait for the disk, which loses nothing: a crash of the server may take the last parts, which the next
 /// download brings again, and no later commit survives it without them; so none that calls the batch complete.
@@ -150,7 +159,7 @@ async fn store(
     batch: &Batch,
     mut part: CopyBuffer,
     spare: &mpsc::Sender<CopyBuffer>,
-) -> handler::Result {
+) -> Result<u64, Error> {
     let mut draft = cx.draft().await?;
     let statement = format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
     let mut copy = draft.connection().copy_in_raw(&statement).await?;
@@ -173,5 +182,5 @@ async fn store(
     part.clear();
     // Nobody wants it any more where all has been read.
     let _ = spare.send(part);
-    Ok(())
+    Ok(rows)
 }

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::api::Batch;
-use crate::batch::{BatchRef, is_complete, observe};
+use crate::batch::{BatchRef, conclude, known, observe};
 use crate::handler::{self, Context, Error, Handler};
 use crate::retry;
 
@@ -61,28 +61,38 @@ impl Handler for BatchResults {
         "message_batch.expired",
         "message_batch.failed",
     ];
-    /// About a week: results can be had for 29 days, and nobody should lose them over a long weekend.
+    /// Until the results have vanished, 29 days after the batch was created: before that nothing is lost, and nobody should
+    /// have to be there to save them.
     const RETRY: retry::Policy = retry::Policy {
-        attempts_max: 60,
+        attempts_max: u32::MAX,
         first: Duration::from_secs(1),
-        cap: Duration::from_secs(6 * 60 * 60),
+        cap: Duration::from_secs(60 * 60),
     };
+    const PATIENCE: Duration = retry::LONGEST;
     /// Without a byte, that is: every chunk is progress. Longer than the API client waits, so that it says what happened.
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = BatchRef;
 
     async fn handle(&self, cx: &mut Context<'_>, payload: BatchRef) -> handler::Result {
         let id = payload.into_id()?;
-        if is_complete(cx.pool(), &id).await? {
+        let known = known(cx.pool(), &id, cx.event).await?;
+        if known.is_complete {
             return Ok(());
         }
+        let result = self.store(cx, &id).await;
+        conclude(cx, &id, &known, result).await
+    }
+}
+
+impl BatchResults {
+    async fn store(&self, cx: &mut Context<'_>, id: &str) -> handler::Result {
         let Ok(_turn) = timeout(PATIENCE, self.turns.acquire()).await else {
             return Err(Error::Defer(
                 PATIENCE,
-                "other batches are being downloaded; this one is next in turn".into(),
+                "other batches are being downloaded; this one waits for its turn".into(),
             ));
         };
-        let batch = cx.api.batch(&id).await?;
+        let batch = cx.api.batch(id).await?;
         let mut checkpoint = cx.checkpoint().await?;
         observe(&mut checkpoint, std::slice::from_ref(&batch)).await?;
         checkpoint.commit().await?;
@@ -126,7 +136,10 @@ async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) ->
         return Err(Error::Retryable(anyhow!("{} of {expected} results are here{fault}", counted.results)));
     }
     sqlx::query!(
-        "update restante.batch set complete_at = clock_timestamp(), results_stored = $2, bytes_stored = $3 where id = $1",
+        r#"
+        update restante.batch
+           set complete_at = clock_timestamp(), results_stored = $2, bytes_stored = $3, given_up_because = null where id = $1
+        "#,
         batch.id,
         counted.results,
         counted.bytes,

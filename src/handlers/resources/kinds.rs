@@ -7,6 +7,11 @@ pub(super) use crate::envelope::Subject as Reference;
 pub(super) const MANAGED_AGENTS: &str = "managed-agents-2026-04-01";
 /// `anthropic-beta` of the memory stores.
 pub(super) const AGENT_MEMORY: &str = "agent-memory-2026-07-22";
+/// `anthropic-beta` of the external storage.
+const EXTERNAL_STORAGE: &str = "efs-2026-10-01";
+
+/// What is below this belongs to an organization, and is shown to its Admin keys only.
+const ORGANIZATIONS: &str = "organizations";
 
 /// A kind of object.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +38,7 @@ enum Field {
     VaultId,
 }
 
-/// Every kind that the API sends events of. Official Python SDK 2.12.0 knows 49 types; these prefixes cover them,
+/// Every kind that the API sends events of. Official Python SDK 2.14.0 knows 51 types; these prefixes cover them,
 /// and whatever types come to be of the same kinds.
 pub(super) const KINDS: &[Kind] = &[
     Kind {
@@ -121,10 +126,19 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         events: "external_key.",
         resource: "external_key",
-        path: &["v1", "organizations", "external_keys", "{id}"],
+        path: &["v1", ORGANIZATIONS, "external_keys", "{id}"],
         id: Field::Id,
         parent: None,
         beta: None,
+    },
+    Kind {
+        events: "external_storage.",
+        resource: "external_storage",
+        // The id may be an ARN, with slashes in it.
+        path: &["v1", ORGANIZATIONS, "external_storage", "{id}"],
+        id: Field::Id,
+        parent: None,
+        beta: Some(EXTERNAL_STORAGE),
     },
 ];
 
@@ -139,6 +153,11 @@ pub(super) fn says_deleted(event_type: &str) -> bool {
 }
 
 impl Kind {
+    /// Is it shown to an Admin key only?
+    pub(super) fn needs_admin_key(&self) -> bool {
+        self.path.contains(&ORGANIZATIONS)
+    }
+
     /// The object's own identifier.
     pub(super) fn id<'a>(&self, reference: &'a Reference) -> Option<&'a str> {
         self.id.of(reference)
@@ -185,6 +204,7 @@ mod tests {
             ("vault_credential.refresh_failed", Some("vault_credential")),
             ("deployment_run.failed", Some("deployment_run")),
             ("deployment.paused", Some("deployment")),
+            ("external_storage.failed", Some("external_storage")),
             ("session.something_of_next_year", Some("session")),
             ("batch.completed", None),
             ("sessions", None),

@@ -10,21 +10,25 @@ mod store;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use chrono::{DateTime, Utc};
 
-use crate::api;
-use crate::envelope;
 use crate::handler::{self, Context, Error, Handler};
+use crate::{api, envelope, telemetry};
 
 use kinds::{Kind, MANAGED_AGENTS, Reference};
 use object::Object;
-use store::Place;
+use store::{Known, Place};
 
 /// An object may not be readable yet when its event arrives. One that is not found for so long is gone.
 const FINDABLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long to wait before asking again for what was not found.
 const NOT_FOUND_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why the event of what was not found waits.
+const NOT_READABLE: &str = "the API does not find it yet; what it does not find for a minute counts as gone";
+
+/// Why it was not found, where the API says to which workspace the key belongs.
+const OTHER_WORKSPACE: &str = "ANTHROPIC_API_KEY is of another workspace than the event";
 
 /// Keeps the objects that events are about.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ impl Handler for Resources {
         "memory_store.*",
         "user_profile.*",
         "external_key.*",
+        "external_storage.*",
     ];
     const TIMEOUT: Duration = Duration::from_secs(150);
     type Payload = Reference;
@@ -84,31 +89,67 @@ impl Handler for Resources {
                 store::evaluations(tx, id, &object.evaluations, known.now).await?;
                 Ok(())
             }
-            Err(api::Error::NotFound(answer)) => not_found(cx, &place, &answer, known.now).await,
+            Err(error) if kind.needs_admin_key() && is_kept_from_us(&error) => {
+                let reason = format!(
+                    "a {} is below /v1/organizations/, which the API shows to an Admin key only, and none is configured",
+                    kind.resource
+                );
+                Err(Error::Permanent(anyhow::Error::from(error).context(reason)))
+            }
+            Err(api::Error::NotFound(answer)) => not_found(cx, &place, &answer, &known).await,
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Not there: because it was deleted since, not readable yet, or gone without a word.
+/// Does the API answer as it does to a key that may not see the object?
+fn is_kept_from_us(error: &api::Error) -> bool {
+    match error {
+        api::Error::NotFound(_) => true,
+        // A code says something else of the account.
+        api::Error::Account(answer) => matches!(answer.status, 401 | 403) && answer.code.is_none(),
+        _ => false,
+    }
+}
+
+/// Not there: because it was deleted since, not readable yet, gone without a word, or never ours to see.
 async fn not_found(
     cx: &mut Context<'_>,
     place: &Place<'_>,
     answer: &api::Answer,
-    now: DateTime<Utc>,
+    known: &Known,
 ) -> handler::Result {
+    let now = known.now;
     if store::deletion_waits(cx.pool(), cx.event).await? {
         cx.set_result(&serde_json::json!({ "skipped": "the event of its deletion comes next" }));
         return Ok(());
     }
     let since_event = (now - cx.event.received_at).to_std().unwrap_or_default();
     if since_event < FINDABLE_WITHIN {
-        let reason =
-            format!("not readable yet; if it cannot be found within a minute, it counts as gone: {answer}");
-        return Err(Error::Snooze(NOT_FOUND_PAUSE, reason.into()));
+        return Err(Error::Snooze(NOT_FOUND_PAUSE, NOT_READABLE.into()));
+    }
+    let key_workspace = answer.workspace_id.as_deref();
+    let is_of_another =
+        key_workspace.is_some() && place.workspace_id.is_some() && key_workspace != place.workspace_id;
+    if !known.was_seen {
+        metrics::counter!(telemetry::metric::RESOURCES_NEVER_SEEN_TOTAL, "resource" => place.resource.to_owned())
+            .increment(1);
+        // Nothing of the answer, which may quote what a customer wrote.
+        tracing::warn!(
+            resource = place.resource,
+            workspace = place.workspace_id,
+            key_workspace,
+            "the API does not find an object that it never showed us: {}",
+            if is_of_another { OTHER_WORKSPACE } else { "is ANTHROPIC_API_KEY of another workspace?" }
+        );
     }
     // What was asked stays to be read: a key of another workspace looks like an object that is no more.
-    cx.set_result(&serde_json::json!({ "gone": answer.to_string() }));
+    let mut result = serde_json::json!({ "gone": answer.to_string() });
+    if is_of_another {
+        result["reason"] = OTHER_WORKSPACE.into();
+        result["key_workspace"] = key_workspace.into();
+    }
+    cx.set_result(&result);
     Ok(store::gone(cx.tx().await?, place, now, "not_found", now).await?)
 }
 
@@ -126,7 +167,12 @@ async fn fetch(cx: &Context<'_>, kind: &Kind, path: &[&str]) -> Result<Fetched, 
     let stop_reason = if kind.resource == "session" && object.status.as_deref() == Some("idle") {
         let events = [path, &["events"]].concat();
         let query = [("types[]", "session.status_idle"), ("order", "desc"), ("limit", "1")];
-        object::stop_reason(cx.api.get_json(&events, &query, &[MANAGED_AGENTS]).await?.get())
+        match cx.api.get_json(&events, &query, &[MANAGED_AGENTS]).await {
+            Ok(page) => object::stop_reason(page.get()),
+            // The session is there, as we have just seen.
+            Err(api::Error::NotFound(_)) => None,
+            Err(error) => return Err(error),
+        }
     } else {
         None
     };

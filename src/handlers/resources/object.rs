@@ -48,7 +48,8 @@ impl Object {
             _ => Vec::new(),
         };
         Self {
-            status: text(&fields.status),
+            // Of external storage it is an object: `{"type": "failed"}`.
+            status: text(&fields.status).or_else(|| text(&fields.status["type"])),
             error_type: text(&fields.error["type"]),
             error_message: text(&fields.error["message"]),
             parent_id: text(&fields.deployment_id),

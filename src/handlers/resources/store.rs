@@ -11,6 +11,8 @@ use crate::handlers::resources::object::Object;
 pub(super) struct Known {
     /// An event said that it was deleted.
     pub(super) is_deleted: bool,
+    /// The API has shown it to us.
+    pub(super) was_seen: bool,
     /// The database's time: what is fetched from now on is at least as new.
     pub(super) now: DateTime<Utc>,
 }
@@ -21,7 +23,9 @@ pub(super) async fn known(executor: impl PgExecutor<'_>, resource: &str, id: &st
         r#"
         select clock_timestamp() as "now!",
                exists (select from restante.resource
-                        where type = $1 and id = $2 and gone_because = 'deleted') as "is_deleted!"
+                        where type = $1 and id = $2 and gone_because = 'deleted') as "is_deleted!",
+               exists (select from restante.resource
+                        where type = $1 and id = $2 and (body is not null or raw is not null)) as "was_seen!"
         "#,
         resource,
         id

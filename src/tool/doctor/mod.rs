@@ -66,16 +66,7 @@ async fn examine_api(config: &Tool) -> Finding {
     match ask_api(config, key).await {
         Ok(()) => Finding::fine("api", format!("{} takes the key", config.api.base_url)),
         Err(error) => {
-            let remedy = match &error {
-                api::Error::Account(_) => {
-                    "give a valid ANTHROPIC_API_KEY of the workspace whose webhooks arrive here"
-                }
-                api::Error::RateLimited { .. } | api::Error::Unavailable { .. } => "try again in a while",
-                api::Error::Transport(_) => {
-                    "check ANTHROPIC_BASE_URL, and that this machine may connect to it"
-                }
-                _ => "check ANTHROPIC_BASE_URL and ANTHROPIC_VERSION",
-            };
+            let remedy = error.advice();
             Finding::wrong("api", doors::told(&error), remedy)
         }
     }

@@ -66,7 +66,7 @@ async fn a_key_that_is_refused_costs_no_attempt_and_the_batch_completes_once_it_
                 format!("retry: the API does not serve this key or account: {status} {kind}: scripted");
             assert_eq!(fate(&world, &event_id).await, expected);
             assert_eq!(failures(&world, &event_id).await, "0");
-            assert!(waits_seconds(&world, &event_id).await >= 590);
+            assert!(waits_seconds(&world, &event_id).await < 7, "the repair is noticed within seconds");
             set_right(&api, &format!("{status}-{nth}"));
         }
     }
@@ -105,12 +105,11 @@ async fn what_is_not_found_for_a_while_is_asked_for_again() {
 async fn a_wait_that_the_api_asks_for_is_kept() {
     let (world, api) = start().await;
     let cases = [
-        (429, "rate_limit_error", "retry-after: 120\r\n", 115, "0"),
-        (429, "rate_limit_error", "retry-after-ms: 90000.5\r\n", 85, "0"),
-        (429, "rate_limit_error", "", 25, "0"),
-        (429, "rate_limit_error", "x-should-retry: false\r\n", 595, "0"),
-        (529, "overloaded_error", "retry-after: 120\r\n", 115, "1"),
-        (503, "api_error", "retry-after: 3000\r\n", 2995, "1"),
+        (429, "rate_limit_error", "retry-after: 120\r\n", 115),
+        (429, "rate_limit_error", "retry-after-ms: 90000.5\r\n", 85),
+        (429, "rate_limit_error", "", 25),
+        (529, "overloaded_error", "retry-after: 120\r\n", 115),
+        (503, "api_error", "retry-after: 3000\r\n", 2995),
     ];
     for (case, (status, kind, headers, ..)) in cases.into_iter().enumerate() {
         for (nth, path) in PATHS.into_iter().enumerate() {
@@ -122,12 +121,12 @@ async fn a_wait_that_the_api_asks_for_is_kept() {
 
     work(&world, &api).await;
 
-    for (case, (status, _, headers, seconds, counted)) in cases.into_iter().enumerate() {
+    for (case, (status, _, headers, seconds)) in cases.into_iter().enumerate() {
         for (nth, path) in PATHS.into_iter().enumerate() {
             let id = format!("{case}-{nth}");
             let event_id = format!("wevt_{id}");
             assert!(fate(&world, &event_id).await.starts_with("retry: the API "));
-            assert_eq!(failures(&world, &event_id).await, counted, "{status} {headers}");
+            assert_eq!(failures(&world, &event_id).await, "0", "{status} {headers}");
             // A little less where this test is slow, and up to a fifth more so that not all come back at once.
             let waits = waits_seconds(&world, &event_id).await;
             assert!((seconds..seconds * 6 / 5 + 8).contains(&waits), "{status} {headers}: {waits}");
@@ -137,7 +136,7 @@ async fn a_wait_that_the_api_asks_for_is_kept() {
 }
 
 #[tokio::test]
-async fn a_server_error_is_a_failed_attempt_and_another_is_made() {
+async fn a_server_error_costs_no_attempt_and_the_batch_completes_once_it_is_over() {
     let (world, api) = start().await;
     let statuses = [408, 409, 500, 502, 503, 504, 529];
     for status in statuses {
@@ -153,7 +152,7 @@ async fn a_server_error_is_a_failed_attempt_and_another_is_made() {
         let event_id = format!("wevt_{status}");
         let expected = format!("retry: the API cannot answer now: {status}: <html>busy</html>");
         assert_eq!(fate(&world, &event_id).await, expected);
-        assert_ne!(failures(&world, &event_id).await, "0");
+        assert_eq!(failures(&world, &event_id).await, "0");
         set_right(&api, &status.to_string());
     }
 

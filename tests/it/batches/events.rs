@@ -92,19 +92,6 @@ async fn every_spelling_of_the_event_is_understood() {
 }
 
 #[tokio::test]
-async fn an_application_names_a_batch_in_sql() {
-    let (world, api) = start().await;
-    api.batch(&api.ended("b", ONE_OF_EACH));
-    api.results("b", Answer::stream(one_of_each()));
-    world.sql(r#"select restante.enqueue('batch.ended', '{"batch_id":"b"}', event_id => 'mine')"#).await;
-
-    work(&world, &api).await;
-
-    assert_eq!(fate(&world, "mine").await, "done");
-    assert_eq!(complete(&world).await, "1");
-}
-
-#[tokio::test]
 async fn an_event_that_names_no_batch_is_a_dead_letter_that_says_so() {
     let (world, api) = start().await;
     world.receive_body(&json!({ "type": "batch.completed", "id": "evt_1", "data": {} })).await;

@@ -21,7 +21,7 @@ async fn a_batch_that_has_not_ended_is_snoozed_and_watched() {
 
     work(&world, &api).await;
 
-    assert_eq!(fate(&world, "wevt_b").await, "retry", "without an error");
+    assert_eq!(fate(&world, "wevt_b").await, NOT_ENDED);
     assert_eq!(failures(&world, "wevt_b").await, "0");
     assert_eq!(watches(&world).await, "batch.poll:b retry 0");
     let waits =
@@ -81,7 +81,7 @@ async fn a_complete_batch_is_not_downloaded_again() {
 
     let again = json!({ "id": "evt_again", "type": "batch.completed", "data": { "batch_id": "b" } });
     world.receive_body(&again).await;
-    world.sql(r#"select restante.enqueue('batch.poll', '{"batch_id":"b"}')"#).await;
+    world.sql("select restante.begin_standing_job('batch.poll', 'b')").await;
     world.sql("update restante.outbox set status = 'pending' where event_id = 'wevt_b'").await;
     work(&world, &api).await;
 
@@ -116,7 +116,7 @@ async fn a_status_of_a_new_kind_is_no_end() {
 
     work(&world, &api).await;
 
-    assert_eq!(fate(&world, "wevt_b").await, "retry");
+    assert_eq!(fate(&world, "wevt_b").await, NOT_ENDED);
     assert_eq!(world.value("select status from restante.batch").await, "warming_up");
 }
 

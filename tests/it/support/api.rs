@@ -26,6 +26,8 @@ pub struct ScriptedApi {
 #[derive(Default)]
 struct Told {
     answers: HashMap<String, Answer>,
+    /// Comes before the answers to single paths.
+    to_all: Option<Answer>,
     /// The head of each request, as it came.
     heads: Vec<String>,
 }
@@ -52,6 +54,11 @@ impl ScriptedApi {
     /// From now on a path, with its query, is answered like this.
     pub fn answer(&self, path: &str, answer: Answer) {
         self.told.lock().unwrap().answers.insert(path.to_owned(), answer);
+    }
+
+    /// From now on every path is answered like this, or as it was told path by path.
+    pub fn answer_all(&self, answer: Option<Answer>) {
+        self.told.lock().unwrap().to_all = answer;
     }
 
     /// From now on a batch is this object.
@@ -122,7 +129,7 @@ async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> std::io::R
     let answer = {
         let mut told = told.lock().unwrap();
         told.heads.push(head);
-        told.answers.get(&path).cloned()
+        told.to_all.clone().or_else(|| told.answers.get(&path).cloned())
     };
     let answer = answer.unwrap_or_else(|| Answer::refusal(404, "not_found_error", ""));
     connection.write_all(answer.head.as_bytes()).await?;

@@ -1,0 +1,394 @@
+//! How the API fares, by its answers: who may ask now, and who comes back later.
+//!
+//! Where a part of the API answers nobody, a backlog would ask it thousands of times for nothing, and each of its events would
+//! wait long for the next try. So after some failures in a row only a few ask. The others are told at once when to come back:
+//! one after the other, ten a second, so that the repair is noticed within seconds however many wait. With the first answer
+//! everybody may ask again, and `outbox::trouble` has those run who wait.
+//!
+//! A thing that is not answered while others are is asked for ever more rarely: it is that thing, and holds up nobody else.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Error;
+
+/// After so many failures in a row a part of the API counts as being in trouble.
+const FAILURES_MIN: u32 = 10;
+
+/// While a part is in trouble, nobody who was not answered comes back sooner.
+const SOONEST: Duration = Duration::from_secs(5);
+
+/// While a part is in trouble, one that comes back follows another by this.
+const APART: Duration = Duration::from_millis(100);
+
+/// No wait of ours is longer.
+const LATEST: Duration = Duration::from_secs(10 * 60);
+
+/// While a part is in trouble, so many requests are under way at once, where each takes its time to fail.
+const AT_ONCE: usize = 4;
+
+/// The longest wait that the API can ask for on behalf of a whole part.
+const ASKED_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How many things that are not answered, and how many parts, are remembered.
+const THINGS_MAX: usize = 1024;
+const PARTS_MAX: usize = 64;
+
+/// Shared by all clones of a client.
+#[derive(Debug)]
+pub(super) struct Health {
+    state: Mutex<State>,
+    recoveries: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By the first segment of their paths: `messages`, `sessions`.
+    parts: HashMap<String, Part>,
+    /// By their paths.
+    things: HashMap<String, Thing>,
+}
+
+/// A part of the API whose requests tend to fail together.
+#[derive(Debug, Default)]
+struct Part {
+    /// How many requests have failed since one was answered.
+    failures: u32,
+    /// The first of them.
+    since: Option<Instant>,
+    /// What was said last.
+    said: String,
+    /// The kind of that.
+    kind: &'static str,
+    /// The next request may be made then.
+    next: Option<Instant>,
+    last: Option<Instant>,
+    /// The latest time at which somebody was told to come back.
+    told: Option<Instant>,
+    under_way: usize,
+}
+
+/// Something that is not answered while others are.
+#[derive(Debug)]
+struct Thing {
+    failures: u32,
+    again_at: Instant,
+    said: String,
+    kind: &'static str,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::default(), recoveries: watch::Sender::new(0) }
+    }
+
+    /// Makes a request, unless it is not to be made now.
+    pub(super) async fn ask<T>(
+        &self,
+        path: &str,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Some(part) = part(path) else { return request.await };
+        let _under_way = self.admit(part, path)?;
+        let answer = request.await;
+        match &answer {
+            Err(error) if error.is_trouble() => self.failed(part, path, error),
+            _ => self.answered(part, path),
+        }
+        answer
+    }
+
+    /// Changes whenever a part that was in trouble answers again.
+    pub(super) fn recoveries(&self) -> watch::Receiver<u64> {
+        self.recoveries.subscribe()
+    }
+
+    /// What is wrong with the API at this time, in a line.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let state = self.state();
+        let mut troubled: Vec<(&String, &Part)> =
+            state.parts.iter().filter(|(_, part)| part.is_in_trouble()).collect();
+        troubled.sort_by_key(|(name, _)| *name);
+        let said = troubled.first()?.1.said.clone();
+        let names: Vec<&str> = troubled.iter().map(|(name, _)| name.as_str()).collect();
+        Some(format!("{said} (asked for {})", names.join(", ")))
+    }
+
+    fn admit(&self, name: &str, path: &str) -> Result<UnderWay<'_>, Error> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let State { parts, things } = &mut *state;
+        let part = part_of(parts, name);
+        if part.is_in_trouble() {
+            let is_full = part.under_way >= AT_ONCE && part.last.is_some_and(|last| now < last + SOONEST);
+            if is_full || part.next.is_some_and(|next| now < next) {
+                return Err(part.not_asked(now));
+            }
+            part.next = Some(now + APART);
+        } else if let Some(thing) = things.get(path).filter(|thing| now < thing.again_at) {
+            let (wait, kind) = (thing.again_at - now, thing.kind);
+            return Err(Error::NotAsked { wait, kind, said: thing.said.clone() });
+        }
+        part.under_way += 1;
+        part.last = Some(now);
+        Ok(UnderWay { health: self, name: name.to_owned() })
+    }
+
+    fn failed(&self, name: &str, path: &str, error: &Error) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let State { parts, things } = &mut *state;
+        let part = part_of(parts, name);
+        part.failures = part.failures.saturating_add(1);
+        let since = *part.since.get_or_insert(now);
+        part.said = without_request_id(&chain(error));
+        part.kind = error.kind();
+        if let Some(wait) = error.retry_after() {
+            part.next = part.next.max(Some(now + wait.min(ASKED_MAX)));
+        }
+        if part.failures == FAILURES_MIN {
+            tracing::error!(
+                part = name,
+                reason = part.said,
+                failing_for_ms = (now - since).as_millis(),
+                "the API does not answer as it should; what needs it waits, and goes on once it does"
+            );
+        }
+        if !part.is_in_trouble() {
+            if things.len() >= THINGS_MAX {
+                things.clear();
+            }
+            let said = part.said.clone();
+            let thing = things.entry(path.to_owned()).or_insert(Thing {
+                failures: 0,
+                again_at: now,
+                said: String::new(),
+                kind: error.kind(),
+            });
+            thing.failures = thing.failures.saturating_add(1);
+            thing.said = said;
+            thing.kind = error.kind();
+            // A little less than its asker waits anyway, or the second try would always come too early.
+            let doublings = (thing.failures - 1).min(10);
+            thing.again_at = now + (SOONEST.mul_f64(0.8) * 2_u32.pow(doublings)).min(LATEST);
+        }
+    }
+
+    fn answered(&self, name: &str, path: &str) {
+        let mut state = self.state();
+        let State { parts, things } = &mut *state;
+        let part = part_of(parts, name);
+        things.remove(path);
+        if part.is_in_trouble() {
+            // They may have failed for the same reason.
+            things.clear();
+            let seconds = part.since.map_or(0, |since| since.elapsed().as_secs());
+            tracing::info!(part = name, failing_for_seconds = seconds, "the API answers again");
+            self.recoveries.send_modify(|recoveries| *recoveries += 1);
+        }
+        *part = Part { under_way: part.under_way, ..Part::default() };
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    fn is_in_trouble(&self) -> bool {
+        self.failures >= FAILURES_MIN
+    }
+
+    fn not_asked(&mut self, now: Instant) -> Error {
+        Error::NotAsked { wait: self.come_back(now), kind: self.kind, said: self.said.clone() }
+    }
+
+    /// How long the next one waits that is not to ask now: in a row behind the others, unless the row is very long.
+    fn come_back(&mut self, now: Instant) -> Duration {
+        let soonest = (now + SOONEST).max(self.next.unwrap_or(now));
+        let turn = self.told.map_or(soonest, |told| soonest.max(told + APART));
+        if turn > soonest + LATEST {
+            return soonest - now + LATEST.mul_f64(rand::rng().random_range(0.0..1.0));
+        }
+        self.told = Some(turn);
+        turn - now
+    }
+}
+
+/// A request under way.
+struct UnderWay<'a> {
+    health: &'a Health,
+    name: String,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut state = self.health.state();
+        let part = part_of(&mut state.parts, &self.name);
+        part.under_way = part.under_way.saturating_sub(1);
+    }
+}
+
+fn part_of<'a>(parts: &'a mut HashMap<String, Part>, name: &str) -> &'a mut Part {
+    // Paths that an answer names may be anything.
+    let name = if parts.len() < PARTS_MAX || parts.contains_key(name) { name } else { "others" };
+    parts.entry(name.to_owned()).or_default()
+}
+
+/// The part of the API that a path belongs to. None for what is below `organizations`, which a key of a workspace may
+/// not ask for: that says nothing of the API.
+fn part(path: &str) -> Option<&str> {
+    let (_, rest) = path.split_once("/v1/").unwrap_or(("", path));
+    let name = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
+    (name != "organizations").then_some(name)
+}
+
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Many wait for the same reason, which should read the same in all their rows.
+fn without_request_id(text: &str) -> String {
+    text.split(" (request ").next().unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/v1/messages/batches/a";
+
+    async fn fail(health: &Health, path: &str) -> Error {
+        health.ask(path, async { Err::<(), _>(Error::Redirected { status: 302 }) }).await.unwrap_err()
+    }
+
+    async fn succeed(health: &Health, path: &str) -> Result<(), Error> {
+        health.ask(path, async { Ok(()) }).await
+    }
+
+    async fn in_trouble() -> Health {
+        let health = Health::new();
+        for nth in 0..FAILURES_MIN {
+            fail(&health, &format!("/v1/messages/batches/{nth}")).await;
+        }
+        health
+    }
+
+    fn wait(error: &Error) -> Duration {
+        let Error::NotAsked { wait, .. } = error else { panic!("it was asked: {error}") };
+        *wait
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_trouble_ten_a_second_come_back_and_the_first_answer_opens_for_all() {
+        let health = in_trouble().await;
+        assert!(matches!(fail(&health, PATH).await, Error::Redirected { .. }), "one may ask");
+
+        let mut waits = Vec::new();
+        for _ in 0..2000 {
+            waits.push(wait(&fail(&health, PATH).await));
+        }
+        assert_eq!((waits[0], waits[1]), (SOONEST, SOONEST + APART));
+        assert_eq!(waits[1999], SOONEST + 1999 * APART);
+        assert!(health.trouble().unwrap().starts_with("the answer was a redirect (302)"));
+
+        let recoveries = health.recoveries();
+        tokio::time::advance(APART).await;
+        succeed(&health, PATH).await.unwrap();
+        assert!(recoveries.has_changed().unwrap());
+        assert_eq!(health.trouble(), None);
+        for _ in 0..5 {
+            succeed(&health, PATH).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_is_very_long_comes_back_within_some_minutes_all_the_same() {
+        let health = in_trouble().await;
+        fail(&health, PATH).await;
+        for _ in 0..20_000 {
+            assert!(wait(&fail(&health, PATH).await) <= SOONEST + LATEST);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_part_of_the_api_is_asked_all_the_same() {
+        let health = in_trouble().await;
+        fail(&health, PATH).await;
+
+        for _ in 0..5 {
+            succeed(&health, "/v1/sessions/a").await.unwrap();
+        }
+        wait(&fail(&health, PATH).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_alone_is_not_answered_is_asked_for_ever_more_rarely() {
+        let health = Health::new();
+        let mut asked = 0;
+        for _ in 0..3600 {
+            asked += u32::from(!matches!(fail(&health, PATH).await, Error::NotAsked { .. }));
+            succeed(&health, "/v1/messages/batches/b").await.unwrap();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+
+        assert!((9..=16).contains(&asked), "{asked} times within an hour");
+        tokio::time::advance(LATEST).await;
+        succeed(&health, PATH).await.unwrap();
+        fail(&health, PATH).await;
+        assert_eq!(wait(&fail(&health, PATH).await), SOONEST.mul_f64(0.8), "from the beginning");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_the_api_asks_for_is_kept_by_the_whole_part() {
+        let health = in_trouble().await;
+        let limited = async {
+            let retry_after = Some(Duration::from_secs(60));
+            Err::<(), _>(Error::RateLimited { retry_after, answer: Box::default() })
+        };
+        health.ask(PATH, limited).await.unwrap_err();
+
+        assert_eq!(wait(&fail(&health, PATH).await), Duration::from_secs(60));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        succeed(&health, PATH).await.unwrap();
+        assert_eq!(health.trouble(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nothing_ends_few_are_under_way() {
+        let health = in_trouble().await;
+        let mut asking = Vec::new();
+        for _ in 0..100 {
+            tokio::time::advance(APART).await;
+            asking.extend(health.admit("messages", PATH).ok());
+        }
+
+        // Four at once, and one more every five seconds.
+        assert_eq!(asking.len(), 5);
+        drop(asking);
+        assert_eq!(health.state().parts["messages"].under_way, 0);
+    }
+
+    #[test]
+    fn a_part_is_what_follows_the_version_and_what_a_workspace_may_not_ask_for_is_none() {
+        for (path, expected) in [
+            ("/v1/messages/batches?limit=1", Some("messages")),
+            ("/gateway/v1/sessions/a/events", Some("sessions")),
+            ("/elsewhere", Some("elsewhere")),
+            ("/v1/organizations/external_keys/a", None),
+        ] {
+            assert_eq!(part(path), expected, "{path}");
+        }
+    }
+}
