@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test crowd-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test crowd-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
 # The place of Postgres, found (or installed) once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -38,6 +38,14 @@ crowd-test: rust ## people, applications and services at once in one database, f
 	cargo build --locked --bins
 	$(with_pg_bin) && export RESTANTE_INTERLEAVED_SECONDS=600 RESTANTE_CROWD_SECONDS=60 RESTANTE_CROWD_PER_SECOND=200 && \
 		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 interleaved crowd
+
+# The database as others keep it, in one suite: settings, rights, encodings, replicas, restores, locks and switchovers, which
+# `make test` runs as well, and the poolers, which need a PgBouncer. It is installed where there is none.
+world-test: rust ## everything about databases that others keep: settings, standbys, restores, poolers
+	cargo build --locked --bins
+	@scripts/pgbouncer
+	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test it -- elsewhere::
+	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test poolers
 
 sdk-test: rust ## let the official Python SDK try the programs (needs Python, and the network at the first time)
 	cargo build --locked --bins

@@ -7,7 +7,13 @@
 -- No function waits for a row of the outbox (`skip locked`) nor for the lock of a key (a try). Whoever leaves a transaction
 -- open holds up what he has changed himself, and nobody deadlocks with a hand-written UPDATE.
 
-create schema if not exists restante;
+-- Whoever applies the migrations has the schema made first (src/database/schema.rs), or by an administrator. To ask for it all
+-- the same would need the right to make one even where it is there.
+do $$ begin
+  if to_regnamespace('restante') is null then
+    create schema restante;
+  end if;
+end $$;
 
 create sequence restante.outbox_id_seq;
 
@@ -74,6 +80,9 @@ create table restante.outbox (
   constraint outbox_running_has_an_owner check (status <> 'running' or lease_owner is not null)
 ) partition by range (finished_at);
 
+-- Who copies the table copies with it how far its numbers have come.
+alter sequence restante.outbox_id_seq owned by restante.outbox.id;
+
 comment on table restante.outbox is
   'Every event, until it has been dealt with and after. Operate it with UPDATE restante.outbox SET status = ...';
 comment on column restante.outbox.id is 'Our own number. Events of one key with equal created_at run in this order.';
@@ -122,6 +131,9 @@ create table restante.outbox_live partition of restante.outbox for values from (
 comment on table restante.outbox_live is 'Every event that is not finished. Its size is the backlog, not the history.';
 
 create unique index outbox_live_id on restante.outbox_live (id);
+-- Every table says by what its rows are known to a logical replica: where somebody publishes all tables, Postgres refuses each
+-- UPDATE and DELETE of one that does not.
+alter table restante.outbox_live replica identity using index outbox_live_id;
 comment on index restante.outbox_live_id is 'Settling and renewing find their rows by it.';
 create index outbox_live_ready on restante.outbox_live (subscriber, created_at, id) where lane = 0;
 comment on index restante.outbox_live_ready is 'What may be claimed, oldest first, and what is leased.';
@@ -136,6 +148,7 @@ comment on index restante.outbox_live_event is 'Finds a dead or paused event by 
 
 create table restante.outbox_overflow partition of restante.outbox default;
 create unique index outbox_overflow_id on restante.outbox_overflow (id);
+alter table restante.outbox_overflow replica identity using index outbox_overflow_id;
 comment on table restante.outbox_overflow is
   'Finished rows whose week has no partition yet. Empty, as long as a worker runs: it makes the weeks ahead.';
 
@@ -179,6 +192,8 @@ create table restante.failure (
 create index failure_outbox_id on restante.failure (outbox_id, failed_at);
 create index failure_failed_at on restante.failure (failed_at);
 comment on index restante.failure_failed_at is 'What fails at this time, without reading all that ever failed.';
+-- It is only added to, and now and then cleaned up; nothing but the whole row tells one from another.
+alter table restante.failure replica identity full;
 comment on table restante.failure is 'One row for each attempt that failed, with its reason.';
 comment on column restante.failure.kind is 'What failed, in a word to group by: database, transport, payload, crash, ...';
 
@@ -216,34 +231,48 @@ comment on table restante.paused_type is
   'Types whose new events are held as paused (a trailing * matches any ending). Written by restante.pause and restante.resume.';
 
 -- Makes the partitions of the history for the coming weeks.
--- Each is made apart and then attached, which does not stop those who read and write the outbox meanwhile.
+--
+-- Each is made apart and then attached, which does not stop those who read and write the outbox meanwhile. But Postgres wants
+-- the default partition for itself then, and whoever waits for that has all who come later wait behind him. So the locks are
+-- had at once or not at all: while a report or a backup reads the outbox, this fails with lock_not_available (55P03) and has
+-- done nothing. The lock of the table is also what keeps two workers that start together from making the same week.
+--
+-- The limits of a week are written and read as text, so what they mean does not follow from the session that calls.
 create function restante.make_partitions(p_weeks integer default 26) returns integer
-language plpgsql as $$
+language plpgsql
+set "TimeZone" = 'UTC' set "DateStyle" = 'ISO, MDY' as $$
 declare
-  v_monday timestamp := date_trunc('week', now() at time zone 'UTC');
+  v_monday timestamptz := date_trunc('week', now());
+  v_from   timestamptz;
+  v_to     timestamptz;
   v_name   text;
   v_made   integer := 0;
 begin
-  -- Two workers that start together must not both make a week.
-  perform pg_advisory_xact_lock(hashtextextended('restante.make_partitions', 7));
   for v_week in 0 .. p_weeks loop
-    v_name := to_char(v_monday + v_week * interval '1 week', '"outbox_"IYYY"w"IW');
+    v_from := v_monday + v_week * interval '1 week';
+    v_to   := v_from + interval '1 week';
+    v_name := to_char(v_from, '"outbox_"IYYY"w"IW');
     continue when to_regclass('restante.' || v_name) is not null;
+    if v_made = 0 then
+      lock table only restante.outbox in share update exclusive mode nowait;
+      lock table restante.outbox_overflow in access exclusive mode nowait;
+      -- Somebody may have made it just before.
+      continue when to_regclass('restante.' || v_name) is not null;
+    end if;
     -- Rows that were finished while their week was missing would have to move; they stay where they are.
     continue when exists (
-      select 1 from restante.outbox_overflow as o
-       where o.finished_at >= (v_monday + v_week * interval '1 week') at time zone 'UTC'
-         and o.finished_at <  (v_monday + (v_week + 1) * interval '1 week') at time zone 'UTC');
+      select 1 from restante.outbox_overflow as o where o.finished_at >= v_from and o.finished_at < v_to);
     execute format('create table restante.%I (like restante.outbox including all)', v_name);
     execute format('create unique index %I on restante.%I (id)', v_name || '_id', v_name);
     execute format('create index %I on restante.%I (event_id)', v_name || '_event', v_name);
     execute format('create index %I on restante.%I (key, created_at) where key is not null', v_name || '_key', v_name);
-    execute format('alter table restante.outbox attach partition restante.%I for values from (%L) to (%L)', v_name,
-                   (v_monday + v_week * interval '1 week') at time zone 'UTC',
-                   (v_monday + (v_week + 1) * interval '1 week') at time zone 'UTC');
+    execute format('alter table restante.%I replica identity using index %I', v_name, v_name || '_id');
+    execute format('alter table restante.outbox attach partition restante.%I for values from (%L) to (%L)',
+                   v_name, v_from, v_to);
     v_made := v_made + 1;
   end loop;
   return v_made;
 end $$;
 comment on function restante.make_partitions is
-  'Makes the weekly partitions of the history that are missing. Workers call it every hour.';
+  'Makes the weekly partitions of the history that are missing, or fails at once while somebody reads the outbox. Workers call '
+  'it every hour.';

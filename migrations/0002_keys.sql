@@ -25,6 +25,8 @@ create table restante.key_unsettled (
   noted_at   timestamptz not null default clock_timestamp()
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 create index key_unsettled_key on restante.key_unsettled (key);
+-- A key may be there several times, so nothing but the whole row tells one from another.
+alter table restante.key_unsettled replica identity full;
 comment on table restante.key_unsettled is
   'Keys whose head has to be looked at: somebody else had the lock of the key, or a row of it. The next claim settles them. '
   'A key may be noted several times.';

@@ -198,8 +198,12 @@ end $$;
 comment on function restante.watch_batch is
   'Puts the event into the outbox that has a new batch watched until it has ended.';
 
+-- Not while pg_dump's output is read, whose sessions alone do not check the bodies of functions: there the event comes by
+-- itself, and one that is made before it would take its number and its identifier.
 create trigger batch_is_watched after insert on restante.batch
-  for each row when (new.complete_at is null and new.ended_at is null) execute function restante.watch_batch();
+  for each row when (new.complete_at is null and new.ended_at is null
+                     and current_setting('check_function_bodies')::boolean)
+  execute function restante.watch_batch();
 
 create view restante.batch_overview as
   select id, status, processing + succeeded + errored + canceled + expired as requests, succeeded, errored, canceled,

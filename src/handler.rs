@@ -36,7 +36,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transactio
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::database::{Connections, Lent};
+use crate::database::{Connections, Lent, Loan};
 use crate::event::{Event, NewEvent};
 use crate::outbox::lease::Held;
 use crate::outbox::{self, Lease, Source};
@@ -132,8 +132,9 @@ impl<'a> Context<'a> {
         if self.tx.is_none() {
             let connection = self.connections.lend().await?;
             if let Some(place) = self.place.take() {
-                // Not fenced here: its commit is.
-                self.tx = Some(place.insert(connection).begin_with(self.begin_statement("")).await?);
+                // Not fenced here: its commit is. What the handler does may wait for locks for as long as its attempt lasts.
+                let settings = format!("; set local lock_timeout = {}", self.patience_ms());
+                self.tx = Some(place.insert(connection).begin_with(self.begin_statement(&settings)).await?);
             }
         }
         match &mut self.tx {
@@ -148,9 +149,17 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away or somebody has locked the event.
     pub async fn checkpoint(&self) -> std::result::Result<Checkpoint, Error> {
-        let mut tx = self.begin("").await?;
+        let mut tx = self.begin().await?;
         self.hold(&mut tx).await?;
         Ok(Checkpoint { tx, lease: self.lease, lease_time: self.lease_time, _hold: self.deadline.hold() })
+    }
+
+    /// A connection for a [draft](Context::draft), which is closed unless it is given back after the draft's end.
+    ///
+    /// # Errors
+    /// [`Error::Trouble`] where the database is away.
+    pub(crate) async fn lend(&self) -> std::result::Result<Loan, Error> {
+        Ok(Loan::of(self.pool).await?)
     }
 
     /// As [`Context::checkpoint`], but the lease is ours from its end on only: until [`Context::commit_draft`] the event is
@@ -158,21 +167,22 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// [`Error::Trouble`] where the database is away.
-    pub(crate) async fn draft(&self) -> std::result::Result<Draft, Error> {
-        Ok(Draft(self.begin("; set local synchronous_commit = off").await?))
+    pub(crate) async fn draft<'c>(&self, loan: &'c mut Loan) -> std::result::Result<Draft<'c>, Error> {
+        Ok(Draft(loan.begin_with(self.begin_statement("; set local synchronous_commit = off")).await?))
     }
 
     /// Commits a draft, if the lease is ours: the event is locked from the look at it to the commit.
     ///
     /// # Errors
     /// As for [`Context::checkpoint`] and [`Checkpoint::commit`].
-    pub(crate) async fn commit_draft(&self, Draft(mut tx): Draft) -> Result {
+    pub(crate) async fn commit_draft(&self, Draft(mut tx): Draft<'_>) -> Result {
         self.hold(&mut tx).await?;
-        let (lease, lease_time) = (self.lease, self.lease_time);
-        Checkpoint { tx, lease, lease_time, _hold: self.deadline.hold() }.commit().await
+        let _hold = self.deadline.hold();
+        commit_with_lease(tx, self.lease, self.lease_time).await
     }
 
-    /// For reading. What is written through it is not part of the attempt.
+    /// For reading. What is written through it is not part of the attempt. A statement may take ten minutes, and waits for a
+    /// lock for two seconds.
     pub fn pool(&self) -> &PgPool {
         self.pool
     }
@@ -215,21 +225,23 @@ impl<'a> Context<'a> {
         (self.tx, self.result)
     }
 
-    /// Begins a transaction of its own, with further settings.
-    async fn begin(
-        &self,
-        settings: &'static str,
-    ) -> std::result::Result<Transaction<'static, Postgres>, Error> {
+    /// Begins a transaction of its own.
+    async fn begin(&self) -> std::result::Result<Transaction<'static, Postgres>, Error> {
         // In a task of its own, because an attempt may be cancelled at any await, and a `begin` that is cancelled half way
         // leaves a transaction open that sqlx 0.9 does not know of.
-        let (pool, statement) = (self.pool.clone(), self.begin_statement(settings));
+        let (pool, statement) = (self.pool.clone(), self.begin_statement(""));
         let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
         Ok(begun.map_err(|error| Error::Trouble(AGAIN_SOON, error.into()))??)
     }
 
-    fn begin_statement(&self, settings: &'static str) -> AssertSqlSafe<String> {
+    fn begin_statement(&self, settings: &str) -> AssertSqlSafe<String> {
         let begin = outbox::lease::begin(self.deadline.timeout() + GRACE);
         AssertSqlSafe(begin + settings)
+    }
+
+    /// For how long a statement may keep its attempt waiting, as Postgres counts it.
+    fn patience_ms(&self) -> i32 {
+        i32::try_from((self.deadline.timeout() + GRACE).as_millis()).unwrap_or(i32::MAX)
     }
 
     /// Holds the event until the transaction ends.
@@ -258,14 +270,19 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away; then nothing was committed, as far as we know.
-    pub async fn commit(mut self) -> Result {
-        let ours = outbox::lease::renew(&mut *self.tx, &[self.lease], self.lease_time).await?;
-        if ours.renewed.is_empty() {
-            return Err(Error::LeaseLost);
-        }
-        self.tx.commit().await?;
-        Ok(())
+    pub async fn commit(self) -> Result {
+        commit_with_lease(self.tx, self.lease, self.lease_time).await
     }
+}
+
+/// Commits a transaction that holds its event, and begins the lease anew with it.
+async fn commit_with_lease(mut tx: Transaction<'_, Postgres>, lease: Lease, lease_time: Duration) -> Result {
+    let ours = outbox::lease::renew(&mut *tx, &[lease], lease_time).await?;
+    if ours.renewed.is_empty() {
+        return Err(Error::LeaseLost);
+    }
+    tx.commit().await?;
+    Ok(())
 }
 
 impl Deref for Checkpoint {
@@ -283,9 +300,9 @@ impl DerefMut for Checkpoint {
 }
 
 /// A transaction that has not been fenced yet; [`Context::commit_draft`] alone commits it. Dropped, it rolls back.
-pub(crate) struct Draft(Transaction<'static, Postgres>);
+pub(crate) struct Draft<'c>(Transaction<'c, Postgres>);
 
-impl Draft {
+impl Draft<'_> {
     /// To write through.
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         &mut self.0

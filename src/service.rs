@@ -3,6 +3,8 @@
 //! The only module of the library that reads the environment and waits for signals; it decides nothing. A worker with
 //! handlers of its own calls [`worker()`] and has everything that `restante-worker` has.
 
+mod readiness;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -134,8 +136,10 @@ async fn work(
 ) -> anyhow::Result<()> {
     let pool = database(&config.database_url, "restante-worker", config.database_connections, &stop).await?;
     let ended = CancellationToken::new();
+    let _primary = database::keep_on_primary(&pool, &config.database_url)?;
     let notes = vec![note_of_trouble(pool.clone())];
-    serve_ops_with(notes, config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
+    serve_ops_with(notes, Program::Worker, config.ops_listen, pool.clone(), stop.clone(), ended.clone())
+        .await?;
 
     let registry = registry(&config, &pool).await?;
     telemetry::start_worker_at_zero(&registry.event_types().collect::<Vec<_>>());
@@ -248,6 +252,13 @@ pub async fn database(
     stop: &CancellationToken,
 ) -> anyhow::Result<PgPool> {
     let pool = database::pool(url, name, connections)?;
+    let unused = config::servers(secrecy::ExposeSecret::expose_secret(url)).map(|servers| servers.unused);
+    if let Ok(unused) = unused
+        && !unused.is_empty()
+    {
+        tracing::warn!("DATABASE_URL: these parameters mean nothing here: {}", unused.join(", "));
+    }
+    let _primary = database::keep_on_primary(&pool, url)?;
     tokio::select! {
         ready = database::ready(&pool, DATABASE_PATIENCE) => ready?,
         () = stop.cancelled() => return Err(ToldToStop.into()),
@@ -307,17 +318,19 @@ async fn bind_ops(address: SocketAddr, defaults: &[String]) -> anyhow::Result<Op
     }
 }
 
-/// Answers the ops listener in the background until `ended` is cancelled. `draining` makes the service not ready.
+/// Answers the ops listener in the background until `ended` is cancelled. `draining` makes the service not ready, and so does
+/// whatever keeps it from its work.
 ///
 /// # Errors
 /// Where the address is taken, unless it is the default one; or metrics are recorded elsewhere.
 pub async fn serve_ops(
+    program: Program,
     address: SocketAddr,
     pool: PgPool,
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve_ops_with(Vec::new(), address, pool, draining, ended).await
+    serve_ops_with(Vec::new(), program, address, pool, draining, ended).await
 }
 
 /// What waits because something is wrong with us, or with the API, in one line.
@@ -334,6 +347,7 @@ fn note_of_trouble(pool: PgPool) -> Note {
 
 async fn serve_ops_with(
     notes: Vec<Note>,
+    program: Program,
     address: SocketAddr,
     pool: PgPool,
     draining: CancellationToken,
@@ -341,14 +355,7 @@ async fn serve_ops_with(
 ) -> anyhow::Result<()> {
     let Some(listener) = bind_ops(address, &ops_defaults()).await? else { return Ok(()) };
     tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
-    let database = Check::new("database", "Start Postgres, or mend DATABASE_URL", move || {
-        let pool = pool.clone();
-        async move {
-            let answered = sqlx::query("select").execute(&pool).await;
-            answered.map(drop).map_err(|_| "the database does not answer".into())
-        }
-    });
-    let checks = vec![database, Check::not_draining(draining)];
+    let checks = vec![readiness::check(program, pool), Check::not_draining(draining)];
     let recorder = telemetry::recorder()?;
     telemetry::note_build(env!("CARGO_PKG_VERSION"), database::schema_version_known());
     tokio::spawn(async move {

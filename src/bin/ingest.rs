@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use restante::config::{Ingest, Program};
 use restante::ingest::{self, Limits, OutboxStore};
 use restante::signature::Keys;
-use restante::{service, telemetry};
+use restante::{database, service, telemetry};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -18,7 +18,8 @@ async fn run(config: Ingest, stop: CancellationToken) -> anyhow::Result<()> {
     let pool = service::database(&config.database_url, "restante-ingest", config.database_connections, &stop)
         .await?;
     let ended = CancellationToken::new();
-    service::serve_ops(config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
+    let _primary = database::keep_on_primary(&pool, &config.database_url)?;
+    service::serve_ops(Program::Ingest, config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
     telemetry::start_ingest_at_zero();
     let on = [("standard", !config.signing_keys.is_empty()), ("older", !config.webhook_secrets.is_empty())];
     let schemes: Vec<_> = on.into_iter().filter(|(_, is_on)| *is_on).map(|(scheme, _)| scheme).collect();

@@ -5,11 +5,10 @@
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretString;
-use url::Url;
 
-use super::SigningKey;
 use super::placeholder::is_placeholder;
 use super::reader::Reader;
+use super::{SigningKey, Unusable, servers};
 
 pub(super) const SIGNING_KEY: &str = "ANTHROPIC_WEBHOOK_SIGNING_KEY";
 pub(super) const WEBHOOK_SECRET: &str = "ANTHROPIC_WEBHOOK_SECRET";
@@ -160,17 +159,9 @@ pub(super) fn api_key(value: &str) -> Fallible<SecretString> {
 
 /// The address of the database, which commonly holds a password.
 pub(super) fn database_url(value: &str) -> Fallible<SecretString> {
-    match Url::parse(value) {
-        Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => Ok(value.to_owned().into()),
-        parsed => {
-            let problem = match parsed {
-                Ok(_) => "it is not the URL of a Postgres database",
-                Err(_) => "it cannot be read as a URL",
-            };
-            let mend = "Write it like postgres://user:password@host:5432/database, with %-escapes for the \
-                        characters @ : / ? # % in the password";
-            Err((problem.to_owned(), mend.to_owned()))
-        }
+    match servers(value) {
+        Ok(_) => Ok(value.to_owned().into()),
+        Err(Unusable { problem, mend }) => Err((problem.to_owned(), mend.to_owned())),
     }
 }
 

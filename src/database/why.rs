@@ -12,6 +12,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
+use super::session;
+
 /// How long one more try may take that finds out why there was no connection.
 const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -67,6 +69,11 @@ pub async fn why(pool: &PgPool, error: &sqlx::Error) -> Why {
         Err(_) => Why::of(&sqlx::Error::Io(io::ErrorKind::TimedOut.into()), &options),
         Ok(Err(error)) => Why::of(&error, &options),
         Ok(Ok(mut connection)) => {
+            // The pool's own connections are refused there.
+            let is_standby = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&mut connection);
+            if matches!(timeout(LOOK_PATIENCE, is_standby).await, Ok(Ok(true))) {
+                return Why::of(&session::standby(), &options);
+            }
             let name = options.get_application_name().unwrap_or_default();
             let doing = timeout(LOOK_PATIENCE, doing(&mut connection, name)).await;
             let doing = doing.ok().and_then(Result::ok).filter(|doing| !doing.is_empty());
@@ -132,6 +139,10 @@ fn judged(error: &sqlx::Error, options: &PgConnectOptions) -> (String, String) {
             (error.message().to_owned(), remedy)
         }
         sqlx::Error::Io(error) => match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => (
+                "the server is a standby, which takes no writes".to_owned(),
+                "give DATABASE_URL the primary, or both: postgres://user:password@one,other/database".to_owned(),
+            ),
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => (
                 "nobody listens there".to_owned(),
                 "start Postgres, or correct the host and the port in DATABASE_URL".to_owned(),

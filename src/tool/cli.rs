@@ -59,7 +59,11 @@ enum Command {
     /// Prints the versions before and after, and what was applied. Run it before new programs start; it does nothing
     /// where nothing is to be done, and several at once take turns.
     #[command(after_long_help = needs_database())]
-    Migrate,
+    Migrate {
+        /// Give the roles their rights again, as after a restore without them (pg_restore --no-acl)
+        #[arg(long)]
+        grants: bool,
+    },
     #[command(after_long_help = demo::SURROUNDINGS)]
     Demo(DemoArgs),
     #[command(after_long_help = reads(&[SIGNING_KEY, WEBHOOK_SECRET, API_KEY]) + IN_PLACE_OF_FLAGS)]
@@ -123,10 +127,10 @@ fn needs_database() -> String {
 pub async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
     let read = Tool::from_vars(surroundings.variables.iter().cloned(), &configuration::read_file);
     match cli.command {
-        Command::Migrate => {
+        Command::Migrate { grants } => {
             let (tool, _flush) = started(read)?;
             let url = tool.database_url.context(NO_DATABASE)?;
-            Ok(told(&(migrate::run(&url).await?, true)))
+            Ok(told(&(migrate::run(&url, grants).await?, true)))
         }
         Command::Demo(args) => demo::run(args, &surroundings).await,
         Command::Simulate(args) => {
@@ -238,7 +242,7 @@ mod tests {
 
     #[test]
     fn every_command_is_known_by_its_name() {
-        assert!(matches!(parsed("restante migrate"), Command::Migrate));
+        assert!(matches!(parsed("restante migrate"), Command::Migrate { grants: false }));
         assert!(matches!(parsed("restante doctor"), Command::Doctor));
         assert!(matches!(parsed("restante simulate --listen 127.0.0.1:0"), Command::Simulate(_)));
         assert!(matches!(parsed("restante send --type vault.created"), Command::Send(_)));

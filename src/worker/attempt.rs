@@ -83,12 +83,15 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         let deadline = Deadline::new(route.map_or(Duration::ZERO, Route::timeout));
         // Kept until the event is settled, however long the database takes for that.
         let kept = shared.keeper.keep(claimed.lease, leased_until, deadline.clone());
-        let mut place = None;
+        let (mut place, mut has_returned) = (None, false);
         let (outcome, written) = match route {
             _ if batch::is_standing(event) && !shared.registry.names("", &event.event_type) => {
                 (left_to_others(), None)
             }
-            Some(route) => decide(&shared, &claimed, route, &kept, &deadline, &mut place).await,
+            Some(route) => {
+                let cx = (&mut place, &mut has_returned);
+                decide(&shared, &claimed, route, &kept, &deadline, cx).await
+            }
             None => (Outcome::Succeeded(finished(&claimed, Finish::Ignored, None)), None),
         };
         let took = started.elapsed();
@@ -102,8 +105,11 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         let outcome = if let Some(committed) = committed {
             conclude(&shared, &claimed, route, committed, place).await
         } else {
-            // Given back, and with it rolled back, before the event is settled and may run again.
-            drop(place);
+            // Given back, and with it rolled back, before the event is settled and may run again. That of a handler that was cut
+            // is closed.
+            if has_returned && let Some(connection) = place {
+                connection.give_back();
+            }
             Err(outcome)
         };
         let label = match outcome {
@@ -142,7 +148,7 @@ async fn decide<'a>(
     route: &dyn Route,
     kept: &Kept,
     deadline: &Deadline,
-    place: &'a mut Option<Lent>,
+    (place, has_returned): (&'a mut Option<Lent>, &mut bool),
 ) -> (Outcome, Written<'a>) {
     if claimed.crashes >= CRASHES_MAX {
         let reason = format!("given up: {} workers vanished while they ran it", claimed.crashes);
@@ -153,7 +159,9 @@ async fn decide<'a>(
     let database = Database { pool: &shared.pool, connections: &shared.connections, place };
     let mut cx =
         Context::new(&claimed.event, &shared.api, database, claimed.lease, shared.lease, deadline.clone());
-    let outcome = match watched(route, &mut cx, kept, deadline).await {
+    let watched = watched(route, &mut cx, kept, deadline).await;
+    *has_returned = matches!(watched, Watched::Returned(_));
+    let outcome = match watched {
         Watched::Returned(Ok(())) => {
             let (written, result) = cx.into_parts();
             return (Outcome::Succeeded(finished(claimed, Finish::Done, result)), written);

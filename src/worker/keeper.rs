@@ -77,6 +77,7 @@ impl Keeper {
             match runtime.map_err(anyhow::Error::from).and_then(|runtime| {
                 runtime.block_on(async {
                     let pool = database::pool(&url, "restante-worker leases", 1)?;
+                    let _primary = database::keep_on_primary(&pool, &url)?;
                     tokio::select! {
                         () = round.repeat(&pool) => {}
                         _ = ended => {}

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,9 @@ const PARTITIONS_SECONDS: u64 = 3600;
 /// What waits for a repair of ours goes on so soon after it, more or less.
 const REPAIRS_SECONDS: u64 = 5;
 const STANDING_SECONDS: u64 = 10;
+/// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
+/// year of weeks is there.
+const PARTITIONS_AGAIN: Duration = Duration::from_secs(60);
 
 /// Every state that is no finish: each is a series of its own, also while it has no events.
 const STATES: [&str; 8] =
@@ -35,27 +39,46 @@ pub(super) async fn run(pool: PgPool, standing: Vec<&'static str>, stop: Cancell
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick
     };
-    let (mut sweep, mut gauges, mut partitions, mut repairs) =
-        (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(PARTITIONS_SECONDS), every(REPAIRS_SECONDS));
+    let (mut sweep, mut gauges, mut repairs) =
+        (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(REPAIRS_SECONDS));
     let mut tried = Tried::default();
     let mut jobs = every(STANDING_SECONDS);
-    loop {
-        let step = async {
-            tokio::select! {
+    let steps = async {
+        loop {
+            let done = tokio::select! {
                 _ = sweep.tick() => sweep_keys(&pool).await,
                 _ = gauges.tick() => measure(&pool).await,
-                _ = partitions.tick() => make_partitions(&pool).await,
                 _ = repairs.tick() => look_for_repairs(&pool, &mut tried).await,
                 _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&pool, &standing).await,
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            done = step => if let Err(error) = done {
+            };
+            if let Err(error) = done {
                 let error = database::why(&pool, &error).await;
                 tracing::warn!(%error, "could not look after the outbox; the next round tries again");
             }
         }
+    };
+    // Beside them, because a table that somebody has locked keeps a partition from being made.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = join(steps, keep_making_partitions(&pool)) => {}
+    }
+}
+
+/// Never ends.
+async fn keep_making_partitions(pool: &PgPool) {
+    loop {
+        let wait = match make_partitions(pool).await {
+            Ok(()) => Duration::from_secs(PARTITIONS_SECONDS),
+            Err(error) if database::is_locked(&error) => {
+                tracing::debug!(%error, "somebody reads the outbox; partitions of the history are made later");
+                PARTITIONS_AGAIN
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not make partitions of the history; the next round tries again");
+                PARTITIONS_AGAIN
+            }
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 

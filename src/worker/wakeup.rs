@@ -59,6 +59,7 @@ async fn listen_for_ever(url: &SecretString, hint: &Notify, pause: Duration) {
 
 async fn listen(url: &SecretString, hint: &Notify) -> anyhow::Result<()> {
     let pool = database::pool(url, "restante-worker hints", 1)?;
+    let _primary = database::keep_on_primary(&pool, url)?;
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.ignore_pool_close_event(true);
     listener.listen(outbox::CHANNEL).await?;

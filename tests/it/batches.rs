@@ -25,13 +25,13 @@ mod turns;
 mod watch;
 
 /// A database, and the API of a workspace.
-async fn start() -> (World, ScriptedApi) {
+pub(crate) async fn start() -> (World, ScriptedApi) {
     (World::on(cluster::fresh_database().await).await, ScriptedApi::new().await)
 }
 
 /// Runs a worker with the built-in handlers until nothing is left that may run now. An attempt that fails may be made
 /// again within that, since the first wait can be short; so tests say what the API answers before, and not in between.
-async fn work(world: &World, api: &ScriptedApi) {
+pub(crate) async fn work(world: &World, api: &ScriptedApi) {
     work_as(world.worker_settings(), world, api).await;
 }
 
@@ -50,7 +50,7 @@ async fn work_later(world: &World, api: &ScriptedApi) {
 }
 
 /// A webhook tells that a batch has ended.
-async fn hear_of(world: &World, batch_id: &str) {
+pub(crate) async fn hear_of(world: &World, batch_id: &str) {
     let event = json!({
         "type": "event", "id": format!("wevt_{batch_id}"), "created_at": "2026-11-01T12:00:00Z",
         "data": { "type": "batch.completed", "id": batch_id },
@@ -59,7 +59,7 @@ async fn hear_of(world: &World, batch_id: &str) {
 }
 
 /// The line of a result that succeeded with this text.
-fn succeeded(custom_id: &str, text: &str) -> String {
+pub(crate) fn succeeded(custom_id: &str, text: &str) -> String {
     let message = json!({
         "id": format!("msg_{custom_id}"), "type": "message", "role": "assistant", "model": "claude-opus-5-5",
         "content": [{ "type": "text", "text": text }], "stop_reason": "end_turn", "stop_sequence": null,
@@ -86,8 +86,8 @@ fn bare(custom_id: &str, outcome: &str) -> String {
 const NOT_ENDED: &str = "retry: the batch has not ended; the API is asked again then";
 
 /// One result of each outcome, and what the API counts of them.
-const ONE_OF_EACH: [u32; 4] = [1, 1, 1, 1];
-fn one_of_each() -> String {
+pub(crate) const ONE_OF_EACH: [u32; 4] = [1, 1, 1, 1];
+pub(crate) fn one_of_each() -> String {
     [succeeded("a", "paid"), errored("b", "overloaded_error"), bare("c", "canceled"), bare("d", "expired")]
         .concat()
 }
@@ -126,7 +126,7 @@ async fn failures(world: &World, event_id: &str) -> String {
 }
 
 /// How many batches are complete.
-async fn complete(world: &World) -> String {
+pub(crate) async fn complete(world: &World) -> String {
     world.value("select count(*) from restante.batch where complete_at is not null").await
 }
 

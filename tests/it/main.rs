@@ -18,6 +18,7 @@ mod crash;
 mod crowd;
 mod demo;
 mod documents;
+mod elsewhere;
 mod flat;
 mod ingest;
 mod interleaved;

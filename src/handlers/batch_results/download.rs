@@ -11,6 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::api::{self, Batch, ResultsStream};
+use crate::database::Loan;
 use crate::handler::{Context, Error};
 use crate::telemetry;
 
@@ -160,7 +161,28 @@ async fn store(
     mut part: CopyBuffer,
     spare: &mpsc::Sender<CopyBuffer>,
 ) -> Result<u64, Error> {
-    let mut draft = cx.draft().await?;
+    // Whatever cuts this, such as a sibling that fails or the loss of the lease, closes the connection: in the middle of a COPY
+    // nothing else can be said on it.
+    let mut loan = cx.lend().await?;
+    let rows = write(cx, batch, &mut part, &mut loan).await?;
+    loan.give_back();
+    metrics::counter!(telemetry::metric::RESULTS_ROWS_TOTAL).increment(rows);
+    metrics::counter!(telemetry::metric::RESULTS_BYTES_TOTAL).increment(part.line_bytes() as u64);
+    cx.progress();
+    part.clear();
+    // Nobody wants it any more where all has been read.
+    let _ = spare.send(part);
+    Ok(rows)
+}
+
+/// Answers how many rows were written.
+async fn write(
+    cx: &Context<'_>,
+    batch: &Batch,
+    part: &mut CopyBuffer,
+    loan: &mut Loan,
+) -> Result<u64, Error> {
+    let mut draft = cx.draft(loan).await?;
     let statement = format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
     let mut copy = draft.connection().copy_in_raw(&statement).await?;
     for piece in part.finish().chunks(TURN_BYTES) {
@@ -176,11 +198,5 @@ async fn store(
     .execute(draft.connection())
     .await?;
     cx.commit_draft(draft).await?;
-    metrics::counter!(telemetry::metric::RESULTS_ROWS_TOTAL).increment(rows);
-    metrics::counter!(telemetry::metric::RESULTS_BYTES_TOTAL).increment(part.line_bytes() as u64);
-    cx.progress();
-    part.clear();
-    // Nobody wants it any more where all has been read.
-    let _ = spare.send(part);
     Ok(rows)
 }

@@ -48,6 +48,7 @@ pub(super) async fn examine(url: Option<&SecretString>) -> (Vec<Finding>, Option
     findings.push(or_failed("clock", clock(&mut connection).await));
     findings.extend(settings(&mut connection).await);
     findings.push(notifications(url).await);
+    findings.extend(super::settings::examine(&mut connection, url).await);
     let login = match login::of(&mut connection).await {
         Ok(login) => login,
         Err(error) => {
@@ -151,7 +152,7 @@ fn judge_clock(ahead: TimeDelta) -> Finding {
 
 async fn settings(connection: &mut PgConnection) -> Vec<Finding> {
     let rows = sqlx::query_as::<_, (String, String)>(
-        "select name, setting from pg_settings
+        "select name, coalesce(reset_val, setting) from pg_settings
           where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'autovacuum', 'track_counts')",
     )
     .fetch_all(connection)

@@ -6,6 +6,7 @@
 mod configuration;
 mod database;
 mod login;
+mod settings;
 
 use secrecy::SecretString;
 

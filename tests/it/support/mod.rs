@@ -4,10 +4,12 @@ pub mod api;
 pub mod cluster;
 pub mod compose_file;
 mod eventually;
+pub mod forwarder;
 pub mod handlers;
 pub mod native_compose;
 pub mod processes;
 pub mod sender;
+pub mod servers;
 mod simulated_api;
 pub mod world;
 

@@ -1,0 +1,164 @@
+//! Pools that give back clean connections, and connections outside of any pool.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBuilder, Retryable};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row};
+use tokio::time::timeout;
+
+use super::schema::check_schema;
+use super::session::{self, Session};
+use super::why::{self, Why};
+use super::{Error, answered, is_parting, is_unavailable, unanswered};
+use crate::config;
+
+/// How long a pool waits for a connection before it says that the database is away.
+pub(super) const ACQUIRE_SECONDS: u64 = 5;
+
+/// How long a connection that comes back may take to prove itself.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one of several servers may take to let us in, before the next is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How to connect to each server of a URL, in their order. Statements are not logged, since they may carry what people wrote.
+pub(super) fn servers(url: &SecretString, application_name: &str) -> Result<Vec<PgConnectOptions>, Error> {
+    let servers = config::servers(url.expose_secret()).map_err(Error::Address)?;
+    let options = servers.urls.iter().map(|url| {
+        let options: PgConnectOptions = url.expose_secret().parse().map_err(Error::Url)?;
+        // Poolers refuse what they do not know at the start of a session; what is needed is set in it.
+        Ok(options.application_name(application_name).extra_float_digits(None).disable_statement_logging())
+    });
+    options.collect()
+}
+
+/// A pool of at most `connections`, opened when they are needed. Of several servers it uses the first, unless
+/// [`keep_on_primary`](super::keep_on_primary) finds another one.
+///
+/// Its sessions have the settings that our statements depend on, whatever the defaults of the role or the database are.
+///
+/// # Errors
+/// [`Error::Address`] or [`Error::Url`], where `url` is no address of a Postgres. Whether it answers shows only at the first use.
+pub fn pool(url: &SecretString, application_name: &str, connections: u32) -> Result<PgPool, Error> {
+    let first = servers(url, application_name)?.into_iter().next().ok_or(Error::NoServer)?;
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS))
+        // A ping before each use would double the round trips; a dead connection shows itself soon enough.
+        .test_before_acquire(false)
+        .after_connect(|connection, _| Box::pin(session::prepare(connection, Session::Service)))
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // A connection on which nothing arrives any more is cut here, or it would be waited for until the kernel gives up.
+                match timeout(PROOF_TIMEOUT, is_in_step(connection)).await {
+                    Ok(Err(error)) if is_parting(&error) => Err(error),
+                    Ok(is_in_step) => Ok(is_in_step.unwrap_or(false)),
+                    Err(_) => Err(unanswered()),
+                }
+            })
+        })
+        .connect_lazy_with(first))
+}
+
+/// Is the next answer that comes on this connection the one to its next question? What may be open on it is rolled back.
+///
+/// Whoever used it may have been dropped at any await, also between a question and its answer, which sqlx 0.9 does not always
+/// notice. So it is asked for a number that was never asked for before: answers come in the order of their questions, and who
+/// reads this one as the last has nothing else to come. And a server that takes no writes is of no use.
+async fn is_in_step(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let number = format!("{:032x}", rand::random::<u128>());
+    // A `begin` that was cancelled half way leaves a transaction open that sqlx does not know of. A lone `rollback` would put a
+    // warning into the server's log wherever there is none.
+    let question = format!("begin; rollback; select '{number}' where not pg_is_in_recovery()");
+    let rows = connection.fetch_all(AssertSqlSafe(question)).await?;
+    Ok(matches!(&rows[..], [row] if row.try_get::<&str, _>(0).is_ok_and(|answer| answer == number)))
+}
+
+/// One connection of its own, outside any pool, for a person's command. Of several servers it is to the one that takes writes.
+///
+/// # Errors
+/// [`Error::Address`], [`Error::Url`] or [`Error::Unreachable`].
+pub async fn connect(url: &SecretString, application_name: &str) -> Result<PgConnection, Error> {
+    let servers = servers(url, application_name)?;
+    // A lone server is also looked at while it is a standby.
+    let session = if servers.len() == 1 { Session::Tool } else { Session::Service };
+    let mut last = Error::NoServer;
+    for options in &servers {
+        match open(options, session).await {
+            Ok(mut connection) => {
+                if session == Session::Service {
+                    session::prepare(&mut connection, Session::Tool).await?;
+                }
+                return Ok(connection);
+            }
+            Err(error) => last = unreachable(&error, options),
+        }
+    }
+    Err(last)
+}
+
+fn unreachable(error: &sqlx::Error, options: &PgConnectOptions) -> Error {
+    Error::Unreachable(Box::new(Why::of(error, options)))
+}
+
+/// Where a pool's database is: host, port, database and login.
+pub fn place(pool: &PgPool) -> String {
+    why::place(&pool.connect_options())
+}
+
+/// Connects to one server.
+pub(super) async fn open(options: &PgConnectOptions, session: Session) -> sqlx::Result<PgConnection> {
+    let opened = timeout(CONNECT_TIMEOUT, async {
+        let mut connection = options.connect().await?;
+        session::prepare(&mut connection, session).await?;
+        Ok(connection)
+    });
+    opened.await.unwrap_or_else(|_| Err(unanswered()))
+}
+
+/// Checks that each connection has a session of the server for itself.
+///
+/// # Errors
+/// [`Error::TransactionPooler`], and as for [`connect`].
+pub async fn keeps_session(url: &SecretString, application_name: &str) -> Result<(), Error> {
+    let (mut one, mut other) = (connect(url, application_name).await?, connect(url, application_name).await?);
+    session::stays(&mut one, &mut other).await?;
+    farewell(one).await;
+    farewell(other).await;
+    Ok(())
+}
+
+/// Waits up to `patience` for the database, then checks that it can be worked with: its schema is the one that this program
+/// knows, and each connection has a session of its own.
+///
+/// # Errors
+/// [`Error::Unreachable`] after `patience`; [`Error::TransactionPooler`], [`Error::SchemaOlder`] and [`Error::SchemaNewer`],
+/// which say what to do.
+pub async fn ready(pool: &PgPool, patience: Duration) -> Result<(), Error> {
+    // Not of the pool, which would only say that time ran out. Its server may be another one from one try to the next.
+    let one_try = || async { open(&pool.connect_options(), Session::Service).await };
+    let mut connection = one_try
+        .retry(ExponentialBuilder::default().with_total_delay(Some(patience)).without_max_times())
+        .when(is_unavailable)
+        .notify(|error, wait| {
+            let error = Why::of(error, &pool.connect_options());
+            tracing::warn!(%error, retry_in_ms = wait.as_millis(), "the database does not answer yet");
+        })
+        .await
+        .map_err(|error| unreachable(&error, &pool.connect_options()))?;
+    // Where there is but one to be had, nobody can tell.
+    if let Ok(mut other) = one_try().await {
+        session::stays(&mut connection, &mut other).await?;
+        farewell(other).await;
+    }
+    check_schema(&mut connection).await?;
+    farewell(connection).await;
+    Ok(())
+}
+
+/// Nothing depends on a polite one.
+async fn farewell(connection: PgConnection) {
+    drop(answered(connection.close()).await);
+}

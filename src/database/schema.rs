@@ -1,0 +1,169 @@
+//! The schema: whether it is the one that this program knows, and how it comes to be.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use super::pool::{connect, keeps_session};
+use super::{Error, is_locked, rights};
+
+/// The schema's migrations, as this program knows them.
+pub(super) static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("./migrations");
+    migrator.dangerous_set_table_name("restante.schema_migration");
+    migrator
+});
+
+/// How often, and how far apart, the first partitions are tried for while somebody else is making them.
+const PARTITION_TRIES: usize = 50;
+const PARTITION_WAIT: Duration = Duration::from_millis(100);
+
+/// The version of the schema that this program knows.
+pub fn schema_version_known() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// Checks that the schema is the one this program knows.
+///
+/// # Errors
+/// [`Error::SchemaOlder`] and [`Error::SchemaNewer`], which say what to run; [`Error::Query`].
+pub async fn check_schema(connection: &mut PgConnection) -> Result<(), Error> {
+    let found = schema_version(connection).await?;
+    match found.cmp(&schema_version_known()) {
+        std::cmp::Ordering::Less => Err(Error::SchemaOlder { found, needed: schema_version_known() }),
+        std::cmp::Ordering::Greater => Err(Error::SchemaNewer { found, known: schema_version_known() }),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+/// Applies the migrations that are missing, and makes the first partitions. Several at once are safe: they take turns.
+/// Answers the versions before and after.
+///
+/// Where nothing is missing, the login needs no right to create anything; where the schema was made for it, none to create one.
+///
+/// # Errors
+/// [`Error::SchemaNewer`] and [`Error::Encoding`], before anything was touched; [`Error::Migration`].
+pub async fn migrate(url: &SecretString) -> Result<(i64, i64), Error> {
+    keeps_session(url, "restante migrate").await?;
+    let mut connection = connect(url, "restante migrate").await?;
+    let before = schema_version(&mut connection).await?;
+    if before > schema_version_known() {
+        return Err(Error::SchemaNewer { found: before, known: schema_version_known() });
+    }
+    check_encoding(&mut connection).await?;
+    if !is_applied(&mut connection, before).await? {
+        migrator(&mut connection).await?.run_direct(None, &mut connection, false).await?;
+    }
+    make_partitions(&mut connection).await?;
+    connection.close().await?;
+    Ok((before, schema_version_known()))
+}
+
+/// Gives the roles their rights again, as the migrations do. For a database that was restored without them. Answers how many
+/// statements that took.
+///
+/// # Errors
+/// [`Error::SchemaOlder`] and [`Error::SchemaNewer`]; [`Error::Query`], where the login does not own the schema.
+pub async fn grant(url: &SecretString) -> Result<usize, Error> {
+    let mut connection = connect(url, "restante migrate").await?;
+    check_schema(&mut connection).await?;
+    let mut transaction = connection.begin().await?;
+    let mut granted = 0;
+    for statement in MIGRATOR.iter().flat_map(|migration| rights::statements(migration.sql.as_str())) {
+        // What a later migration dropped needs no rights any more.
+        let mut step = transaction.begin().await?;
+        match step.execute(AssertSqlSafe(statement.to_owned())).await {
+            Ok(_) => step.commit().await?,
+            Err(error) if is_of_the_past(&error) => step.rollback().await?,
+            Err(error) => return Err(error.into()),
+        }
+        granted += 1;
+    }
+    transaction.commit().await?;
+    connection.close().await?;
+    Ok(granted)
+}
+
+/// No such function, table, column, or object.
+fn is_of_the_past(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("42883" | "42P01" | "42703" | "42704"))
+}
+
+/// The migrator, which asks for a schema to be made only where there is none: Postgres checks the right to make one first.
+async fn migrator(connection: &mut PgConnection) -> sqlx::Result<Migrator> {
+    let is_there: bool =
+        sqlx::query_scalar("select to_regnamespace('restante') is not null").fetch_one(connection).await?;
+    let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+    migrator.dangerous_set_table_name(MIGRATOR.table_name.clone());
+    if !is_there {
+        migrator.create_schema("restante");
+    }
+    Ok(migrator)
+}
+
+/// Were all migrations applied as they are known?
+async fn is_applied(connection: &mut PgConnection, version: i64) -> sqlx::Result<bool> {
+    if version == 0 {
+        return Ok(false);
+    }
+    let applied: Vec<(i64, Vec<u8>, bool)> =
+        sqlx::query_as("select version, checksum, success from restante.schema_migration order by version")
+            .fetch_all(connection)
+            .await?;
+    let known = MIGRATOR.iter().map(|migration| (migration.version, migration.checksum.to_vec(), true));
+    Ok(known.eq(applied))
+}
+
+/// Text of any language is kept as it came, which no other encoding can hold.
+async fn check_encoding(connection: &mut PgConnection) -> Result<(), Error> {
+    let (encoding, database, another): (String, String, String) = sqlx::query_as(
+        "select current_setting('server_encoding'), quote_ident(current_database()),
+                quote_ident(current_database() || '_utf8')",
+    )
+    .fetch_one(connection)
+    .await?;
+    if encoding == "UTF8" { Ok(()) } else { Err(Error::Encoding { database, encoding, another }) }
+}
+
+/// Makes the partitions of this week and those to come, where any is missing. One that somebody's lock keeps from being made
+/// is left to the worker, but for that of this week.
+async fn make_partitions(connection: &mut PgConnection) -> sqlx::Result<()> {
+    for _ in 0..PARTITION_TRIES {
+        let (missing, is_this_week_there): (i64, bool) = sqlx::query_as(
+            "select count(*) filter (where not w.is_there), bool_and(w.is_there) filter (where w.week = 0)
+               from (select week, to_regclass('restante.' || to_char(
+                            date_trunc('week', now() at time zone 'UTC') + week * interval '1 week',
+                            '\"outbox_\"IYYY\"w\"IW')) is not null as is_there
+                       from generate_series(0, 26) as week) as w",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        if missing == 0 {
+            return Ok(());
+        }
+        let made = sqlx::query("select restante.make_partitions()").execute(&mut *connection).await;
+        match made {
+            Err(error) if is_locked(&error) && is_this_week_there => return Ok(()),
+            Err(error) if is_locked(&error) => tokio::time::sleep(PARTITION_WAIT).await,
+            made => return made.map(drop),
+        }
+    }
+    Ok(())
+}
+
+/// The newest migration that was applied; 0 where the schema does not exist.
+async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let there: bool = sqlx::query_scalar("select to_regclass('restante.schema_migration') is not null")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !there {
+        return Ok(0);
+    }
+    sqlx::query_scalar("select coalesce(max(version), 0) from restante.schema_migration where success")
+        .fetch_one(connection)
+        .await
+}

@@ -1,0 +1,341 @@
+//! Conversations with the database that are cut in the middle: nobody else reads what is left of them.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use restante::handler::{self, Context, Handler};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::support::eventually;
+
+type Cut = fn(&mut PgConnection) -> BoxFuture<'_, sqlx::Result<()>>;
+
+/// What may be under way on a connection when its user is dropped.
+const CUTS: &[(&str, Cut)] = &[
+    ("a statement", |connection| {
+        Box::pin(async move {
+            sqlx::query("select 'stale' from pg_sleep(0.01)").execute(connection).await.map(drop)
+        })
+    }),
+    ("a statement with a value", |connection| {
+        Box::pin(async move {
+            let stale =
+                sqlx::query_scalar::<_, i64>("select $1 + 1000").bind(7_i64).fetch_one(connection).await;
+            stale.map(drop)
+        })
+    }),
+    ("many rows", |connection| {
+        Box::pin(async move {
+            sqlx::query("select generate_series(1, 9999)").fetch_all(connection).await.map(drop)
+        })
+    }),
+    ("the begin of a transaction", |connection| {
+        Box::pin(async move {
+            let transaction = connection.begin().await?;
+            tokio::task::yield_now().await;
+            drop(transaction);
+            Ok(())
+        })
+    }),
+    ("a transaction", |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            sqlx::query("insert into ledger (event_id) values ('stale')").execute(&mut *transaction).await?;
+            sqlx::query("select 'stale' from pg_sleep(0.01)").execute(&mut *transaction).await?;
+            tokio::task::yield_now().await;
+            transaction.commit().await
+        })
+    }),
+    ("a failed transaction", |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let _failed = sqlx::query("select 1 / 0").execute(&mut *transaction).await;
+            tokio::task::yield_now().await;
+            transaction.commit().await
+        })
+    }),
+    ("a copy", |connection| {
+        Box::pin(async move {
+            let mut copy = connection.copy_in_raw("copy ledger (event_id) from stdin").await?;
+            for _ in 0..3 {
+                copy.send(b"stale\n".as_slice()).await?;
+                tokio::task::yield_now().await;
+            }
+            copy.finish().await.map(drop)
+        })
+    }),
+    ("a copy within a transaction", |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let mut copy = transaction.copy_in_raw("copy ledger (event_id) from stdin").await?;
+            copy.send(b"stale\n".as_slice()).await?;
+            copy.finish().await?;
+            tokio::task::yield_now().await;
+            transaction.commit().await
+        })
+    }),
+    ("a copy that the database refuses", |connection| {
+        Box::pin(async move {
+            let mut copy = connection.copy_in_raw("copy ledger (attempt) from stdin").await?;
+            copy.send(b"no number\n".as_slice()).await?;
+            copy.finish().await.map(drop)
+        })
+    }),
+    ("a copy to us", |connection| {
+        Box::pin(async move {
+            use futures_util::TryStreamExt;
+            let copy = connection.copy_out_raw("copy (select generate_series(1, 9999)) to stdout").await?;
+            copy.try_for_each(async |_| Ok(())).await
+        })
+    }),
+];
+
+/// Lets a conversation go on until it waits for the `waits`th time, and drops it there. Answers whether it came so far.
+async fn cut(mut conversation: BoxFuture<'_, sqlx::Result<()>>, waits: usize) -> bool {
+    let mut waited = 0;
+    poll_fn(|context| {
+        if conversation.as_mut().poll(context).is_ready() {
+            return Poll::Ready(false);
+        }
+        waited += 1;
+        if waited == waits { Poll::Ready(true) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Asks for so many different things, each in a way of its own, and is answered each.
+async fn is_answered(pool: &PgPool, lines: i64) {
+    for number in 0..5_i64 {
+        let echoed: i64 = sqlx::query_scalar("select $1::bigint").bind(number).fetch_one(pool).await.unwrap();
+        assert_eq!(echoed, number);
+        let mut transaction = pool.begin().await.unwrap();
+        let doubled: i64 = sqlx::query_scalar("select $1::bigint * 2")
+            .bind(number)
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+        assert_eq!(doubled, 2 * number);
+        let stale: i64 =
+            sqlx::query_scalar("select count(*) from ledger").fetch_one(&mut *transaction).await.unwrap();
+        assert_eq!(stale, lines);
+        transaction.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_comes_after_a_cut_reads_the_answer_to_what_he_asked() {
+    let world = World::new().await;
+    let pool = database::pool(&world.url, "cut", 1).unwrap();
+    let mut cuts = 0;
+    for (what, conversation) in CUTS {
+        for waits in 1.. {
+            let mut connection: PoolConnection<Postgres> = pool.acquire().await.unwrap();
+            let was_cut = cut(conversation(&mut connection), waits).await;
+            drop(connection);
+            pool.acquire().await.unwrap();
+            // A COPY that commits by itself may have come to its end all the same.
+            let lines: i64 = world.value("select count(*) from ledger").await.parse().unwrap();
+            assert!(
+                lines == 0 || !what.contains("transaction"),
+                "{what}, cut at wait {waits}, left something"
+            );
+            let answered = std::panic::AssertUnwindSafe(is_answered(&pool, lines)).catch_unwind().await;
+            assert!(answered.is_ok(), "after {what}, cut at wait {waits}");
+            world.sql("delete from ledger").await;
+            if !was_cut {
+                break;
+            }
+            cuts += 1;
+        }
+    }
+    assert!(cuts >= 2 * CUTS.len(), "{cuts} cuts are too few to prove anything");
+}
+
+#[tokio::test]
+async fn a_loan_that_was_cut_is_closed_and_one_that_was_given_back_is_used_again() {
+    let world = World::new().await;
+    let pool = database::pool(&world.url, "loan", 1).unwrap();
+    let backend = async |connection: &mut PgConnection| {
+        sqlx::query_scalar::<_, i32>("select pg_backend_pid()").fetch_one(connection).await.unwrap()
+    };
+    let mut loan = database::Loan::of(&pool).await.unwrap();
+    let first = backend(&mut loan).await;
+    loan.give_back();
+    let mut loan = database::Loan::of(&pool).await.unwrap();
+    assert_eq!(backend(&mut loan).await, first);
+
+    // One that is harmless in itself: nobody has to find out.
+    assert!(cut(CUTS[0].1(&mut loan), 1).await);
+    drop(loan);
+
+    assert_ne!(backend(&mut database::Loan::of(&pool).await.unwrap()).await, first);
+    let is_gone = format!("select not exists (select from pg_stat_activity where pid = {first})");
+    eventually("its session has ended", async || (world.value(&is_gone).await == "true").then_some(())).await;
+}
+
+/// Says which session its transaction is in, and never returns.
+struct Hangs(Arc<Mutex<Vec<i32>>>);
+
+impl Handler for Hangs {
+    const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    type Payload = serde_json::Value;
+
+    async fn handle(&self, cx: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+        let pid = sqlx::query_scalar("select pg_backend_pid()").fetch_one(cx.tx().await?).await?;
+        self.0.lock().await.push(pid);
+        sqlx::query("select pg_sleep(3600)").execute(cx.tx().await?).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_of_a_handler_that_was_cut_is_closed() {
+    let world = World::new().await;
+    world.receive("e", "", 1, json!({})).await;
+    let pids = Arc::new(Mutex::new(Vec::new()));
+
+    world.work_with(Registry::new().register(Hangs(Arc::clone(&pids)))).await;
+
+    let pid = pids.lock().await[0];
+    let is_gone = format!("select not exists (select from pg_stat_activity where pid = {pid})");
+    eventually("its session has ended", async || (world.value(&is_gone).await == "true").then_some(())).await;
+}
+
+/// A batch, of which some have several parts, and where each of them has a result that somebody else is about to store.
+const ROUNDS: usize = 12;
+const SMALL: usize = 4;
+const LARGE_LINE_BYTES: usize = 120_000;
+const LARGE_LINES: usize = 70;
+
+fn large() -> String {
+    let text = "x".repeat(LARGE_LINE_BYTES);
+    (0..LARGE_LINES).map(|line| batches::succeeded(&format!("r{line}"), &text)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_downloads_that_are_cut_in_the_middle_hurt_no_other_event() {
+    let world = World::new().await;
+    let api = ScriptedApi::new().await;
+    let stop = CancellationToken::new();
+    let workers: Vec<_> = (0..3)
+        .map(|_| {
+            let pool = database::pool(&world.url, "cut worker", 12).unwrap();
+            let settings = worker::Settings { lease: Duration::from_secs(1), ..world.worker_settings() };
+            tokio::spawn(worker::run(settings, pool, registry(), api.client(), stop.clone()))
+        })
+        .collect();
+    // Ordinary traffic beside it, on the same connections.
+    let traffic = tokio::spawn({
+        let (pool, stop) = (world.pool.clone(), stop.clone());
+        let event =
+            |number: u32| world.new_event(&format!("t{number}"), &format!("k{}", number % 5), 1, json!({}));
+        let events: Vec<_> = (0..4_000).map(event).collect();
+        async move {
+            let mut stored = 0;
+            for event in events {
+                if stop.is_cancelled() {
+                    break;
+                }
+                restante::outbox::insert_events(&pool, restante::outbox::Source::Webhook, &[event])
+                    .await
+                    .unwrap();
+                stored += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            stored
+        }
+    });
+    let large = large();
+    let mut cut = 0;
+    for round in 0..ROUNDS {
+        let ids: Vec<String> = (0..=SMALL).map(|number| format!("b{round}_{number}")).collect();
+        let statement = [
+            "update restante.outbox set status = 'cancelled'",
+            "update restante.outbox set status = 'paused'",
+            "update restante.outbox set status = 'pending'",
+            // Moves the row, which whoever waits for it is told as 40001.
+            "update restante.outbox set status = 'done'",
+        ][round % 4];
+        cut += cut_downloads(&world, &api, &ids, &large, statement).await;
+    }
+    world.sql("update restante.outbox set status = 'pending' where status in ('paused', 'cancelled')").await;
+    world.sql("update restante.outbox set status = 'pending' where status = 'done' and type = 'batch.completed'").await;
+    let all = (ROUNDS * (SMALL + 1)).to_string();
+    eventually("all is stored", async || (batches::complete(&world).await == all).then_some(())).await;
+    stop.cancel();
+    let stored: usize = traffic.await.unwrap();
+    for worker in workers {
+        worker.await.unwrap().unwrap();
+    }
+    world.work_with(registry()).await;
+
+    assert!(cut >= ROUNDS * 3, "only {cut} downloads were cut in the middle of a COPY");
+    let failed =
+        "select string_agg(format('%s %s: %s', event_id, outcome, error), '; ') from restante.failure";
+    assert_eq!(world.value(failed).await, "null");
+    let mut ran = world.ledger().await;
+    assert_eq!(ran.len(), stored, "each once");
+    ran.sort_unstable();
+    ran.dedup();
+    assert_eq!(ran.len(), stored);
+}
+
+/// Has the results of batches stored, and applies the statement to them while each of their COPYs is under way. Answers how many
+/// COPYs that cut. None of their sessions is used again.
+async fn cut_downloads(
+    world: &World,
+    api: &ScriptedApi,
+    ids: &[String],
+    large: &str,
+    statement: &str,
+) -> usize {
+    let mut somebody = stranger(&world.url).await;
+    execute(&mut somebody, "begin").await;
+    for (index, id) in ids.iter().enumerate() {
+        let (body, lines) = if index == 0 {
+            (large.to_owned(), LARGE_LINES)
+        } else {
+            ((0..3).map(|line| batches::succeeded(&format!("r{line}"), "short")).collect(), 3)
+        };
+        let lines = u32::try_from(lines).unwrap();
+        api.batch(&api.ended(id, [lines, 0, 0, 0]));
+        api.results(id, Answer::stream(body));
+        // Each part has one of these, and waits for what becomes of it.
+        for result in (0..lines).step_by(10) {
+            let insert = format!(
+                "insert into restante.batch_result (batch_id, custom_id, outcome, line) values ('{id}', 'r{result}', 'new', '{{}}')"
+            );
+            execute(&mut somebody, &insert).await;
+        }
+    }
+    for id in ids {
+        batches::hear_of(world, id).await;
+    }
+    let waiting = "select coalesce(array_agg(pid), '{}') from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock' and query like 'copy restante.batch_result%'";
+    let pids: Vec<i32> = eventually("downloads in the middle of their COPY", async || {
+        let pids: Vec<i32> = sqlx::query_scalar(waiting).fetch_one(&world.pool).await.unwrap();
+        (pids.len() >= ids.len().min(4)).then_some(pids)
+    })
+    .await;
+
+    let ids: Vec<String> = ids.iter().map(|id| format!("'wevt_{id}'")).collect();
+    world.sql(&format!("{statement} where event_id in ({})", ids.join(", "))).await;
+
+    let still = format!(
+        "select count(*) from pg_stat_activity where pid = any (array{pids:?}) and datname = current_database()"
+    );
+    eventually("their sessions have ended", async || (world.value(&still).await == "0").then_some(())).await;
+    execute(&mut somebody, "rollback").await;
+    somebody.close().await.unwrap();
+    pids.len()
+}
