@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, PgConnection, PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::pool::ACQUIRE_SECONDS;
 use super::{answered, is_parting};
+
+/// How often a pool that is about to open another connection is asked whether one has come back.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A connection of a pool that is closed when this is dropped, unless it was given back.
 #[derive(Debug)]
@@ -27,7 +30,18 @@ impl Loan {
     /// # Errors
     /// What the pool says.
     pub async fn of(pool: &PgPool) -> sqlx::Result<Self> {
-        Ok(Self(Some(pool.acquire().await?)))
+        let acquired = pool.acquire();
+        tokio::pin!(acquired);
+        loop {
+            tokio::select! {
+                biased;
+                acquired = &mut acquired => return Ok(Self(Some(acquired?))),
+                // sqlx goes on trying to connect where the server lets nobody in any more, whatever comes back meanwhile.
+                () = sleep(LOOK_EVERY) => if let Some(connection) = pool.try_acquire() {
+                    return Ok(Self(Some(connection)));
+                }
+            }
+        }
     }
 
     /// Gives it back to its pool, because what was asked on it was answered.
@@ -104,11 +118,17 @@ pub struct Connections {
 #[derive(Debug)]
 struct Spare {
     connection: Loan,
+    /// Since when it has been away from its pool.
     since: Instant,
+    /// When it was last used.
+    used: Instant,
 }
 
 /// How long a connection stays away from its pool, which in its turn closes those that have become old.
 const AWAY_MAX: Duration = Duration::from_secs(60);
+/// How long one waits for its next use, more or less. Then anybody may have it: where the server lets in fewer than the pool
+/// may open, what lies here would be all there is.
+const UNUSED_MAX: Duration = Duration::from_millis(500);
 /// So many connections of a share wait for their next use, and at most a quarter of the pool; the others go back to it, where
 /// anybody may have them.
 const SPARE_MAX: usize = 4;
@@ -119,9 +139,14 @@ impl Connections {
         let spare = Arc::<Mutex<Vec<Spare>>>::default();
         let (closed, still_spare) = (pool.close_event(), Arc::downgrade(&spare));
         tokio::spawn(async move {
-            closed.await;
-            if let Some(spare) = still_spare.upgrade() {
-                give_all_back(&spare);
+            tokio::pin!(closed);
+            loop {
+                let is_closed = timeout(UNUSED_MAX, &mut closed).await.is_ok();
+                let Some(spare) = still_spare.upgrade() else { return };
+                give_back_if(&spare, |spare| is_closed || spare.used.elapsed() >= UNUSED_MAX);
+                if is_closed {
+                    return;
+                }
             }
         });
         let spare_max = SPARE_MAX.min(pool.options().get_max_connections() as usize / 4);
@@ -163,7 +188,10 @@ impl Connections {
         let spare = lock(&self.spare).pop();
         let lent = match spare {
             Some(spare) => spare,
-            None => Spare { connection: Loan::of(&self.pool).await?, since: Instant::now() },
+            None => {
+                let (connection, now) = (Loan::of(&self.pool).await?, Instant::now());
+                Spare { connection, since: now, used: now }
+            }
         };
         Ok(Lent { lent: Some(lent), home: self.clone(), _turn: turn })
     }
@@ -189,7 +217,7 @@ impl Lent {
             && spare.len() < self.home.spare_max
             && !self.home.pool.is_closed();
         if has_room {
-            spare.push(lent);
+            spare.push(Spare { used: Instant::now(), ..lent });
         } else {
             lent.connection.give_back();
         }
@@ -216,7 +244,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if self.lent.is_some() {
-            give_all_back(&self.home.spare);
+            give_back_if(&self.home.spare, |_| true);
         }
     }
 }
@@ -245,8 +273,8 @@ pub(super) fn close_idle(pool: &PgPool) {
 }
 
 /// Each of them had answered when it was put there.
-fn give_all_back(spare: &Mutex<Vec<Spare>>) {
-    for spare in lock(spare).drain(..) {
+fn give_back_if(spare: &Mutex<Vec<Spare>>, is_due: impl Fn(&Spare) -> bool) {
+    for spare in lock(spare).extract_if(.., |spare| is_due(spare)) {
         spare.connection.give_back();
     }
 }

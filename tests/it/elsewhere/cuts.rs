@@ -51,7 +51,7 @@ const CUTS: &[(&str, Cut)] = &[
             sqlx::query("insert into ledger (event_id) values ('stale')").execute(&mut *transaction).await?;
             sqlx::query("select 'stale' from pg_sleep(0.01)").execute(&mut *transaction).await?;
             tokio::task::yield_now().await;
-            transaction.commit().await
+            transaction.rollback().await
         })
     }),
     ("a failed transaction", |connection| {
@@ -59,7 +59,7 @@ const CUTS: &[(&str, Cut)] = &[
             let mut transaction = connection.begin().await?;
             let _failed = sqlx::query("select 1 / 0").execute(&mut *transaction).await;
             tokio::task::yield_now().await;
-            transaction.commit().await
+            transaction.rollback().await
         })
     }),
     ("a copy", |connection| {
@@ -79,7 +79,7 @@ const CUTS: &[(&str, Cut)] = &[
             copy.send(b"stale\n".as_slice()).await?;
             copy.finish().await?;
             tokio::task::yield_now().await;
-            transaction.commit().await
+            transaction.rollback().await
         })
     }),
     ("a copy that the database refuses", |connection| {
