@@ -58,7 +58,12 @@ select format('alter %s %s owner to restante_owner_login', o.kind, o.name)
     union all
     select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, c.oid::regclass::text, c.relowner,
            c.relnamespace
-      from pg_class as c where c.relkind in ('r', 'p', 'v', 'S')
+      from pg_class as c
+     where c.relkind in ('r', 'p', 'v', 'S')
+       -- A sequence of a column follows its table.
+       and not (c.relkind = 'S' and exists (
+             select from pg_depend as d
+              where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_class'::regclass and d.deptype = 'a'))
     union all
     select 'routine', p.oid::regprocedure::text, p.proowner, p.pronamespace from pg_proc as p
     union all

@@ -14,9 +14,12 @@
 -- Part of the number of each key's lock. Only the functions read it: a login that could compute the number could hold the lock
 -- for nothing, and so keep the events of the key from each other.
 -- With an index, because a look at a table without one is taken for so dear, where such are turned off, that Postgres compiles it.
-create table restante.key_salt (salt bigint, constraint key_salt_once primary key (salt));
+-- Not a unique one: a restore of the data may bring the same salt again.
+create table restante.key_salt (salt bigint not null);
+create index key_salt_salt on restante.key_salt (salt);
 insert into restante.key_salt (salt)
 values (('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint);
+alter table restante.key_salt replica identity full;
 comment on table restante.key_salt is 'Part of the number of each key''s lock, and secret. The smallest one counts.';
 
 create table restante.key_unsettled (
