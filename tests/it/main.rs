@@ -25,7 +25,6 @@ mod interleaved;
 mod leases;
 mod operator;
 mod order;
-mod outages;
 mod resources;
 mod roles;
 mod runbook;
