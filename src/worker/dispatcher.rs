@@ -244,7 +244,10 @@ impl Dispatcher {
     pub(super) fn is_busy(&self) -> bool {
         let is_settling = self.attempts.settler.len() > 0 || !self.successors.is_empty();
         let is_waiting = !(self.ready.is_empty() && self.suspects.is_empty());
-        is_settling || is_waiting || !(self.claiming.is_empty() && self.running.is_empty())
+        is_settling
+            || is_waiting
+            || self.keys.may_be_free_soon()
+            || !(self.claiming.is_empty() && self.running.is_empty())
     }
 
     /// Waits for the end of an attempt or of a claim, or for a reason to claim.

@@ -33,6 +33,11 @@ impl HeldKeys {
         self.look_at
     }
 
+    /// May they be free in a moment? Somebody who has held them for long has left a transaction open.
+    pub(super) fn may_be_free_soon(&self) -> bool {
+        self.look_at.is_some() && self.pause < LATEST
+    }
+
     /// The next claim looks at them.
     pub(super) fn look(&mut self) {
         self.look_at = self.look_at.filter(|at| *at > Instant::now());
@@ -74,6 +79,7 @@ mod tests {
             assert!(!keys.is_time(now));
             pauses.push(keys.look_at().unwrap() - now);
         }
+        assert!(!keys.may_be_free_soon());
         assert!(pauses.is_sorted());
         assert_eq!(pauses.last(), Some(&LATEST));
         keys.note(now, 1, 6);

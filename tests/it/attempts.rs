@@ -125,7 +125,7 @@ async fn a_handler_without_progress_times_out() {
     world.work().await;
 
     expect![["a retry, attempt 1\n"]].assert_eq(&world.outbox().await);
-    assert_eq!(world.value("select error from restante.failure").await, "no progress within 0.5 s");
+    assert_eq!(world.value("select error from restante.failure").await, "no progress within 3 s");
     assert!(world.ledger().await.is_empty());
 }
 

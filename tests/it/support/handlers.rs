@@ -29,7 +29,7 @@ pub struct Play {
 
 impl Handler for Ledger {
     const EVENT_TYPES: &'static [&'static str] = &["test.ledger", "session.*"];
-    const TIMEOUT: Duration = Duration::from_millis(500);
+    const TIMEOUT: Duration = Duration::from_secs(3);
     const RETRY: retry::Policy =
         retry::Policy { attempts_max: 3, first: Duration::from_secs(60), cap: Duration::from_secs(60) };
     type Payload = Play;
