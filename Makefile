@@ -36,8 +36,8 @@ test: rust ## everything that has to hold: format, lints, docs, tests
 
 crowd-test: rust ## people, applications and services at once in one database, for ten minutes and for a minute each
 	cargo build --locked --bins
-	$(with_pg_bin) && export RESTANTE_INTERLEAVED_SECONDS=600 RESTANTE_CROWD_SECONDS=60 RESTANTE_CROWD_PER_SECOND=200 && \
-		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 interleaved crowd
+	$(with_pg_bin) && export RESTANTE_INTERLEAVED_SECONDS=600 RESTANTE_CROWD_SECONDS=60 RESTANTE_CROWD_PER_SECOND=200 RESTANTE_OUTAGE_SECONDS=600 RESTANTE_OUTAGE_EVENTS=2000 && \
+		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 interleaved crowd outages
 
 # The database as others keep it, in one suite: settings, rights, encodings, replicas, restores, locks and switchovers, which
 # `make test` runs as well, and the poolers, which need a PgBouncer. It is installed where there is none.

@@ -25,6 +25,7 @@ mod interleaved;
 mod leases;
 mod operator;
 mod order;
+mod outages;
 mod resources;
 mod roles;
 mod runbook;
