@@ -17,6 +17,8 @@ pub(super) enum Verdict {
     /// Take it once [`FakeStore::release`] is called.
     Hold,
     Unavailable,
+    /// Somebody else is in the middle of storing one of the events.
+    Locked,
     Refuse,
     /// Never come back.
     Hang,
@@ -97,6 +99,7 @@ impl Store for FakeStore {
             Verdict::Take => {}
             Verdict::Hold => self.0.gate.acquire().await.unwrap().forget(),
             Verdict::Unavailable => return Err(StoreError::Unavailable("away".into())),
+            Verdict::Locked => return Err(StoreError::Locked("somebody has it".into())),
             Verdict::Refuse => return Err(StoreError::Refused("no".into())),
             Verdict::Hang => std::future::pending().await,
             Verdict::Panic => panic!("the script says so"),

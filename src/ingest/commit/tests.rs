@@ -129,6 +129,24 @@ async fn a_commit_takes_no_more_events_and_bytes_than_its_limits() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_event_that_somebody_has_locked_is_waited_for_alone() {
+    let store = FakeStore::scripted(|call, events| match call {
+        0 => Verdict::Hold,
+        // He lets go of it after a while.
+        1..20 if events.iter().any(|event| event.event_id == "e3") => Verdict::Locked,
+        _ => Verdict::Take,
+    });
+    let (committer, _lanes) = start(store.clone(), &limits());
+
+    let answers = commit_behind(&store, &committer, &names(8)).await;
+
+    assert_eq!(answers, [Ok(Kept::New); 8]);
+    let alone = store.calls().iter().filter(|events| events[..] == ["e3".to_owned()]).count();
+    assert!(alone > 1, "{:?}", store.calls());
+    assert!(store.calls().iter().any(|events| events.len() == 4), "the others go in halves");
+}
+
 #[tokio::test]
 async fn an_event_beyond_the_queue_is_turned_away_at_once() {
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hold } else { Verdict::Take });
