@@ -34,43 +34,44 @@ comment on table restante.key_unsettled is
   'Keys whose head has to be looked at: somebody else had the lock of the key, or a row of it. The next claim settles them. '
   'A key may be noted several times.';
 
--- Takes the locks of keys until the transaction ends, and returns the keys whose lock was to be had.
+-- Takes the locks of keys until the transaction ends, and returns the keys whose lock is not to be had.
 --
 -- None is to be had for a transaction with one snapshot for all of its statements: it would not see what the last holder
--- wrote. And no transaction holds more than 1,000: the server has room for some 6,400 in all, by default.
+-- wrote. And no transaction takes more than 1,000: the server has room for some 6,400 in all, by default. A key that is given
+-- twice is locked twice, which does no harm and takes less than to find it out.
 create function restante.try_lock_keys(p_keys text[]) returns text[]
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_held integer := coalesce(nullif(current_setting('restante.keys_held', true), ''), '0')::integer;
-  v_salt bigint;
-  v_keys text[];
+  v_taken  integer := coalesce(nullif(current_setting('restante.keys_taken', true), ''), '0')::integer;
+  v_salt   bigint;
+  v_missed text[];
 begin
-  if v_held >= 1000 or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
-    return '{}';
+  if v_taken >= 1000 or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    return array_remove(p_keys, null);
   end if;
   select min(s.salt) into v_salt from restante.key_salt as s;
-  select coalesce(array_agg(k.key), '{}') into v_keys
-    from (select u.key from (select distinct u.key collate "C" as key from unnest(p_keys) as u (key)
-                              where u.key is not null) as u
-           where pg_try_advisory_xact_lock(hashtextextended(u.key, v_salt)) limit 1000 - v_held) as k;
-  perform set_config('restante.keys_held', (v_held + cardinality(v_keys))::text, true);
-  return v_keys;
+  select coalesce(array_agg(u.key), '{}') into v_missed
+    from unnest(p_keys) with ordinality as u (key, nth)
+   where u.key is not null
+     and (u.nth > 1000 - v_taken or not pg_try_advisory_xact_lock(hashtextextended(u.key, v_salt)));
+  perform set_config('restante.keys_taken', (v_taken + cardinality(p_keys))::text, true);
+  return v_missed;
 end $$;
 comment on function restante.try_lock_keys is
-  'Takes the locks of keys until the transaction ends, and returns the keys whose lock was to be had. Waits for none.';
+  'Takes the locks of keys until the transaction ends, and returns the keys whose lock is not to be had. Waits for none.';
 
 -- As restante.try_lock_keys(), for one key, in a third of the time.
 create function restante.try_lock_key(p_key text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_held integer := coalesce(nullif(current_setting('restante.keys_held', true), ''), '0')::integer;
+  v_taken integer := coalesce(nullif(current_setting('restante.keys_taken', true), ''), '0')::integer;
 begin
-  if v_held >= 1000 or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+  if v_taken >= 1000 or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     return false;
   end if;
-  perform set_config('restante.keys_held', (v_held + 1)::text, true);
+  perform set_config('restante.keys_taken', (v_taken + 1)::text, true);
   return pg_try_advisory_xact_lock(hashtextextended(p_key, (select min(s.salt) from restante.key_salt as s)));
 end $$;
 comment on function restante.try_lock_key is 'Takes the lock of a key until the transaction ends, or returns false at once.';
@@ -181,6 +182,7 @@ declare
   v_after       text;
   v_keys        text[];
   v_subscribers text[];
+  v_missed      text[];
   v_locked      text[] := '{}';
   v_left        bigint := 0;
 begin
@@ -198,9 +200,9 @@ begin
        where walk.step < p_limit)
     select array_agg(walk.key), max(walk.key) into v_page, v_after from walk;
     exit when v_page is null;
-    v_keys := restante.try_lock_keys(v_page);
-    v_locked := v_locked || v_keys;
-    v_left := v_left + cardinality(v_page) - cardinality(v_keys);
+    v_missed := restante.try_lock_keys(v_page);
+    v_locked := v_locked || array(select unnest(v_page) except select unnest(v_missed));
+    v_left := v_left + cardinality(v_missed);
     exit when cardinality(v_page) < p_limit or cardinality(v_locked) >= p_limit;
   end loop;
   if v_after is null and v_locked = '{}' then
@@ -234,7 +236,7 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   v_keys        text[];
   v_subscribers text[];
-  v_locked      text[];
+  v_missed      text[];
   v_last        text;
 begin
   -- A walk from key to key over the index: a key with a hundred thousand waiting events costs one step.
@@ -263,9 +265,9 @@ begin
     return;
   end if;
   -- A key that somebody holds is looked at by him, or in the next round.
-  v_locked := restante.try_lock_keys(v_keys);
+  v_missed := restante.try_lock_keys(v_keys);
   select array_agg(u.key), array_agg(u.subscriber) into v_keys, v_subscribers
-    from unnest(v_keys, v_subscribers) as u (key, subscriber) where u.key = any (v_locked);
+    from unnest(v_keys, v_subscribers) as u (key, subscriber) where not u.key = any (v_missed);
   return query select count(*)::integer, v_last from restante.unblock(v_keys, v_subscribers);
 end $$;
 comment on function restante.sweep is

@@ -84,7 +84,7 @@ begin
     id := restante.insert_behind(
       array[p_event_id], array[p_type], array[p_key], array[p_workspace_id], array[p_created_at], array[p_payload],
       array[p_raw], array[p_run_at], p_source, array[p_event_id],
-      case when v_is_locked then array[p_key] else '{}' end);
+      case when v_is_locked then '{}' else array[p_key] end);
   end if;
 end $$;
 comment on function restante.insert_event is
@@ -103,8 +103,7 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   v_new    text[];
   v_stored text[];
-  v_locked text[];
-  v_are_all_locked boolean;
+  v_missed text[];
 begin
   duplicates := '{}';
   differing := '{}';
@@ -131,8 +130,7 @@ begin
     return;
   end if;
 
-  v_locked := restante.try_lock_keys(p_keys);
-  v_are_all_locked := cardinality(v_locked) = (select count(distinct u.key) from unnest(p_keys) as u (key));
+  v_missed := restante.try_lock_keys(p_keys);
 
   -- Most events find their key free, and nobody else waits for them. This step sees what was committed before the locks
   -- of the keys were had, so that no head comes in between.
@@ -148,7 +146,7 @@ begin
       (event_id, type, key, workspace_id, source, created_at, payload, raw, lane)
     select f.event_id, f.type, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw, 0
       from fresh as f
-     where (v_are_all_locked or f.key is null or f.key = any (v_locked))
+     where (v_missed = '{}' or f.key is null or not f.key = any (v_missed))
      -- Where nobody subscribes and nothing is paused, which is asked once, no type has to be compared.
        and ((select not exists (select from restante.subscription))
             or not exists (select from restante.subscription as b where restante.covers(b.type, f.type)))
@@ -166,7 +164,7 @@ begin
   if cardinality(v_new) is distinct from cardinality(v_stored) then
     perform restante.insert_behind(
       p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws, null, p_source,
-      array(select unnest(v_new) except select unnest(v_stored)), v_locked);
+      array(select unnest(v_new) except select unnest(v_stored)), v_missed);
   end if;
 end $$;
 comment on function restante.insert_events is
@@ -175,10 +173,10 @@ comment on function restante.insert_events is
 -- Stores those of some events that can not just be claimed: they wait for an older event of their key, or the lock of the key is
 -- somebody else's, or they are paused, or have subscribers, each of whom gets a row of his own. Their identifiers are `p_rest`;
 -- what else was given has its row already. Returns the last row made for the handler of a type. The caller holds the locks
--- of the keys `p_locked`.
+-- of the keys but those of `p_missed`.
 create function restante.insert_behind(
   p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
-  p_payloads text[], p_raws bytea[], p_run_ats timestamptz[], p_source text, p_rest text[], p_locked text[])
+  p_payloads text[], p_raws bytea[], p_run_ats timestamptz[], p_source text, p_rest text[], p_missed text[])
 returns bigint
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -213,10 +211,10 @@ begin
      order by f.turn, s.subscriber
     returning id, outbox_live.subscriber, outbox_live.key, outbox_live.status)
   select max(s.id) filter (where s.subscriber = ''),
-         array_agg(s.key) filter (where s.status = 'blocked' and s.key = any (p_locked)),
-         array_agg(s.subscriber) filter (where s.status = 'blocked' and s.key = any (p_locked)),
-         array_agg(s.key) filter (where s.status = 'blocked' and not s.key = any (p_locked)),
-         array_agg(s.subscriber) filter (where s.status = 'blocked' and not s.key = any (p_locked))
+         array_agg(s.key) filter (where s.status = 'blocked' and not s.key = any (p_missed)),
+         array_agg(s.subscriber) filter (where s.status = 'blocked' and not s.key = any (p_missed)),
+         array_agg(s.key) filter (where s.status = 'blocked' and s.key = any (p_missed)),
+         array_agg(s.subscriber) filter (where s.status = 'blocked' and s.key = any (p_missed))
     into v_id, v_keys, v_subscribers, v_noted, v_noted_for
     from stored as s;
 
@@ -231,4 +229,4 @@ begin
 end $$;
 comment on function restante.insert_behind is
   'Stores events that wait for an older one of their key, are paused or have subscribers. The caller holds the locks of the '
-  'keys `p_locked`; the others are noted.';
+  'keys but those of p_missed, which are noted.';

@@ -161,7 +161,7 @@ declare
   v_ids         bigint[];
   v_keys        text[];
   v_subscribers text[];
-  v_locked      text[];
+  v_missed      text[];
   v_noted       bigint := 0;
 begin
   with mine as materialized (
@@ -197,13 +197,13 @@ begin
 
   -- Before the look at who waits, which then sees what the last holder of each lock wrote. What somebody else holds is noted.
   -- It counts as unblocked: the next claim may find something.
-  v_locked := restante.try_lock_keys(v_keys);
-  if cardinality(v_locked) < (select count(distinct k.key) from unnest(v_keys) as k (key)) then
+  v_missed := restante.try_lock_keys(v_keys);
+  if v_missed <> '{}' then
     insert into restante.key_unsettled (key, subscriber)
-    select k.key, k.subscriber from unnest(v_keys, v_subscribers) as k (key, subscriber) where not k.key = any (v_locked);
+    select k.key, k.subscriber from unnest(v_keys, v_subscribers) as k (key, subscriber) where k.key = any (v_missed);
     get diagnostics v_noted = row_count;
     select array_agg(k.key), array_agg(k.subscriber) into v_keys, v_subscribers
-      from unnest(v_keys, v_subscribers) as k (key, subscriber) where k.key = any (v_locked);
+      from unnest(v_keys, v_subscribers) as k (key, subscriber) where not k.key = any (v_missed);
   end if;
 
   -- Asked first, because an update that finds nothing costs three times as much. Key by key, or Postgres may begin with

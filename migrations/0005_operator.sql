@@ -89,22 +89,23 @@ set enable_seqscan = off as $$
 declare
   v_keys        text[];
   v_subscribers text[];
-  v_locked      text[];
+  v_missed      text[];
 begin
   select array_agg(c.key), array_agg(c.subscriber) into v_keys, v_subscribers
     from (select distinct n.key, n.subscriber from changed as n where n.key is not null) as c;
   if v_keys is null then
     return null;
   end if;
-  v_locked := restante.try_lock_keys(v_keys);
+  v_missed := restante.try_lock_keys(v_keys);
+  -- Joined, since there may be a million of them.
   insert into restante.key_unsettled (key, subscriber)
   select c.key, c.subscriber
     from unnest(v_keys, v_subscribers) as c (key, subscriber)
-    left join (select l.key from unnest(v_locked) as l (key)) as had on had.key = c.key
-   where had.key is null;
+    join (select distinct m.key from unnest(v_missed) as m (key)) as missed on missed.key = c.key;
   select array_agg(c.key), array_agg(c.subscriber) into v_keys, v_subscribers
     from unnest(v_keys, v_subscribers) as c (key, subscriber)
-    join unnest(v_locked) as had (key) on had.key = c.key;
+    left join (select distinct m.key from unnest(v_missed) as m (key)) as missed on missed.key = c.key
+   where missed.key is null;
   perform restante.step_down(v_keys, v_subscribers);
   perform restante.unblock(v_keys, v_subscribers);
   return null;
