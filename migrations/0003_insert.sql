@@ -50,12 +50,13 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
-  v_is_locked boolean;
+  v_is_locked    boolean;
+  v_lock_timeout text;
 begin
   differs := false;
   -- Somebody may be storing this identifier in a transaction that is open. Deliveries wait together, so one must not for long.
   if p_source = 'webhook' then
-    perform set_config('lock_timeout', '200ms', true);
+    v_lock_timeout := set_config('lock_timeout', '200ms', true);
   end if;
   insert into restante.outbox_seen (event_id, digest) values (p_event_id, p_digest) on conflict do nothing;
   if not found then
@@ -104,12 +105,13 @@ declare
   v_new    text[];
   v_stored text[];
   v_missed text[];
+  v_lock_timeout text;
 begin
   duplicates := '{}';
   differing := '{}';
   -- As restante.insert_event() does.
   if p_source = 'webhook' then
-    perform set_config('lock_timeout', '200ms', true);
+    v_lock_timeout := set_config('lock_timeout', '200ms', true);
   end if;
   -- Sorted, so that two deliveries of the same events never wait for each other in a circle.
   with seen as (

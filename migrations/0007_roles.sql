@@ -57,7 +57,7 @@ grant select, insert, update, delete on restante.outbox_live to restante_worker;
 grant select, insert on restante.outbox to restante_worker;
 grant select, insert on restante.failure to restante_worker;
 grant select, insert, delete on restante.key_unsettled to restante_worker;
-grant select on restante.paused_type to restante_worker;
+grant select on restante.paused_type, restante.key_salt to restante_worker;
 grant select, insert, update, delete on restante.worker to restante_worker;
 grant select, insert on restante.subscription to restante_worker;
 grant select, insert, update on restante.batch, restante.batch_result to restante_worker;
