@@ -78,7 +78,11 @@ pub async fn run(
         let (url, poll) = (settings.database_url.clone(), settings.poll);
         let standing = batch::standing_jobs(&registry);
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
-        let mut dispatcher = Dispatcher::start(settings, pool.clone(), registry, api).await?;
+        let mut dispatcher = tokio::select! {
+            started = Dispatcher::start(settings, pool.clone(), registry, api) => started?,
+            // The lease keeper may find no connection, and nothing is claimed before it has one.
+            () = stop.cancelled() => return Ok(0),
+        };
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
         let upkeep = tokio::spawn(upkeep::run(pool, standing, stop.child_token()));
         loop {
