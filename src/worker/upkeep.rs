@@ -20,8 +20,8 @@ const PARTITIONS_SECONDS: u64 = 3600;
 const REPAIRS_SECONDS: u64 = 5;
 const STANDING_SECONDS: u64 = 10;
 /// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
-/// year of weeks is there.
-const PARTITIONS_AGAIN: Duration = Duration::from_secs(60);
+/// year of weeks is there. A try takes no time, and one that meets a short query of somebody must not wait long for the next.
+const PARTITIONS_AGAIN: Duration = Duration::from_secs(5);
 
 /// Every state that is no finish: each is a series of its own, also while it has no events.
 const STATES: [&str; 8] =
