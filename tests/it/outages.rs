@@ -2,16 +2,20 @@
 //! goes on soon after the repair.
 //!
 //! Among the other tests each outage lasts for a moment; `make crowd-test` lets it last for ten minutes with 2,000 events, and
-//! prints how soon the first event was done and the last. `RESTANTE_OUTAGE_ONLY` names one of them.
+//! prints how soon the first event was done and the last. `RESTANTE_OUTAGE_ONLY` names one of them. A database that takes no
+//! writes is the last kind.
 
 use std::time::{Duration, Instant};
 
+use restante::database;
+use restante::tool::process::Signal;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::support::api::{Answer, ScriptedApi};
 use crate::support::forwarder::Forwarder;
 use crate::support::processes::{Process, TOOL};
+use crate::support::servers::Server;
 use crate::support::{World, eventually};
 
 /// Nobody listens there.
@@ -19,16 +23,13 @@ const CLOSED_PORT: u16 = 9;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_the_api_buries_and_counts_nothing_and_its_end_is_noticed_at_once() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let lasts = Duration::from_secs(number("RESTANTE_OUTAGE_SECONDS").unwrap_or(2));
-    let events = number("RESTANTE_OUTAGE_EVENTS").unwrap_or(100);
+    let (lasts, events) = scale();
     let world = World::new().await;
     let api = ScriptedApi::new().await;
     let port = api.origin.rsplit(':').next().unwrap().parse().unwrap();
     let way = Forwarder::to(port).await;
     let origin = format!("http://127.0.0.1:{}", way.port);
     let _worker = Process::worker(&world.url, &origin, &[]).await;
-    let session = |id: &str| Answer::json(&json!({ "type": "session", "id": id, "status": "idle" }));
 
     let refused = |status, kind| Some(Answer::refusal(status, kind, ""));
     let outages = [
@@ -84,6 +85,69 @@ async fn an_outage_of_the_api_buries_and_counts_nothing_and_its_end_is_noticed_a
         println!("{name}: all of them done {:?} after the repair", mended.elapsed());
         before += events;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_for_a_while_buries_and_counts_nothing_and_its_return_is_noticed_at_once()
+ {
+    let (lasts, events) = scale();
+    let mut server = Server::primary().await;
+    database::migrate(&server.url()).await.unwrap();
+    let api = ScriptedApi::new().await;
+    let mut worker = Process::worker(&server.url(), &api.origin, &[]).await;
+    let world = World::on(server.url()).await;
+    // The worker stands still until the database has become read-only, so that all events wait through the outage.
+    worker.signal(Signal::Stop);
+    let mut waiting = Vec::new();
+    for n in 0..events {
+        let id = format!("sesn_{n}");
+        api.answer(&format!("/v1/sessions/{id}"), session(&id));
+        waiting.push(world_event(&id));
+    }
+    world.receive_bodies(&waiting).await;
+    world.pool.close().await;
+    server.stop().await;
+    server.takes_no_writes();
+    server.start().await;
+    worker.signal(Signal::Continue);
+    // A pool of ours takes no connection to a standby.
+    let pool = sqlx::PgPool::connect(server.url().expose_secret()).await.unwrap();
+    let world = World { url: server.url(), pool };
+    tokio::time::sleep(lasts).await;
+
+    let touched = "select count(*) from restante.outbox where attempt > 0 or status <> 'pending'";
+    assert_eq!(world.value(touched).await, "0");
+    let said = told(&world);
+    assert!(said.contains("the database takes no writes, because this server is a standby"), "{said}");
+    let (status, ready) = worker.ops("/readyz").await;
+    assert_eq!(status, 503, "{ready}");
+
+    let mended = Instant::now();
+    server.promote().await;
+    let done = "select count(*) from restante.outbox where status = 'done'";
+    eventually("the first event done", async || (world.value(done).await != "0").then_some(())).await;
+    let first = mended.elapsed();
+    println!("read_only: the first of {events} events done {first:?} after the repair");
+    assert!(first < Duration::from_secs(10), "{first:?}");
+    eventually("all events done", async || (world.value(done).await == events.to_string()).then_some(()))
+        .await;
+    println!("read_only: all of them done {:?} after the repair", mended.elapsed());
+    assert_eq!(world.value("select max(attempt) from restante.outbox").await, "1");
+    assert_eq!(world.value("select count(*) from restante.failure").await, "0");
+    assert_eq!(worker.stopped().await, Some(0));
+}
+
+/// How long an outage lasts, and how many events wait through it.
+fn scale() -> (Duration, u64) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    (
+        Duration::from_secs(number("RESTANTE_OUTAGE_SECONDS").unwrap_or(2)),
+        number("RESTANTE_OUTAGE_EVENTS").unwrap_or(100),
+    )
+}
+
+fn session(id: &str) -> Answer {
+    Answer::json(&json!({ "type": "session", "id": id, "status": "idle" }))
 }
 
 fn world_event(id: &str) -> serde_json::Value {

@@ -18,6 +18,8 @@ const BATCHES_MAX: i64 = 20;
 pub(super) struct Snapshot {
     /// When, by the database's clock.
     pub(super) looked_at: DateTime<Utc>,
+    /// False on a standby: there nothing is received, claimed or finished.
+    pub(super) takes_writes: bool,
     /// Counts are no larger than this, and then mean "at least"; null where everything was counted.
     pub(super) counted_up_to: Option<i64>,
     /// Events finished per second, lately.
@@ -169,6 +171,7 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
     );
     sqlx::raw_sql(AssertSqlSafe(careful)).execute(&mut *tx).await?;
     let snapshot = Snapshot {
+        takes_writes: sqlx::query_scalar("select not pg_is_in_recovery()").fetch_one(&mut *tx).await?,
         events: events(&mut tx, counting).await?,
         reasons: reasons(&mut tx, counting).await?,
         last_webhook_seconds_ago: last_webhook(&mut tx).await?,
@@ -322,6 +325,7 @@ impl Snapshot {
     pub(super) fn empty(looked_at: DateTime<Utc>) -> Snapshot {
         Snapshot {
             looked_at,
+            takes_writes: true,
             counted_up_to: None,
             finished_per_second: None,
             events: Vec::new(),

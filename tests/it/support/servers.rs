@@ -123,6 +123,11 @@ impl Server {
         let from = format!("primary_conninfo = 'host=127.0.0.1 port={} user=postgres'\n", primary.port);
         let file = self.data().join("postgresql.auto.conf");
         fs::write(&file, fs::read_to_string(&file).unwrap_or_default() + &from).unwrap();
+        self.takes_no_writes();
+    }
+
+    /// Makes one that was stopped a standby, when it starts again, until it is promoted.
+    pub fn takes_no_writes(&self) {
         let signal = self.data().join("standby.signal");
         fs::write(&signal, "").unwrap();
         if let Some((uid, gid)) = account() {

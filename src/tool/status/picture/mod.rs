@@ -17,6 +17,8 @@ const STATUSES: [&str; 8] =
 /// Those that have a line also while there are no such events.
 const ALWAYS_SHOWN: usize = 6;
 
+const READ_ONLY: &str = "the database takes no writes, because this server is a standby: nothing is received, claimed or finished here\n";
+
 /// How much of a reason is shown.
 const REASON_CHARS_MAX: usize = 140;
 
@@ -46,7 +48,8 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     let looked_at = snapshot.looked_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let pace =
         snapshot.finished_per_second.map(|pace| format!("   {} events finished per second", rounded(pace)));
-    let head = format!("{looked_at}{}\n{}", pace.unwrap_or_default(), services(snapshot));
+    let read_only = if snapshot.takes_writes { "" } else { READ_ONLY };
+    let head = format!("{looked_at}{}\n{read_only}{}", pace.unwrap_or_default(), services(snapshot));
     [head, events(snapshot), subscribers(snapshot), batches(snapshot), remarks(snapshot)]
         .into_iter()
         .filter(|part| !part.is_empty())

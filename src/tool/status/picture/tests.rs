@@ -185,6 +185,16 @@ fn counts_that_were_cut_short_say_at_least() {
 }
 
 #[test]
+fn a_database_that_takes_no_writes_is_told_of_at_the_top() {
+    let snapshot = Snapshot { takes_writes: false, ..Snapshot::empty(moment()) };
+
+    let said = text(&snapshot);
+
+    let line = "the database takes no writes, because this server is a standby";
+    assert!(said.lines().nth(1).is_some_and(|second| second.starts_with(line)), "{said}");
+}
+
+#[test]
 fn while_the_database_is_away_the_last_picture_stays_below_a_line_that_says_so() {
     let text = text_while_away("connection refused", &busy());
 
@@ -377,7 +387,8 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
                 "file.*"
               ]
             }
-          ]
+          ],
+          "takes_writes": true
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&object).unwrap());
 }
