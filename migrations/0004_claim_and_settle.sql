@@ -28,6 +28,42 @@ begin atomic
 end;
 comment on function restante.give_sign is 'Says that a worker is there, until one lease from now. Its lease keeper calls it.';
 
+-- May a worker take over an event whose lease has run out? A worker that was away itself (the database may have been) first gives
+-- the other workers time to come back.
+create function restante.may_take_over(p_owner text, p_other text, p_lease interval) returns boolean
+language plpgsql stable as $$
+begin
+  return not exists (select from restante.worker as w
+                      where w.owner = p_owner and w.connected_since > clock_timestamp() - p_lease / 2)
+      or not exists (select from restante.worker as w
+                      where w.owner = p_other and w.alive_until <= clock_timestamp());
+end $$;
+comment on function restante.may_take_over is
+  'May a worker take over an event whose lease has run out?';
+
+-- Has the worker vanished whose lease of an event ran out? One that gives a sign lives, and has merely lost the lease.
+create function restante.has_vanished(p_owner text, p_other text) returns boolean
+language plpgsql stable as $$
+begin
+  return p_other <> p_owner
+     and not exists (select from restante.worker as w where w.owner = p_other and w.alive_until > clock_timestamp());
+end $$;
+comment on function restante.has_vanished is 'Has the worker vanished whose lease of an event ran out?';
+
+-- Stores the failure of an attempt whose lease ran out. Its worker cannot do it.
+create function restante.note_failed(p_event restante.outbox_live, p_began_at timestamptz, p_has_crashed boolean) returns boolean
+language plpgsql as $$
+begin
+  insert into restante.failure (outbox_id, event_id, type, subscriber, attempt, started_at, outcome, kind, error)
+  values (p_event.id, p_event.event_id, p_event.type, p_event.subscriber,
+          p_event.attempt - (p_event.status = 'running')::integer, p_began_at,
+          case when p_has_crashed then 'crashed' else 'timed_out' end, case when p_has_crashed then 'crash' else 'lease' end,
+          case when p_has_crashed then 'the lease ran out, and its worker gives no sign'
+               else 'the lease ran out while its worker lives: its handler hangs, or the database was away' end);
+  return true;
+end $$;
+comment on function restante.note_failed is 'Stores the failure of an attempt whose lease ran out.';
+
 -- Claims up to `p_limit` events for these subscribers, the oldest `created_at` first, and leases each for `p_lease`: new ones,
 -- retries that are due, and events whose lease ran out. Of those that are not waiting for a time only such as were created at
 -- `p_floor` or later are looked at: while an old snapshot keeps vacuum away, a walk from the very first would pass everything
@@ -59,12 +95,7 @@ begin
               from restante.outbox_live as r
              where r.lane = 0 and r.subscriber = s.subscriber and r.created_at >= p_floor
                and r.lease_until <= clock_timestamp()
-             -- Who has been away himself gives other workers the time to come back, before he takes over what they run.
-               and (r.status <> 'running'
-                    or not (select exists (select from restante.worker as w
-                                            where w.owner = p_owner and w.connected_since > clock_timestamp() - p_lease / 2))
-                    or not exists (select from restante.worker as w
-                                    where w.owner = r.lease_owner and w.alive_until <= clock_timestamp()))
+               and (r.status <> 'running' or restante.may_take_over(p_owner, r.lease_owner, p_lease))
              order by r.created_at, r.id limit p_limit for update skip locked) as l),
   -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition on a
   -- clock that moves meanwhile can not bound the walk of the index: it would read the whole backlog.
@@ -86,10 +117,7 @@ begin
     select o.place, o.status, o.started_at,
            -- What was stored while the pause began, or waited, is held here.
            case when (select exists (select from restante.paused_type)) then restante.held_by(o.type) end as held_by,
-           -- Another worker that gives no sign has vanished. One that does has lost this lease all the same.
-           o.status = 'running' and o.lease_owner <> p_owner
-             and not exists (select from restante.worker as w
-                              where w.owner = o.lease_owner and w.alive_until > clock_timestamp()) as has_crashed
+           o.status = 'running' and restante.has_vanished(p_owner, o.lease_owner) as has_crashed
       from oldest as o where o.bytes_before < p_bytes),
   claimed as (
     update restante.outbox_live as o
@@ -103,18 +131,10 @@ begin
            crashes = o.crashes + p.has_crashed::integer
       -- By its place, which it keeps while it is locked. One that was changed just before it was locked is left for the next claim.
       from picked as p where o.ctid = p.place
-    returning o.*, p.status as status_before, p.has_crashed, p.started_at as began_at),
-  -- That attempt has failed, and nobody else can say so.
-  failed as (
-    insert into restante.failure (outbox_id, event_id, type, subscriber, attempt, started_at, outcome, kind, error)
-    select c.id, c.event_id, c.type, c.subscriber, c.attempt - (c.status = 'running')::integer, c.began_at,
-           case when c.has_crashed then 'crashed' else 'timed_out' end, case when c.has_crashed then 'crash' else 'lease' end,
-           case when c.has_crashed then 'the lease ran out, and its worker gives no sign'
-                else 'the lease ran out while its worker lives: its handler hangs, or the database was away' end
-      from claimed as c where c.status_before = 'running'),
-  noted as (
-    insert into restante.key_unsettled (key, subscriber)
-    select c.key, c.subscriber from claimed as c where c.status = 'paused' and c.key is not null)
+    returning o.*,
+      -- Called for the few that need it. A part of this statement that inserts them would cost each claim a tenth.
+      case when p.status = 'running' then restante.note_failed(o, p.started_at, p.has_crashed) end as is_failed,
+      case when p.held_by is not null then restante.note_keys(array[o.key], array[o.subscriber]) end as is_noted)
   select c.id, c.event_id, c.type, c.subscriber, c.key, c.workspace_id, c.source::text,
          -- Clients know no other years. Only the owner of the table can write such.
          least(greatest(c.created_at, '0001-01-01Z'), '9999-12-31Z'), least(greatest(c.received_at, '0001-01-01Z'), '9999-12-31Z'),

@@ -63,9 +63,10 @@ grant select, insert on restante.subscription to restante_worker;
 grant select, insert, update on restante.batch, restante.batch_result to restante_worker;
 grant execute on function restante.covers, restante.lane, restante.held_by, restante.claimed_bytes, restante.try_lock_keys,
   restante.try_lock_key, restante.note_keys, restante.unblock, restante.step_down, restante.settle_keys,
-  restante.insert_event, restante.insert_events, restante.give_sign, restante.claim, restante.let_next_go, restante.finish,
-  restante.finish_one, restante.fail, restante.hand_back, restante.hand_back_strays, restante.sweep,
-  restante.make_partitions, restante.ensure_standing_jobs to restante_worker;
+  restante.insert_event, restante.insert_events, restante.give_sign, restante.may_take_over, restante.has_vanished,
+  restante.note_failed, restante.claim, restante.let_next_go, restante.finish, restante.finish_one, restante.fail,
+  restante.hand_back, restante.hand_back_strays, restante.sweep, restante.make_partitions, restante.ensure_standing_jobs
+  to restante_worker;
 
 -- The operator looks at everything, and changes the columns that are his.
 grant select on all tables in schema restante to restante_operator;
