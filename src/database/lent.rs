@@ -126,9 +126,10 @@ struct Spare {
 
 /// How long a connection stays away from its pool, which in its turn closes those that have become old.
 const AWAY_MAX: Duration = Duration::from_secs(60);
-/// How long one waits for its next use, more or less. Then anybody may have it: where the server lets in fewer than the pool
-/// may open, what lies here would be all there is.
-const UNUSED_MAX: Duration = Duration::from_millis(500);
+/// How long one waits for its next use, more or less: longer than from one poll for work to the next, or each poll would cost
+/// four statements instead of one. Then anybody may have it: where the server lets in fewer than the pool may open, what lies
+/// here would be all there is.
+const UNUSED_MAX: Duration = Duration::from_secs(2);
 /// So many connections of a share wait for their next use, and at most a quarter of the pool; the others go back to it, where
 /// anybody may have them.
 const SPARE_MAX: usize = 4;
@@ -161,20 +162,28 @@ impl Connections {
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> sqlx::Result<T> {
-        answered(async {
-            let mut connection = self.lend().await?;
-            match statement(&mut connection).await {
-                Ok(answer) => {
-                    connection.keep();
-                    Ok(answer)
-                }
-                Err(error) => {
-                    connection.give_back_after(&error);
-                    Err(error)
-                }
+        answered(self.run_to_its_end(statement)).await
+    }
+
+    /// Runs statements that each commit by themselves, however long they take.
+    ///
+    /// # Errors
+    /// What the pool or the database says.
+    pub async fn run_to_its_end<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let mut connection = self.lend().await?;
+        match statements(&mut connection).await {
+            Ok(answer) => {
+                connection.keep();
+                Ok(answer)
             }
-        })
-        .await
+            Err(error) => {
+                connection.give_back_after(&error);
+                Err(error)
+            }
+        }
     }
 
     /// A connection that nobody else uses.

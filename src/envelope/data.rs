@@ -21,17 +21,23 @@ impl Event {
     /// It is mended so that what a handler does not read cannot disturb what it does read: of a member given twice the last
     /// one is there, and what is no proper Unicode is replaced.
     pub fn data(&self) -> Cow<'_, str> {
-        let text = text(self.body.as_bytes());
-        if self.source != "webhook" {
-            return mended(&text, &[]).into();
+        match text(self.body.as_bytes()) {
+            Cow::Borrowed(text) => data_of(text, &self.source),
+            Cow::Owned(text) => data_of(&text, &self.source).into_owned().into(),
         }
-        match members(&text) {
-            Err(_unreadable) => "null".into(),
-            Ok(top) => match top.data.map(RawValue::get).filter(|data| *data != "null") {
-                Some(data) => mended(data, &[]).into(),
-                None => mended(&text, &NOT_OF_THE_SUBJECT).into(),
-            },
-        }
+    }
+}
+
+fn data_of<'t>(text: &'t str, source: &str) -> Cow<'t, str> {
+    if source != "webhook" {
+        return mended(text, &[]);
+    }
+    match members(text) {
+        Err(_unreadable) => "null".into(),
+        Ok(top) => match top.data.map(RawValue::get).filter(|data| *data != "null") {
+            Some(data) => mended(data, &[]),
+            None => mended(text, &NOT_OF_THE_SUBJECT),
+        },
     }
 }
 

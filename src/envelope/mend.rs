@@ -4,16 +4,24 @@
 //! It works on the text, in two passes and without recursion, so that nesting of any depth and numbers of any length stay as
 //! they are. Text that is no JSON comes out as some text that is no JSON either.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use memchr::{memchr, memchr2_iter};
 
 use super::members::string_bytes;
 
-/// The same JSON, mended, without the members of its outermost object that are called as in `left_out`.
-pub(super) fn mended(json: &str, left_out: &[&str]) -> String {
+/// The same JSON, mended, without the members of its outermost object that are called as in `left_out`. Almost all JSON comes
+/// back as it is, and is not copied.
+pub(super) fn mended<'j>(json: &'j str, left_out: &[&str]) -> Cow<'j, str> {
+    let members = members(json, left_out);
+    // Without a backslash there is no escape, and so no lone surrogate.
+    if members.iter().all(|member| !member.is_dropped) && memchr(b'\\', json.as_bytes()).is_none() {
+        return json.into();
+    }
     let mut out = String::with_capacity(json.len());
     let mut at = 0;
-    for member in members(json, left_out).iter().filter(|member| member.is_dropped) {
+    for member in members.iter().filter(|member| member.is_dropped) {
         // One inside of another that is dropped has been passed over.
         if member.start < at {
             continue;
@@ -29,7 +37,7 @@ pub(super) fn mended(json: &str, left_out: &[&str]) -> String {
         }
     }
     copy(&json[at..], &mut out, Surrogates::Replaced);
-    out
+    out.into()
 }
 
 /// The same JSON with escapes in place of bare control characters, which some senders leave in text and no parser takes.
@@ -56,17 +64,19 @@ struct Member {
 /// An object or an array that is open.
 enum Open {
     Object {
-        /// By name, the last member of that name so far.
-        names: HashMap<Vec<u8>, usize>,
+        /// How many names were noted before it.
+        first: usize,
         /// The member whose value is being read.
         member: Option<usize>,
     },
     Array,
 }
 
-/// All members of all objects, in the order in which they begin.
+/// The members of all objects, in the order in which they begin.
 fn members(json: &str, left_out: &[&str]) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
+    // Of the objects that are open, innermost last: each name, and its member.
+    let mut names: Vec<(Cow<'_, [u8]>, usize)> = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     let mut at = 0;
     while let Some(byte) = json.as_bytes().get(at) {
@@ -75,18 +85,15 @@ fn members(json: &str, left_out: &[&str]) -> Vec<Member> {
         match (byte, open.last_mut()) {
             (b'"', innermost) => {
                 next = end_of_string(json, at);
-                if let Some(Open::Object { names, member: member @ None }) = innermost {
-                    let name = string_bytes(&json[at..next]).unwrap_or_default();
-                    let is_dropped = is_outermost
-                        && left_out.iter().any(|left_out| left_out.as_bytes() == name.as_slice());
+                if let Some(Open::Object { member: member @ None, .. }) = innermost {
+                    let name = name(&json[at..next]);
+                    let is_dropped = is_outermost && left_out.iter().any(|out| out.as_bytes() == &*name);
                     *member = Some(members.len());
-                    if let Some(earlier) = names.insert(name, members.len()) {
-                        members[earlier].is_dropped = true;
-                    }
+                    names.push((name, members.len()));
                     members.push(Member { start: at, end: json.len(), is_dropped });
                 }
             }
-            (b'{', _) => open.push(Open::Object { names: HashMap::new(), member: None }),
+            (b'{', _) => open.push(Open::Object { first: names.len(), member: None }),
             (b'[', _) => open.push(Open::Array),
             (b',' | b'}' | b']', innermost) => {
                 if let Some(Open::Object { member, .. }) = innermost
@@ -94,8 +101,11 @@ fn members(json: &str, left_out: &[&str]) -> Vec<Member> {
                 {
                     members[member].end = at;
                 }
-                if *byte != b',' {
-                    open.pop();
+                if *byte != b','
+                    && let Some(Open::Object { first, .. }) = open.pop()
+                {
+                    drop_earlier(&mut names[first..], &mut members);
+                    names.truncate(first);
                 }
             }
             _ => {}
@@ -105,16 +115,33 @@ fn members(json: &str, left_out: &[&str]) -> Vec<Member> {
     members
 }
 
+/// Drops all members of one object but the last of each name.
+fn drop_earlier(names: &mut [(Cow<'_, [u8]>, usize)], members: &mut [Member]) {
+    names.sort_unstable();
+    for [(earlier, member), (later, _)] in names.array_windows() {
+        members[*member].is_dropped |= earlier == later;
+    }
+}
+
+/// What a member is called, from the string that is its name.
+fn name(string: &str) -> Cow<'_, [u8]> {
+    match string.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(name) if memchr(b'\\', name.as_bytes()).is_none() => name.as_bytes().into(),
+        _ => string_bytes(string).unwrap_or_default().into(),
+    }
+}
+
 /// Where the string that begins at `start` is over: behind its closing quote.
 fn end_of_string(json: &str, start: usize) -> usize {
-    let mut is_escaped = false;
-    for (at, byte) in json.bytes().enumerate().skip(start + 1) {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => return at + 1,
-            _ => {}
+    let mut escaped = None;
+    for at in memchr2_iter(b'"', b'\\', &json.as_bytes()[start + 1..]).map(|offset| start + 1 + offset) {
+        if escaped == Some(at) {
+            continue;
         }
+        if json.as_bytes()[at] == b'"' {
+            return at + 1;
+        }
+        escaped = Some(at + 1);
     }
     json.len()
 }

@@ -28,7 +28,7 @@ impl OutboxStore {
     /// Uses `pool`. Hints are given until `stop`.
     pub fn new(pool: PgPool, stop: CancellationToken) -> Self {
         let new = Arc::new(Notify::new());
-        tokio::spawn(hint(pool.clone(), Arc::clone(&new), stop));
+        tokio::spawn(hint(Connections::of(&pool, 1), Arc::clone(&new), stop));
         // All but the one that gives the hints.
         let share = pool.options().get_max_connections().saturating_sub(1).max(1);
         Self { connections: Connections::of(&pool, share), new }
@@ -59,7 +59,7 @@ impl Store for OutboxStore {
 }
 
 /// Tells workers that there is something new: outside the commits, and once for all of a moment.
-async fn hint(pool: PgPool, new: Arc<Notify>, stop: CancellationToken) {
+async fn hint(connections: Connections, new: Arc<Notify>, stop: CancellationToken) {
     let mut saved = HINTS_SAVED_MAX;
     let mut since = Instant::now();
     loop {
@@ -76,7 +76,8 @@ async fn hint(pool: PgPool, new: Arc<Notify>, stop: CancellationToken) {
             Some(rest) => saved = rest,
             None => sleep(HINT_EVERY).await,
         }
-        if let Err(error) = database::answered(outbox::upkeep::notify(&pool)).await {
+        let notify = async |connection: &mut PgConnection| outbox::upkeep::notify(connection).await;
+        if let Err(error) = connections.run(notify).await {
             tracing::debug!(%error, "no hint was given; workers poll");
         }
     }

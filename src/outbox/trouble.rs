@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 /// What a person mends, or the other side, so that it may be over at any time. Where the API said when to come back
 /// (`rate_limited`), nobody comes earlier; what a handler of somebody else waits for is its own affair.
@@ -38,18 +38,18 @@ enum Became {
 ///
 /// # Errors
 /// What the database says.
-pub async fn look_for_repairs(pool: &PgPool, tried: &mut Tried) -> sqlx::Result<u64> {
+pub async fn look_for_repairs(connection: &mut PgConnection, tried: &mut Tried) -> sqlx::Result<u64> {
     let mut let_go = 0;
     let mut under_way = BTreeMap::new();
     for ((subscriber, kind), id) in std::mem::take(&mut tried.0) {
-        match became(pool, id).await? {
+        match became(&mut *connection, id).await? {
             Became::UnderWay => _ = under_way.insert((subscriber, kind), id),
-            Became::Healed => let_go += let_all_go(pool, &subscriber, &kind).await?,
+            Became::Healed => let_go += let_all_go(connection, &subscriber, &kind).await?,
             Became::InTrouble | Became::Gone => {}
         }
     }
     tried.0 = under_way;
-    for one in try_one_of_each(pool).await? {
+    for one in try_one_of_each(&mut *connection).await? {
         tried.0.entry((one.subscriber, one.kind)).or_insert(one.id);
     }
     Ok(let_go)
@@ -127,7 +127,7 @@ async fn try_one_of_each(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<One>
 }
 
 /// Has all events in this trouble run now, page by page.
-async fn let_all_go(pool: &PgPool, subscriber: &str, kind: &str) -> sqlx::Result<u64> {
+async fn let_all_go(connection: &mut PgConnection, subscriber: &str, kind: &str) -> sqlx::Result<u64> {
     let mut let_go = 0;
     loop {
         let page = sqlx::query!(
@@ -143,7 +143,7 @@ async fn let_all_go(pool: &PgPool, subscriber: &str, kind: &str) -> sqlx::Result
             kind,
             PAGE,
         )
-        .execute(pool)
+        .execute(&mut *connection)
         .await?
         .rows_affected();
         let_go += page;

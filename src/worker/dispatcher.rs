@@ -139,6 +139,11 @@ impl Dispatcher {
         })
     }
 
+    /// What it claims through, for whoever asks the database as often.
+    pub(super) fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
     /// There is a reason to look for work.
     pub(super) fn look(&mut self) {
         self.hungry = true;

@@ -84,7 +84,7 @@ pub async fn run(
             () = stop.cancelled() => return Ok(0),
         };
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
-        let upkeep = tokio::spawn(upkeep::run(pool, standing, stop.child_token()));
+        let upkeep = tokio::spawn(upkeep::run(pool, dispatcher.connections(), standing, stop.child_token()));
         loop {
             dispatcher.go_on();
             tokio::select! {

@@ -4,13 +4,17 @@
 use std::time::Duration;
 
 use futures_util::future::join;
-use sqlx::PgPool;
-use tokio::time::{MissedTickBehavior, interval};
+use sqlx::{PgConnection, PgPool};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::database::Connections;
 use crate::outbox::trouble::{self, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
 use crate::{batch, database, telemetry};
+
+/// The first moments of a worker belong to the events that wait for it.
+const AFTER_THE_START: Duration = Duration::from_secs(1);
 
 /// Keys without a head are rare (a row deleted by hand, a transaction rolled back by hand), so nobody has to hurry.
 const SWEEP_SECONDS: u64 = 10;
@@ -32,10 +36,15 @@ const STATES: [&str; 8] =
 const COUNTED_MAX: i64 = 10_000;
 
 /// Looks after the outbox until `stop`. Every step may fail; the next one is tried all the same.
-/// The jobs that must always be there are those named.
-pub(super) async fn run(pool: PgPool, standing: Vec<&'static str>, stop: CancellationToken) {
+/// The jobs that must always be there are those named. What is asked every few seconds is asked through `connections`.
+pub(super) async fn run(
+    pool: PgPool,
+    connections: Connections,
+    standing: Vec<&'static str>,
+    stop: CancellationToken,
+) {
     let every = |seconds| {
-        let mut tick = interval(Duration::from_secs(seconds));
+        let mut tick = interval_at(Instant::now() + AFTER_THE_START, Duration::from_secs(seconds));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick
     };
@@ -46,10 +55,10 @@ pub(super) async fn run(pool: PgPool, standing: Vec<&'static str>, stop: Cancell
     let steps = async {
         loop {
             let done = tokio::select! {
-                _ = sweep.tick() => sweep_keys(&pool).await,
-                _ = gauges.tick() => measure(&pool).await,
-                _ = repairs.tick() => look_for_repairs(&pool, &mut tried).await,
-                _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&pool, &standing).await,
+                _ = sweep.tick() => sweep_keys(&connections).await,
+                _ = gauges.tick() => measure(&connections).await,
+                _ = repairs.tick() => look_for_repairs(&connections, &mut tried).await,
+                _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing).await,
             };
             if let Err(error) = done {
                 let error = database::why(&pool, &error).await;
@@ -83,10 +92,11 @@ async fn keep_making_partitions(pool: &PgPool) {
 }
 
 /// One walk over all keys that wait.
-async fn sweep_keys(pool: &PgPool) -> sqlx::Result<()> {
-    let mut after = None;
+async fn sweep_keys(connections: &Connections) -> sqlx::Result<()> {
+    let mut after: Option<String> = None;
     loop {
-        let Swept { healed, next_after } = upkeep::sweep(pool, after.as_deref()).await?;
+        let page = async |connection: &mut PgConnection| upkeep::sweep(connection, after.as_deref()).await;
+        let Swept { healed, next_after } = connections.run_to_its_end(page).await?;
         if healed > 0 {
             tracing::warn!(keys = healed, "keys had lost their head and got it back");
         }
@@ -105,28 +115,36 @@ async fn make_partitions(pool: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
-async fn look_for_repairs(pool: &PgPool, tried: &mut Tried) -> sqlx::Result<()> {
-    let healed = trouble::look_for_repairs(pool, tried).await?;
+async fn look_for_repairs(connections: &Connections, tried: &mut Tried) -> sqlx::Result<()> {
+    let look = async |connection: &mut PgConnection| trouble::look_for_repairs(connection, tried).await;
+    let healed = connections.run_to_its_end(look).await?;
     if healed > 0 {
         tracing::info!(events = healed, "what was wrong is mended; what waited for that runs now");
     }
     Ok(())
 }
 
-async fn ensure_standing_jobs(pool: &PgPool, standing: &[&str]) -> sqlx::Result<()> {
-    let made = batch::ensure_standing_jobs(pool, standing).await?;
+async fn ensure_standing_jobs(connections: &Connections, standing: &[&str]) -> sqlx::Result<()> {
+    let ensure =
+        async |connection: &mut PgConnection| batch::ensure_standing_jobs(connection, standing).await;
+    let made = connections.run_to_its_end(ensure).await?;
     if made > 0 {
         tracing::info!(jobs = made, "put jobs into the outbox that have to be there");
     }
     Ok(())
 }
 
-async fn measure(pool: &PgPool) -> sqlx::Result<()> {
-    let unfinished = upkeep::oldest_unfinished_seconds(pool).await?;
-    metrics::gauge!(telemetry::metric::OLDEST_UNFINISHED_EVENT_SECONDS).set(unfinished);
-    let claimable = upkeep::oldest_claimable_seconds(pool).await?;
-    metrics::gauge!(telemetry::metric::OLDEST_CLAIMABLE_EVENT_SECONDS).set(claimable);
-    let unfinished = upkeep::count_unfinished(pool, COUNTED_MAX).await?;
+async fn measure(connections: &Connections) -> sqlx::Result<()> {
+    let look = async |connection: &mut PgConnection| {
+        Ok((
+            upkeep::oldest_unfinished_seconds(&mut *connection).await?,
+            upkeep::oldest_claimable_seconds(&mut *connection).await?,
+            upkeep::count_unfinished(connection, COUNTED_MAX).await?,
+        ))
+    };
+    let (oldest_unfinished, oldest_claimable, unfinished) = connections.run_to_its_end(look).await?;
+    metrics::gauge!(telemetry::metric::OLDEST_UNFINISHED_EVENT_SECONDS).set(oldest_unfinished);
+    metrics::gauge!(telemetry::metric::OLDEST_CLAIMABLE_EVENT_SECONDS).set(oldest_claimable);
     let in_trouble: i64 = unfinished.iter().map(|counted| counted.in_trouble).sum();
     metrics::gauge!(telemetry::metric::EVENTS_IN_TROUBLE).set(in_trouble as f64);
     for status in STATES {

@@ -206,6 +206,7 @@ async fn one_cause_is_counted_as_one_whatever_its_requests_are_called() {
 async fn what_waited_for_a_repair_runs_as_soon_as_one_of_them_gets_further() {
     let world = World::new().await;
     let mut tried = Tried::default();
+    let mut connection = world.pool.acquire().await.unwrap();
     for number in 0..3 {
         world.receive(&format!("e{number}"), "", number, json!({})).await;
         end(&world, account(), "401").await;
@@ -216,16 +217,16 @@ async fn what_waited_for_a_repair_runs_as_soon_as_one_of_them_gets_further() {
 
     // While it lasts, one at a time is tried.
     for _ in 0..3 {
-        assert_eq!(look_for_repairs(&world.pool, &mut tried).await.unwrap(), 0);
+        assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0);
         assert_eq!(world.value(due).await, "1");
-        assert_eq!(look_for_repairs(&world.pool, &mut tried).await.unwrap(), 0, "it has not run yet");
+        assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0, "it has not run yet");
         assert_eq!(world.value(due).await, "1");
         end(&world, account(), "401").await;
     }
 
-    look_for_repairs(&world.pool, &mut tried).await.unwrap();
+    look_for_repairs(&mut connection, &mut tried).await.unwrap();
     assert_eq!(world.work().await, 1);
-    assert_eq!(look_for_repairs(&world.pool, &mut tried).await.unwrap(), 2);
+    assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 2);
     assert_eq!(world.work().await, 2);
     expect![["e0 done, attempt 1\ne1 done, attempt 1\ne2 done, attempt 1\npace retry, attempt 0\n"]]
         .assert_eq(&world.outbox().await);
@@ -235,17 +236,18 @@ async fn what_waited_for_a_repair_runs_as_soon_as_one_of_them_gets_further() {
 async fn an_event_in_trouble_that_a_person_takes_away_is_no_repair() {
     let world = World::new().await;
     let mut tried = Tried::default();
+    let mut connection = world.pool.acquire().await.unwrap();
     for number in 0..3 {
         world.receive(&format!("e{number}"), "", number, json!({})).await;
         end(&world, account(), "401").await;
     }
-    look_for_repairs(&world.pool, &mut tried).await.unwrap();
+    look_for_repairs(&mut connection, &mut tried).await.unwrap();
     let due = "event_id = (select event_id from restante.outbox where status = 'retry' and run_at <= clock_timestamp())";
 
     world.sql(&format!("update restante.outbox set status = 'cancelled' where {due}")).await;
-    assert_eq!(look_for_repairs(&world.pool, &mut tried).await.unwrap(), 0);
+    assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0);
     world.sql(&format!("update restante.outbox set status = 'paused' where {due}")).await;
-    assert_eq!(look_for_repairs(&world.pool, &mut tried).await.unwrap(), 0);
+    assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
