@@ -6,10 +6,9 @@
 mod api_watch;
 mod attempt;
 mod dispatcher;
-mod floor;
-mod held_keys;
 mod keeper;
-mod pace;
+mod leased;
+mod schedule;
 mod settler;
 mod settling;
 mod successors;
@@ -61,10 +60,10 @@ impl Settings {
     }
 }
 
-/// Runs until `stop`, then drains. Answers how many events were handed back unfinished.
+/// Runs until `stop`, then drains. Returns how many events were handed back unfinished.
 ///
 /// # Errors
-/// Where the subscriptions can not be written at the start. Later the database may come and go.
+/// The subscriptions cannot be written at the start. Later the database may come and go.
 pub async fn run(
     settings: Settings,
     pool: PgPool,
@@ -90,7 +89,7 @@ pub async fn run(
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = wakeup.next(), if !dispatcher.is_looking() => dispatcher.look(),
+                () = wakeup.next(), if dispatcher.listens() => dispatcher.look(),
                 () = dispatcher.something_ended() => {}
             }
         }
@@ -101,7 +100,7 @@ pub async fn run(
     AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
-/// Runs until nothing is left that may run now, and answers how many attempts that took. For tests of handlers and for
+/// Runs until nothing is left that may run now, and returns how many attempts that took. For tests of handlers and for
 /// programs that work through an outbox once: events that wait for a later time stay.
 ///
 /// # Errors
