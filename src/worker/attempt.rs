@@ -19,7 +19,6 @@ use crate::outbox::Claimed;
 use crate::outbox::settle::{Failure, Finish, Finished, Verdict};
 use crate::registry::{Registry, Route};
 use crate::worker::keeper::{Keeper, Kept};
-use crate::worker::pace::Pace;
 use crate::worker::settler::Settler;
 use crate::worker::settling::{self, Committed, Settled};
 use crate::worker::successors::Successors;
@@ -43,8 +42,6 @@ pub(super) struct Shared {
     pub(super) lease: Duration,
     pub(super) settler: Settler,
     pub(super) successors: Arc<Successors>,
-    /// How quick the handlers are.
-    pub(super) pace: Pace,
     /// Told when something may be claimed that could not be before.
     pub(super) more: Arc<Notify>,
 }
@@ -67,8 +64,8 @@ struct Failed {
     label: &'static str,
 }
 
-/// Runs one attempt, and settles it or has it settled.
-pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Instant) {
+/// Runs one attempt, and settles it or has it settled. Returns how long its handler took.
+pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Instant) -> Duration {
     let event = &claimed.event;
     let span = tracing::info_span!(
         "attempt",
@@ -95,7 +92,6 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
             None => (Outcome::Succeeded(finished(&claimed, Finish::Ignored, None)), None),
         };
         let took = started.elapsed();
-        shared.pace.note(took);
         let committed = match (&outcome, written) {
             (Outcome::Succeeded(finished), Some(written)) => {
                 Some(settling::commit(written, finished, &shared.successors).await)
@@ -125,9 +121,10 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         metrics::histogram!(telemetry::metric::ATTEMPT_SECONDS, "event_type" => event_type)
             .record(took.as_secs_f64());
         tracing::debug!(outcome = label, duration_ms = took.as_millis(), "attempt ended");
+        took
     }
     .instrument(span)
-    .await;
+    .await
 }
 
 /// One of the engine's own jobs, and this worker has no handler for it: it must not end as `ignored`.

@@ -102,9 +102,9 @@ impl Keeper {
         let _ends_with_the_thread = sign.wait_for(Option::is_some).await;
     }
 
-    /// Do others know that this worker lives?
-    pub(super) fn gives_sign(&self) -> bool {
-        self.sign.borrow().is_some_and(|until| Instant::now() < until)
+    /// Until when others know that this worker lives, since its last sign.
+    pub(super) fn alive_until(&self) -> Option<Instant> {
+        *self.sign.borrow()
     }
 
     /// Ends the thread.

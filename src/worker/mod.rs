@@ -1,15 +1,68 @@
-//! The worker: claims what it can start now, runs its handler, and settles it.
+//! The worker: claims events, runs their handlers, and settles them.
 //!
-//! A claimed event starts at once, or within a few milliseconds where handlers are that quick: none waits in the worker while
-//! its lease runs. The truth is the poll; a hint on the channel only makes it come sooner.
+//! # The states of an event in a worker
+//!
+//! ```text
+//!            claim, or a completion that leases the successor
+//!                               │
+//!                               ▼
+//!   hand back ◀──500 ms──── waiting ────a free place──▶ running ──the handler returns──▶ settling ──▶ settled
+//!       ▲                       │                          ▲                                │
+//!       │ lease lost            ▼ two crashes              │ nothing else runs              └─▶ its successor waits
+//!       └──────────────────  suspect ──────────────────────┘
+//! ```
+//!
+//! * **Waiting**: the event is leased to this worker and has not started. The worker starts it as soon as fewer attempts run than
+//!   it has places. Where handlers are quick, the worker claims up to 20 ms of work ahead.
+//! * **Suspect**: two workers vanished while they ran the event. It starts when nothing else runs, and nothing else starts
+//!   before it has ended. The lease keeper renews its lease meanwhile.
+//! * **Running**: its handler runs. The lease keeper renews the lease from a thread of its own.
+//! * **Settling**: the handler returned, and the commit that says so is under way. The event keeps its place, because the answer
+//!   may bring the next event of its key.
+//!
+//! The worker itself is in one of three states. It *looks* while a claim is due or under way; it *listens* for hints and polls
+//! otherwise; it *stops* after it was told to: then it hands back what waits, lets run what runs, and claims nothing.
+//!
+//! # What the worker promises
+//!
+//! 1. An event waits for half a second at most. What could not start by then is handed back, and another worker can run it.
+//! 2. A worker never runs more attempts than it has places.
+//! 3. An older event does not wait for the end of a long key. While a claim is due, a completion leases successors only up to the
+//!    claim cursor; a claim that found no place for a second gets the next ones.
+//! 4. No wake-up is lost. A worker that waits has an attempt, a statement or a timer that ends the wait, or it listens. Polls
+//!    are the truth; a hint only makes them come sooner.
+//! 5. What lies below the claim cursor is found by a full scan, which comes within ten seconds.
+//! 6. A worker claims nothing without a sign of life in the database. Without one, others could not tell its crash from a pause.
+//! 7. A suspect runs alone, so that it takes no other event along.
+//!
+//! The order within a key and the exclusion between workers are not promises of this module: the outbox keeps them, by heads
+//! and by lease tokens. A worker that breaks all of the above still settles nothing that is not its own.
+//!
+//! # What a late answer can do
+//!
+//! A statement is given up after five seconds, and Postgres may carry it out all the same. Therefore:
+//!
+//! * A **claim** that comes late brings leases that have been running meanwhile. Each lease counts from before the statement, by the
+//!   worker's clock; an event whose lease may have run out does not start, and is handed back.
+//! * A claim or a completion whose answer is **lost** may have leased events that the worker does not know: strays. Ten seconds
+//!   later, when no answer can be on its way any more, the worker hands back whatever Postgres says it has leased and it
+//!   does not know.
+//! * A **completion** that comes after the lease is gone changes nothing, because its token is not the row's any more.
+//! * A **hand-back** that comes late, or twice, changes nothing either, for the same reason.
+//! * A **renewal** that comes late never makes a lease longer than the database granted, because the time counts from before it.
+//!
+//! # Where things are
+//!
+//! `schedule` decides, as a state machine without IO; `dispatcher` carries out, and reports what happened. `attempt` is one run
+//! of a handler, `settler` and `settling` end it, `successors` leases the next event of its key along with that. `keeper`
+//! renews leases. `wakeup`, `upkeep` and `api_watch` run beside them.
 
 mod api_watch;
 mod attempt;
 mod dispatcher;
-mod floor;
-mod held_keys;
 mod keeper;
-mod pace;
+mod leased;
+mod schedule;
 mod settler;
 mod settling;
 mod successors;
@@ -61,10 +114,10 @@ impl Settings {
     }
 }
 
-/// Runs until `stop`, then drains. Answers how many events were handed back unfinished.
+/// Runs until `stop`, then drains. Returns how many events were handed back unfinished.
 ///
 /// # Errors
-/// Where the subscriptions can not be written at the start. Later the database may come and go.
+/// The subscriptions cannot be written at the start. Later the database may come and go.
 pub async fn run(
     settings: Settings,
     pool: PgPool,
@@ -90,7 +143,7 @@ pub async fn run(
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = wakeup.next(), if !dispatcher.is_looking() => dispatcher.look(),
+                () = wakeup.next(), if dispatcher.listens() => dispatcher.look(),
                 () = dispatcher.something_ended() => {}
             }
         }
@@ -101,7 +154,7 @@ pub async fn run(
     AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
-/// Runs until nothing is left that may run now, and answers how many attempts that took. For tests of handlers and for
+/// Runs until nothing is left that may run now, and returns how many attempts that took. For tests of handlers and for
 /// programs that work through an outbox once: events that wait for a later time stay.
 ///
 /// # Errors

@@ -88,11 +88,6 @@ impl Settler {
     pub(super) async fn settled(&self) {
         self.settled.notified().await;
     }
-
-    /// Waits until nothing is left to be settled.
-    pub(super) async fn idle(&self) {
-        let _all_of_it = self.room.acquire_many(WAITING_MAX).await;
-    }
 }
 
 async fn settle_all(lane: Lane, mut items: mpsc::UnboundedReceiver<Item>) {

@@ -1,8 +1,7 @@
 //! Same-key runs: when an event is finished, the next one of its key is leased with the same statement and run at once.
 //!
-//! That spares a key the way over `pending` and a claim. The order among the keys stays as it is: a successor is leased
-//! only where its turn has come, because every older event has been claimed already, or because nothing else waits. What was
-//! leased by a statement whose answer got lost is handed back, as after a claim.
+//! The schedule decides whose turn it is (`schedule/turn.rs`). Here the statements that settle an event read that decision, and
+//! pass on what they leased. What was leased by a statement whose answer was lost is handed back, as after a claim.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -13,12 +12,8 @@ use tokio::time::Instant;
 
 use crate::outbox::Claimed;
 use crate::outbox::settle::Next;
-
-/// A claimed event that is about to start, and when it was claimed.
-pub(super) struct Ready {
-    pub(super) claimed: Claimed,
-    pub(super) at: Instant,
-}
+use crate::worker::leased::Leased;
+use crate::worker::schedule::Turn;
 
 /// Leases successors to this worker, and passes them on to be started.
 pub(super) struct Successors {
@@ -26,7 +21,7 @@ pub(super) struct Successors {
     lease: Duration,
     /// In microseconds since 1970: the youngest event that has its turn.
     until: AtomicI64,
-    leased: mpsc::UnboundedSender<Ready>,
+    leased: mpsc::UnboundedSender<Leased>,
     /// Was an answer lost that may have had leases in it?
     is_answer_lost: AtomicBool,
 }
@@ -35,26 +30,21 @@ const NOBODY: i64 = i64::MIN;
 const EVERYBODY: i64 = i64::MAX;
 
 impl Successors {
-    /// For a worker called `owner`, whose leases last for `lease`. What is leased arrives at the second answer. Nobody has a
+    /// For a worker called `owner`, whose leases last for `lease`. What is leased arrives at the returned receiver. Nobody has a
     /// turn yet.
-    pub(super) fn new(owner: String, lease: Duration) -> (Self, mpsc::UnboundedReceiver<Ready>) {
+    pub(super) fn new(owner: String, lease: Duration) -> (Self, mpsc::UnboundedReceiver<Leased>) {
         let (leased, ready) = mpsc::unbounded_channel();
         (Self { owner, lease, until: NOBODY.into(), leased, is_answer_lost: AtomicBool::new(false) }, ready)
     }
 
-    /// Everything that was created before `until` has been claimed.
-    pub(super) fn have_turn_until(&self, until: Option<DateTime<Utc>>) {
-        self.until.store(until.map_or(NOBODY, |until| until.timestamp_micros()), Ordering::Relaxed);
-    }
-
-    /// Nothing else waits.
-    pub(super) fn all_have_turn(&self) {
-        self.until.store(EVERYBODY, Ordering::Relaxed);
-    }
-
-    /// Nothing is leased from now on: the worker stops.
-    pub(super) fn none_has_turn(&self) {
-        self.until.store(NOBODY, Ordering::Relaxed);
+    /// From now on, completions lease the successors whose turn it is.
+    pub(super) fn set_turn(&self, turn: Turn) {
+        let until = match turn {
+            Turn::Nobody => NOBODY,
+            Turn::Until(until) => until.timestamp_micros(),
+            Turn::Everybody => EVERYBODY,
+        };
+        self.until.store(until, Ordering::Relaxed);
     }
 
     /// What to lease along with a completion.
@@ -81,7 +71,7 @@ impl Successors {
     pub(super) fn start(&self, next: Vec<Claimed>, at: Instant) {
         for claimed in next {
             // Where nobody receives any more, the worker has gone, and the lease runs out.
-            let _sent = self.leased.send(Ready { claimed, at });
+            let _sent = self.leased.send(Leased::new(claimed, at, self.lease));
         }
     }
 }

@@ -1,14 +1,12 @@
-//! When to look again at keys whose lock somebody held: soon after it may have been for a moment only, and less and less often
-//! where somebody has left a transaction open.
+//! Held keys: when to look again at keys that somebody else has locked. The first looks come soon, because most locks last for
+//! a moment. Where somebody has left a transaction open, they come less and less often.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 const SOONEST: Duration = Duration::from_millis(5);
-/// What waits for a key is let go within a second of its lock.
+/// An event that waits for a key may run within a second after the lock is released.
 const LATEST: Duration = Duration::from_millis(400);
-/// So many are settled in one claim. Where there were as many, there may be more.
+/// One claim settles up to so many. Where it settled as many, there may be more.
 const PORTION: i64 = 500;
 
 /// The keys that were left over by the last claim that looked at them.
@@ -18,29 +16,30 @@ pub(super) struct HeldKeys {
     pause: Duration,
 }
 
-impl HeldKeys {
-    pub(super) fn new() -> Self {
+impl Default for HeldKeys {
+    fn default() -> Self {
         Self { look_at: None, pause: SOONEST }
     }
+}
 
-    /// Shall a claim at `now` look at the keys that are noted? Where none were left over, each claim does.
-    pub(super) fn is_time(&self, now: Instant) -> bool {
-        self.look_at.is_none_or(|at| at <= now)
+impl HeldKeys {
+    /// Shall the claim that begins at `now` look at the noted keys? Where none were left over, each claim does.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        let is_time = self.look_at.is_none_or(|at| at <= now);
+        if is_time {
+            self.look_at = None;
+        }
+        is_time
     }
 
-    /// When a claim shall be begun for the keys' sake.
+    /// When a claim is due for the sake of the keys.
     pub(super) fn look_at(&self) -> Option<Instant> {
         self.look_at
     }
 
-    /// May they be free in a moment? Somebody who has held them for long has left a transaction open.
+    /// May they be free in a moment? Whoever has held them for long has left a transaction open.
     pub(super) fn may_be_free_soon(&self) -> bool {
         self.look_at.is_some() && self.pause < LATEST
-    }
-
-    /// The next claim looks at them.
-    pub(super) fn look(&mut self) {
-        self.look_at = self.look_at.filter(|at| *at > Instant::now());
     }
 
     /// Notes how many keys a claim settled, and how many it had to leave.
@@ -63,20 +62,20 @@ mod tests {
 
     #[test]
     fn each_claim_looks_at_the_keys_while_none_are_held() {
-        let (mut keys, now) = (HeldKeys::new(), Instant::now());
-        assert!(keys.is_time(now));
+        let (mut keys, now) = (HeldKeys::default(), Instant::now());
+        assert!(keys.begin(now));
         keys.note(now, 3, 0);
-        assert!(keys.is_time(now));
+        assert!(keys.begin(now));
         assert_eq!(keys.look_at(), None);
     }
 
     #[test]
     fn keys_that_stay_held_are_looked_at_less_and_less_often_but_within_a_second() {
-        let (mut keys, now) = (HeldKeys::new(), Instant::now());
+        let (mut keys, now) = (HeldKeys::default(), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..10 {
             keys.note(now, 0, 7);
-            assert!(!keys.is_time(now));
+            assert!(!keys.begin(now));
             pauses.push(keys.look_at().unwrap() - now);
         }
         assert!(!keys.may_be_free_soon());
@@ -88,9 +87,9 @@ mod tests {
 
     #[test]
     fn a_portion_that_was_full_is_followed_by_the_next_at_once() {
-        let (mut keys, now) = (HeldKeys::new(), Instant::now());
+        let (mut keys, now) = (HeldKeys::default(), Instant::now());
         keys.note(now, PORTION, 0);
         assert_eq!(keys.look_at(), Some(now));
-        assert!(keys.is_time(now));
+        assert!(keys.begin(now));
     }
 }

@@ -1,0 +1,154 @@
+//! The dispatcher: carries out what the schedule decides, and reports to it what happened.
+//!
+//! It decides nothing itself. Attempts and statements are tasks; their ends come back as inputs of the schedule.
+
+mod drain;
+mod inputs;
+mod start;
+mod statements;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::database::Connections;
+use crate::outbox::Lease;
+use crate::worker::attempt;
+use crate::worker::leased::Leased;
+use crate::worker::schedule::{Action, Input, Outside, Schedule};
+
+use statements::Claimant;
+
+/// The shell around the schedule.
+pub(super) struct Dispatcher {
+    schedule: Schedule<Leased>,
+    claimant: Arc<Claimant>,
+    shared: Arc<attempt::Shared>,
+    /// How long to wait for attempts when told to stop.
+    drain: Duration,
+    attempts: JoinSet<Duration>,
+    claims: JoinSet<Input<Leased>>,
+    hand_backs: JoinSet<Input<Leased>>,
+    /// Leased when their predecessors were settled.
+    successors: mpsc::UnboundedReceiver<Leased>,
+    /// When the schedule wants to be asked again, whatever happens.
+    wait_until: Option<Instant>,
+    claimed: u64,
+    handed_back: u64,
+}
+
+impl Dispatcher {
+    /// What it claims through, for whoever asks the database as often.
+    pub(super) fn connections(&self) -> Connections {
+        self.claimant.connections.clone()
+    }
+
+    /// There is a reason to look for work.
+    pub(super) fn look(&mut self) {
+        self.schedule.on(now(), Input::Look);
+    }
+
+    /// As [`look`](Self::look), from the oldest event on.
+    pub(super) fn look_everywhere(&mut self) {
+        self.schedule.on(now(), Input::LookEverywhere);
+    }
+
+    /// Shall somebody call [`look`](Self::look) when there is a reason to?
+    pub(super) fn listens(&self) -> bool {
+        self.schedule.listens()
+    }
+
+    /// How many events have been claimed so far.
+    pub(super) fn claimed(&self) -> u64 {
+        self.claimed
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !(self.schedule.is_idle(self.outside()) && self.successors.is_empty())
+    }
+
+    fn outside(&self) -> Outside {
+        let alive_until = self.shared.keeper.alive_until().map(Instant::into_std);
+        Outside { settling: self.shared.settler.len(), alive_until }
+    }
+
+    /// Does what is to be done now.
+    pub(super) fn go_on(&mut self) {
+        if self.shared.successors.take_lost_answer() {
+            self.schedule.on(now(), Input::AnswerLost);
+        }
+        let (now, outside) = (now(), self.outside());
+        loop {
+            match self.schedule.next(now, outside) {
+                Action::SetTurn(turn) => self.shared.successors.set_turn(turn),
+                Action::Start(leased) => self.start_attempt(leased),
+                Action::StartAlone(leased) => {
+                    tracing::warn!(
+                        event.id = leased.claimed.event.event_id,
+                        crashes = leased.claimed.crashes,
+                        "an event runs alone, because workers vanished while they ran it"
+                    );
+                    self.start_attempt(leased);
+                }
+                Action::Claim(ask) => {
+                    self.claims.spawn(Arc::clone(&self.claimant).claim(ask));
+                }
+                Action::HandBack(items) => self.hand_back(&items),
+                Action::HandBackStrays => self.hand_back_strays(),
+                Action::Wait { until } => {
+                    self.wait_until = until.map(Instant::from_std);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn start_attempt(&mut self, leased: Leased) {
+        let (claimed, leased_until) = leased.into_parts();
+        self.attempts.spawn(attempt::run(Arc::clone(&self.shared), claimed, leased_until));
+    }
+
+    fn hand_back(&mut self, items: &[Leased]) {
+        let leases: Vec<Lease> = items.iter().map(|leased| leased.claimed.lease).collect();
+        let handed_back = statements::hand_back(self.shared.pool.clone(), leases);
+        self.hand_backs.spawn(async move { Input::HandedBack { events: handed_back.await } });
+    }
+
+    fn hand_back_strays(&mut self) {
+        self.take_successors(None);
+        let mut known: Vec<i64> = self.shared.keeper.leases().iter().map(|lease| lease.id).collect();
+        known.extend(self.schedule.waiting().map(|leased| leased.claimed.lease.id));
+        let (pool, owner) = (self.shared.pool.clone(), self.claimant.owner.clone());
+        self.hand_backs.spawn(statements::hand_back_strays(pool, owner, known));
+    }
+
+    /// Waits until something happens that the schedule has to know, and tells it.
+    pub(super) async fn something_ended(&mut self) {
+        tokio::select! {
+            biased;
+            Some(ended) = self.attempts.join_next() => self.take_ended(ended),
+            Some(answer) = self.claims.join_next() => self.take_claim(answer),
+            Some(successor) = self.successors.recv() => self.take_successors(Some(successor)),
+            () = self.shared.settler.settled() => {}
+            () = self.shared.more.notified() => self.look(),
+            Some(answer) = self.hand_backs.join_next() => self.take_hand_back(answer),
+            () = at(self.wait_until) => {}
+        }
+    }
+}
+
+/// Waits for a time, where there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The time, as the schedule knows it.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

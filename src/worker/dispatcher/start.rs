@@ -1,0 +1,79 @@
+//! How a worker starts: what its parts share, and the sign of life that comes before the first claim.
+
+use std::sync::Arc;
+
+use rand::Rng;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::database::Connections;
+use crate::registry::Registry;
+use crate::worker::Settings;
+use crate::worker::attempt;
+use crate::worker::keeper::Keeper;
+use crate::worker::schedule::Schedule;
+use crate::worker::settler::{self, Settler};
+use crate::worker::successors::Successors;
+use crate::{api, database, outbox};
+
+use super::statements::Claimant;
+use super::{Dispatcher, now};
+
+impl Dispatcher {
+    /// Returns once other workers can know of this one.
+    ///
+    /// # Errors
+    /// The database cannot store the subscriptions.
+    pub(in crate::worker) async fn start(
+        settings: Settings,
+        pool: PgPool,
+        registry: Registry,
+        api: api::Client,
+    ) -> Result<Self, database::Error> {
+        for (subscriber, event_types) in registry.subscriptions() {
+            outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
+        }
+        let more = Arc::new(Notify::new());
+        // Claiming and settling have connections of their own, or handlers that hold theirs would keep each other waiting.
+        let connections_max = pool.options().get_max_connections();
+        let ours = (connections_max / 4).clamp(1, 1 + settler::LANES);
+        let connections = Connections::of(&pool, ours);
+        let for_handlers = Connections::of(&pool, connections_max.saturating_sub(ours + 1).max(1));
+        let (lease, concurrency) = (settings.lease, settings.concurrency);
+        let owner = format!("{}-{:08x}", settings.name, rand::rng().random::<u32>());
+        tracing::info!(worker = owner, concurrency, "the worker starts");
+        // Before anything is claimed it has its connection, and others know of this worker.
+        let keeper = Keeper::start(&settings.database_url, owner.clone(), lease);
+        keeper.has_given_sign().await;
+        let (leases, successors) = Successors::new(owner.clone(), lease);
+        let leases = Arc::new(leases);
+        let settler =
+            Settler::start(pool.clone(), connections.clone(), Arc::clone(&leases), Arc::clone(&more));
+        let subscribers = registry.subscribers();
+        Ok(Self {
+            schedule: Schedule::new(concurrency, now()),
+            claimant: Arc::new(Claimant { owner, subscribers, lease, connections }),
+            shared: Arc::new(attempt::Shared {
+                event_types: registry.event_types().collect(),
+                registry,
+                api,
+                keeper,
+                lease,
+                settler,
+                successors: leases,
+                pool,
+                connections: for_handlers,
+                more,
+            }),
+            drain: settings.drain,
+            attempts: JoinSet::new(),
+            claims: JoinSet::new(),
+            hand_backs: JoinSet::new(),
+            successors,
+            wait_until: None,
+            claimed: 0,
+            handed_back: 0,
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The claim cursor: where a claim begins to look, at the oldest event or where the last claim ended.
+//!
+//! A claim scans an index from the oldest event on. Finished events stay in that index until vacuum removes them, and vacuum
+//! cannot while somebody keeps an old snapshot open. So a claim begins where the last one ended, and a full scan is made for
+//! a small part of the time only. The full scan finds what arrived late, what an operator replayed, and what another worker
+//! gave back.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+/// While claims come back full, full scans take about a twentieth of the time.
+const SHARE_WHILE_FULL: u32 = 20;
+/// The longest time between two full scans.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Where the next claim begins to look.
+#[derive(Debug)]
+pub(super) struct ClaimCursor {
+    /// Everything older was claimed when we last looked.
+    reached: Option<DateTime<Utc>>,
+    /// When the last full scan ended, and how long it took.
+    scanned_at: Instant,
+    scan: Duration,
+    /// Did the last claim bring as much as it asked for?
+    was_full: bool,
+    /// When to look below the cursor, where the last claim may have missed something there.
+    look_again_at: Option<Instant>,
+}
+
+/// A claim, and how far it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scan {
+    /// Where it began; `None` for a full scan.
+    pub(super) from: Option<DateTime<Utc>>,
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
+    /// When the youngest event was created that it brought.
+    pub(super) youngest: Option<DateTime<Utc>>,
+    /// Did it bring as much as it asked for?
+    pub(super) is_full: bool,
+}
+
+impl ClaimCursor {
+    /// At the oldest event.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { reached: None, scanned_at: now, scan: Duration::ZERO, was_full: false, look_again_at: None }
+    }
+
+    /// Where a claim begins that is made at `now`; `None` for a full scan.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<DateTime<Utc>> {
+        self.look_again_at = None;
+        if now >= self.next_full_scan() { None } else { self.reached }
+    }
+
+    /// From when on a claim is a full scan.
+    fn next_full_scan(&self) -> Instant {
+        let share = if self.was_full { SHARE_WHILE_FULL } else { 1 };
+        self.scanned_at + (self.scan * share).min(WAIT_MAX)
+    }
+
+    /// When a claim is due for the sake of what lies below the cursor.
+    pub(super) fn look_again_at(&self) -> Option<Instant> {
+        self.look_again_at
+    }
+
+    /// Everything that was created before was claimed when we last looked.
+    pub(super) fn reached(&self) -> Option<DateTime<Utc>> {
+        self.reached
+    }
+
+    /// Goes back to the oldest event.
+    pub(super) fn forget(&mut self) {
+        self.reached = None;
+    }
+
+    /// Notes how far a claim came.
+    pub(super) fn note(&mut self, scan: Scan) {
+        let Scan { from, began, ended, youngest, is_full } = scan;
+        let is_full_scan = from.is_none();
+        if is_full_scan {
+            (self.scanned_at, self.scan) = (ended, ended - began);
+        }
+        // A full scan that brought as much as it asked for stopped there; otherwise nothing older is left.
+        self.reached = if is_full_scan && is_full { youngest } else { self.reached.max(youngest) };
+        self.was_full = is_full;
+        self.look_again_at = (!is_full_scan && !is_full).then(|| self.next_full_scan());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn created(second: i64) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp(second, 0)
+    }
+
+    fn full(from: Option<DateTime<Utc>>, (began, ended): (Instant, Instant), second: i64) -> Scan {
+        Scan { from, began, ended, youngest: created(second), is_full: true }
+    }
+
+    #[test]
+    fn a_claim_begins_where_the_last_one_ended_until_it_is_time_for_a_full_scan() {
+        let start = Instant::now();
+        let mut cursor = ClaimCursor::new(start);
+        assert_eq!(cursor.begin(start), None);
+
+        cursor.note(full(None, (start, start + MS), 7));
+        assert_eq!(cursor.begin(start + 20 * MS), created(7));
+        cursor.note(full(created(7), (start + 2 * MS, start + 3 * MS), 9));
+        assert_eq!(cursor.begin(start + 20 * MS), created(9));
+        assert_eq!(cursor.begin(start + 21 * MS), None);
+    }
+
+    #[test]
+    fn what_is_retried_does_not_lower_it() {
+        let start = Instant::now();
+        let mut cursor = ClaimCursor::new(start);
+        cursor.note(full(None, (start, start + MS), 7));
+        cursor.note(full(created(7), (start + MS, start + MS), 3));
+        assert_eq!(cursor.begin(start + 2 * MS), created(7));
+    }
+
+    #[test]
+    fn after_a_claim_that_came_back_short_half_of_the_time_is_for_full_scans() {
+        let start = Instant::now();
+        let mut cursor = ClaimCursor::new(start);
+        cursor.note(Scan { is_full: false, ..full(None, (start, start + 50 * MS), 7) });
+        assert_eq!(cursor.begin(start + 99 * MS), created(7));
+        assert_eq!(cursor.begin(start + 100 * MS), None);
+    }
+
+    #[test]
+    fn a_full_scan_is_never_put_off_for_long() {
+        let start = Instant::now();
+        let mut cursor = ClaimCursor::new(start);
+        cursor.note(full(None, (start, start + 5000 * MS), 7));
+        assert_eq!(cursor.next_full_scan(), start + 5000 * MS + WAIT_MAX);
+    }
+
+    #[test]
+    fn a_claim_that_came_back_short_above_the_cursor_is_followed_by_a_full_scan() {
+        let start = Instant::now();
+        let mut cursor = ClaimCursor::new(start);
+        cursor.note(full(None, (start, start + 30 * MS), 7));
+        assert_eq!(cursor.look_again_at(), None);
+        cursor.note(Scan { is_full: false, ..full(created(7), (start + 31 * MS, start + 32 * MS), 8) });
+        let again = cursor.look_again_at().unwrap();
+        assert_eq!(again, start + 60 * MS);
+        assert_eq!(cursor.begin(again), None);
+        assert_eq!(cursor.look_again_at(), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! What goes into the schedule, and what comes out of it.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use super::Turn;
+
+/// A claimed event, as far as the schedule has to know it.
+pub(in crate::worker) trait Item {
+    /// The time that orders events.
+    fn created_at(&self) -> DateTime<Utc>;
+    /// A moment before the statement that leased it.
+    fn claimed_at(&self) -> Instant;
+    /// Until when the lease is surely ours.
+    fn leased_until(&self) -> Instant;
+    /// Would its next crash be its last? It may be what kills its workers, so it runs alone.
+    fn is_suspect(&self) -> bool;
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(in crate::worker) enum Input<T> {
+    /// A poll is due, a hint came, or a completion let another event go.
+    Look,
+    /// As `Look`, and the next claim scans from the oldest event on.
+    LookEverywhere,
+    /// A claim returned.
+    Claimed(Claimed<T>),
+    /// A claim returned an error. It may have leased events all the same.
+    ClaimFailed,
+    /// A completion leased the next event of its key.
+    Leased(T),
+    /// An attempt ended. Its handler took that long, unless the attempt broke off.
+    Ended { took: Option<Duration> },
+    /// The answer to a completion was lost. It may have leased events.
+    AnswerLost,
+    /// The statement that hands events back has ended. So many were this worker's still.
+    HandedBack { events: u64 },
+    /// The statement that hands strays back has ended, with their number unless it failed.
+    StraysHandedBack(Option<u64>),
+    /// The worker stops: nothing starts any more.
+    Stop,
+}
+
+/// What a claim returned.
+#[derive(Debug)]
+pub(in crate::worker) struct Claimed<T> {
+    /// What was asked.
+    pub(in crate::worker) ask: Ask,
+    /// The events, oldest first.
+    pub(in crate::worker) items: Vec<T>,
+    /// How many noted keys have their heads now, and how many were left because somebody has locked them.
+    pub(in crate::worker) keys_settled: i64,
+    pub(in crate::worker) keys_left: i64,
+    /// When the statement began, and when its answer came.
+    pub(in crate::worker) began: Instant,
+    pub(in crate::worker) ended: Instant,
+}
+
+/// What to ask of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::worker) struct Ask {
+    /// The most events.
+    pub(in crate::worker) limit: usize,
+    /// Events that were created before are not looked at; with `None`, all are.
+    pub(in crate::worker) cursor: Option<DateTime<Utc>>,
+    /// Do noted keys get their heads first?
+    pub(in crate::worker) settles: bool,
+}
+
+/// What to do now.
+#[derive(Debug, PartialEq)]
+pub(in crate::worker) enum Action<T> {
+    /// From now on, completions lease successors as this says.
+    SetTurn(Turn),
+    /// Start an attempt.
+    Start(T),
+    /// Start an attempt; nothing else runs until it has ended.
+    StartAlone(T),
+    /// Begin a claim.
+    Claim(Ask),
+    /// Give these back to the outbox.
+    HandBack(Vec<T>),
+    /// Give back whatever the database says this worker has leased and the worker does not know.
+    HandBackStrays,
+    /// Nothing, before the next input or this time.
+    Wait { until: Option<Instant> },
+}
+
+/// What the schedule has to know of its surroundings, at the time of a decision.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::worker) struct Outside {
+    /// How many attempts have ended and wait for the commit that settles them.
+    pub(in crate::worker) settling: usize,
+    /// Until when other workers believe that this one lives. Without that it claims nothing.
+    pub(in crate::worker) alive_until: Option<Instant>,
+}
+
+impl Outside {
+    /// Do other workers know at `now` that this one lives?
+    pub(super) fn gives_sign(self, now: Instant) -> bool {
+        self.alive_until.is_some_and(|until| now < until)
+    }
+}
