@@ -102,8 +102,7 @@ pub mod worker;
 // Floor 5: what surrounds an engine in its process.
 pub mod service;
 
-// Beside the path of an event: what the hand tool needs. Neither ingest nor worker uses it.
-pub mod simulator;
+// Beside the path of an event: the hand tool. Neither ingest nor worker uses it.
 pub mod tool;
 
 /// The page that a stranger reads first: its code compiles.

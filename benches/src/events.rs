@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use base64::Engine;
 use chrono::{SecondsFormat, Utc};
-use restante::simulator::sign;
+use restante_simulator::sign;
 use secrecy::SecretString;
 
 /// Every receiver is given the same key.

@@ -16,11 +16,11 @@ use super::demo::{self, DemoArgs};
 use super::status::{self, StatusArgs};
 use super::{doctor, healthcheck, migrate};
 use crate::config::{Faults, Loaded, Program, SigningKey, Tool, help_for, help_for_command};
-use crate::simulator::cli::SimulateArgs;
-use crate::simulator::send::{self, SendArgs};
-use crate::simulator::{Settings, Simulator};
 use crate::telemetry::Flush;
 use crate::{service, telemetry};
+use restante_simulator::cli::SimulateArgs;
+use restante_simulator::send::{self, SendArgs};
+use restante_simulator::{Settings, Simulator};
 
 /// Keeps what the Claude API sends in Postgres until it has been dealt with: the hand tool
 ///

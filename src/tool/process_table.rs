@@ -52,6 +52,7 @@ fn from_stat(line: &str) -> Option<Process> {
 #[cfg(test)]
 mod tests {
     use std::process::Stdio;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -63,7 +64,9 @@ mod tests {
         child.kill().unwrap();
         // Its output ends when it does; nobody has waited for it yet.
         io::copy(child.stdout.as_mut().unwrap(), &mut io::sink()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
         while is_running(child.id()) {
+            assert!(Instant::now() < deadline, "it was killed, and still runs");
             std::thread::yield_now();
         }
         child.wait().unwrap();

@@ -25,7 +25,7 @@ async fn an_event_is_sent_with_the_signature_of_its_bytes() {
     let mut receiver = Receiver::new(vec![]).await;
 
     send::run(args(&receiver)).await.unwrap();
-    let (headers, body) = receiver.deliveries.recv().await.unwrap();
+    let (headers, body) = receiver.next_bytes().await;
 
     let header = |name: &str| headers[name].to_str().unwrap();
     let timestamp = header("webhook-timestamp").parse().unwrap();

@@ -1,6 +1,7 @@
 //! Deliveries, their signatures, and what the sender does when they fail.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -19,7 +20,7 @@ pub(super) const KEY: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=
 /// An endpoint that answers with these statuses, one after the other, then with 204.
 pub(super) struct Receiver {
     pub(super) url: String,
-    pub(super) deliveries: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
+    deliveries: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
 }
 
 #[derive(Clone)]
@@ -38,8 +39,13 @@ impl Receiver {
     }
 
     pub(super) async fn next(&mut self) -> (HeaderMap, Value) {
-        let (headers, body) = self.deliveries.recv().await.unwrap();
+        let (headers, body) = self.next_bytes().await;
         (headers, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// The next delivery as it came.
+    pub(super) async fn next_bytes(&mut self) -> (HeaderMap, Bytes) {
+        tokio::time::timeout(PATIENCE, self.deliveries.recv()).await.expect("a delivery").unwrap()
     }
 }
 
@@ -61,14 +67,19 @@ pub(super) fn delivering_to(receiver: &Receiver) -> Settings {
     }
 }
 
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The journal, once it has this many entries.
 async fn journal(world: &World, entries: usize) -> Vec<Value> {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let deliveries = world.get("/_simulator/deliveries").await;
         let data = deliveries["data"].as_array().unwrap();
         if data.len() >= entries {
             return data.clone();
         }
+        assert!(Instant::now() < deadline, "in vain: {entries} entries in {deliveries}");
         tokio::task::yield_now().await;
     }
 }
@@ -79,7 +90,7 @@ async fn the_end_of_a_batch_is_delivered_with_a_signature_over_its_exact_bytes()
     let world = World::new(delivering_to(&receiver)).await;
 
     let batch = world.post("/_simulator/batches", json!({"requests": 1})).await;
-    let (headers, body) = receiver.deliveries.recv().await.unwrap();
+    let (headers, body) = receiver.next_bytes().await;
 
     let event: Value = serde_json::from_slice(&body).unwrap();
     let header = |name: &str| headers[name].to_str().unwrap();
