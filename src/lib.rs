@@ -102,9 +102,6 @@ pub mod worker;
 // Floor 5: what surrounds an engine in its process.
 pub mod service;
 
-// Beside the path of an event: the hand tool. Neither ingest nor worker uses it.
-pub mod tool;
-
 /// The page that a stranger reads first: its code compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::Context;
-use restante::tool::process::{Guarded, Launch, Signal};
+use restante_playground::process::{Guarded, Launch, Signal};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::Bench;

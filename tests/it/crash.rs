@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use restante::registry::Registry;
-use restante::tool::process::Signal;
 use restante::worker;
+use restante_playground::process::Signal;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

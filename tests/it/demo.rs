@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use restante::tool::process::Signal;
+use restante_playground::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::processes::TOOL;
+use crate::support::processes::tool;
 use crate::support::{Process, eventually};
 
 /// A demo that runs, and the directory in which it makes everything that it makes.
@@ -24,7 +24,7 @@ impl Demo {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let arguments = [&["demo"], arguments].concat();
         let variables = [("TMPDIR", directory.path().to_str().unwrap())];
-        Self { process: Process::start_with(TOOL, &arguments, &variables), directory }
+        Self { process: Process::start_with(tool(), &arguments, &variables), directory }
     }
 
     /// Waits until there is neither a file nor a process of it.

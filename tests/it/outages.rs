@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::api::{Answer, ScriptedApi};
 use crate::support::forwarder::Forwarder;
-use crate::support::processes::{Process, TOOL};
+use crate::support::processes::{Process, tool};
 use crate::support::{World, eventually};
 
 /// Nobody listens there.
@@ -93,7 +93,7 @@ fn world_event(id: &str) -> serde_json::Value {
 
 /// What `restante status` says.
 fn told(world: &World) -> String {
-    let status = std::process::Command::new(TOOL)
+    let status = std::process::Command::new(tool())
         .arg("status")
         .env("DATABASE_URL", world.url.expose_secret())
         .output()

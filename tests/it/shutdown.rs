@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use expect_test::expect;
-use restante::tool::process::Signal;
+use restante_playground::process::Signal;
 use restante_simulator::Settings;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;

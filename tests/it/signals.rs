@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use restante::tool::process::Signal;
+use restante_playground::process::Signal;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;

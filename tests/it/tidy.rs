@@ -166,17 +166,6 @@ fn a_module_imports_only_from_those_above_it() {
 }
 
 #[test]
-fn the_services_use_neither_the_simulator_nor_the_hand_tool() {
-    for service in ["src/bin/ingest.rs", "src/bin/worker.rs"] {
-        let code = code(&file(service));
-        assert!(code.contains("use restante::"), "{service}: the test looks in the wrong place");
-        for module in ["simulator", "tool"] {
-            assert!(!code.contains(module), "{service}: uses `{module}`");
-        }
-    }
-}
-
-#[test]
 fn the_simulator_shares_no_code_with_what_it_tests() {
     let manifest = file("crates/simulator/Cargo.toml");
     assert!(manifest.contains("[dependencies]"), "the test looks in the wrong place");
@@ -187,7 +176,7 @@ fn the_simulator_shares_no_code_with_what_it_tests() {
 #[test]
 fn only_services_and_the_hand_tool_read_the_environment_bind_sockets_and_wait_for_signals() {
     for source in sources() {
-        let is_outside = ["src/bin/", "src/service.rs", "src/tool/", "src/simulator/"];
+        let is_outside = ["src/bin/", "src/service.rs"];
         if is_outside.iter().any(|place| source.path.starts_with(place)) {
             continue;
         }
@@ -243,16 +232,12 @@ fn only_the_outbox_and_the_migrations_write_the_outbox() {
     for source in sources() {
         let sql = source.text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
         for write in writes.iter().filter(|write| sql.contains(**write)) {
-            // The hand tool shows people what they may type themselves.
-            let is_shown = ["update restante.outbox", "restante.sweep("].contains(write);
-            if !(is_shown && source.path.starts_with("src/tool/")) {
-                assert!(
-                    source.path.starts_with("src/outbox/"),
-                    "{}: `{write}` belongs to src/outbox",
-                    source.path
-                );
-                seen += 1;
-            }
+            assert!(
+                source.path.starts_with("src/outbox/"),
+                "{}: `{write}` belongs to src/outbox",
+                source.path
+            );
+            seen += 1;
         }
     }
     assert!(seen >= 5, "only {seen} were found: the test looks in the wrong place");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
 use crate::support::api::{Answer, ScriptedApi};
-use crate::support::processes::{INGEST, TOOL};
+use crate::support::processes::{self, INGEST};
 use crate::support::sender::signing_key;
 use crate::support::{Process, SimulatedApi, World, eventually};
 
@@ -303,7 +303,7 @@ async fn a_refused_key_is_told_by_status_readyz_and_metrics_and_its_repair_heals
 
 /// What a command of the hand tool says, which has to succeed.
 fn tool(world: &World, arguments: &[&str]) -> String {
-    let output = std::process::Command::new(TOOL)
+    let output = std::process::Command::new(processes::tool())
         .args(arguments)
         .env_clear()
         .env("DATABASE_URL", world.url.expose_secret())
@@ -434,7 +434,7 @@ async fn the_first_event_that_somebody_sends_succeeds_and_shows_when_the_last_de
 
     // Nothing is said but where to and with which key.
     let key = signing_key();
-    let sent = std::process::Command::new(TOOL)
+    let sent = std::process::Command::new(processes::tool())
         .args(["send", "--url", &url])
         .env_clear()
         .env("ANTHROPIC_WEBHOOK_SIGNING_KEY", &key)

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use restante::database;
-use restante::tool::postgres::{Durability, PrivatePostgres, Settings};
+use restante_playground::postgres::{Durability, PrivatePostgres, Settings};
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use restante::tool::process::{Guarded, Launch, Signal};
+use restante_playground::process::{Guarded, Launch, Signal};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
@@ -16,7 +17,16 @@ use super::sender::{self, client, signing_key};
 
 pub const INGEST: &str = env!("CARGO_BIN_EXE_restante-ingest");
 pub const WORKER: &str = env!("CARGO_BIN_EXE_restante-worker");
-pub const TOOL: &str = env!("CARGO_BIN_EXE_restante");
+
+/// The hand tool is a crate of its own; its program lies where those of this one lie.
+pub fn tool() -> &'static str {
+    static TOOL: LazyLock<String> = LazyLock::new(|| {
+        let tool = Path::new(WORKER).with_file_name("restante");
+        assert!(tool.exists(), "{} is missing: cargo build --bins", tool.display());
+        tool.into_os_string().into_string().unwrap()
+    });
+    &TOOL
+}
 
 /// The key that the worker calls the API with.
 pub const API_KEY: &str = "sk-ant-the-key-of-the-tests";

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use restante::tool::process::{Guarded, Launch};
+use restante_playground::process::{Guarded, Launch};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 

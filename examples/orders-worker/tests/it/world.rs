@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use restante::registry::Registry;
-use restante::tool::postgres::{Durability, PrivatePostgres, Settings};
+use restante_playground::postgres::{Durability, PrivatePostgres, Settings};
 use restante::{api, database, worker};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};

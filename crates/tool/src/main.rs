@@ -1,10 +1,20 @@
 //! `restante`: the hand tool. It prepares the database, shows how things stand, and has a whole world to try them on.
 
+mod cli;
+mod columns;
+mod configuration;
+mod demo;
+mod doctor;
+mod healthcheck;
+mod migrate;
+mod status;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use restante::tool::cli::{self, Cli, Surroundings};
 use restante::{database, service};
+
+use cli::{Cli, Surroundings};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use sqlx::{Connection, PgConnection, Row};
 
 use super::columns::grouped;
-use crate::database;
+use restante::database;
 
 /// Migrates the database, gives the roles their rights again where that is asked for, and answers what was done, in lines for
 /// people.

@@ -15,9 +15,9 @@ use super::configuration::{self, Service};
 use super::demo::{self, DemoArgs};
 use super::status::{self, StatusArgs};
 use super::{doctor, healthcheck, migrate};
-use crate::config::{Faults, Loaded, Program, SigningKey, Tool, help_for, help_for_command};
-use crate::telemetry::Flush;
-use crate::{service, telemetry};
+use restante::config::{Faults, Loaded, Program, SigningKey, Tool, help_for, help_for_command};
+use restante::telemetry::Flush;
+use restante::{service, telemetry};
 use restante_simulator::cli::SimulateArgs;
 use restante_simulator::send::{self, SendArgs};
 use restante_simulator::{Settings, Simulator};
@@ -27,14 +27,14 @@ use restante_simulator::{Settings, Simulator};
 /// The services are restante-ingest and restante-worker; see their --help.
 #[derive(Debug, Parser)]
 #[command(name = "restante", version, after_long_help = help_for(Program::Tool))]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
 /// What the process was given by whoever started it.
 #[derive(Debug)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// The environment.
     pub variables: Vec<(String, String)>,
     /// The program that runs; the services lie beside it.
@@ -124,7 +124,7 @@ fn needs_database() -> String {
 ///
 /// # Errors
 /// What kept the command from doing its work.
-pub async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
     let read = Tool::from_vars(surroundings.variables.iter().cloned(), &configuration::read_file);
     match cli.command {
         Command::Migrate { grants } => {

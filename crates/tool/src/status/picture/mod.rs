@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::figures::{bar, bytes, clean, lasting, percent, rounded};
 use super::snapshot::{Batch, Events, OldTransaction, Reason, Snapshot};
-use crate::tool::columns::grouped;
+use crate::columns::grouped;
 
 /// Every status that is not a finish, in the order of the way of an event; then what nobody has to do anything about.
 const STATUSES: [&str; 8] =

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
 
 use super::customer::Batch;
-use crate::tool::columns::grouped;
+use crate::columns::grouped;
 
 /// The event of the webhook, as it stands in the outbox.
 pub(super) struct Event {

@@ -1,7 +1,7 @@
 //! A Postgres of our own: a fresh cluster that ends, and is removed, with the process that started it.
 //!
 //! It listens on 127.0.0.1 only, with a generated password, and never touches a cluster of the machine. How it
-//! lives and dies is the guard of [`super::process`]; what this adds is a cluster that can be crashed and
+//! lives and dies is the guard of [`crate::process`]; what this adds is a cluster that can be crashed and
 //! started again, for whoever wants to see what is left after that. Everything here blocks.
 
 use std::ffi::OsString;
@@ -17,9 +17,9 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use self::cluster::Cluster;
-use super::postgres_bin;
-use super::process::{self, Guarded, Signal};
-use super::process_table::{children_of, is_running};
+use crate::postgres_bin;
+use crate::process::{self, Guarded, Signal};
+use crate::process_table::{children_of, is_running};
 
 mod cluster;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use sqlx::PgConnection;
 
 use super::Finding;
-use crate::database;
+use restante::database;
 
 /// How many sessions an ingest and a worker want with what they have as their defaults.
 const CONNECTIONS_MIN: i64 = 40;

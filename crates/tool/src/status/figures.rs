@@ -1,6 +1,6 @@
 //! Figures: numbers, times and names as people read them in a terminal.
 
-use crate::tool::columns::grouped;
+use crate::columns::grouped;
 
 /// How many characters long a bar is.
 const BAR: usize = 20;

@@ -10,8 +10,8 @@ mod settings;
 
 use secrecy::SecretString;
 
-use crate::config::{ApiAuth, Tool};
-use crate::{api, database as doors};
+use restante::config::{ApiAuth, Tool};
+use restante::{api, database as doors};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ mod tests {
     use sqlx::{Connection, PgConnection};
 
     use super::*;
-    use crate::tool::postgres::{Durability, PrivatePostgres, Settings};
+    use restante_playground::postgres::{Durability, PrivatePostgres, Settings};
 
     #[test]
     fn what_is_wrong_is_followed_by_what_to_do() {
@@ -157,7 +157,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             assert_eq!(wrong(&url).await, ["schema"]);
-            crate::database::migrate(&url).await.unwrap();
+            restante::database::migrate(&url).await.unwrap();
             assert_eq!(wrong(&url).await, [""; 0]);
 
             let mut connection = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
@@ -194,7 +194,7 @@ mod tests {
         let url = postgres.url("postgres").into();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            crate::database::migrate(&url).await.unwrap();
+            restante::database::migrate(&url).await.unwrap();
             for (login, role, right_for) in [
                 ("i", "in role restante_ingest", "i is right for restante-ingest"),
                 ("w", "in role restante_worker", "w is right for restante-worker"),

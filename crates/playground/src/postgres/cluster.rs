@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Error, PATIENCE, system};
-use crate::tool::process::{Guarded, Launch, Signal};
+use crate::process::{Guarded, Launch, Signal};
 
 /// A cluster that `initdb` made; its directory holds the log of its programs too.
 #[derive(Clone, Debug)]

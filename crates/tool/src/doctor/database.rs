@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::Finding;
 use super::login::{self, Login};
-use crate::database::{self, told};
+use restante::database::{self, told};
 
 /// How far the clocks of this machine and of the database may lie apart. Signatures bear 300 s, logs less.
 const SKEW_SECONDS_MAX: i64 = 5;

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::pace::Pace;
 use self::screen::Screen;
 use self::snapshot::{Counting, Snapshot};
-use crate::database;
+use restante::database;
 
 /// How long one look may take, all its statements and the way to the database included.
 const LOOK_PATIENCE: Duration = Duration::from_secs(15);

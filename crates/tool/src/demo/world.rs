@@ -12,10 +12,10 @@ use super::customer::Customer;
 use super::evidence::{self, Stored};
 use super::stage::{self, Backstage, Program, Secrets};
 use super::story::Story;
-use crate::database;
-use crate::tool::cli::Surroundings;
-use crate::tool::healthcheck::{self, Health};
-use crate::tool::postgres::PrivatePostgres;
+use crate::cli::Surroundings;
+use crate::healthcheck::{self, Health};
+use restante::database;
+use restante_playground::postgres::PrivatePostgres;
 
 /// How long the simulated batch takes. A real one takes up to 24 hours.
 pub(super) const BATCH_SECONDS: &str = "2";

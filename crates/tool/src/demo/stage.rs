@@ -13,10 +13,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::VARIABLES;
-use crate::tool::cli::Surroundings;
-use crate::tool::postgres::{self, Durability, PrivatePostgres};
-use crate::tool::process::{Guarded, Launch};
+use crate::cli::Surroundings;
+use restante::config::VARIABLES;
+use restante_playground::postgres::{self, Durability, PrivatePostgres};
+use restante_playground::process::{Guarded, Launch};
 
 /// How long a program may take to say that it listens.
 const START_PATIENCE: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use expect_test::expect;
 
 use super::*;
-use crate::tool::status::snapshot::{Reason, Service, Subscriber};
+use crate::status::snapshot::{Reason, Service, Subscriber};
 
 fn moment() -> DateTime<Utc> {
     "2026-11-22T12:00:00Z".parse().unwrap()
