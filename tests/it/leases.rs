@@ -83,6 +83,7 @@ async fn what_a_late_attempt_wrote_is_rolled_back_and_a_checkpoint_of_it_never_b
     for checkpoint in [false, true] {
         let world = World::new().await;
         world.receive("a", "", 0, json!({})).await;
+        world.may_leave_running();
         let registry = Registry::new().register(stolen::Stolen { pool: world.pool.clone(), checkpoint });
 
         world.work_with(registry).await;

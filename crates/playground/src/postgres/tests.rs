@@ -116,11 +116,7 @@ fn a_killed_parent_leaves_no_server_and_no_data() {
     // The account that runs Postgres has to get in, and to remove its own directory at the end.
     fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
     let mut parent = std::process::Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "tool::postgres::tests::a_killed_parent_leaves_no_server_and_no_data",
-            "--nocapture",
-        ])
+        .args(["--exact", "postgres::tests::a_killed_parent_leaves_no_server_and_no_data", "--nocapture"])
         .env(ROLE, directory.path())
         .stdout(std::process::Stdio::null())
         .spawn()

@@ -120,7 +120,7 @@ fn a_killed_parent_leaves_nothing_behind() {
     let log = directory.path().join("log");
     assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
     let mut parent = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "tool::process::tests::a_killed_parent_leaves_nothing_behind", "--nocapture"])
+        .args(["--exact", "process::tests::a_killed_parent_leaves_nothing_behind", "--nocapture"])
         .env(ROLE, directory.path())
         .stdout(Stdio::null())
         .spawn()

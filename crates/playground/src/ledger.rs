@@ -1,5 +1,7 @@
 //! A handler that writes a line for each run, so that tests can count effects and see their order.
 
+#![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
+
 use std::time::Duration;
 
 use restante::handler::{self, Context, Error, Handler};
@@ -69,7 +71,7 @@ impl Handler for Ledger {
 }
 
 /// Makes the tables that [`Ledger`] writes to.
-pub async fn make_tables(pool: &PgPool) {
+pub(crate) async fn make_tables(pool: &PgPool) {
     sqlx::raw_sql(
         "create table ledger (line bigint generated always as identity, event_id text, key text, subscriber text,
                               attempt integer, written_at timestamptz default clock_timestamp());
@@ -81,6 +83,6 @@ pub async fn make_tables(pool: &PgPool) {
 }
 
 /// The events with a line in the ledger, in the order of the lines.
-pub async fn ledger(pool: &PgPool) -> Vec<String> {
+pub(crate) async fn ledger(pool: &PgPool) -> Vec<String> {
     sqlx::query_scalar("select event_id from ledger order by line").fetch_all(pool).await.unwrap()
 }

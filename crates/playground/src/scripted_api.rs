@@ -2,23 +2,29 @@
 //!
 //! Written on a bare socket, because an HTTP server would not break off where a test wants it to.
 
+#![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
+
 use std::collections::HashMap;
-use std::io::Write;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use restante::api::{Client, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+
+pub use crate::answer::Answer;
+use crate::answer::End;
 
 /// What its clients must show, and nobody else may see.
 pub const KEY: &str = "sk-ant-canary-7f3a";
 
-/// The API. It answers a path with what was last said about it, and one that nothing was said about with 404.
+/// The API. It answers a path with what was last said about it, with its query first and then without it, and one that
+/// nothing was said about with 404.
 pub struct ScriptedApi {
+    /// Where it is, such as `http://127.0.0.1:40100`.
     pub origin: String,
     told: Arc<Mutex<Told>>,
 }
@@ -30,9 +36,20 @@ struct Told {
     to_all: Option<Answer>,
     /// The head of each request, as it came.
     heads: Vec<String>,
+    /// Connections on which nothing follows.
+    silent: Vec<TcpStream>,
+}
+
+impl Told {
+    fn answer(&self, path: &str) -> Answer {
+        let without_query = || self.answers.get(path.split_once('?')?.0);
+        let told = self.to_all.as_ref().or_else(|| self.answers.get(path)).or_else(without_query);
+        told.cloned().unwrap_or_else(|| Answer::refusal(404, "not_found_error", ""))
+    }
 }
 
 impl ScriptedApi {
+    /// One that nothing was said to yet.
     pub async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -47,11 +64,12 @@ impl ScriptedApi {
         Self { origin, told }
     }
 
+    /// A client of it, with the usual settings.
     pub fn client(&self) -> Client {
         Client::new(Settings::new(self.origin.parse().unwrap(), KEY.into())).unwrap()
     }
 
-    /// From now on a path, with its query, is answered like this.
+    /// From now on a path is answered like this: with this query, or, if there is none in `path`, with any.
     pub fn answer(&self, path: &str, answer: Answer) {
         self.told.lock().unwrap().answers.insert(path.to_owned(), answer);
     }
@@ -96,6 +114,16 @@ impl ScriptedApi {
         object
     }
 
+    /// The heads of all requests so far, as they came.
+    pub fn requests(&self) -> Vec<String> {
+        self.told.lock().unwrap().heads.clone()
+    }
+
+    /// The heads of the requests since the last time that somebody took them.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.told.lock().unwrap().heads)
+    }
+
     /// The heads of all requests so far, in lower case.
     pub fn heads(&self) -> Vec<String> {
         self.told.lock().unwrap().heads.iter().map(|head| head.to_ascii_lowercase()).collect()
@@ -119,116 +147,47 @@ pub fn ago(seconds: i64) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
 
-async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> std::io::Result<()> {
+async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        connection.read_buf(&mut head).await?;
+        if connection.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
     }
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
     let answer = {
         let mut told = told.lock().unwrap();
         told.heads.push(head);
-        told.to_all.clone().or_else(|| told.answers.get(&path).cloned())
+        told.answer(&path)
     };
-    let answer = answer.unwrap_or_else(|| Answer::refusal(404, "not_found_error", ""));
-    connection.write_all(answer.head.as_bytes()).await?;
+    connection.write_all(&answer.head).await?;
     let (before, after) = answer.body.split_at(answer.held.as_ref().map_or(0, |(bytes, _)| *bytes));
     connection.write_all(before).await?;
     if let Some((_, gate)) = &answer.held {
         gate.acquire().await.unwrap().forget();
     }
     connection.write_all(after).await?;
+    if let Some(path) = answer.file {
+        return hand_over(path, connection).await;
+    }
     match answer.end {
         End::Close => connection.shutdown().await,
         End::Reset => connection.set_zero_linger(),
-    }
-}
-
-/// One answer. Each has a connection of its own, which ends with it.
-#[derive(Clone)]
-pub struct Answer {
-    head: String,
-    body: Vec<u8>,
-    /// After so many bytes of the body, a permit has to be given before the rest is sent.
-    held: Option<(usize, Arc<Semaphore>)>,
-    end: End,
-}
-
-#[derive(Clone, Copy)]
-enum End {
-    Close,
-    Reset,
-}
-
-impl Answer {
-    /// These headers, each with its line end, and this body.
-    pub fn new(status: u16, headers: &str, body: impl Into<Vec<u8>>) -> Self {
-        let head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\n{headers}\r\n");
-        Self { head, body: body.into(), held: None, end: End::Close }
-    }
-
-    pub fn json(object: &Value) -> Self {
-        Self::new(200, "content-type: application/json\r\n", object.to_string())
-    }
-
-    pub fn redirect(status: u16, location: &str) -> Self {
-        Self::new(status, &format!("content-length: 0\r\nlocation: {location}\r\n"), "")
-    }
-
-    /// The error envelope of the API, with further headers.
-    pub fn refusal(status: u16, kind: &str, headers: &str) -> Self {
-        let body = json!({"type": "error", "error": {"type": kind, "message": "scripted"}});
-        Self::new(status, headers, body.to_string())
-    }
-
-    /// A stream of unknown length: nothing but the end of the connection says that it is over.
-    pub fn stream(body: impl Into<Vec<u8>>) -> Self {
-        Self::new(200, "content-type: application/x-jsonl\r\n", body)
-    }
-
-    /// A stream whose length is announced.
-    pub fn of_length(body: impl Into<Vec<u8>>) -> Self {
-        let body = body.into();
-        Self::new(200, &format!("content-length: {}\r\n", body.len()), body)
-    }
-
-    /// A stream in chunks of a few bytes, behind which an end is announced.
-    pub fn chunked(body: impl Into<Vec<u8>>) -> Self {
-        let mut chunks = Vec::new();
-        for chunk in body.into().chunks(7) {
-            write!(chunks, "{:x}\r\n", chunk.len()).unwrap();
-            chunks.extend_from_slice(chunk);
-            chunks.extend_from_slice(b"\r\n");
+        End::Silence => {
+            told.lock().unwrap().silent.push(connection);
+            Ok(())
         }
-        chunks.extend_from_slice(b"0\r\n\r\n");
-        Self::new(200, "transfer-encoding: chunked\r\n", chunks)
     }
+}
 
-    /// A compressed stream of unknown length.
-    pub fn gzip(body: impl AsRef<[u8]>) -> Self {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(body.as_ref()).unwrap();
-        Self::new(200, "content-encoding: gzip\r\n", encoder.finish().unwrap())
-    }
-
-    /// The same, of whose body only so many bytes are sent. The connection is then closed as if all were well.
-    pub fn cut_at(&self, bytes: usize) -> Self {
-        Self { body: self.body[..bytes].to_vec(), ..self.clone() }
-    }
-
-    /// The same, but that the connection is reset in the end.
-    pub fn then_reset(self) -> Self {
-        Self { end: End::Reset, ..self }
-    }
-
-    /// The same, of whose body only so many bytes are sent until the gate gives it a permit.
-    pub fn held_at(self, bytes: usize, gate: &Arc<Semaphore>) -> Self {
-        Self { held: Some((bytes, Arc::clone(gate))), ..self }
-    }
-
-    /// How many bytes the body has on the wire.
-    pub fn body_bytes(&self) -> usize {
-        self.body.len()
-    }
+/// Sends a file from its beginning, and closes. Within the kernel where the system can: `io::copy` knows sendfile(2).
+async fn hand_over(path: PathBuf, connection: TcpStream) -> io::Result<()> {
+    let mut socket = connection.into_std()?;
+    let sent = tokio::task::spawn_blocking(move || {
+        socket.set_nonblocking(false)?;
+        io::copy(&mut File::open(path)?, &mut socket)
+    });
+    sent.await.map_err(io::Error::other)??;
+    Ok(())
 }

@@ -1,18 +1,18 @@
 //! `restante demo` as a person runs it: that it works, and that it leaves nothing behind however it ends.
 
+#![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use restante_playground::process::Signal;
+use restante_playground::{Program, eventually};
 use tempfile::TempDir;
-
-use crate::support::processes::tool;
-use crate::support::{Process, eventually};
 
 /// A demo that runs, and the directory in which it makes everything that it makes.
 struct Demo {
-    process: Process,
+    process: Program,
     directory: TempDir,
 }
 
@@ -24,7 +24,7 @@ impl Demo {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let arguments = [&["demo"], arguments].concat();
         let variables = [("TMPDIR", directory.path().to_str().unwrap())];
-        Self { process: Process::start_with(tool(), &arguments, &variables), directory }
+        Self { process: Program::start(env!("CARGO_BIN_EXE_restante"), &arguments, &variables), directory }
     }
 
     /// Waits until there is neither a file nor a process of it.

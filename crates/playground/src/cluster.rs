@@ -1,12 +1,15 @@
 //! One private Postgres for all tests of this process, and a fresh database for each.
 
+#![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
+
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use restante::database;
-use restante_playground::postgres::{Durability, PrivatePostgres, Settings};
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::postgres::{Durability, PrivatePostgres, Settings};
 
 const TEMPLATE: &str = "template_restante";
 

@@ -1,5 +1,7 @@
 //! A database of its own, and verbs for what happens in it.
 
+#![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
+
 use std::time::Duration;
 
 use restante::event::{Body, Event, NewEvent};
@@ -7,29 +9,51 @@ use restante::outbox::claim::Ask;
 use restante::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::{api, database, envelope, worker};
-use restante_playground::postgres::PrivatePostgres;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool, Row};
+use url::Url;
 
-use super::{Ledger, cluster, eventually, handlers};
+use crate::ledger::{self, Ledger};
+use crate::nothing_runs::NothingRuns;
+use crate::postgres::PrivatePostgres;
+use crate::{cluster, eventually};
 
-/// What a test plays in.
+/// What a test plays in. At its end it fails a test that leaves events running: a worker that has ended leaves none, and
+/// what a test [claims](World::claim) or [kills](World::may_leave_running) for itself is known.
 pub struct World {
+    /// Of the database, as its superuser.
     pub url: SecretString,
+    /// Connections to it.
     pub pool: PgPool,
+    end: NothingRuns,
 }
 
 impl World {
+    /// On a database of its own, with the tables of [`Ledger`].
     pub async fn new() -> Self {
         let world = Self::on(cluster::fresh_database().await).await;
-        handlers::make_tables(&world.pool).await;
+        ledger::make_tables(&world.pool).await;
         world
     }
 
+    /// On a database that has the schema.
     pub async fn on(url: SecretString) -> Self {
         let pool = database::pool(&url, "test", 16).unwrap();
-        Self { url, pool }
+        Self { end: NothingRuns::on(url.clone()), url, pool }
+    }
+
+    /// The same world, as another login sees it.
+    pub async fn as_login(&self, name: &str, password: &str) -> Self {
+        let mut url: Url = self.url.expose_secret().parse().unwrap();
+        url.set_username(name).unwrap();
+        url.set_password(Some(password)).unwrap();
+        Self::on(SecretString::from(String::from(url))).await
+    }
+
+    /// From now on events may be running at the end: the test kills, or drops, who has claimed them.
+    pub fn may_leave_running(&self) {
+        self.end.may_be_otherwise();
     }
 
     /// A world on a Postgres of its own, which may be crashed.
@@ -38,7 +62,7 @@ impl World {
         let url = SecretString::from(postgres.url("postgres"));
         database::migrate(&url).await.unwrap();
         let world = Self::on(url).await;
-        handlers::make_tables(&world.pool).await;
+        ledger::make_tables(&world.pool).await;
         (postgres, world)
     }
 
@@ -93,14 +117,17 @@ impl World {
         self.work_with(Registry::new().register(Ledger)).await
     }
 
+    /// The same with handlers of the test's own.
     pub async fn work_with(&self, registry: Registry) -> u64 {
         self.work_as(self.worker_settings(), registry).await
     }
 
+    /// The same with settings of the test's own.
     pub async fn work_as(&self, settings: worker::Settings, registry: Registry) -> u64 {
         worker::run_until_idle(settings, self.pool.clone(), registry, no_api()).await.unwrap()
     }
 
+    /// A worker that looks often, and gives up soon.
     pub fn worker_settings(&self) -> worker::Settings {
         worker::Settings {
             name: "worker".to_owned(),
@@ -119,6 +146,7 @@ impl World {
 
     /// The same, as a worker of this name.
     pub async fn claim_as(&self, owner: &str, limit: i64) -> Vec<Claimed> {
+        self.end.but_for(owner);
         let lease = Duration::from_secs(30);
         let ask = Ask { owner, subscribers: &[String::new()], limit, lease, floor: None, settles: true };
         outbox::claim(&self.pool, ask).await.unwrap().claimed
@@ -202,7 +230,7 @@ impl World {
 
     /// The events whose handler has written, in that order.
     pub async fn ledger(&self) -> Vec<String> {
-        handlers::ledger(&self.pool).await
+        ledger::ledger(&self.pool).await
     }
 }
 
