@@ -20,7 +20,7 @@ use serde::de::IgnoredAny;
 use crate::events;
 
 #[derive(Parser)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     action: Action,
     count: u64,
     #[arg(default_value = "24")]
@@ -43,7 +43,7 @@ enum Action {
 }
 
 /// Fills or works the outbox that `DATABASE_URL` names.
-pub fn main(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) fn main(arguments: Arguments) -> anyhow::Result<()> {
     // As many threads as the program's own.
     let threads = std::thread::available_parallelism()?.get().max(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
@@ -161,6 +161,6 @@ impl Handler for Writes {
 }
 
 /// Milliseconds since 1970 by this machine's clock.
-pub fn now_ms() -> f64 {
+pub(crate) fn now_ms() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0)
 }
