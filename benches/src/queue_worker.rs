@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, ValueEnum};
 use restante::handler::{self, Context, Handler};
-use restante::outbox::{self, Source};
+use restante::internals::envelope;
+use restante::internals::outbox::{self, Source};
 use restante::registry::Registry;
-use restante::{api, database, envelope, service, worker};
+use restante::{api, database, service, worker};
 use secrecy::SecretString;
 use serde::de::IgnoredAny;
 

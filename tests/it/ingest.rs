@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use futures_util::future::join_all;
-use restante::config::VARIABLES;
+use restante::internals::config::VARIABLES;
 use restante_playground::postgres::PrivatePostgres;
 
 use crate::support::sender::envelope;

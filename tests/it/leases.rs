@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use restante::outbox::lease::renew;
-use restante::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
-use restante::outbox::{Claimed, Lease};
+use restante::internals::outbox::lease::renew;
+use restante::internals::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
+use restante::internals::outbox::{Claimed, Lease};
 use restante::registry::Registry;
 use restante::worker;
 use secrecy::SecretString;
@@ -313,7 +313,7 @@ mod stolen {
     use std::time::Duration;
 
     use restante::handler::{self, Context, Handler};
-    use restante::outbox::claim::Ask;
+    use restante::internals::outbox::claim::Ask;
     use sqlx::PgPool;
 
     /// Writes only after somebody else has claimed its event: through its transaction, or in a checkpoint.
@@ -340,7 +340,7 @@ mod stolen {
                 floor: None,
                 settles: true,
             };
-            restante::outbox::claim(&self.pool, ask).await?;
+            restante::internals::outbox::claim(&self.pool, ask).await?;
             let write = sqlx::query("insert into ledger (event_id) values ('late')");
             if self.checkpoint {
                 let mut checkpoint = cx.checkpoint().await?;

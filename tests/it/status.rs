@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use expect_test::expect;
-use restante::outbox::upkeep::{self, count_unfinished};
+use restante::internals::outbox::upkeep::{self, count_unfinished};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 

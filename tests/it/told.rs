@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use expect_test::expect;
 use restante::handlers;
-use restante::outbox::settle::{Failure, Verdict, fail};
-use restante::outbox::trouble::{Tried, look_for_repairs, most_frequent};
-use restante::outbox::upkeep::{oldest_claimable_seconds, oldest_unfinished_seconds};
+use restante::internals::outbox::settle::{Failure, Verdict, fail};
+use restante::internals::outbox::trouble::{Tried, look_for_repairs, most_frequent};
+use restante::internals::outbox::upkeep::{oldest_claimable_seconds, oldest_unfinished_seconds};
 use restante::registry::Registry;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -168,7 +168,7 @@ async fn a_job_that_looks_again_and_again_is_no_backlog_until_it_fails() {
 #[tokio::test]
 async fn what_is_stuck_includes_what_waits_because_of_us_and_a_subscriber_without_a_worker() {
     let world = waiting().await;
-    restante::outbox::upkeep::subscribe(&world.pool, "desk", &["test.*"]).await.unwrap();
+    restante::internals::outbox::upkeep::subscribe(&world.pool, "desk", &["test.*"]).await.unwrap();
     world.receive("for_desk", "", 5, json!({})).await;
     world
         .sql("update restante.outbox_live set received_at = now() - interval '1 hour' where event_id = 'for_desk'")

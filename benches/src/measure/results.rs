@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use restante::outbox::{self, Source};
-use restante::{database, envelope};
+use restante::database;
+use restante::internals::envelope;
+use restante::internals::outbox::{self, Source};
 use secrecy::ExposeSecret;
 
 use super::product;

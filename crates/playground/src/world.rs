@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use restante::event::{Body, Event, NewEvent};
-use restante::outbox::claim::Ask;
-use restante::outbox::{self, Claimed, Source};
+use restante::internals::envelope;
+use restante::internals::outbox::claim::Ask;
+use restante::internals::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
-use restante::{api, database, envelope, worker};
+use restante::{api, database, worker};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool, Row};

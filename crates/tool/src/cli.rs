@@ -1,6 +1,5 @@
 //! The command line of `restante`, the hand tool.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,10 +13,12 @@ use url::Url;
 use super::configuration::{self, Service};
 use super::demo::{self, DemoArgs};
 use super::status::{self, StatusArgs};
+use super::surroundings::Surroundings;
 use super::{doctor, healthcheck, migrate};
-use restante::config::{Faults, Loaded, Program, SigningKey, Tool, help_for, help_for_command};
-use restante::telemetry::Flush;
-use restante::{service, telemetry};
+use restante::internals::config::{Faults, Loaded, Program, SigningKey, Tool, help_for, help_for_command};
+use restante::internals::telemetry;
+use restante::internals::telemetry::Flush;
+use restante::service;
 use restante_simulator::cli::SimulateArgs;
 use restante_simulator::send::{self, SendArgs};
 use restante_simulator::{Settings, Simulator};
@@ -30,26 +31,6 @@ use restante_simulator::{Settings, Simulator};
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
-}
-
-/// What the process was given by whoever started it.
-#[derive(Debug)]
-pub(crate) struct Surroundings {
-    /// The environment.
-    pub variables: Vec<(String, String)>,
-    /// The program that runs; the services lie beside it.
-    pub executable: PathBuf,
-    /// Where directories may be made that do not last.
-    pub temporary: PathBuf,
-    /// Cancelled when somebody wants the program to end.
-    pub stop: CancellationToken,
-}
-
-impl Surroundings {
-    /// A variable of the environment.
-    pub(super) fn variable(&self, name: &str) -> Option<&str> {
-        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
 }
 
 #[derive(Debug, Subcommand)]

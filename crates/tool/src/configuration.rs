@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{fs, io};
 
-use restante::config::{Faults, Ingest, Loaded, Program, Worker};
+use restante::internals::config::{Faults, Ingest, Loaded, Program, Worker};
 
 /// The text of a file that a `_FILE` variable names.
 pub(super) fn read_file(path: &Path) -> io::Result<String> {

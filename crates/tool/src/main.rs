@@ -8,13 +8,15 @@ mod doctor;
 mod healthcheck;
 mod migrate;
 mod status;
+mod surroundings;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use restante::{database, service};
 
-use cli::{Cli, Surroundings};
+use cli::Cli;
+use surroundings::Surroundings;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -18,8 +18,8 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use clap::Args;
 
-use super::cli::Surroundings;
 use super::columns::{aligned, answer, grouped};
+use super::surroundings::Surroundings;
 use customer::{Batch, Delivery};
 use evidence::{Event, Stored};
 use story::{Stopped, Story};

@@ -13,8 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::cli::Surroundings;
-use restante::config::VARIABLES;
+use crate::surroundings::Surroundings;
+use restante::internals::config::VARIABLES;
 use restante_playground::postgres::{self, Durability, PrivatePostgres};
 use restante_playground::process::{Guarded, Launch};
 

@@ -12,8 +12,8 @@ use super::customer::Customer;
 use super::evidence::{self, Stored};
 use super::stage::{self, Backstage, Program, Secrets};
 use super::story::Story;
-use crate::cli::Surroundings;
 use crate::healthcheck::{self, Health};
+use crate::surroundings::Surroundings;
 use restante::database;
 use restante_playground::postgres::PrivatePostgres;
 

@@ -6,7 +6,7 @@
 use super::login::{For, Login};
 use super::{Finding, Verdict};
 use crate::configuration::read_file;
-use restante::config::{Fault, Faults, Ingest, Loaded, Program, Tool, Warning, Worker};
+use restante::internals::config::{Fault, Faults, Ingest, Loaded, Program, Tool, Warning, Worker};
 
 /// Reads the variables as each program does. `login` says which services are meant; where it is unknown, both are.
 pub(super) fn examine(variables: &[(String, String)], login: Option<&Login>) -> Vec<Finding> {

@@ -10,7 +10,7 @@ mod settings;
 
 use secrecy::SecretString;
 
-use restante::config::{ApiAuth, Tool};
+use restante::internals::config::{ApiAuth, Tool};
 use restante::{api, database as doors};
 
 /// One thing that was looked at.
