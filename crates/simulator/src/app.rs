@@ -1,8 +1,7 @@
 //! The state of a running simulator, shared by its endpoints and its webhook sender.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -10,23 +9,20 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batches;
-use super::delivery::{Delivery, Endpoint};
+use super::dice::Mint;
+use super::endpoint::{Delivery, Endpoint};
 use super::faults::Faults;
-use super::gate::Seen;
-use super::journal::Journal;
+use super::held::held;
+use super::journal::{Journal, Seen};
 use super::refusal::Refusal;
 use super::settings::Settings;
 use super::store::Store;
 use super::webhook::Event;
 
-/// The organization that every object and webhook belongs to.
-pub(super) const ORGANIZATION: &str = "org_01simulated";
-/// The workspace that every key belongs to.
-pub(super) const WORKSPACE: &str = "wrkspc_01simulated";
-
 /// All there is to know.
 pub(super) struct App {
-    pub(super) seed: u64,
+    /// Of ids, and of whatever else looks random.
+    pub(super) mint: Mint,
     pub(super) settings: Settings,
     pub(super) faults: Mutex<Faults>,
     pub(super) batches: Mutex<Batches>,
@@ -38,13 +34,12 @@ pub(super) struct App {
     pub(super) events: mpsc::UnboundedSender<Event>,
     /// How often each object has been asked for, while the first GETs of it answer 404.
     asked: Mutex<HashMap<String, u32>>,
-    serial: AtomicU64,
 }
 
 impl App {
     pub(super) fn new(settings: Settings, events: mpsc::UnboundedSender<Event>) -> App {
         App {
-            seed: settings.seed.unwrap_or_else(rand::random),
+            mint: Mint::new(settings.seed.unwrap_or_else(rand::random)),
             faults: Mutex::new(settings.faults.clone()),
             settings,
             batches: Mutex::default(),
@@ -55,7 +50,6 @@ impl App {
             stop: CancellationToken::new(),
             events,
             asked: Mutex::default(),
-            serial: AtomicU64::new(1),
         }
     }
 
@@ -64,14 +58,9 @@ impl App {
         held(&self.faults).clone()
     }
 
-    /// A number that nobody got before.
-    pub(super) fn serial(&self) -> u64 {
-        self.serial.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// An event happens to the object: its webhook is on its way, where webhooks are set up.
     pub(super) fn emit(&self, kind: &str, id: &str, data: Map<String, Value>) {
-        self.send(Event::new(self, kind, id, data));
+        self.send(Event::new(&self.mint, self.settings.top_level_type, kind, id, data));
     }
 
     /// Puts the event into the queue of the sender.
@@ -105,14 +94,4 @@ impl App {
         }
         Ok(())
     }
-}
-
-/// Takes the lock. What it guards is complete at every moment, so a panic elsewhere does not spoil it.
-pub(super) fn held<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A length of time given in seconds; nothing where it is negative or too long to be one.
-pub(super) fn duration(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

@@ -15,13 +15,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::app::{App, duration, held};
+use super::app::App;
 use super::batch::{Batch, Item, Requests};
+use super::flags::duration;
+use super::gate;
+use super::held::held;
 use super::page::{self, Query};
 use super::params::Params;
 use super::refusal::Refusal;
 use super::results::Download;
-use super::{dice, gate};
 
 /// The most requests that a batch may hold, by the API's guide to batches.
 const REQUESTS: usize = 100_000;
@@ -55,9 +57,9 @@ pub(super) fn begin(
     age: Duration,
     lasts: Duration,
 ) -> Value {
-    let id = dice::id(app.seed, "msgbatch_", app.serial());
+    let id = app.mint.id("msgbatch_");
     let created_at = Utc::now() - TimeDelta::from_std(age).unwrap_or_default();
-    let batch = Batch::new(id.clone(), requests, app.seed, app.settings.shares, created_at, lasts);
+    let batch = Batch::new(id.clone(), requests, app.mint.seed, app.settings.shares, created_at, lasts);
     let object = batch.object(&results_url(app, headers, &id));
     held(&app.batches).insert(batch);
     if lasts.is_zero() {

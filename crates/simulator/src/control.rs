@@ -11,9 +11,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::app::{App, duration, held};
+use super::app::App;
 use super::batch::Requests;
 use super::batches;
+use super::flags::duration;
+use super::held::held;
 use super::kinds::kind;
 use super::page::Query;
 use super::refusal::Refusal;
@@ -76,7 +78,7 @@ async fn keep(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, R
     let fields: Map<String, Value> = read(&body)?;
     let name = fields.get("type").and_then(Value::as_str).unwrap_or_default();
     let kind = kind(name).ok_or_else(|| Refusal::invalid(format!("type: there is no kind {name:?}")))?;
-    let object = Object::new(&app, kind, None, fields);
+    let object = Object::new(&app.mint, kind, None, fields);
     held(&app.store).insert(object.clone());
     Ok(Json(object.value()))
 }
@@ -88,7 +90,7 @@ async fn forget(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<J
 }
 
 async fn emit(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Refusal> {
-    let event = Event::from_draft(&app, read::<Draft>(&body)?);
+    let event = Event::from_draft(&app.mint, app.settings.top_level_type, read::<Draft>(&body)?);
     let answer = json!({"event_id": event.id, "type": event.kind});
     app.send(event);
     Ok(Json(answer))

@@ -6,14 +6,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use reqwest::{Client, redirect};
 use secrecy::SecretString;
-use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::app::{App, duration, held};
+use super::app::App;
+use super::endpoint::Delivery;
+use super::flags::duration;
+use super::held::held;
 use super::webhook::Event;
 use super::{dice, sign};
 
@@ -61,12 +62,12 @@ impl Sender {
     /// All attempts at one event, with what the faults put around them.
     async fn deliver(&self, event: Event) {
         let faults = self.app.faults();
-        let hit = |topic: &str, share: f64| dice::roll(self.app.seed, topic, &event.id) < share;
+        let hit = |topic: &str, share: f64| dice::roll(self.app.mint.seed, topic, &event.id) < share;
         if hit("lost", faults.lost_share) {
             return self.lose(&event, "lost");
         }
         if hit("reorder", faults.reorder_share) {
-            let part = dice::roll(self.app.seed, "held back", &event.id);
+            let part = dice::roll(self.app.mint.seed, "held back", &event.id);
             tokio::time::sleep(duration(faults.reorder_seconds * part)).await;
         }
         if hit("stale", faults.stale_share) {
@@ -164,7 +165,7 @@ impl Sender {
     /// 5 to 30 seconds after the first attempt, 5 to 120 after any later one, times the factor of the settings.
     fn backoff(&self, attempt: u32, event_id: &str) -> Duration {
         let longest = if attempt == 1 { 30.0 } else { 120.0 };
-        let roll = dice::roll(self.app.seed, "backoff", &format!("{event_id} {attempt}"));
+        let roll = dice::roll(self.app.mint.seed, "backoff", &format!("{event_id} {attempt}"));
         duration((5.0 + roll * (longest - 5.0)) * self.app.settings.webhook_backoff)
     }
 
@@ -192,56 +193,4 @@ fn reason(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     reason
-}
-
-/// One attempt, or an event that was never tried.
-#[derive(Serialize)]
-pub(super) struct Delivery {
-    at: DateTime<Utc>,
-    event_id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    /// From 1; 0 for what is no attempt: a duplicate, a forgery, a loss.
-    attempt: u32,
-    status: Option<u16>,
-    milliseconds: f64,
-    error: Option<String>,
-    /// Which fault made this delivery what it is.
-    fault: Option<&'static str>,
-}
-
-/// The state of the endpoint that webhooks go to.
-#[derive(Default)]
-pub(super) struct Endpoint {
-    disabled_reason: Option<&'static str>,
-    failures_in_a_row: u32,
-    lost: u64,
-}
-
-impl Endpoint {
-    pub(super) fn enable(&mut self) {
-        (self.disabled_reason, self.failures_in_a_row) = (None, 0);
-    }
-
-    pub(super) fn object(&self, url: Option<&str>) -> Value {
-        let state = if self.disabled_reason.is_some() { "disabled" } else { "enabled" };
-        let reason = self.disabled_reason.unwrap_or_default();
-        json!({"url": url, "state": state, "disabled_reason": reason, "lost": self.lost})
-    }
-
-    /// Takes note of an attempt. The texts are the API's.
-    fn note(&mut self, status: Option<u16>, failures_limit: u32) {
-        match status {
-            Some(200..=299) => self.failures_in_a_row = 0,
-            Some(300..=399) => {
-                self.disabled_reason = Some("auto-disabled: endpoint URL returned a redirect (3xx)");
-            }
-            _ => {
-                self.failures_in_a_row += 1;
-                if self.failures_in_a_row >= failures_limit && self.disabled_reason.is_none() {
-                    self.disabled_reason = Some("auto-disabled after sustained delivery failures");
-                }
-            }
-        }
-    }
 }

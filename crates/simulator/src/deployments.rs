@@ -11,11 +11,12 @@ use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::app::{App, held};
-use super::asked::resolve_agent;
+use super::agents::resolve_agent;
+use super::app::App;
+use super::call::{Answer, Call, endpoint};
+use super::held::held;
 use super::kinds::kind;
 use super::refusal::Refusal;
-use super::resources::{Answer, Call, endpoint};
 use super::store::{Object, timestamp};
 use super::{control, sessions};
 
@@ -91,14 +92,14 @@ fn run(app: &Arc<App>, deployment: &Object, context: Value, error: Option<&str>)
         }
         asked.insert("deployment_id".to_owned(), deployment.id().into());
         resolve_agent(&held(&app.store), session, &mut asked);
-        let session = Object::new(app, session, None, asked);
+        let session = Object::new(&app.mint, session, None, asked);
         fields.insert("session_id".to_owned(), session.id().into());
         let id = session.id().to_owned();
         held(&app.store).insert(session);
         app.emit("session.created", &id, Map::new());
         sessions::begin(app, &id, field("initial_events").as_array().cloned().unwrap_or_default());
     }
-    let run = Object::new(app, kind_of("deployment_run")?, None, fields);
+    let run = Object::new(&app.mint, kind_of("deployment_run")?, None, fields);
     held(&app.store).insert(run.clone());
     Ok(run)
 }

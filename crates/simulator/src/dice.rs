@@ -1,4 +1,33 @@
-//! Numbers that look random and depend on nothing but a seed and a name, in any order and on any machine.
+//! Numbers that look random and depend on nothing but a seed and a name, in any order and on any machine; and ids of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Gives ids, no one of them twice.
+pub(super) struct Mint {
+    pub(super) seed: u64,
+    next: AtomicU64,
+}
+
+impl Mint {
+    pub(super) fn new(seed: u64) -> Mint {
+        Mint { seed, next: AtomicU64::new(1) }
+    }
+
+    /// A number that nobody got before.
+    pub(super) fn serial(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// An [`id`] that nobody got before.
+    pub(super) fn id(&self, prefix: &str) -> String {
+        id(self.seed, prefix, self.serial())
+    }
+
+    /// An [`event_id`] that nobody got before.
+    pub(super) fn event_id(&self) -> String {
+        event_id(self.seed, self.serial())
+    }
+}
 
 /// A number from 0 to below 1 for this name.
 pub(super) fn roll(seed: u64, topic: &str, name: &str) -> f64 {

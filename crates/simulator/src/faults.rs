@@ -3,8 +3,7 @@
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::outcome::share;
-use super::settings::seconds;
+use super::flags::{seconds, share};
 
 /// What goes wrong, and how often. Shares are between 0 and 1; all of it is off by default.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]

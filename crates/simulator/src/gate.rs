@@ -8,13 +8,14 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{SecondsFormat, Utc};
 use secrecy::ExposeSecret;
-use serde::Serialize;
 
-use super::app::{App, ORGANIZATION, WORKSPACE};
+use super::app::App;
 use super::dice;
+use super::journal::Seen;
 use super::refusal::Refusal;
+use super::webhook::{ORGANIZATION, WORKSPACE};
 
 /// Limit of a batch's request, by the API's error page; it counts 1 MB as 1024 × 1024 bytes here.
 const BATCH_BODY_BYTES: usize = 256 << 20;
@@ -25,26 +26,14 @@ const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
 /// What the headers say of the limit on requests per minute; the simulator does not count them.
 const REQUESTS_PER_MINUTE: u64 = 4000;
 
-/// A request that was seen.
-#[derive(Serialize)]
-pub(super) struct Seen {
-    at: DateTime<Utc>,
-    request_id: String,
-    method: String,
-    path: String,
-    /// Whether an API key came along, right or wrong.
-    key: bool,
-    status: u16,
-}
-
 /// The id of the request that is being answered, for answers that carry it inside.
 #[derive(Clone)]
 pub(super) struct RequestId(pub(super) String);
 
 /// Lets a request through to its endpoint or answers in its stead.
 pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let serial = app.serial();
-    let request_id = dice::id(app.seed, "req_", serial);
+    let serial = app.mint.serial();
+    let request_id = dice::id(app.mint.seed, "req_", serial);
     let control = request.uri().path().starts_with("/_simulator/");
     let mut seen = Seen {
         at: Utc::now(),
@@ -88,7 +77,7 @@ async fn admit(app: &App, path: &str, headers: &HeaderMap, serial: u64) -> Resul
     }
     authenticate(app, headers)?;
     check_version(headers)?;
-    let roll = dice::roll(app.seed, "fault", &serial.to_string());
+    let roll = dice::roll(app.mint.seed, "fault", &serial.to_string());
     let overloaded = faults.rate_limited_share + faults.overloaded_share;
     match roll {
         r if r < faults.rate_limited_share => Err(Refusal::rate_limited(faults.retry_after_seconds)),

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::app::held;
+use super::held::held;
 
 /// Entries kept, so that hours of load do not fill the memory.
 const CAPACITY: usize = 200_000;
@@ -50,6 +51,18 @@ impl<T: Serialize> Journal<T> {
         let last = oldest + skipped + data.len() as u64;
         json!({"data": data, "last": last.min(kept.total), "total": kept.total})
     }
+}
+
+/// A request that was seen.
+#[derive(Serialize)]
+pub(super) struct Seen {
+    pub(super) at: DateTime<Utc>,
+    pub(super) request_id: String,
+    pub(super) method: String,
+    pub(super) path: String,
+    /// Whether an API key came along, right or wrong.
+    pub(super) key: bool,
+    pub(super) status: u16,
 }
 
 #[cfg(test)]

@@ -6,17 +6,22 @@
 //! Ingest and worker never link to it; it shares no code with them, so that one misreading of the API's
 //! documents is not made on both sides.
 
+mod agents;
 mod app;
 mod asked;
 mod batch;
 mod batches;
+mod call;
 pub mod cli;
 mod control;
 mod delivery;
 mod deployments;
 mod dice;
+mod endpoint;
 mod faults;
+mod flags;
 mod gate;
+mod held;
 mod journal;
 mod kinds;
 mod messages;
@@ -71,7 +76,7 @@ impl Simulator {
 
     /// The seed that everything is drawn from: the one of the settings, or the one that was made up.
     pub fn seed(&self) -> u64 {
-        self.app.seed
+        self.app.mint.seed
     }
 
     /// Are webhooks to be sent, and nothing is given to sign them with?

@@ -49,10 +49,10 @@ async fn create(
     let mut events = answer.events();
     // A fault strikes between the first delta and the last.
     let middle = events.len() / 2;
-    if dice::roll(app.seed, "stream error", &request_id) < faults.stream_error_share {
+    if dice::roll(app.mint.seed, "stream error", &request_id) < faults.stream_error_share {
         events.truncate(middle);
         events.push(Refusal::overloaded().envelope(&request_id));
-    } else if dice::roll(app.seed, "stream cut", &request_id) < faults.stream_cut_share {
+    } else if dice::roll(app.mint.seed, "stream cut", &request_id) < faults.stream_cut_share {
         events.truncate(middle);
     }
     let pause = Duration::from_millis(faults.stream_pause_milliseconds);
@@ -88,14 +88,14 @@ struct Answer {
 
 impl Answer {
     fn new(app: &App, params: &Params, request_bytes: usize) -> Answer {
-        let serial = app.serial();
+        let serial = app.mint.serial();
         // A short prompt comes back, so that a reader sees that it has been read.
         let prompt: String = params.prompt().chars().take(200).collect();
         let room = usize::try_from(params.max_tokens.saturating_mul(4)).unwrap_or(usize::MAX);
         let text = text::text(&format!("You wrote: {prompt}\n"), app.settings.text_bytes.min(room));
         let tool = params.forced_tool().map(|name| {
             let input = json!({"query": prompt, "limit": 3});
-            json!({"type": "tool_use", "id": dice::id(app.seed, "toolu_", serial), "name": name, "input": input})
+            json!({"type": "tool_use", "id": dice::id(app.mint.seed, "toolu_", serial), "name": name, "input": input})
         });
         let stop_reason = match &tool {
             _ if app.settings.text_bytes > room => "max_tokens",
@@ -103,7 +103,7 @@ impl Answer {
             None => "end_turn",
         };
         Answer {
-            id: dice::id(app.seed, "msg_", serial),
+            id: dice::id(app.mint.seed, "msg_", serial),
             model: params.model.clone(),
             input_tokens: (request_bytes as u64).div_ceil(4),
             output_tokens: text::tokens(&text)

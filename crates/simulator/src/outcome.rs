@@ -4,7 +4,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::dice;
-use super::settings::RESULTS;
+use super::flags::{RESULTS, share};
 
 /// What became of one request of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,14 +54,6 @@ impl Shares {
             r if r < self.errored + self.canceled + self.expired => Outcome::Expired,
             _ => Outcome::Succeeded,
         }
-    }
-}
-
-/// A command-line value that is a share of a whole.
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
-        _ => Err("expected a number from 0 to 1".to_owned()),
     }
 }
 

@@ -3,8 +3,8 @@
 use chrono::Utc;
 use serde_json::{Map, Value, json};
 
-use super::app::{App, held};
-use super::dice;
+use super::app::App;
+use super::held::held;
 use super::kinds::kind;
 use super::store::{Store, timestamp};
 use super::text;
@@ -12,7 +12,7 @@ use super::text;
 /// The event as the history keeps it: with an id, and the time.
 pub(super) fn event(app: &App, mut fields: Value) -> Value {
     if let Value::Object(fields) = &mut fields {
-        fields.entry("id").or_insert_with(|| dice::id(app.seed, "sevt_", app.serial()).into());
+        fields.entry("id").or_insert_with(|| app.mint.id("sevt_").into());
         fields.entry("processed_at").or_insert_with(|| timestamp(Utc::now()).into());
     }
     fields
@@ -23,7 +23,7 @@ pub(super) fn outcome_asked(app: &App, session: &str, fields: &mut Value) {
     if fields["type"] != "user.define_outcome" {
         return;
     }
-    let outcome_id = dice::id(app.seed, "outc_", app.serial());
+    let outcome_id = app.mint.id("outc_");
     fields["outcome_id"] = outcome_id.clone().into();
     let evaluation = json!({"type": "outcome_evaluation", "outcome_id": outcome_id,
         "description": fields["description"], "iteration": 0, "result": "pending", "explanation": null,

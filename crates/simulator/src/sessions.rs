@@ -10,11 +10,13 @@ use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::app::{App, duration, held};
+use super::app::App;
+use super::call::{Answer, Call, endpoint};
 use super::control;
+use super::flags::duration;
+use super::held::held;
 use super::kinds::kind;
 use super::refusal::Refusal;
-use super::resources::{Answer, Call, endpoint};
 use super::session_events::{event, outcome_asked, run_again};
 use super::store::{Object, timestamp};
 
@@ -194,7 +196,7 @@ async fn make_thread(State(app): State<Arc<App>>, Path(id): Path<String>, body: 
 }
 
 fn new_thread(app: &App, session: &str, fields: Map<String, Value>) -> Option<Object> {
-    let mut thread = Object::new(app, kind("session_thread")?, Some(session), fields);
+    let mut thread = Object::new(&app.mint, kind("session_thread")?, Some(session), fields);
     let mut store = held(&app.store);
     let agent = store.get(session)?.body.get("agent").cloned().unwrap_or_default();
     thread.set("agent", agent);

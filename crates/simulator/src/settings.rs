@@ -4,10 +4,10 @@ use clap::{Args, Parser};
 use secrecy::SecretString;
 
 use super::faults::Faults;
-use super::outcome::{Shares, share};
+use super::flags::{RESULTS, seconds, share};
+use super::outcome::Shares;
 
 const WEBHOOKS: &str = "Webhooks";
-pub(super) const RESULTS: &str = "Batches and answers";
 
 /// What a simulator is started with.
 #[derive(Args, Clone, Debug)]
@@ -90,14 +90,6 @@ impl Default for Settings {
             settings: Settings,
         }
         Bare::parse_from(["simulate"]).settings
-    }
-}
-
-/// A command-line value in seconds, or a factor of such.
-pub(super) fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        _ => Err("expected a number that is 0 or more".to_owned()),
     }
 }
 

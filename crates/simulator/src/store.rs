@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 
-use super::app::App;
+use super::asked;
+use super::dice::Mint;
 use super::kinds::Kind;
 use super::refusal::Refusal;
-use super::{asked, dice};
 
 /// An object, as the API answers it.
 #[derive(Clone)]
@@ -20,13 +20,13 @@ pub(super) struct Object {
 impl Object {
     /// A new object: the kind's defaults, what was asked for, and what the API adds.
     pub(super) fn new(
-        app: &App,
+        mint: &Mint,
         kind: &'static Kind,
         parent: Option<&str>,
         asked: Map<String, Value>,
     ) -> Object {
         let mut body: Map<String, Value> = serde_json::from_str(kind.defaults).unwrap_or_default();
-        let id = dice::id(app.seed, kind.prefix, app.serial());
+        let id = mint.id(kind.prefix);
         let now = timestamp(Utc::now());
         body.extend([("id".to_owned(), id.into()), ("created_at".to_owned(), now.clone().into())]);
         // A deployment run never changes, so it does not say when it did.
@@ -109,10 +109,10 @@ pub(super) struct Store {
 impl Store {
     /// Makes the example of a kind (`sesn_example` and the like) when it is first asked for, so that a first webhook that
     /// somebody makes up has an object to name. No list has it before.
-    pub(super) fn make_example(&mut self, app: &App, kind: &'static Kind, id: &str) {
+    pub(super) fn make_example(&mut self, mint: &Mint, kind: &'static Kind, id: &str) {
         let is_example = kind.parent.is_none() && id.strip_prefix(kind.prefix) == Some("example");
         if is_example && self.get(id).is_none() && self.shown.insert(kind.name) {
-            let mut object = Object::new(app, kind, None, Map::new());
+            let mut object = Object::new(mint, kind, None, Map::new());
             object.set("id", id);
             self.insert(object);
         }

@@ -4,8 +4,12 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::app::{App, ORGANIZATION, WORKSPACE};
-use super::dice;
+use super::dice::Mint;
+
+/// The organization that every object and webhook belongs to.
+pub(super) const ORGANIZATION: &str = "org_01simulated";
+/// The workspace that every key belongs to.
+pub(super) const WORKSPACE: &str = "wrkspc_01simulated";
 
 /// An event that is to be delivered.
 pub(super) struct Event {
@@ -31,8 +35,13 @@ pub(super) struct Draft {
 
 impl Event {
     /// An event that happens now to the object with this id.
-    pub(super) fn new(app: &App, kind: &str, id: &str, extra: Map<String, Value>) -> Event {
-        let top_level_type = app.settings.top_level_type;
+    pub(super) fn new(
+        mint: &Mint,
+        top_level_type: bool,
+        kind: &str,
+        id: &str,
+        extra: Map<String, Value>,
+    ) -> Event {
         let mut data = Map::new();
         if top_level_type {
             let name = if kind.starts_with("batch.") { "batch_id" } else { "id" };
@@ -47,18 +56,13 @@ impl Event {
             }
         }
         data.extend(extra);
-        let serial = app.serial();
-        let id = if top_level_type {
-            dice::id(app.seed, "evt_", serial)
-        } else {
-            dice::event_id(app.seed, serial)
-        };
+        let id = if top_level_type { mint.id("evt_") } else { mint.event_id() };
         Event { id, kind: kind.to_owned(), created_at: Utc::now(), data, top_level_type }
     }
 
     /// An event as somebody described it.
-    pub(super) fn from_draft(app: &App, draft: Draft) -> Event {
-        let event = Event::new(app, &draft.kind, &draft.id, draft.data);
+    pub(super) fn from_draft(mint: &Mint, top_level_type: bool, draft: Draft) -> Event {
+        let event = Event::new(mint, top_level_type, &draft.kind, &draft.id, draft.data);
         Event {
             id: draft.event_id.unwrap_or(event.id),
             created_at: draft.created_at.unwrap_or(event.created_at),
