@@ -228,9 +228,10 @@ async fn a_stopped_worker_hands_back_what_does_not_end_in_time() {
     let settings = worker::Settings { drain: Duration::from_millis(50), ..world.worker_settings() };
     let registry = Registry::new().register(Ledger);
     let worker = tokio::spawn(worker::run(settings, world.pool.clone(), registry, no_api(), stop.clone()));
-    while world.value("select count(*) from restante.outbox_running").await == "0" {
-        tokio::task::yield_now().await;
-    }
+    eventually("the event runs", async || {
+        (world.value("select count(*) from restante.outbox_running").await != "0").then_some(())
+    })
+    .await;
 
     stop.cancel();
     let handed_back = worker.await.unwrap().unwrap();
