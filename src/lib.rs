@@ -114,8 +114,8 @@ pub mod worker;
 #[cfg(feature = "service")]
 pub mod service;
 
-pub use event::{Event, NewEvent};
-pub use handler::{Classify, Context, Error, Handler};
+pub use event::Event;
+pub use handler::{Context, Error, Handler};
 pub use outbox::Source;
 pub use registry::Registry;
 
