@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file of the project, as text.
+#[derive(Clone)]
 pub(crate) struct SourceFile {
     /// Its path from the root of the project, with `/` between the parts.
     pub(crate) path: String,
@@ -241,15 +242,19 @@ fn only_the_outbox_and_the_migrations_write_the_outbox() {
         "restante.sweep(",
     ];
     let mut seen = 0;
-    for source in sources() {
+    for source in [sources(), sources_of("crates/tool/src")].concat() {
         let sql = source.text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
         for write in writes.iter().filter(|write| sql.contains(**write)) {
-            assert!(
-                source.path.starts_with("src/outbox/"),
-                "{}: `{write}` belongs to src/outbox",
-                source.path
-            );
-            seen += 1;
+            // The hand tool shows people what they may type themselves.
+            let is_shown = ["update restante.outbox", "restante.sweep("].contains(write);
+            if !(is_shown && source.path.starts_with("crates/tool/")) {
+                assert!(
+                    source.path.starts_with("src/outbox/"),
+                    "{}: `{write}` belongs to src/outbox",
+                    source.path
+                );
+                seen += 1;
+            }
         }
     }
     assert!(seen >= 5, "only {seen} were found: the test looks in the wrong place");
