@@ -6,6 +6,10 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs sqlx-data.json ./
 COPY migrations migrations
 COPY src src
+# Members of the workspace, which the lock file is about; neither the example nor the measuring is built.
+COPY benches benches
+COPY crates crates
+COPY examples examples
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --bins \

@@ -17,22 +17,15 @@ help: ## list the targets
 demo: rust ## show it all at work, on a Postgres of its own; KEEP=1 keeps it running
 	@$(with_pg_bin) && cargo build --locked --bins && exec cargo run --quiet --locked --bin restante -- demo $(if $(KEEP),--keep)
 
-# The example is a crate of its own, with a lock file of its own; it shares what is compiled.
-example = CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}" cargo
-example_manifest = --manifest-path examples/orders-worker/Cargo.toml
-
-# The integration tests run the three binaries, so those are built first.
+# Cargo builds the programs along with the tests, each for the tests of its package, and runs none before all are built. The
+# library is looked at once more as somebody gets it who asks for no feature.
 test: rust ## everything that has to hold: format, lints, docs, tests
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --package restante --lib -- -D warnings
 	scripts/readme-handler
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
-	cargo build --locked --bins
-	$(with_pg_bin) && scripts/with-own-tmp cargo test --locked
-	cargo fmt --check $(example_manifest)
-	$(example) clippy --locked --all-targets $(example_manifest) -- -D warnings
-	$(with_pg_bin) && export CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}" && \
-		scripts/with-own-tmp cargo test --locked $(example_manifest)
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	$(with_pg_bin) && scripts/with-own-tmp cargo test --locked --workspace
 
 crowd-test: rust ## people, applications and services at once in one database, for ten minutes and for a minute each
 	cargo build --locked --bins
@@ -64,7 +57,7 @@ build: rust ## build the three binaries, optimised
 # Peers are installed on demand, below target/bench and benches/peers. With ONLY=drain,ingest or PEERS=0 a part is measured.
 bench: rust ## measure the product beside its peers; QUICK=1 in 3 minutes, FULL=1 with 10 million rows
 	cargo build --locked --release --bins --target-dir target/bench
-	cargo build --locked --release --manifest-path benches/Cargo.toml --target-dir target/bench
+	cargo build --locked --release --package restante-bench --target-dir target/bench
 	@$(with_pg_bin) && exec target/bench/release/restante-bench run $(if $(QUICK),--quick) $(if $(FULL),--full) \
 		$(if $(filter 0,$(PEERS)),--no-peers) $(if $(ONLY),--only $(ONLY))
 

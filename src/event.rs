@@ -1,6 +1,6 @@
 //! An event: what the API, a poll, or an application says has happened, as it lies in the outbox.
 //!
-//! What an event says of its subject, [`Event::data`], is read in [`envelope`](crate::envelope), as ingest reads it.
+//! What an event says of its subject, [`Event::data`], is read in `envelope`, as ingest reads it.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};

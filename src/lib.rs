@@ -1,8 +1,8 @@
 //! Mail for Claude workloads, held in Postgres until it has been dealt with.
 //!
 //! `restante-ingest` stores each signed webhook of the Claude API as a row of `restante.outbox` before it answers 2xx.
-//! A worker claims the rows, oldest first, and runs a [handler](handler::Handler) for each: what the handler writes and
-//! the completion of its event are one commit. This library is both of them, and what a worker of your own is made of.
+//! A worker claims the rows, oldest first, and runs a [`Handler`] for each: what the handler writes and the completion of
+//! its event are one commit. A worker of your own is made of this library.
 //!
 //! # A handler
 //!
@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use anyhow::anyhow;
-//! use restante::handler::{self, Context, Error, Handler};
+//! use restante::{Context, Error, Handler, handler};
 //!
 //! /// Takes what was ordered from the stock.
 //! struct ReserveStock;
@@ -42,23 +42,29 @@
 //!
 //! # A worker
 //!
-//! [`service::worker`] is the whole of its `main`. Beside `restante-worker` it [subscribes](registry::Registry::subscribe):
-//! it then gets rows of its own, with attempts of its own, also for types that a built-in handler answers. Where it
-//! takes the place of `restante-worker`, it adds to [`handlers::registry`].
+//! `service::worker` is the whole of its `main`. It comes with the cargo feature `service`, which brings what surrounds a
+//! worker in its process: variables, log, metrics, signals, health. A program that has these already calls [`worker::run`].
+//!
+//! Beside `restante-worker` it [subscribes](Registry::subscribe): it then gets rows of its own, with attempts of its own,
+//! also for types that a built-in handler answers. Where it takes the place of `restante-worker`, it adds to
+//! [`handlers::registry`].
 //!
 //! ```no_run
-//! # use restante::handler::{self, Context, Handler};
+//! # #[cfg(feature = "service")] mod program {
+//! # use restante::{Context, Handler, handler};
 //! # struct ReserveStock;
 //! # impl Handler for ReserveStock {
 //! #     const EVENT_TYPES: &'static [&'static str] = &["order.placed"];
 //! #     type Payload = serde_json::Value;
 //! #     async fn handle(&self, _: &mut Context<'_>, _: Self::Payload) -> handler::Result { Ok(()) }
 //! # }
-//! use restante::{registry::Registry, service};
+//! use restante::{Registry, service};
 //!
 //! fn main() -> std::process::ExitCode {
 //!     service::worker(async |_config, _pool| Ok(Registry::new().subscribe("orders", ReserveStock)))
 //! }
+//! # }
+//! # fn main() {}
 //! ```
 //!
 //! # A test
@@ -67,44 +73,84 @@
 //! makes the schema, and `select restante.enqueue('order.placed', '{..}')` an event. `examples/orders-worker` is such a
 //! worker as a crate of its own, with its migration and its tests.
 //!
-//! # The modules
-//!
-//! They stand in the order in which an event passes them; a module imports only from those above it
-//! (`tests/it/tidy.rs` holds the floors).
+//! Everything that is not named on this page is in `internals`, for our own programs, and changes with any release.
+
+// The modules stand in the order in which an event passes them; a module imports only from those above it (tests/it/tidy.rs
+// holds the floors). Those without `pub` are named in `internals`, as far as our programs need them.
 
 // Floor 0: words. No IO, nothing imported from the floors below.
 pub mod event;
 
-pub mod config;
-pub mod envelope;
+mod envelope;
 pub mod retry;
-pub mod signature;
+#[cfg(feature = "service")]
+mod signature;
 
 // Floor 1: doors. Each owns one thing outside the process.
 pub mod api;
 pub mod database;
-pub mod ops;
-pub mod outbox;
-pub mod telemetry;
+
+#[cfg(feature = "service")]
+mod config;
+#[cfg(feature = "service")]
+mod ops;
+mod outbox;
+mod telemetry;
 
 // Floor 2: the contract between the worker and those who extend it.
 pub mod handler;
 pub mod registry;
 
 // Floor 3: what is done with events.
-pub mod batch;
+mod batch;
 pub mod handlers;
 
 // Floor 4: engines.
-pub mod ingest;
+#[cfg(feature = "service")]
+mod ingest;
 pub mod worker;
 
 // Floor 5: what surrounds an engine in its process.
+#[cfg(feature = "service")]
 pub mod service;
 
-// Beside the path of an event: what the hand tool needs. Neither ingest nor worker uses it.
-pub mod simulator;
-pub mod tool;
+pub use event::Event;
+pub use handler::{Context, Error, Handler};
+pub use outbox::Source;
+pub use registry::Registry;
+
+/// What our own programs and their tests need beside the above. No promise is made of it: it changes with any release.
+#[doc(hidden)]
+pub mod internals {
+    pub mod batch {
+        pub use crate::batch::*;
+    }
+    #[cfg(feature = "service")]
+    pub mod config {
+        pub use crate::config::*;
+    }
+    pub mod envelope {
+        pub use crate::envelope::*;
+    }
+    #[cfg(feature = "service")]
+    pub mod ingest {
+        pub use crate::ingest::*;
+    }
+    #[cfg(feature = "service")]
+    pub mod ops {
+        pub use crate::ops::*;
+    }
+    pub mod outbox {
+        pub use crate::outbox::*;
+    }
+    #[cfg(feature = "service")]
+    pub mod signature {
+        pub use crate::signature::*;
+    }
+    pub mod telemetry {
+        pub use crate::telemetry::*;
+    }
+}
 
 /// The page that a stranger reads first: its code compiles.
 #[cfg(doctest)]

@@ -28,6 +28,9 @@ use crate::outbox::trouble;
 use crate::registry::Registry;
 use crate::{api, database, telemetry, worker};
 
+/// What `restante-worker` was told by its variables, as a worker of your own gets it.
+pub use crate::config::Worker as Config;
+
 /// How long a service waits at its start for a database that is starting too.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,6 +38,7 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// `--help` and `--version` are answered; a wrong or missing variable ends it with status 2 and every fault at once. `run`
 /// gets what [`stop_on_signal`] gives; to be told to stop is no failure, however early.
+#[doc(hidden)]
 pub fn main<C, F>(
     program: Program,
     from_vars: impl FnOnce(Vec<(String, String)>, ReadFile<'_>) -> Result<Loaded<C>, Faults>,
@@ -166,6 +170,7 @@ async fn work(
 }
 
 /// Every variable that is text.
+#[doc(hidden)]
 pub fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -200,6 +205,7 @@ fn runtime(threads: usize) -> anyhow::Result<(Runtime, CancellationToken)> {
 ///
 /// # Errors
 /// Where signals can not be waited for.
+#[doc(hidden)]
 pub fn stop_on_signal() -> io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -237,6 +243,7 @@ pub fn stop_on_signal() -> io::Result<CancellationToken> {
 ///
 /// # Errors
 /// Where the address is taken or not ours.
+#[doc(hidden)]
 pub async fn bind(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{variable}: cannot listen on {address}"))
 }
@@ -245,6 +252,7 @@ pub async fn bind(variable: &str, address: SocketAddr) -> anyhow::Result<TcpList
 ///
 /// # Errors
 /// What is wrong with the database, and what to do about it.
+#[doc(hidden)]
 pub async fn database(
     url: &secrecy::SecretString,
     name: &str,
@@ -252,7 +260,7 @@ pub async fn database(
     stop: &CancellationToken,
 ) -> anyhow::Result<PgPool> {
     let pool = database::pool(url, name, connections)?;
-    let unused = config::servers(secrecy::ExposeSecret::expose_secret(url)).map(|servers| servers.unused);
+    let unused = database::servers(secrecy::ExposeSecret::expose_secret(url)).map(|servers| servers.unused);
     if let Ok(unused) = unused
         && !unused.is_empty()
     {
@@ -280,6 +288,7 @@ pub async fn database(
 struct ToldToStop;
 
 /// How many files this process may have open, where the system says so. Each connection is one.
+#[doc(hidden)]
 pub fn open_files_max() -> Option<usize> {
     open_files_of(&std::fs::read_to_string("/proc/self/limits").ok()?)
 }
@@ -323,6 +332,7 @@ async fn bind_ops(address: SocketAddr, defaults: &[String]) -> anyhow::Result<Op
 ///
 /// # Errors
 /// Where the address is taken, unless it is the default one; or metrics are recorded elsewhere.
+#[doc(hidden)]
 pub async fn serve_ops(
     program: Program,
     address: SocketAddr,

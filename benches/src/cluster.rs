@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
-use restante::tool::postgres::{Durability, PrivatePostgres, Settings};
+use restante_playground::postgres::{Durability, PrivatePostgres, Settings};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
@@ -15,11 +15,11 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 use crate::Bench;
 
 /// The settings that differ from those Postgres starts with; everything about durability is as it is by default.
-pub const OPTIONS: [(&str, &str); 3] =
+pub(crate) const OPTIONS: [(&str, &str); 3] =
     [("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("max_connections", "200")];
 
 /// A running server.
-pub struct Cluster {
+pub(crate) struct Cluster {
     server: PrivatePostgres,
     pub pid: u32,
     slow_flush: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub struct Cluster {
 
 /// What a cluster is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// Nothing is loaded that would take time.
     Timing,
     /// `pg_stat_statements` counts, and what it counts does not depend on checkpoints.
@@ -37,13 +37,13 @@ pub enum Purpose {
 }
 
 /// A database of a point.
-pub struct Database {
+pub(crate) struct Database {
     pub url: SecretString,
     pub pool: PgPool,
 }
 
 impl Cluster {
-    pub async fn start(bench: &Bench, purpose: Purpose) -> anyhow::Result<Self> {
+    pub(crate) async fn start(bench: &Bench, purpose: Purpose) -> anyhow::Result<Self> {
         let pg_bin = bench.pg_bin.clone();
         let slow_flush = match purpose {
             Purpose::SlowFlush => Some(slow_flush_programs(&pg_bin)?),
@@ -71,7 +71,7 @@ impl Cluster {
     }
 
     /// A new database with nothing in it.
-    pub async fn empty(&self) -> anyhow::Result<Database> {
+    pub(crate) async fn empty(&self) -> anyhow::Result<Database> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("point_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect(&self.server.url("postgres")).await?;
@@ -82,7 +82,7 @@ impl Cluster {
     }
 
     /// A new database with the schema of Restante and the weeks of its history.
-    pub async fn restante(&self) -> anyhow::Result<Database> {
+    pub(crate) async fn restante(&self) -> anyhow::Result<Database> {
         let database = self.empty().await?;
         restante::database::migrate(&database.url).await?;
         database.run("select restante.make_partitions()").await?;
@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     /// The directory of `psql` and `pgbench`.
-    pub fn programs(&self) -> &Path {
+    pub(crate) fn programs(&self) -> &Path {
         self.server.programs()
     }
 }
@@ -106,32 +106,32 @@ impl Drop for Cluster {
 
 impl Database {
     /// Runs statements of ours, one after the other.
-    pub async fn run(&self, statements: &str) -> anyhow::Result<()> {
+    pub(crate) async fn run(&self, statements: &str) -> anyhow::Result<()> {
         sqlx::raw_sql(AssertSqlSafe(statements)).execute(&self.pool).await.context(statements.to_owned())?;
         Ok(())
     }
 
     /// The one number of a query.
-    pub async fn number(&self, query: &str) -> anyhow::Result<f64> {
+    pub(crate) async fn number(&self, query: &str) -> anyhow::Result<f64> {
         let query = format!("select ({query})::float8");
         sqlx::query_scalar(AssertSqlSafe(query.clone())).fetch_one(&self.pool).await.context(query)
     }
 
     /// Fails where a query does not give this count: a benchmark that lost events is none.
-    pub async fn expect(&self, query: &str, count: usize) -> anyhow::Result<()> {
+    pub(crate) async fn expect(&self, query: &str, count: usize) -> anyhow::Result<()> {
         let found = self.number(query).await?;
         anyhow::ensure!(found == count as f64, "{found} found where {count} are expected: {query}");
         Ok(())
     }
 
     /// Statistics, visibility and dirty pages are in order before the clock starts.
-    pub async fn settle(&self) -> anyhow::Result<()> {
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         self.run("vacuum analyze").await?;
         self.run("checkpoint").await
     }
 
     /// Ends the point: other points shall not share the disk and the vacuum with its rows.
-    pub async fn drop(self) -> anyhow::Result<()> {
+    pub(crate) async fn drop(self) -> anyhow::Result<()> {
         let mut admin = url::Url::parse(self.url.expose_secret())?;
         let name = admin.path().trim_start_matches('/').to_owned();
         self.pool.close().await;

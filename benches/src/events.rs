@@ -4,17 +4,22 @@ use std::net::SocketAddr;
 
 use base64::Engine;
 use chrono::{SecondsFormat, Utc};
-use restante::simulator::sign;
+use restante_simulator::sign;
 use secrecy::SecretString;
 
 /// Every receiver is given the same key.
-pub fn signing_key() -> String {
+pub(crate) fn signing_key() -> String {
     format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode([7; 32]))
 }
 
 /// HTTP requests for receivers at `address`, each with an event of its own and a body of about 400 bytes. Where they are
 /// `keyed`, each has a key of its own, else none.
-pub fn requests(address: SocketAddr, path: &str, count: usize, keyed: bool) -> anyhow::Result<Vec<Request>> {
+pub(crate) fn requests(
+    address: SocketAddr,
+    path: &str,
+    count: usize,
+    keyed: bool,
+) -> anyhow::Result<Vec<Request>> {
     let key = SecretString::from(signing_key());
     let run = rand::random::<u32>();
     (0..count)
@@ -38,7 +43,7 @@ pub fn requests(address: SocketAddr, path: &str, count: usize, keyed: bool) -> a
 
 /// One delivery.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// The event that it carries.
     pub id: String,
     /// The whole of it, as it goes over the wire.
@@ -46,7 +51,7 @@ pub struct Request {
 }
 
 /// The text of an event as the API sends it, a little longer than most.
-pub fn body(id: &str, created_at: &str, key: Option<&str>) -> String {
+pub(crate) fn body(id: &str, created_at: &str, key: Option<&str>) -> String {
     let resource = key.map(|key| format!(r#""id":"{key}","#)).unwrap_or_default();
     format!(
         concat!(

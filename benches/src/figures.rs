@@ -2,7 +2,7 @@
 
 /// What one measurement found, as it will be printed.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     pub title: &'static str,
     /// How it was measured, in a few sentences.
     pub about: String,
@@ -13,7 +13,7 @@ pub struct Table {
 
 /// What one subject did at one point of one round.
 #[derive(Clone, Debug)]
-pub struct Figure {
+pub(crate) struct Figure {
     /// The setting: `64 connections`.
     pub point: String,
     /// Who was measured: `restante`, or the name of a peer.
@@ -25,11 +25,11 @@ pub struct Figure {
 }
 
 /// The name of the product among the subjects.
-pub const PRODUCT: &str = "restante";
+pub(crate) const PRODUCT: &str = "restante";
 
 impl Table {
     /// The points and subjects in the order in which they first came.
-    pub fn rows(&self) -> Vec<(&str, &str)> {
+    pub(crate) fn rows(&self) -> Vec<(&str, &str)> {
         let mut rows = Vec::new();
         for figure in &self.figures {
             let row = (figure.point.as_str(), figure.subject.as_str());
@@ -41,7 +41,7 @@ impl Table {
     }
 
     /// The quantities in the order in which they first came.
-    pub fn quantities(&self) -> Vec<&'static str> {
+    pub(crate) fn quantities(&self) -> Vec<&'static str> {
         let mut quantities = Vec::new();
         for (quantity, _) in self.figures.iter().flat_map(|figure| &figure.values) {
             if !quantities.contains(quantity) {
@@ -52,7 +52,7 @@ impl Table {
     }
 
     /// The median over the rounds.
-    pub fn median(&self, point: &str, subject: &str, quantity: &str) -> Option<f64> {
+    pub(crate) fn median(&self, point: &str, subject: &str, quantity: &str) -> Option<f64> {
         let mut values: Vec<f64> = self
             .of(point, subject)
             .flat_map(|figure| &figure.values)
@@ -65,7 +65,7 @@ impl Table {
     }
 
     /// The largest part of the machine that others used in a round.
-    pub fn foreign(&self, point: &str, subject: &str) -> f64 {
+    pub(crate) fn foreign(&self, point: &str, subject: &str) -> f64 {
         self.of(point, subject).map(|figure| figure.foreign).fold(0.0, f64::max)
     }
 
@@ -75,9 +75,20 @@ impl Table {
 }
 
 /// The value below which so many hundredths of `sorted` lie.
-pub fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
     let index = (sorted.len() * hundredths / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(f64::NAN)
+}
+
+/// A number with as many digits as it deserves.
+pub(crate) fn number(value: Option<f64>) -> String {
+    match value {
+        None => String::new(),
+        Some(value) if value.is_nan() => "–".to_owned(),
+        Some(value) if value.abs() >= 100.0 => format!("{value:.0}"),
+        Some(value) if value.abs() >= 10.0 => format!("{value:.1}"),
+        Some(value) => format!("{value:.2}"),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! The goals: what the figures are held against. A goal that is missed is printed as missed.
 
-use crate::figures::{PRODUCT, Table};
-use crate::report::number;
+use crate::figures::{PRODUCT, Table, number};
 
 /// One figure, held against another one or against a number.
-pub struct Goal {
+pub(crate) struct Goal {
     work: &'static str,
     table: &'static str,
     of: At,
@@ -44,7 +43,7 @@ const fn rate(point: &'static str, subject: &'static str) -> At {
 }
 
 /// All of them.
-pub const GOALS: &[Goal] = &[
+pub(crate) const GOALS: &[Goal] = &[
     goal(
         "64 connections, over axum + sqlx",
         "Ingest",
@@ -284,7 +283,7 @@ pub const GOALS: &[Goal] = &[
 
 impl Goal {
     /// The goal as a row, where the run has the figures.
-    pub fn row(&self, tables: &[Table]) -> Option<Vec<String>> {
+    pub(crate) fn row(&self, tables: &[Table]) -> Option<Vec<String>> {
         let table = tables.iter().find(|table| table.title == self.table)?;
         let median = |(point, subject, quantity): At| table.median(point, subject, quantity);
         let peers = || {

@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 use crate::events::Request;
 
 /// What the receiver did.
-pub struct Load {
+pub(crate) struct Load {
     /// Requests answered 2xx, those of the warm-up too: so many events have to be in the table.
     pub accepted: usize,
     /// Of those, how many a second while it was measured.
@@ -27,7 +27,7 @@ pub struct Load {
 ///
 /// # Errors
 /// Any answer but 2xx, and any error of a connection.
-pub fn run(
+pub(crate) fn run(
     address: SocketAddr,
     connections: usize,
     requests: Vec<Request>,

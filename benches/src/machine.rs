@@ -10,7 +10,7 @@ use anyhow::Context;
 
 /// What a reader has to know of the machine to judge the figures.
 #[derive(Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     pub processor: String,
     pub cores: usize,
     pub memory_gib: u64,
@@ -23,7 +23,7 @@ pub struct Machine {
 
 impl Machine {
     /// Looks at the machine, and at the Postgres whose programs are in `pg_bin`.
-    pub fn look(pg_bin: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn look(pg_bin: &Path) -> anyhow::Result<Self> {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
         let meminfo = fs::read_to_string("/proc/meminfo")?;
         let field = |text: &str, name: &str| {
@@ -53,7 +53,7 @@ impl Machine {
 
 /// The time that a tree of processes, and the machine, have used up to a moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Usage {
+pub(crate) struct Usage {
     at: Instant,
     tree: Duration,
     busy: Duration,
@@ -61,22 +61,22 @@ pub struct Usage {
 
 impl Usage {
     /// The usage of a process and of all that it started.
-    pub fn now(root: u32) -> anyhow::Result<Self> {
+    pub(crate) fn now(root: u32) -> anyhow::Result<Self> {
         Ok(Self { at: Instant::now(), tree: tree_cpu(root)?, busy: machine_cpu()? })
     }
 
     /// The time that the tree has used.
-    pub fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         self.tree
     }
 
     /// The time that the tree has used since `before`.
-    pub fn cpu_since(&self, before: &Self) -> Duration {
+    pub(crate) fn cpu_since(&self, before: &Self) -> Duration {
         self.tree.saturating_sub(before.tree)
     }
 
     /// The part of the machine, 0 to 1, that was used since `before` by others than the tree.
-    pub fn foreign_since(&self, before: &Self) -> f64 {
+    pub(crate) fn foreign_since(&self, before: &Self) -> f64 {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let whole = self.at.duration_since(before.at).as_secs_f64() * cores as f64;
         let busy = self.busy.saturating_sub(before.busy).saturating_sub(self.cpu_since(before));
@@ -85,7 +85,7 @@ impl Usage {
 }
 
 /// The largest memory that a process has held so far, in MiB.
-pub fn peak_memory_mib(pid: u32) -> anyhow::Result<f64> {
+pub(crate) fn peak_memory_mib(pid: u32) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
     let kib: f64 = line.split_whitespace().nth(1).context("VmHWM has no value")?.parse()?;

@@ -28,7 +28,7 @@ use crate::machine::{Machine, Usage};
 use crate::scale::Scale;
 
 /// What every measurement is given.
-pub struct Bench {
+pub(crate) struct Bench {
     pub scale: Scale,
     /// Whether the peers are measured too.
     pub with_peers: bool,

@@ -17,7 +17,7 @@ use crate::figures::Table;
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-pub enum Measurement {
+pub(crate) enum Measurement {
     Ingest,
     SlowFlush,
     Drain,
@@ -31,7 +31,7 @@ pub enum Measurement {
 }
 
 /// All of them, with the names that `ONLY=` takes.
-pub const ALL: &[(&str, Measurement)] = &[
+pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("ingest", Measurement::Ingest),
     ("slow-flush", Measurement::SlowFlush),
     ("drain", Measurement::Drain),
@@ -45,12 +45,12 @@ pub const ALL: &[(&str, Measurement)] = &[
 ];
 
 /// Their names in a line.
-pub fn names() -> String {
+pub(crate) fn names() -> String {
     ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 impl Measurement {
-    pub async fn run(self, bench: &Bench) -> anyhow::Result<Table> {
+    pub(crate) async fn run(self, bench: &Bench) -> anyhow::Result<Table> {
         match self {
             Self::Ingest => ingest::measure(bench).await,
             Self::SlowFlush => ingest::measure_slow_flush(bench).await,

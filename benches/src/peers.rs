@@ -10,7 +10,7 @@ use crate::Bench;
 use crate::program::{Runtime, output};
 
 /// A program that takes deliveries at `PORT`, verifies them and inserts each before it answers.
-pub struct Receiver {
+pub(crate) struct Receiver {
     pub name: &'static str,
     pub runtime: Runtime,
     pub program: &'static str,
@@ -22,7 +22,7 @@ pub struct Receiver {
 
 /// The receivers. All verify the Standard Webhooks signature over the raw body and answer 204 after
 /// `insert … on conflict do nothing` of the body as jsonb has been committed.
-pub const RECEIVERS: &[Receiver] = &[
+pub(crate) const RECEIVERS: &[Receiver] = &[
     Receiver {
         name: "axum + sqlx",
         runtime: Runtime::Rust,
@@ -50,7 +50,7 @@ pub const RECEIVERS: &[Receiver] = &[
 ];
 
 /// A job queue on Postgres. Its program takes `fill COUNT` and `work COUNT CONCURRENCY`, as [`crate::queue_worker`] does.
-pub struct Queue {
+pub(crate) struct Queue {
     pub name: &'static str,
     pub runtime: Runtime,
     pub program: &'static str,
@@ -62,7 +62,7 @@ pub struct Queue {
 }
 
 /// The queues, each with the settings that its documentation offers for throughput.
-pub const QUEUES: &[Queue] = &[
+pub(crate) const QUEUES: &[Queue] = &[
     Queue {
         name: "graphile-worker",
         runtime: Runtime::Node,
@@ -114,7 +114,7 @@ pub const QUEUES: &[Queue] = &[
 ];
 
 /// The version of a peer's package, from the file that pins it.
-pub fn version(bench: &Bench, runtime: Runtime, package: &str) -> Option<String> {
+pub(crate) fn version(bench: &Bench, runtime: Runtime, package: &str) -> Option<String> {
     let pinned = match runtime {
         Runtime::Rust => "rust/Cargo.toml",
         Runtime::Node => "node/package.json",
@@ -133,7 +133,7 @@ pub fn version(bench: &Bench, runtime: Runtime, package: &str) -> Option<String>
 }
 
 /// Installs what the peers need below `target/bench`, from the lock files beside them. Does nothing the second time.
-pub fn install(bench: &Bench) -> anyhow::Result<()> {
+pub(crate) fn install(bench: &Bench) -> anyhow::Result<()> {
     let peers = bench.root.join("benches/peers");
     let node_modules = peers.join("node/node_modules");
     installed(bench, "node/package-lock.json", &node_modules, || {

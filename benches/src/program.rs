@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::Context;
-use restante::tool::process::{Guarded, Launch, Signal};
+use restante_playground::process::{Guarded, Launch, Signal};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::Bench;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Which runtime starts a program, and where it was installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
+pub(crate) enum Runtime {
     /// A binary of the product.
     Product,
     /// This program itself, which uses the library as its users do.
@@ -33,7 +33,7 @@ pub enum Runtime {
 }
 
 /// A started program. It ends when this is dropped.
-pub struct Program {
+pub(crate) struct Program {
     guarded: Guarded,
     name: String,
     log: PathBuf,
@@ -41,7 +41,7 @@ pub struct Program {
 
 impl Program {
     /// Starts `name` with a database and with further variables.
-    pub fn start(
+    pub(crate) fn start(
         bench: &Bench,
         runtime: Runtime,
         name: &str,
@@ -73,24 +73,24 @@ impl Program {
         Ok(Self { guarded: launch.spawn()?, name: name.to_owned(), log })
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.guarded.pid()
     }
 
     /// Waits until it listens.
-    pub fn wait_listening(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+    pub(crate) fn wait_listening(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         self.wait_for("to listen", || Ok(TcpStream::connect(address).ok()))?;
         Ok(())
     }
 
     /// Waits for a line that begins with `word`, and answers what follows it.
-    pub fn wait_line(&mut self, word: &str) -> anyhow::Result<String> {
+    pub(crate) fn wait_line(&mut self, word: &str) -> anyhow::Result<String> {
         let log = self.log.clone();
         self.wait_for(word, || Ok(lines(&log, word)?.into_iter().next()))
     }
 
     /// The first line that begins with `word`, without it. An error where the program has ended before it wrote one.
-    pub fn line(&mut self, word: &str) -> anyhow::Result<Option<String>> {
+    pub(crate) fn line(&mut self, word: &str) -> anyhow::Result<Option<String>> {
         let ended = self.guarded.wait_exit(Duration::ZERO)?.is_some();
         let line = self.lines(word)?.into_iter().next();
         anyhow::ensure!(line.is_some() || !ended, "{} has ended early:\n{}", self.name, self.log_end());
@@ -98,24 +98,24 @@ impl Program {
     }
 
     /// Every line that begins with `word`, without it.
-    pub fn lines(&self, word: &str) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn lines(&self, word: &str) -> anyhow::Result<Vec<String>> {
         lines(&self.log, word)
     }
 
     /// Waits for its end, which has to be a success.
-    pub fn finish(mut self) -> anyhow::Result<()> {
+    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         let status = self.guarded.wait_exit(PATIENCE)?.context("it did not end")?;
         anyhow::ensure!(status.success(), "{} ended with {status}:\n{}", self.name, self.log_end());
         Ok(())
     }
 
     /// Asks it to end.
-    pub fn ask_to_stop(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn ask_to_stop(&mut self) -> anyhow::Result<()> {
         Ok(self.guarded.signal(Signal::Terminate)?)
     }
 
     /// Asks it to end and waits for that.
-    pub fn stop(self) -> anyhow::Result<()> {
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.guarded.end()?;
         Ok(())
     }
@@ -157,12 +157,12 @@ fn lines(path: &Path, word: &str) -> anyhow::Result<Vec<String>> {
 }
 
 /// An address on this machine that nobody listens on.
-pub fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// Runs a short command of an installation or of Postgres, and answers its output.
-pub fn output(command: &mut Command) -> anyhow::Result<String> {
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let shown = format!("{:?}", command.get_program());
     let output = command.output().context(shown.clone())?;
     anyhow::ensure!(output.status.success(), "{shown} failed:\n{}", String::from_utf8_lossy(&output.stderr));

@@ -11,16 +11,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, ValueEnum};
 use restante::handler::{self, Context, Handler};
-use restante::outbox::{self, Source};
+use restante::internals::envelope;
+use restante::internals::outbox::{self, Source};
 use restante::registry::Registry;
-use restante::{api, database, envelope, service, worker};
+use restante::{api, database, service, worker};
 use secrecy::SecretString;
 use serde::de::IgnoredAny;
 
 use crate::events;
 
 #[derive(Parser)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     action: Action,
     count: u64,
     #[arg(default_value = "24")]
@@ -43,7 +44,7 @@ enum Action {
 }
 
 /// Fills or works the outbox that `DATABASE_URL` names.
-pub fn main(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) fn main(arguments: Arguments) -> anyhow::Result<()> {
     // As many threads as the program's own.
     let threads = std::thread::available_parallelism()?.get().max(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
@@ -161,6 +162,6 @@ impl Handler for Writes {
 }
 
 /// Milliseconds since 1970 by this machine's clock.
-pub fn now_ms() -> f64 {
+pub(crate) fn now_ms() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::Bench;
 use crate::cluster::OPTIONS;
-use crate::figures::{PRODUCT, Table};
+use crate::figures::{PRODUCT, Table, number};
 use crate::goals::GOALS;
 use crate::machine::Machine;
 use crate::peers::{self, QUEUES, RECEIVERS};
@@ -16,7 +16,7 @@ use crate::program::Runtime;
 const BY_HAND: &str = "## Where the time goes";
 
 /// Writes the page, and keeps what people wrote in it.
-pub fn write(
+pub(crate) fn write(
     path: &Path,
     machine: &Machine,
     bench: &Bench,
@@ -43,7 +43,7 @@ pub fn write(
 }
 
 /// One table with its title.
-pub fn table(table: &Table) -> String {
+pub(crate) fn table(table: &Table) -> String {
     let mut text = format!("## {}\n\n{}\n\n", table.title, table.about);
     let quantities = table.quantities();
     let mut header = vec!["point".to_owned(), "subject".to_owned()];
@@ -67,22 +67,11 @@ pub fn table(table: &Table) -> String {
 }
 
 /// Every goal that the tables can answer.
-pub fn goals(tables: &[Table]) -> String {
+pub(crate) fn goals(tables: &[Table]) -> String {
     let header = ["work", "goal", "this run", "met"].map(str::to_owned);
     let mut text = String::new();
     lines(&mut text, &header, GOALS.iter().filter_map(|goal| goal.row(tables)));
     text
-}
-
-/// A number with as many digits as it deserves.
-pub fn number(value: Option<f64>) -> String {
-    match value {
-        None => String::new(),
-        Some(value) if value.is_nan() => "–".to_owned(),
-        Some(value) if value.abs() >= 100.0 => format!("{value:.0}"),
-        Some(value) if value.abs() >= 10.0 => format!("{value:.1}"),
-        Some(value) => format!("{value:.2}"),
-    }
 }
 
 fn lines(text: &mut String, header: &[String], rows: impl Iterator<Item = Vec<String>>) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Sizes of every measurement.
 #[derive(Clone, Debug)]
-pub struct Scale {
+pub(crate) struct Scale {
     /// What a reader calls it.
     pub name: &'static str,
     /// How often product and peers take turns.
@@ -34,7 +34,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    pub fn new(quick: bool, full: bool) -> Self {
+    pub(crate) fn new(quick: bool, full: bool) -> Self {
         let usual = Self {
             name: "usual",
             rounds: 2,

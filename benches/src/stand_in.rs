@@ -1,109 +1,46 @@
-//! A stand-in for the API: one ended batch whose results lie in a file, served with as little work as possible.
+//! What the API answers while it is measured: one ended batch whose results lie in a file.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::thread;
+use std::io::{BufWriter, Write};
+use std::os::fd::AsRawFd;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use restante_playground::scripted_api::{Answer, ScriptedApi, results_path};
+use serde_json::json;
 
 /// The batch.
-pub const BATCH: &str = "msgbatch_01bench";
+pub(crate) const BATCH: &str = "msgbatch_01bench";
 
-/// A server of one batch. Its threads end with the process.
-pub struct StandIn {
-    pub address: SocketAddr,
-    pub lines: usize,
-    pub bytes: u64,
+/// An API with one batch.
+pub(crate) struct StandIn {
+    pub(crate) origin: String,
+    pub(crate) lines: usize,
+    pub(crate) bytes: u64,
+    /// It has no name any more, and is there while this is.
+    _results: File,
 }
 
 impl StandIn {
     /// Writes so many result lines and serves them.
-    pub fn start(lines: usize) -> anyhow::Result<Self> {
-        let file = Arc::new(results(lines)?);
-        let bytes = file.metadata()?.len();
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let file = Arc::clone(&file);
-                // A client that goes away is none of ours.
-                thread::spawn(move || serve(stream, &file, address, lines).ok());
-            }
-        });
-        Ok(Self { address, lines, bytes })
+    pub(crate) async fn start(lines: usize) -> anyhow::Result<Self> {
+        let results = results(lines)?;
+        let bytes = results.metadata()?.len();
+        let api = ScriptedApi::new().await;
+        let headers = format!("content-type: application/x-jsonl\r\ncontent-length: {bytes}\r\n");
+        let path = format!("/proc/self/fd/{}", results.as_raw_fd());
+        api.results(BATCH, Answer::file(&headers, path));
+        let (errored, expired) = (lines / 100, lines / 100);
+        let counts = [lines - errored - expired, errored, 0, expired].map(|count| count as u32);
+        api.batch(&api.ended(BATCH, counts));
+        let nothing = json!({ "data": [], "has_more": false, "first_id": null, "last_id": null });
+        api.answer("/v1/messages/batches", Answer::json(&nothing));
+        Ok(Self { origin: api.origin, lines, bytes, _results: results })
     }
 
-    pub fn results_url(&self) -> String {
-        results_url(self.address)
+    pub(crate) fn results_url(&self) -> String {
+        format!("{}{}", self.origin, results_path(BATCH))
     }
-}
-
-fn results_url(address: SocketAddr) -> String {
-    format!("http://{address}/v1/messages/batches/{BATCH}/results")
-}
-
-/// Answers the requests of one connection.
-fn serve(stream: TcpStream, results: &File, address: SocketAddr, lines: usize) -> io::Result<()> {
-    let mut answer = stream.try_clone()?;
-    let mut request = BufReader::new(stream);
-    loop {
-        let mut first = String::new();
-        if request.read_line(&mut first)? == 0 {
-            return Ok(());
-        }
-        let mut header = String::new();
-        while header != "\r\n" {
-            header.clear();
-            request.read_line(&mut header)?;
-        }
-        let path = first.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default();
-        if path.ends_with("/results") {
-            let length = results.metadata()?.len();
-            write!(
-                answer,
-                "HTTP/1.1 200 OK\r\ncontent-type: application/x-jsonl\r\ncontent-length: {length}\r\n\r\n"
-            )?;
-            // A handle of its own would share the position, so this one is opened anew.
-            let mut file = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(results)))?;
-            file.rewind()?;
-            // From file to socket within the kernel: io::copy knows sendfile(2).
-            io::copy(&mut Read::by_ref(&mut file), &mut answer)?;
-        } else {
-            let body = if path.ends_with(BATCH) {
-                batch(address, lines)
-            } else {
-                r#"{"data":[],"has_more":false,"first_id":null,"last_id":null}"#.to_owned()
-            };
-            let length = body.len();
-            write!(
-                answer,
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-            )?;
-        }
-    }
-}
-
-fn batch(address: SocketAddr, lines: usize) -> String {
-    let (errored, expired) = (lines / 100, lines / 100);
-    let succeeded = lines - errored - expired;
-    let now = chrono::Utc::now().to_rfc3339();
-    format!(
-        concat!(
-            r#"{{"id":"{id}","type":"message_batch","processing_status":"ended","request_counts":{{"processing":0,"#,
-            r#""succeeded":{succeeded},"errored":{errored},"canceled":0,"expired":{expired}}},"ended_at":"{now}","#,
-            r#""created_at":"{now}","expires_at":"{now}","archived_at":null,"cancel_initiated_at":null,"#,
-            r#""results_url":"{url}"}}"#
-        ),
-        id = BATCH,
-        succeeded = succeeded,
-        errored = errored,
-        expired = expired,
-        now = now,
-        url = results_url(address),
-    )
 }
 
 /// Result lines of 2.5 KB in the middle: 98 % answers, 1 % errors, 1 % expired. The file has no name any more.

@@ -24,8 +24,6 @@ mod stand_in;
 #[cfg(test)]
 mod tests;
 
-use crate::config;
-
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
 
@@ -107,7 +105,7 @@ impl Client {
         if !is_plain(&base_url) || base_url.query().is_some() || base_url.fragment().is_some() {
             return Err(Error::Settings("the base URL must be http(s)://HOST[:PORT][/PATH], without a user"));
         }
-        if config::is_of_version(&base_url) {
+        if is_of_version(&base_url) {
             return Err(Error::Settings(
                 "the base URL must end before /v1, with which the paths of the API begin",
             ));
@@ -235,6 +233,14 @@ fn is_plain(url: &Url) -> bool {
         && url.has_host()
         && url.username().is_empty()
         && url.password().is_none()
+}
+
+/// Does the address end in what every path begins with, so that `/v1` would be there twice? A gateway may have a `/v1` of its
+/// own further to the front.
+pub(crate) fn is_of_version(base_url: &Url) -> bool {
+    let path = base_url.path().to_ascii_lowercase();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    matches!(segments.as_slice(), [.., "v1"] | [.., "v1", "messages"] | [.., "v1", "messages", "batches"])
 }
 
 /// Whether a path segment stands for itself. The empty one and those of dots would name another path; servers that

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use restante::config::{Ingest, Program};
-use restante::ingest::{self, Limits, OutboxStore};
-use restante::signature::Keys;
-use restante::{database, service, telemetry};
+use restante::internals::config::{Ingest, Program};
+use restante::internals::ingest::{self, Limits, OutboxStore};
+use restante::internals::signature::Keys;
+use restante::internals::telemetry;
+use restante::{database, service};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {

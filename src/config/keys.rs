@@ -6,9 +6,11 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretString;
 
+use super::SigningKey;
 use super::placeholder::is_placeholder;
+use super::quotes::{QUOTES, is_in_quotes};
 use super::reader::Reader;
-use super::{SigningKey, Unusable, servers};
+use crate::database::{Unusable, servers};
 
 pub(super) const SIGNING_KEY: &str = "ANTHROPIC_WEBHOOK_SIGNING_KEY";
 pub(super) const WEBHOOK_SECRET: &str = "ANTHROPIC_WEBHOOK_SECRET";
@@ -24,9 +26,6 @@ const WEBHOOK_SECRET_BYTES_RECOMMENDED: usize = 24;
 
 /// Long enough for `s3cret`, the secret of the published example of the older scheme.
 const WEBHOOK_SECRET_BYTES_MIN: usize = 6;
-
-/// Around what some programs take for a value, and others for a part of it; the last ones come out of word processors.
-const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
 
 /// Official SDKs take a key with or without its padding and do not look at its spare bits, so this does not either.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -128,18 +127,6 @@ fn webhook_secret_oddities(secret: &str) -> impl Iterator<Item = String> {
     ]
     .into_iter()
     .flatten()
-}
-
-/// Whether a value was meant to be what stands between its first and its last character.
-pub(super) fn is_in_quotes(value: &str) -> bool {
-    let (mut first, mut last) = (value.chars(), value.chars());
-    match (first.next(), last.next_back()) {
-        (Some('\u{201c}'), Some('\u{201d}')) | (Some('\u{2018}'), Some('\u{2019}')) => true,
-        (Some(first), Some(last)) => {
-            first == last && QUOTES.contains(&first) && value.len() > first.len_utf8()
-        }
-        _ => false,
-    }
 }
 
 /// The API key as a header can carry it.

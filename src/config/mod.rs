@@ -17,8 +17,8 @@ mod help;
 mod ingest;
 mod keys;
 mod placeholder;
+mod quotes;
 mod reader;
-mod servers;
 mod spelling;
 mod table;
 mod tool;
@@ -28,10 +28,8 @@ pub use self::faults::{Fault, Faults, Warning};
 pub use self::help::{about, help_for, help_for_command};
 pub use self::ingest::Ingest;
 pub use self::reader::ReadFile;
-pub use self::servers::{Servers, Unusable, servers};
 pub use self::table::{Need, VARIABLES, Variable};
 pub use self::tool::Tool;
-pub(crate) use self::worker::is_of_version;
 pub use self::worker::{Api, ApiAuth, Worker};
 
 /// The decoded bytes of a key that webhooks are signed with.

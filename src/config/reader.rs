@@ -9,9 +9,10 @@ use std::time::Duration;
 use secrecy::zeroize::Zeroizing;
 use tracing_subscriber::EnvFilter;
 
+use super::quotes::is_in_quotes;
+use super::spelling;
 use super::table::{self, Need, VARIABLES};
 use super::{Fault, Faults, Loaded, Log, LogFormat, Origin, Program, Setting, Warning};
-use super::{keys, spelling};
 
 /// Gives the text of the file that a `_FILE` variable names.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
@@ -83,7 +84,7 @@ impl<'a> Reader<'a> {
             self.settings.push(Setting { name, shown: "-".to_owned(), origin: Origin::Unset });
             return Some(None);
         };
-        let outcome = if keys::is_in_quotes(value.trim()) {
+        let outcome = if is_in_quotes(value.trim()) {
             let mend = "Leave the quotes out: a shell takes them off, but a file of a secret and `docker run --env-file` keep them";
             Err(("it stands in quotes, and here they are a part of it".to_owned(), mend.to_owned()))
         } else {

@@ -9,6 +9,7 @@ use url::{Host, Url};
 use super::keys;
 use super::reader::{ReadFile, Reader};
 use super::{Faults, Loaded, Log, Program};
+use crate::api;
 
 const BASE_URL: &str = "ANTHROPIC_BASE_URL";
 
@@ -134,7 +135,7 @@ fn base_url(value: &str) -> Result<Url, (String, String)> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refuse("it holds a query or a fragment, to which no path can be added"));
     }
-    if is_of_version(&url) {
+    if api::is_of_version(&url) {
         return Err((
             "it ends in /v1, with which the paths of the API begin".to_owned(),
             "Leave /v1 and what follows out, as in https://api.anthropic.com".to_owned(),
@@ -144,14 +145,6 @@ fn base_url(value: &str) -> Result<Url, (String, String)> {
         url.set_path(&format!("{}/", url.path()));
     }
     Ok(url)
-}
-
-/// Does the address end in what every path begins with, so that `/v1` would be there twice? A gateway may have a `/v1` of its
-/// own further to the front.
-pub(crate) fn is_of_version(base_url: &Url) -> bool {
-    let path = base_url.path().to_ascii_lowercase();
-    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    matches!(segments.as_slice(), [.., "v1"] | [.., "v1", "messages"] | [.., "v1", "messages", "batches"])
 }
 
 /// A version is a date to the API. Only its shape is checked, for a later one may come.

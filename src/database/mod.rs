@@ -3,8 +3,10 @@
 mod lent;
 mod pool;
 mod primary;
+mod ready;
 mod rights;
 mod schema;
+mod servers;
 mod session;
 mod why;
 
@@ -14,13 +16,22 @@ use std::time::Duration;
 use sqlx::migrate::MigrateError;
 use tokio::time::timeout;
 
-use crate::config;
-
+#[doc(hidden)]
 pub use self::lent::{Connections, Lent, Loan, tried};
-pub use self::pool::{connect, keeps_session, place, pool, ready};
+pub use self::pool::pool;
+#[doc(hidden)]
+pub use self::pool::{connect, keeps_session, place};
 pub use self::primary::keep_on_primary;
-pub use self::schema::{check_schema, grant, migrate, schema_version_known};
-pub use self::why::{Why, told, why};
+pub use self::ready::ready;
+pub use self::schema::migrate;
+#[doc(hidden)]
+pub use self::schema::{check_schema, grant, schema_version_known};
+pub use self::servers::Unusable;
+#[doc(hidden)]
+pub use self::servers::{Servers, servers};
+pub use self::why::Why;
+#[doc(hidden)]
+pub use self::why::{told, why};
 
 /// How long one statement may take before its connection counts as dead. Statements here take milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +41,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Error {
     /// The address asks for what cannot be had.
     #[error("DATABASE_URL: {}. {}", .0.problem, .0.mend)]
-    Address(config::Unusable),
+    Address(Unusable),
     /// The address names no server.
     #[error("DATABASE_URL names no server")]
     NoServer,
@@ -89,6 +100,7 @@ pub enum Error {
 }
 
 /// Does the database refuse the values of a statement, so that it will always fail with them?
+#[doc(hidden)]
 pub fn is_refusal(error: &sqlx::Error) -> bool {
     matches!(
         error
@@ -104,6 +116,7 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
 /// Did the database fail to take part, so that the same statement may well succeed a little later?
 ///
 /// The classes of SQLSTATE are those of the Postgres manual, appendix A.
+#[doc(hidden)]
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => {
@@ -127,6 +140,7 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
 }
 
 /// Was something not to be had because somebody else has locked it, in a transaction that is open?
+#[doc(hidden)]
 pub fn is_locked(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
 }
@@ -151,6 +165,7 @@ pub(crate) fn is_parting(error: &sqlx::Error) -> bool {
 ///
 /// # Errors
 /// What the database says; an IO error, where it says nothing.
+#[doc(hidden)]
 pub async fn answered<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     timeout(ANSWER_TIMEOUT, statement).await.unwrap_or_else(|_| Err(unanswered()))
 }

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use backoff::{ExponentialBuilder, Retryable};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 
-use super::schema::check_schema;
 use super::session::{self, Session};
 use super::why::{self, Why};
-use super::{Error, answered, is_parting, is_unavailable, unanswered};
-use crate::config;
+use super::{Error, answered, is_parting, unanswered};
 
 /// How long a pool waits for a connection before it says that the database is away.
 pub(super) const ACQUIRE_SECONDS: u64 = 5;
@@ -25,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How to connect to each server of a URL, in their order. Statements are not logged, since they may carry what people wrote.
 pub(super) fn servers(url: &SecretString, application_name: &str) -> Result<Vec<PgConnectOptions>, Error> {
-    let servers = config::servers(url.expose_secret()).map_err(Error::Address)?;
+    let servers = super::servers::servers(url.expose_secret()).map_err(Error::Address)?;
     let options = servers.urls.iter().map(|url| {
         let options: PgConnectOptions = url.expose_secret().parse().map_err(Error::Url)?;
         // Poolers refuse what they do not know at the start of a session; what is needed is set in it.
@@ -99,7 +96,7 @@ pub async fn connect(url: &SecretString, application_name: &str) -> Result<PgCon
     Err(last)
 }
 
-fn unreachable(error: &sqlx::Error, options: &PgConnectOptions) -> Error {
+pub(super) fn unreachable(error: &sqlx::Error, options: &PgConnectOptions) -> Error {
     Error::Unreachable(Box::new(Why::of(error, options)))
 }
 
@@ -130,35 +127,7 @@ pub async fn keeps_session(url: &SecretString, application_name: &str) -> Result
     Ok(())
 }
 
-/// Waits up to `patience` for the database, then checks that it can be worked with: its schema is the one that this program
-/// knows, and each connection has a session of its own.
-///
-/// # Errors
-/// [`Error::Unreachable`] after `patience`; [`Error::TransactionPooler`], [`Error::SchemaOlder`] and [`Error::SchemaNewer`],
-/// which say what to do.
-pub async fn ready(pool: &PgPool, patience: Duration) -> Result<(), Error> {
-    // Not of the pool, which would only say that time ran out. Its server may be another one from one try to the next.
-    let one_try = || async { open(&pool.connect_options(), Session::Service).await };
-    let mut connection = one_try
-        .retry(ExponentialBuilder::default().with_total_delay(Some(patience)).without_max_times())
-        .when(is_unavailable)
-        .notify(|error, wait| {
-            let error = Why::of(error, &pool.connect_options());
-            tracing::warn!(%error, retry_in_ms = wait.as_millis(), "the database does not answer yet");
-        })
-        .await
-        .map_err(|error| unreachable(&error, &pool.connect_options()))?;
-    // Where there is but one to be had, nobody can tell.
-    if let Ok(mut other) = one_try().await {
-        session::stays(&mut connection, &mut other).await?;
-        farewell(other).await;
-    }
-    check_schema(&mut connection).await?;
-    farewell(connection).await;
-    Ok(())
-}
-
 /// Nothing depends on a polite one.
-async fn farewell(connection: PgConnection) {
+pub(super) async fn farewell(connection: PgConnection) {
     drop(answered(connection.close()).await);
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::metric;
+use super::names::metric;
 
 /// How much may wait for the pipe: some thousand lines.
 const WAITING_BYTES_MAX: usize = 1 << 20;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use restante::config::{Program, VARIABLES};
+use restante::internals::config::{Program, VARIABLES};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::compose_file::{ComposeFile, Service, names_in, project_file, variables_of};
@@ -83,7 +83,9 @@ fn containers_of_ours_may_do_nothing_that_they_need_not() {
 fn a_service_is_given_longer_to_end_than_it_takes() {
     let drain = VARIABLES.iter().find(|v| v.name == "RESTANTE_DRAIN_SECONDS").unwrap();
     for (name, service) in ComposeFile::read().programs().filter(|(_, s)| program(s) != Program::Tool) {
-        let restante::config::Need::Default(drain) = drain.need(program(service)).unwrap() else { panic!() };
+        let restante::internals::config::Need::Default(drain) = drain.need(program(service)).unwrap() else {
+            panic!()
+        };
         let grace = service.stop_grace_period.as_deref().unwrap().strip_suffix('s').unwrap();
 
         assert!(grace.parse::<u32>().unwrap() > drain.parse().unwrap(), "{name}");

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use restante::tool::postgres::PrivatePostgres;
+use restante_playground::postgres::PrivatePostgres;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};

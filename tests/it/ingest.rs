@@ -2,8 +2,8 @@
 
 use expect_test::expect;
 use futures_util::future::join_all;
-use restante::config::VARIABLES;
-use restante::tool::postgres::PrivatePostgres;
+use restante::internals::config::VARIABLES;
+use restante_playground::postgres::PrivatePostgres;
 
 use crate::support::sender::envelope;
 use crate::support::{Delivery, Process, Sender, World, eventually};

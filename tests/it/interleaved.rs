@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use restante::outbox;
-use restante::outbox::claim::Ask;
+use restante::internals::outbox;
+use restante::internals::outbox::claim::Ask;
 use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use restante::outbox::lease::renew;
-use restante::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
-use restante::outbox::{Claimed, Lease};
+use restante::internals::outbox::lease::renew;
+use restante::internals::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
+use restante::internals::outbox::{Claimed, Lease};
 use restante::registry::Registry;
 use restante::worker;
 use secrecy::SecretString;
@@ -83,6 +83,7 @@ async fn what_a_late_attempt_wrote_is_rolled_back_and_a_checkpoint_of_it_never_b
     for checkpoint in [false, true] {
         let world = World::new().await;
         world.receive("a", "", 0, json!({})).await;
+        world.may_leave_running();
         let registry = Registry::new().register(stolen::Stolen { pool: world.pool.clone(), checkpoint });
 
         world.work_with(registry).await;
@@ -227,9 +228,10 @@ async fn a_stopped_worker_hands_back_what_does_not_end_in_time() {
     let settings = worker::Settings { drain: Duration::from_millis(50), ..world.worker_settings() };
     let registry = Registry::new().register(Ledger);
     let worker = tokio::spawn(worker::run(settings, world.pool.clone(), registry, no_api(), stop.clone()));
-    while world.value("select count(*) from restante.outbox_running").await == "0" {
-        tokio::task::yield_now().await;
-    }
+    eventually("the event runs", async || {
+        (world.value("select count(*) from restante.outbox_running").await != "0").then_some(())
+    })
+    .await;
 
     stop.cancel();
     let handed_back = worker.await.unwrap().unwrap();
@@ -312,7 +314,7 @@ mod stolen {
     use std::time::Duration;
 
     use restante::handler::{self, Context, Handler};
-    use restante::outbox::claim::Ask;
+    use restante::internals::outbox::claim::Ask;
     use sqlx::PgPool;
 
     /// Writes only after somebody else has claimed its event: through its transaction, or in a checkpoint.
@@ -339,7 +341,7 @@ mod stolen {
                 floor: None,
                 settles: true,
             };
-            restante::outbox::claim(&self.pool, ask).await?;
+            restante::internals::outbox::claim(&self.pool, ask).await?;
             let write = sqlx::query("insert into ledger (event_id) values ('late')");
             if self.checkpoint {
                 let mut checkpoint = cx.checkpoint().await?;

@@ -16,7 +16,6 @@ mod compose;
 mod connections;
 mod crash;
 mod crowd;
-mod demo;
 mod documents;
 mod elsewhere;
 mod flat;

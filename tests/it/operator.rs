@@ -1,7 +1,7 @@
 //! One UPDATE of `status` is the operator's whole interface, and nothing he writes can break a promise.
 
 use expect_test::expect;
-use restante::outbox::settle::{Finish, Finished, finish};
+use restante::internals::outbox::settle::{Finish, Finished, finish};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
@@ -178,7 +178,7 @@ async fn a_key_that_lost_its_head_behind_our_back_is_healed_by_a_sweep() {
     }
     world.sql("delete from restante.outbox_live where event_id = 'k1'").await;
 
-    let swept = restante::outbox::upkeep::sweep(&world.pool, None).await.unwrap();
+    let swept = restante::internals::outbox::upkeep::sweep(&world.pool, None).await.unwrap();
 
     assert_eq!((swept.healed, swept.next_after), (1, None));
     expect![["j1 pending, attempt 0\nj2 blocked, attempt 0\nk2 pending, attempt 0\n"]]

@@ -7,8 +7,8 @@ use expect_test::expect;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use restante::outbox::settle::{Failure, Finish, Finished, Next, Verdict, fail, finish};
-use restante::outbox::{self, Claimed, Source};
+use restante::internals::outbox::settle::{Failure, Finish, Finished, Next, Verdict, fail, finish};
+use restante::internals::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::worker;
 use serde_json::json;
@@ -345,9 +345,9 @@ async fn handlers_that_enqueue_into_each_others_keys_are_both_done_in_one_attemp
 mod crossing {
     use std::sync::Arc;
 
-    use restante::envelope;
     use restante::handler::{self, Classify, Context, Handler};
-    use restante::outbox::Source;
+    use restante::internals::envelope;
+    use restante::internals::outbox::Source;
     use serde_json::json;
     use tokio::sync::Barrier;
 

@@ -8,13 +8,13 @@
 use std::time::{Duration, Instant};
 
 use restante::database;
-use restante::tool::process::Signal;
+use restante_playground::process::Signal;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::support::api::{Answer, ScriptedApi};
 use crate::support::forwarder::Forwarder;
-use crate::support::processes::{Process, TOOL};
+use crate::support::processes::{Process, tool};
 use crate::support::servers::Server;
 use crate::support::{World, eventually};
 
@@ -111,8 +111,8 @@ async fn a_database_that_takes_no_writes_for_a_while_buries_and_counts_nothing_a
     server.start().await;
     worker.signal(Signal::Continue);
     // A pool of ours takes no connection to a standby.
-    let pool = sqlx::PgPool::connect(server.url().expose_secret()).await.unwrap();
-    let world = World { url: server.url(), pool };
+    let mut world = World::on(server.url()).await;
+    world.pool = sqlx::PgPool::connect(server.url().expose_secret()).await.unwrap();
     tokio::time::sleep(lasts).await;
 
     let touched = "select count(*) from restante.outbox where attempt > 0 or status <> 'pending'";
@@ -157,7 +157,7 @@ fn world_event(id: &str) -> serde_json::Value {
 
 /// What `restante status` says.
 fn told(world: &World) -> String {
-    let status = std::process::Command::new(TOOL)
+    let status = std::process::Command::new(tool())
         .arg("status")
         .env("DATABASE_URL", world.url.expose_secret())
         .output()

@@ -1,20 +1,13 @@
 //! Every kind of event the API sends: the right question is asked, and the answer is kept.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use restante::{api, handlers, worker};
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::support::World;
+use crate::support::api::{Answer, ScriptedApi};
 
 /// A type of event, the question that it must lead to, and the beta that must be named. No question: none may be asked.
 type Expected = (&'static str, Option<&'static str>, Option<&'static str>, &'static str);
@@ -125,41 +118,13 @@ fn data(event_type: &str) -> Value {
 /// A path that was asked for, and the beta that was named.
 type Question = (String, Option<String>);
 
-/// An API that answers each path with what is put there, and notes what it was asked.
-#[derive(Clone, Default)]
-struct Api {
-    objects: Arc<Mutex<BTreeMap<String, Value>>>,
-    asked: Arc<Mutex<Vec<Question>>>,
-}
-
-impl Api {
-    async fn start(&self) -> api::Client {
-        async fn answer(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Response {
-            let beta = headers.get("anthropic-beta").map(|beta| beta.to_str().unwrap().to_owned());
-            api.asked.lock().unwrap().push((uri.to_string(), beta));
-            match api.objects.lock().unwrap().get(uri.path()) {
-                Some(object) => axum::Json(object.clone()).into_response(),
-                None => {
-                    let error =
-                        json!({ "type": "error", "error": { "type": "not_found_error", "message": "no" } });
-                    (StatusCode::NOT_FOUND, axum::Json(error)).into_response()
-                }
-            }
-        }
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base_url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let router = Router::new().fallback(answer).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        api::Client::new(api::Settings::new(base_url, SecretString::from("sk-test-key"))).unwrap()
-    }
-
-    fn put(&self, path: &str, object: Value) {
-        self.objects.lock().unwrap().insert(path.to_owned(), object);
-    }
-
-    fn asked(&self) -> Vec<Question> {
-        std::mem::take(&mut self.asked.lock().unwrap())
-    }
+/// What the API was asked since the last time.
+fn asked(api: &ScriptedApi) -> Vec<Question> {
+    let question = |head: &String| {
+        let beta = head.lines().find_map(|line| line.strip_prefix("anthropic-beta: "));
+        (head.split(' ').nth(1).unwrap().to_owned(), beta.map(str::to_owned))
+    };
+    api.take_requests().iter().map(question).collect()
 }
 
 async fn work(world: &World, api: &api::Client) {
@@ -180,12 +145,12 @@ async fn receive(world: &World, event_id: &str, second: u32, data: &Value) {
 #[tokio::test]
 async fn each_of_the_51_types_asks_the_right_question_and_keeps_the_answer() {
     let world = World::new().await;
-    let api = Api::default();
-    let client = api.start().await;
+    let api = ScriptedApi::new().await;
+    let client = api.client();
     for (event_type, path, beta, resource) in TYPES {
         world.sql("truncate restante.resource").await;
         if let Some(path) = path {
-            api.put(path, json!({ "type": resource, "id": "x", "status": "kept", "updated_at": "2026-11-01T12:00:00Z" }));
+            api.answer(path, Answer::json(&json!({ "type": resource, "id": "x", "status": "kept", "updated_at": "2026-11-01T12:00:00Z" })));
         }
         receive(&world, event_type, 0, &data(event_type)).await;
 
@@ -193,7 +158,7 @@ async fn each_of_the_51_types_asks_the_right_question_and_keeps_the_answer() {
 
         let questions: Vec<Question> =
             path.map(|path| (path.to_owned(), beta.map(str::to_owned))).into_iter().collect();
-        assert_eq!(api.asked(), questions, "{event_type}");
+        assert_eq!(asked(&api), questions, "{event_type}");
         let row =
             world.value("select concat_ws(' ', type, status, gone_because) from restante.resource").await;
         let kept = if path.is_some() { "kept" } else { "deleted" };
@@ -206,11 +171,13 @@ async fn each_of_the_51_types_asks_the_right_question_and_keeps_the_answer() {
 #[tokio::test]
 async fn the_status_of_external_storage_is_read_out_of_its_object() {
     let world = World::new().await;
-    let api = Api::default();
-    let client = api.start().await;
-    api.put(
+    let api = ScriptedApi::new().await;
+    let client = api.client();
+    api.answer(
         STORAGE.unwrap(),
-        json!({ "id": STORAGE_ID, "status": { "type": "failed", "since": 1 }, "healthy": true }),
+        Answer::json(
+            &json!({ "id": STORAGE_ID, "status": { "type": "failed", "since": 1 }, "healthy": true }),
+        ),
     );
     receive(&world, "whe_1", 0, &data("external_storage.failed")).await;
 
@@ -223,11 +190,14 @@ async fn the_status_of_external_storage_is_read_out_of_its_object() {
 #[tokio::test]
 async fn an_idle_session_says_what_it_waits_for() {
     let world = World::new().await;
-    let api = Api::default();
-    let client = api.start().await;
-    api.put("/v1/sessions/sesn_1", json!({ "type": "session", "id": "sesn_1", "status": "idle" }));
+    let api = ScriptedApi::new().await;
+    let client = api.client();
+    api.answer(
+        "/v1/sessions/sesn_1",
+        Answer::json(&json!({ "type": "session", "id": "sesn_1", "status": "idle" })),
+    );
     let event = json!({ "type": "session.status_idle", "stop_reason": { "type": "requires_action", "event_ids": [] } });
-    api.put("/v1/sessions/sesn_1/events", json!({ "data": [event], "next_page": null }));
+    api.answer("/v1/sessions/sesn_1/events", Answer::json(&json!({ "data": [event], "next_page": null })));
     receive(&world, "whe_1", 0, &data("session.status_idled")).await;
 
     work(&world, &client).await;
@@ -236,7 +206,7 @@ async fn an_idle_session_says_what_it_waits_for() {
         world.value("select stop_reason || ' ' || waits_for_a_person from restante.session_overview").await;
     assert_eq!(row, "requires_action true");
     assert_eq!(
-        api.asked()[1].0,
+        asked(&api)[1].0,
         "/v1/sessions/sesn_1/events?types%5B%5D=session.status_idle&order=desc&limit=1"
     );
 }
@@ -244,22 +214,27 @@ async fn an_idle_session_says_what_it_waits_for() {
 #[tokio::test]
 async fn what_people_have_to_know_is_in_columns() {
     let world = World::new().await;
-    let api = Api::default();
-    let client = api.start().await;
+    let api = ScriptedApi::new().await;
+    let client = api.client();
     let evaluation = |iteration: u32, result: &str| json!({ "outcome_id": "outc_1", "iteration": iteration, "result": result });
-    api.put(
+    api.answer(
         "/v1/sessions/sesn_1",
-        json!({ "status": "running", "outcome_evaluations": [evaluation(0, "needs_revision")] }),
+        Answer::json(
+            &json!({ "status": "running", "outcome_evaluations": [evaluation(0, "needs_revision")] }),
+        ),
     );
-    api.put("/v1/deployment_runs/drun_1", json!({ "deployment_id": "depl_1", "error": { "type": "session_rate_limited_error", "message": "slow down" } }));
-    api.put("/v1/vaults/vlt_1/credentials/vcrd_1", json!({ "updated_at": "2026-11-01T11:00:00Z" }));
+    api.answer("/v1/deployment_runs/drun_1", Answer::json(&json!({ "deployment_id": "depl_1", "error": { "type": "session_rate_limited_error", "message": "slow down" } })));
+    api.answer(
+        "/v1/vaults/vlt_1/credentials/vcrd_1",
+        Answer::json(&json!({ "updated_at": "2026-11-01T11:00:00Z" })),
+    );
     receive(&world, "whe_1", 0, &data("session.outcome_evaluation_ended")).await;
     receive(&world, "whe_2", 1, &data("deployment_run.failed")).await;
     receive(&world, "whe_3", 2, &data("vault_credential.refresh_failed")).await;
     work(&world, &client).await;
-    api.put(
+    api.answer(
         "/v1/sessions/sesn_1",
-        json!({ "status": "running", "outcome_evaluations": [evaluation(1, "satisfied")] }),
+        Answer::json(&json!({ "status": "running", "outcome_evaluations": [evaluation(1, "satisfied")] })),
     );
     receive(&world, "whe_4", 3, &data("session.outcome_evaluation_ended")).await;
     work(&world, &client).await;
@@ -274,8 +249,8 @@ async fn what_people_have_to_know_is_in_columns() {
 #[tokio::test]
 async fn what_is_not_found_yet_is_asked_for_again_and_is_gone_after_a_minute() {
     let world = World::new().await;
-    let api = Api::default();
-    let client = api.start().await;
+    let api = ScriptedApi::new().await;
+    let client = api.client();
     receive(&world, "whe_1", 0, &data("deployment_run.started")).await;
 
     work(&world, &client).await;
@@ -286,7 +261,7 @@ async fn what_is_not_found_yet_is_asked_for_again_and_is_gone_after_a_minute() {
     work(&world, &client).await;
     assert_eq!(world.value("select gone_because from restante.resource").await, "not_found");
 
-    api.put("/v1/deployment_runs/drun_1", json!({ "status": "there after all" }));
+    api.answer("/v1/deployment_runs/drun_1", Answer::json(&json!({ "status": "there after all" })));
     receive(&world, "whe_2", 1, &data("deployment_run.succeeded")).await;
     work(&world, &client).await;
     assert_eq!(
@@ -298,7 +273,7 @@ async fn what_is_not_found_yet_is_asked_for_again_and_is_gone_after_a_minute() {
 #[tokio::test]
 async fn a_credential_whose_vault_is_not_named_is_left_unresolved() {
     let world = World::new().await;
-    let client = Api::default().start().await;
+    let client = ScriptedApi::new().await.client();
     receive(&world, "whe_1", 0, &json!({ "type": "vault_credential.created", "id": "vcrd_1" })).await;
 
     work(&world, &client).await;
@@ -312,14 +287,14 @@ async fn a_credential_whose_vault_is_not_named_is_left_unresolved() {
 #[tokio::test]
 async fn an_older_look_never_replaces_a_newer_one() {
     let world = World::new().await;
-    let api = Api::default();
-    let client = api.start().await;
+    let api = ScriptedApi::new().await;
+    let client = api.client();
     let session = |status: &str, updated_at: &str| json!({ "status": status, "updated_at": updated_at });
-    api.put("/v1/sessions/sesn_1", session("newer", "2026-11-01T12:00:09Z"));
+    api.answer("/v1/sessions/sesn_1", Answer::json(&session("newer", "2026-11-01T12:00:09Z")));
     receive(&world, "whe_1", 0, &data("session.updated")).await;
     work(&world, &client).await;
 
-    api.put("/v1/sessions/sesn_1", session("older", "2026-11-01T12:00:01Z"));
+    api.answer("/v1/sessions/sesn_1", Answer::json(&session("older", "2026-11-01T12:00:01Z")));
     receive(&world, "whe_2", 1, &data("session.updated")).await;
     work(&world, &client).await;
 
@@ -330,8 +305,8 @@ async fn an_older_look_never_replaces_a_newer_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn shuffled_and_doubled_deliveries_end_in_the_same_state_as_ordered_ones() {
     const OBJECTS: usize = 1000;
-    let api = Api::default();
-    let client = api.start().await;
+    let api = ScriptedApi::new().await;
+    let client = api.client();
     let mut deliveries = Vec::new();
     for n in 0..OBJECTS {
         let id = format!("agent_{n}");
@@ -345,9 +320,9 @@ async fn shuffled_and_doubled_deliveries_end_in_the_same_state_as_ordered_ones()
         if n % 3 == 0 {
             tell("deleted", 3);
         } else {
-            api.put(
+            api.answer(
                 &format!("/v1/agents/{id}"),
-                json!({ "status": format!("now {n}"), "updated_at": "2026-11-01T12:00:00Z" }),
+                Answer::json(&json!({ "status": format!("now {n}"), "updated_at": "2026-11-01T12:00:00Z" })),
             );
         }
     }

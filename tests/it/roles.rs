@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use restante::handlers;
-use restante::ingest::{OutboxStore, Store};
+use restante::internals::ingest::{OutboxStore, Store};
 use restante::registry::Registry;
-use restante::simulator::{self, Simulator};
 use restante::{api, worker};
+use restante_simulator::{self as simulator, Simulator};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -116,7 +116,7 @@ async fn ingest_stores_events_with_its_role_and_can_not_become_more() {
 
     let body = json!({ "type": "event", "id": "a", "created_at": "2026-11-01T12:00:00Z",
                        "data": { "type": "test.ledger", "id": "k" } });
-    let event = restante::envelope::read(body.to_string().as_bytes(), None, 0).unwrap();
+    let event = restante::internals::envelope::read(body.to_string().as_bytes(), None, 0).unwrap();
     store.insert(&[event.clone(), event]).await.unwrap();
 
     assert_eq!(world.outbox().await, "a pending, attempt 0\n");

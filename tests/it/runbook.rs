@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use restante::outbox::settle::{Verdict, fail};
+use restante::internals::outbox::settle::{Verdict, fail};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 

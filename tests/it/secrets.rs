@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 
-use crate::support::processes::{INGEST, TOOL};
+use crate::support::processes::{INGEST, tool};
 use crate::support::sender::{WEBHOOK_SECRET, signing_key};
 use crate::support::{Delivery, Process, Sender, World};
 
@@ -36,7 +36,7 @@ fn a_rotation_by_the_documented_recipe_prints_no_key() {
          ANTHROPIC_WEBHOOK_SECRET='{passphrases}'\n"
     );
 
-    let (is_sound, written) = recipe(&env, &format!("{TOOL} config ingest"));
+    let (is_sound, written) = recipe(&env, &format!("{} config ingest", tool()));
 
     assert!(is_sound, "{written}");
     assert!(written.contains("ANTHROPIC_WEBHOOK_SIGNING_KEY"), "{written}");
@@ -56,7 +56,7 @@ fn what_cannot_be_right_is_told_at_the_start_without_being_repeated() {
         ("ANTHROPIC_API_KEY='\"sk-ant-canary\"'".to_owned(), "it stands in quotes"),
     ] {
         let env = format!("DATABASE_URL=postgres://u:canary@localhost/x\n{line}\n");
-        let (_, written) = recipe(&env, &format!("{TOOL} config"));
+        let (_, written) = recipe(&env, &format!("{} config", tool()));
         assert!(written.contains(told), "{told}: {written}");
         assert!(!written.contains("canary") && !written.contains(&good[6..20]), "{written}");
     }

@@ -4,8 +4,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use expect_test::expect;
-use restante::simulator::Settings;
-use restante::tool::process::Signal;
+use restante_playground::process::Signal;
+use restante_simulator::Settings;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;

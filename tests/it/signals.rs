@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use restante::tool::process::Signal;
+use restante_playground::process::Signal;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -159,7 +159,11 @@ async fn a_flood_of_notifications_keeps_no_delivery_waiting() {
             tokio::spawn(async move {
                 let shout = "select pg_notify($1, repeat('x', 7000) || n) from generate_series(1, 500) as n";
                 loop {
-                    sqlx::query(shout).bind(restante::outbox::CHANNEL).execute(&pool).await.unwrap();
+                    sqlx::query(shout)
+                        .bind(restante::internals::outbox::CHANNEL)
+                        .execute(&pool)
+                        .await
+                        .unwrap();
                 }
             })
         })

@@ -3,11 +3,11 @@
 use std::process::Command;
 
 use expect_test::expect;
-use restante::outbox::upkeep::{self, count_unfinished};
+use restante::internals::outbox::upkeep::{self, count_unfinished};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::support::processes::TOOL;
+use crate::support::processes::tool;
 use crate::support::{Process, World, cluster, eventually};
 
 /// The world's database, for who has the role of the operator and no other right.
@@ -17,7 +17,7 @@ fn operator_url(world: &World) -> String {
 
 /// What the command prints, which has to succeed.
 fn status(world: &World, arguments: &[&str]) -> String {
-    let output = Command::new(TOOL)
+    let output = Command::new(tool())
         .arg("status")
         .args(arguments)
         .env_clear()
@@ -130,7 +130,7 @@ async fn a_watch_outlives_a_restart_of_the_database_and_says_so_meanwhile() {
     let (mut postgres, world) = World::on_its_own_postgres().await;
     let url = operator_url(&world);
     let arguments = ["status", "--watch", "0.1", "--json"].map(str::to_owned);
-    let mut watch = Process::start_with(TOOL, &arguments, &[("DATABASE_URL", &url)]);
+    let mut watch = Process::start_with(tool(), &arguments, &[("DATABASE_URL", &url)]);
     watch.until_logged("looked_at").await;
 
     postgres.kill_hard().unwrap();
@@ -153,7 +153,7 @@ async fn the_pace_of_a_batch_shows_from_the_second_look_on() {
     let world = seeded().await;
     let url = operator_url(&world);
     let arguments = ["status", "--watch", "0.1", "--json"].map(str::to_owned);
-    let mut watch = Process::start_with(TOOL, &arguments, &[("DATABASE_URL", &url)]);
+    let mut watch = Process::start_with(tool(), &arguments, &[("DATABASE_URL", &url)]);
     watch.until_logged("looked_at").await;
 
     world
@@ -188,7 +188,7 @@ async fn without_a_database_the_error_says_what_to_do() {
         ),
         (Some(empty.expose_secret()), "run `restante migrate`"),
     ] {
-        let mut command = Command::new(TOOL);
+        let mut command = Command::new(tool());
         command.args(["status", "--watch"]).env_clear().envs(url.map(|url| ("DATABASE_URL", url)));
         let output = command.output().unwrap();
 

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use expect_test::expect;
 use restante::handlers;
-use restante::outbox::settle::{Failure, Verdict, fail};
-use restante::outbox::trouble::{Tried, look_for_repairs, most_frequent};
-use restante::outbox::upkeep::{oldest_claimable_seconds, oldest_unfinished_seconds};
+use restante::internals::outbox::settle::{Failure, Verdict, fail};
+use restante::internals::outbox::trouble::{Tried, look_for_repairs, most_frequent};
+use restante::internals::outbox::upkeep::{oldest_claimable_seconds, oldest_unfinished_seconds};
 use restante::registry::Registry;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
 use crate::support::api::{Answer, ScriptedApi};
-use crate::support::processes::{INGEST, TOOL};
+use crate::support::processes::{self, INGEST};
 use crate::support::sender::signing_key;
 use crate::support::{Process, SimulatedApi, World, eventually};
 
@@ -168,7 +168,7 @@ async fn a_job_that_looks_again_and_again_is_no_backlog_until_it_fails() {
 #[tokio::test]
 async fn what_is_stuck_includes_what_waits_because_of_us_and_a_subscriber_without_a_worker() {
     let world = waiting().await;
-    restante::outbox::upkeep::subscribe(&world.pool, "desk", &["test.*"]).await.unwrap();
+    restante::internals::outbox::upkeep::subscribe(&world.pool, "desk", &["test.*"]).await.unwrap();
     world.receive("for_desk", "", 5, json!({})).await;
     world
         .sql("update restante.outbox_live set received_at = now() - interval '1 hour' where event_id = 'for_desk'")
@@ -305,7 +305,7 @@ async fn a_refused_key_is_told_by_status_readyz_and_metrics_and_its_repair_heals
 
 /// What a command of the hand tool says, which has to succeed.
 fn tool(world: &World, arguments: &[&str]) -> String {
-    let output = std::process::Command::new(TOOL)
+    let output = std::process::Command::new(processes::tool())
         .args(arguments)
         .env_clear()
         .env("DATABASE_URL", world.url.expose_secret())
@@ -436,7 +436,7 @@ async fn the_first_event_that_somebody_sends_succeeds_and_shows_when_the_last_de
 
     // Nothing is said but where to and with which key.
     let key = signing_key();
-    let sent = std::process::Command::new(TOOL)
+    let sent = std::process::Command::new(processes::tool())
         .args(["send", "--url", &url])
         .env_clear()
         .env("ANTHROPIC_WEBHOOK_SIGNING_KEY", &key)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use expect_test::expect;
-use restante::outbox::lease::give_sign;
+use restante::internals::outbox::lease::give_sign;
 use restante::registry::Registry;
 use serde_json::json;
 use sqlx::AssertSqlSafe;

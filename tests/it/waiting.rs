@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use expect_test::expect;
 use restante::database;
-use restante::outbox::lease::renew;
-use restante::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
-use restante::outbox::{self, Source};
+use restante::internals::outbox::lease::renew;
+use restante::internals::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
+use restante::internals::outbox::{self, Source};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 

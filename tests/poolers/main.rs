@@ -18,12 +18,12 @@ use std::os::unix::fs::chown;
 use std::path::PathBuf;
 
 use restante::database::{self, Error};
-use restante::tool::process::{Guarded, Launch};
+use restante_playground::process::{Guarded, Launch};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection};
 
 use support::api::ScriptedApi;
-use support::processes::{INGEST, TOOL, WORKER};
+use support::processes::{INGEST, WORKER, tool};
 use support::servers::{self, Server};
 use support::{Process, Sender, World, eventually};
 
@@ -150,7 +150,7 @@ async fn a_pooler_that_keeps_no_session_is_refused_with_a_sentence() {
             let log = process.log();
             assert!(log.contains("they go through a pooler in transaction mode"), "{program}: {log}");
         }
-        let mut doctor = Process::start_with(TOOL, &["doctor"], &[("DATABASE_URL", url)]);
+        let mut doctor = Process::start_with(tool(), &["doctor"], &[("DATABASE_URL", url)]);
         doctor.ended().await;
         assert!(doctor.log().contains("the services refuse to start"), "{}", doctor.log());
     }

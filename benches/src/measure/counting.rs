@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 const USER: &str = "bench_worker";
 
 /// A cluster that counts.
-pub async fn start(bench: &Bench) -> anyhow::Result<Cluster> {
+pub(crate) async fn start(bench: &Bench) -> anyhow::Result<Cluster> {
     let cluster = Cluster::start(bench, Purpose::Counting).await?;
     let database = cluster.empty().await?;
     database.run(&format!("create role {USER} superuser login password '{USER}'")).await?;
@@ -35,7 +35,7 @@ pub async fn start(bench: &Bench) -> anyhow::Result<Cluster> {
 }
 
 /// A database of Restante in which statements are counted, and the same as the worker enters it.
-pub async fn database(cluster: &Cluster) -> anyhow::Result<(Database, Database)> {
+pub(crate) async fn database(cluster: &Cluster) -> anyhow::Result<(Database, Database)> {
     let database = cluster.restante().await?;
     database.run("create extension pg_stat_statements").await?;
     let mut url = Url::parse(database.url.expose_secret())?;
@@ -46,7 +46,7 @@ pub async fn database(cluster: &Cluster) -> anyhow::Result<(Database, Database)>
 }
 
 /// What claiming and settling cost, per event: a worker starts and works off `count` of the events that wait.
-pub async fn work_off(
+pub(crate) async fn work_off(
     bench: &Bench,
     entered: &Database,
     point: &str,
@@ -62,7 +62,12 @@ pub async fn work_off(
 }
 
 /// The same with a worker that runs already: `count` events are stored, and it works them off.
-pub async fn pass(bench: &Bench, database: &Database, point: &str, count: usize) -> anyhow::Result<Figure> {
+pub(crate) async fn pass(
+    bench: &Bench,
+    database: &Database,
+    point: &str,
+    count: usize,
+) -> anyhow::Result<Figure> {
     let before = Usage::now(std::process::id())?;
     reset(database).await?;
     product::fill(bench, database, count, 1)?;
@@ -109,7 +114,7 @@ async fn read(database: &Database, events: f64) -> anyhow::Result<Vec<(&'static 
 }
 
 /// How many statements the programs have sent so far.
-pub async fn statements(database: &Database) -> anyhow::Result<f64> {
+pub(crate) async fn statements(database: &Database) -> anyhow::Result<f64> {
     let of_user = format!("join pg_roles as r on r.oid = s.userid where r.rolname = '{USER}'");
     database.number(&format!("select coalesce(sum(s.calls), 0) from pg_stat_statements as s {of_user}")).await
 }

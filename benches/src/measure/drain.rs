@@ -12,7 +12,7 @@ use crate::program::Program;
 use crate::queue_worker::now_ms;
 
 /// Measures the product in each of its shapes and every queue.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {

@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, Database};
 use crate::figures::{Figure, Table};
 
 /// Measures claiming and settling in each state of the outbox.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = counting::start(bench).await?;
     let mut figures = Vec::new();
     for state in [State::Empty, State::History, State::Waiting, State::OneKey, State::Retry] {

@@ -12,12 +12,12 @@ use crate::stand_in::StandIn;
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// Watches both programs doing nothing.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = counting::start(bench).await?;
     let (database, entered) = counting::database(&cluster).await?;
-    let stand_in = StandIn::start(1)?;
+    let stand_in = StandIn::start(1).await?;
     let (ingest, _) = product::ingest(bench, &entered)?;
-    let worker = product::worker(bench, &entered, stand_in.address)?;
+    let worker = product::worker(bench, &entered, &stand_in.origin)?;
     tokio::time::sleep(SETTLING).await;
 
     let trees = [std::process::id(), ingest.pid(), worker.pid(), cluster.pid];

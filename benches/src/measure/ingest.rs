@@ -23,7 +23,7 @@ const REQUESTS_PER_SECOND: usize = 60_000;
 const DUPLICATES: usize = 1_000;
 
 /// With the disk of this machine.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {
@@ -53,7 +53,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
 }
 
 /// With a disk whose flush takes 1.5 ms longer.
-pub async fn measure_slow_flush(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure_slow_flush(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::SlowFlush).await?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {

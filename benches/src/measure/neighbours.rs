@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, Purpose};
 use crate::figures::Table;
 
 /// Measures pick-up without and with a key that has a long queue, which is worked off meanwhile.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {

@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const WARM_UP: usize = 20;
 
 /// Measures the product and the peer that answers soonest.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {
@@ -46,7 +46,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
 }
 
 /// Deliveries through `restante-ingest`, with so many events waiting behind one key beside them.
-pub async fn restante(
+pub(crate) async fn restante(
     bench: &Bench,
     cluster: &Cluster,
     point: &str,

@@ -8,7 +8,7 @@ use crate::events::signing_key;
 use crate::program::{Program, Runtime, free_address};
 
 /// Starts `restante-ingest` and waits until it takes deliveries.
-pub fn ingest(bench: &Bench, database: &Database) -> anyhow::Result<(Program, SocketAddr)> {
+pub(crate) fn ingest(bench: &Bench, database: &Database) -> anyhow::Result<(Program, SocketAddr)> {
     let address = free_address()?;
     let mut program = Program::start(
         bench,
@@ -28,7 +28,7 @@ pub fn ingest(bench: &Bench, database: &Database) -> anyhow::Result<(Program, So
 }
 
 /// Starts `restante-worker`, which asks the API at `api`.
-pub fn worker(bench: &Bench, database: &Database, api: SocketAddr) -> anyhow::Result<Program> {
+pub(crate) fn worker(bench: &Bench, database: &Database, api: &str) -> anyhow::Result<Program> {
     Program::start(
         bench,
         Runtime::Product,
@@ -37,20 +37,25 @@ pub fn worker(bench: &Bench, database: &Database, api: SocketAddr) -> anyhow::Re
         &database.url,
         &[
             ("ANTHROPIC_API_KEY", "sk-bench"),
-            ("ANTHROPIC_BASE_URL", &format!("http://{api}")),
+            ("ANTHROPIC_BASE_URL", api),
             ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
         ],
     )
 }
 
 /// Fills the outbox with events that wait, `per_key` of them to a key.
-pub fn fill(bench: &Bench, database: &Database, count: usize, per_key: usize) -> anyhow::Result<()> {
+pub(crate) fn fill(bench: &Bench, database: &Database, count: usize, per_key: usize) -> anyhow::Result<()> {
     let (count, per_key) = (count.to_string(), format!("--per-key={per_key}"));
     library(bench, database, &["queue", "fill", &count, &per_key])?.finish()
 }
 
 /// Starts a worker with a handler that does nothing, 24 at once, and says when it has handled `count` events.
-pub fn work(bench: &Bench, database: &Database, count: usize, options: &[&str]) -> anyhow::Result<Program> {
+pub(crate) fn work(
+    bench: &Bench,
+    database: &Database,
+    count: usize,
+    options: &[&str],
+) -> anyhow::Result<Program> {
     let count = count.to_string();
     let arguments = [&["queue", "work", &count, "24"], options].concat();
     library(bench, database, &arguments)

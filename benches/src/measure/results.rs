@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use restante::outbox::{self, Source};
-use restante::{database, envelope};
+use restante::database;
+use restante::internals::envelope;
+use restante::internals::outbox::{self, Source};
 use secrecy::ExposeSecret;
 
 use super::product;
@@ -19,9 +20,9 @@ use crate::stand_in::{BATCH, StandIn};
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Measures the product, curl to psql and the SDK, all from the same server.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
-    let stand_in = StandIn::start(bench.scale.result_lines)?;
+    let stand_in = StandIn::start(bench.scale.result_lines).await?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {
         figures.push(restante(bench, &cluster, &stand_in, "batch").await?);
@@ -31,7 +32,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
         }
     }
     if let Some(lines) = bench.scale.many_result_lines {
-        let stand_in = StandIn::start(lines)?;
+        let stand_in = StandIn::start(lines).await?;
         figures.push(restante(bench, &cluster, &stand_in, "large batch").await?);
     }
     Ok(Table {
@@ -58,7 +59,7 @@ async fn restante(
 ) -> anyhow::Result<Figure> {
     let database = cluster.restante().await?;
     database.settle().await?;
-    let worker = product::worker(bench, &database, stand_in.address)?;
+    let worker = product::worker(bench, &database, &stand_in.origin)?;
     wait_until(&database, "select count(*) from pg_stat_activity where query ilike 'listen%'").await?;
     let before = Usage::now(std::process::id())?;
     let start = Instant::now();
@@ -112,7 +113,7 @@ async fn sdk(bench: &Bench, cluster: &Cluster, stand_in: &StandIn) -> anyhow::Re
     }
     database.settle().await?;
     let before = Usage::now(std::process::id())?;
-    let api = format!("http://{}", stand_in.address);
+    let api = &stand_in.origin;
     let variables = [("ANTHROPIC_BASE_URL", api.as_str()), ("ANTHROPIC_API_KEY", "sk-bench")];
     let mut program =
         Program::start(bench, Runtime::Python, "results_sdk.py", &[BATCH], &database.url, &variables)?;

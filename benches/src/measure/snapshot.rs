@@ -5,7 +5,7 @@ use crate::Bench;
 use crate::figures::Table;
 
 /// Measures before, at the end of, and after a long snapshot, with one worker all the time.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = counting::start(bench).await?;
     let (database, entered) = counting::database(&cluster).await?;
     let counted = bench.scale.counted;

@@ -18,7 +18,7 @@ const CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Measures events with and without key.
-pub async fn measure(bench: &Bench) -> anyhow::Result<Table> {
+pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {

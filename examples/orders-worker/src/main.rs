@@ -3,16 +3,16 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use restante::config;
 use restante::registry::Registry;
+use restante::service;
 use sqlx::PgPool;
 
 fn main() -> ExitCode {
-    restante::service::worker(registry)
+    service::worker(registry)
 }
 
 /// What this worker does, once the database answers.
-async fn registry(_config: &config::Worker, pool: &PgPool) -> anyhow::Result<Registry> {
+async fn registry(_config: &service::Config, pool: &PgPool) -> anyhow::Result<Registry> {
     let desk =
         std::env::var("ORDERS_DESK_URL").context("ORDERS_DESK_URL is missing: where the desk listens")?;
     let desk = desk.parse().context("ORDERS_DESK_URL is no URL")?;

@@ -4,8 +4,6 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::handlers::resources::store::Evaluation;
-
 /// The columns of an object.
 #[derive(Debug, Default)]
 pub(super) struct Object {
@@ -16,6 +14,18 @@ pub(super) struct Object {
     pub(super) updated_at: Option<DateTime<Utc>>,
     pub(super) archived_at: Option<DateTime<Utc>>,
     pub(super) evaluations: Vec<Evaluation>,
+}
+
+/// One iteration of grading an outcome, as a session shows it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Evaluation {
+    pub(super) outcome_id: Option<String>,
+    pub(super) iteration: Option<i64>,
+    pub(super) result: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) explanation: Option<String>,
+    pub(super) completed_at: Option<DateTime<Utc>>,
 }
 
 impl Object {

@@ -1,11 +1,10 @@
 //! The tables `resource` and `outcome_evaluation`, and the rule that an older look never replaces a newer one.
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use sqlx::{PgConnection, PgExecutor};
 
 use crate::event::{Body, Event};
-use crate::handlers::resources::object::Object;
+use crate::handlers::resources::object::{Evaluation, Object};
 
 /// What is known of an object, before it is asked for.
 pub(super) struct Known {
@@ -161,18 +160,6 @@ pub(super) async fn refresh_failed(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// One iteration of grading an outcome, as a session shows it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Evaluation {
-    outcome_id: Option<String>,
-    iteration: Option<i64>,
-    result: Option<String>,
-    description: Option<String>,
-    explanation: Option<String>,
-    completed_at: Option<DateTime<Utc>>,
 }
 
 /// Notes the iterations that a session shows. Earlier ones, which it shows no more, stay.

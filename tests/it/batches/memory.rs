@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use restante::simulator::Settings;
+use restante_simulator::Settings;
 
 use super::*;
 use crate::support::{Process, SimulatedApi, eventually};

@@ -245,9 +245,13 @@ async fn sixty_downloads_that_are_cut_in_the_middle_hurt_no_other_event() {
                 if stop.is_cancelled() {
                     break;
                 }
-                restante::outbox::insert_events(&pool, restante::outbox::Source::Webhook, &[event])
-                    .await
-                    .unwrap();
+                restante::internals::outbox::insert_events(
+                    &pool,
+                    restante::internals::outbox::Source::Webhook,
+                    &[event],
+                )
+                .await
+                .unwrap();
                 stored += 1;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use restante::outbox::upkeep;
+use restante::internals::outbox::upkeep;
 use tokio_util::sync::CancellationToken;
 
 use super::*;

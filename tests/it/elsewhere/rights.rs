@@ -117,7 +117,7 @@ async fn one_command_grants_again_what_a_restore_without_rights_left_out() {
 /// What a command of the hand tool says.
 async fn tool(url: &SecretString, arguments: &[&str]) -> String {
     let variables = [("DATABASE_URL", url.expose_secret())];
-    let mut process = Process::start_with(crate::support::processes::TOOL, arguments, &variables);
+    let mut process = Process::start_with(crate::support::processes::tool(), arguments, &variables);
     assert!(process.ended().await.success(), "{}", process.log());
     process.log()
 }

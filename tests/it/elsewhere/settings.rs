@@ -1,6 +1,6 @@
 //! Settings that somebody chose for the role or the database: our sessions have those that their statements depend on.
 
-use restante::outbox::{self, Source};
+use restante::internals::outbox::{self, Source};
 use tokio_util::sync::CancellationToken;
 
 use super::*;

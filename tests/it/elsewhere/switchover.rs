@@ -177,7 +177,7 @@ async fn a_service_on_a_standby_is_not_ready_and_says_why() {
         assert!(said.contains("\"name\":\"database\",\"ok\":false"), "{said}");
     }
     let doctor = Process::start_with(
-        crate::support::processes::TOOL,
+        crate::support::processes::tool(),
         &["doctor"],
         &[("DATABASE_URL", standby.url().expose_secret())],
     );

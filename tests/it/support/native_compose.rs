@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use restante::tool::postgres::PrivatePostgres;
+use restante_playground::postgres::PrivatePostgres;
 
 use super::compose_file::{ComposeFile, Condition, Service, interpolated};
-use super::processes::{INGEST, TOOL, WORKER};
+use super::processes::{INGEST, WORKER, tool};
 use super::{Process, cluster, eventually};
 
 /// The services of a profile, as they run. Dropping it ends them all.
@@ -167,7 +167,7 @@ impl NativeCompose {
 
     fn program(&self, name: &str) -> PathBuf {
         match name {
-            "restante" => TOOL.into(),
+            "restante" => tool().into(),
             "restante-ingest" => INGEST.into(),
             "restante-worker" => WORKER.into(),
             // Servers come with their clients; where they do not, the search path has them.

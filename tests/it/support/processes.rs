@@ -1,30 +1,47 @@
 //! The real programs as processes: started on a database, looked at through their ops listener and log, ended in
 //! every way. None outlives the test, and none leaves a file.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::ExitStatus;
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::sync::LazyLock;
 
-use restante::tool::process::{Guarded, Launch, Signal};
+use restante_playground::Program;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 
-use super::eventually;
 use super::sender::{self, client, signing_key};
 
 pub const INGEST: &str = env!("CARGO_BIN_EXE_restante-ingest");
 pub const WORKER: &str = env!("CARGO_BIN_EXE_restante-worker");
-pub const TOOL: &str = env!("CARGO_BIN_EXE_restante");
+
+/// The hand tool is a crate of its own; its program lies where those of this one lie.
+pub fn tool() -> &'static str {
+    static TOOL: LazyLock<String> = LazyLock::new(|| {
+        let tool = Path::new(WORKER).with_file_name("restante");
+        assert!(tool.exists(), "{} is missing: cargo build --bins", tool.display());
+        tool.into_os_string().into_string().unwrap()
+    });
+    &TOOL
+}
 
 /// The key that the worker calls the API with.
 pub const API_KEY: &str = "sk-ant-the-key-of-the-tests";
 
-/// A running program. Dropping it ends it, and removes its log.
-pub struct Process {
-    guarded: Guarded,
-    log: PathBuf,
+/// A running program of ours. Dropping it ends it, and removes its log.
+pub struct Process(Program);
+
+impl Deref for Process {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.0
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Program {
+        &mut self.0
+    }
 }
 
 impl Process {
@@ -35,21 +52,7 @@ impl Process {
 
     /// The same for a program that takes arguments.
     pub fn start_with<A: AsRef<str>>(program: &str, arguments: &[A], variables: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().unwrap().keep();
-        let log = directory.join("log");
-        let mut launch =
-            Launch::new(program, &log).args(arguments.iter().map(AsRef::as_ref)).remove_at_end(directory);
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            let ours = ["RESTANTE_", "ANTHROPIC_", "DATABASE_URL", "RUST_LOG"];
-            if ours.iter().any(|prefix| text.starts_with(prefix)) {
-                launch = launch.env_remove(name);
-            }
-        }
-        for (name, value) in variables {
-            launch = launch.env(*name, *value);
-        }
-        Self { guarded: launch.spawn().unwrap(), log }
+        Self(Program::start(program, arguments, variables))
     }
 
     /// An ingest that receives deliveries; `more` wins over what it is given anyway.
@@ -87,25 +90,6 @@ impl Process {
         self.logged_address("receiving deliveries")
     }
 
-    pub fn pid(&self) -> u32 {
-        self.guarded.pid()
-    }
-
-    /// Everything that the program has written, to either of its outputs.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    pub async fn until_logged(&mut self, text: &str) {
-        eventually(&format!("{text:?} in the log"), async || {
-            let ended = self.guarded.wait_exit(Duration::ZERO).unwrap();
-            let log = self.log();
-            assert!(log.contains(text) || ended.is_none(), "it ended, and had said:\n{log}");
-            log.contains(text).then_some(())
-        })
-        .await;
-    }
-
     /// Status and text of a page of the ops listener.
     pub async fn ops(&self, path: &str) -> (u16, String) {
         let address = self.logged_address("answering /livez");
@@ -118,31 +102,5 @@ impl Process {
         let (_, text) = self.ops("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
-    }
-
-    pub fn signal(&mut self, signal: Signal) {
-        self.guarded.signal(signal).unwrap();
-    }
-
-    /// SIGKILL.
-    pub fn kill_hard(&mut self) {
-        self.guarded.kill_hard().unwrap();
-    }
-
-    /// Waits until the program has ended by itself.
-    pub async fn ended(&mut self) -> ExitStatus {
-        eventually("the end of the program", async || self.guarded.wait_exit(Duration::ZERO).unwrap()).await
-    }
-
-    /// Asks it to stop, and answers its exit code.
-    pub async fn stopped(&mut self) -> Option<i32> {
-        self.signal(Signal::Terminate);
-        self.ended().await.code()
-    }
-
-    fn logged_address(&self, message: &str) -> SocketAddr {
-        let log = self.log();
-        let line = log.lines().find(|line| line.contains(message)).expect("an address in the log");
-        serde_json::from_str::<Value>(line).unwrap()["address"].as_str().unwrap().parse().unwrap()
     }
 }

@@ -7,8 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use restante::tool::postgres_bin;
-use restante::tool::process::{Guarded, Launch, Signal};
+use restante_playground::postgres_bin;
+use restante_playground::process::{Guarded, Launch, Signal};
 use secrecy::SecretString;
 use sqlx::{Connection, PgConnection};
 

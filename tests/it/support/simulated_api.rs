@@ -1,6 +1,6 @@
 //! The simulated Claude API, in this process.
 
-use restante::simulator::{Settings, Simulator};
+use restante_simulator::{Settings, Simulator};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};

@@ -5,4 +5,4 @@
 mod crash;
 mod desk;
 mod handlers;
-mod world;
+mod shop;

@@ -1,0 +1,193 @@
+//! A Claude API that answers what a test tells it to, byte for byte: for everything that no well-behaved API does.
+//!
+//! Written on a bare socket, because an HTTP server would not break off where a test wants it to.
+
+#![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use restante::api::{Client, Settings};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+pub use crate::answer::Answer;
+use crate::answer::End;
+
+/// What its clients must show, and nobody else may see.
+pub const KEY: &str = "sk-ant-canary-7f3a";
+
+/// The API. It answers a path with what was last said about it, with its query first and then without it, and one that
+/// nothing was said about with 404.
+pub struct ScriptedApi {
+    /// Where it is, such as `http://127.0.0.1:40100`.
+    pub origin: String,
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Default)]
+struct Told {
+    answers: HashMap<String, Answer>,
+    /// Comes before the answers to single paths.
+    to_all: Option<Answer>,
+    /// The head of each request, as it came.
+    heads: Vec<String>,
+    /// Connections on which nothing follows.
+    silent: Vec<TcpStream>,
+}
+
+impl Told {
+    fn answer(&self, path: &str) -> Answer {
+        let without_query = || self.answers.get(path.split_once('?')?.0);
+        let told = self.to_all.as_ref().or_else(|| self.answers.get(path)).or_else(without_query);
+        told.cloned().unwrap_or_else(|| Answer::refusal(404, "not_found_error", ""))
+    }
+}
+
+impl ScriptedApi {
+    /// One that nothing was said to yet.
+    pub async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let told = Arc::new(Mutex::new(Told::default()));
+        let script = Arc::clone(&told);
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                // A client that hangs up in the middle is none of our business.
+                tokio::spawn(answer(connection, Arc::clone(&script)));
+            }
+        });
+        Self { origin, told }
+    }
+
+    /// A client of it, with the usual settings.
+    pub fn client(&self) -> Client {
+        Client::new(Settings::new(self.origin.parse().unwrap(), KEY.into())).unwrap()
+    }
+
+    /// From now on a path is answered like this: with this query, or, if there is none in `path`, with any.
+    pub fn answer(&self, path: &str, answer: Answer) {
+        self.told.lock().unwrap().answers.insert(path.to_owned(), answer);
+    }
+
+    /// From now on every path is answered like this, or as it was told path by path.
+    pub fn answer_all(&self, answer: Option<Answer>) {
+        self.told.lock().unwrap().to_all = answer;
+    }
+
+    /// From now on a batch is this object.
+    pub fn batch(&self, object: &Value) {
+        let id = object["id"].as_str().unwrap();
+        self.answer(&format!("/v1/messages/batches/{id}"), Answer::json(object));
+    }
+
+    /// From now on the results of a batch are this.
+    pub fn results(&self, id: &str, answer: Answer) {
+        self.answer(&results_path(id), answer);
+    }
+
+    /// A batch that has ended, as the API writes it.
+    pub fn ended(&self, id: &str, counts: [u32; 4]) -> Value {
+        let [succeeded, errored, canceled, expired] = counts;
+        json!({
+            "id": id, "type": "message_batch", "processing_status": "ended",
+            "request_counts": {
+                "processing": 0, "succeeded": succeeded, "errored": errored, "canceled": canceled, "expired": expired,
+            },
+            "created_at": ago(3600), "expires_at": ago(3600 - 86400), "ended_at": ago(60),
+            "cancel_initiated_at": null, "archived_at": null,
+            "results_url": format!("{}{}", self.origin, results_path(id)),
+        })
+    }
+
+    /// A batch that has not ended, as the API writes it.
+    pub fn in_progress(&self, id: &str, requests: u32) -> Value {
+        let mut object = self.ended(id, [0; 4]);
+        object["processing_status"] = json!("in_progress");
+        object["request_counts"]["processing"] = json!(requests);
+        object["ended_at"] = Value::Null;
+        object["results_url"] = Value::Null;
+        object
+    }
+
+    /// The heads of all requests so far, as they came.
+    pub fn requests(&self) -> Vec<String> {
+        self.told.lock().unwrap().heads.clone()
+    }
+
+    /// The heads of the requests since the last time that somebody took them.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.told.lock().unwrap().heads)
+    }
+
+    /// The heads of all requests so far, in lower case.
+    pub fn heads(&self) -> Vec<String> {
+        self.told.lock().unwrap().heads.iter().map(|head| head.to_ascii_lowercase()).collect()
+    }
+
+    /// How often a path was asked for.
+    pub fn times_asked(&self, path: &str) -> usize {
+        let request_line = format!("GET {path} HTTP/1.1\r\n");
+        self.told.lock().unwrap().heads.iter().filter(|head| head.starts_with(&request_line)).count()
+    }
+}
+
+/// Where the results of a batch are.
+pub fn results_path(id: &str) -> String {
+    format!("/v1/messages/batches/{id}/results")
+}
+
+/// A time so many seconds ago, as the API writes times.
+pub fn ago(seconds: i64) -> String {
+    let time = chrono::Utc::now() - chrono::Duration::seconds(seconds);
+    time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
+async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if connection.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let path = head.split(' ').nth(1).unwrap().to_owned();
+    let answer = {
+        let mut told = told.lock().unwrap();
+        told.heads.push(head);
+        told.answer(&path)
+    };
+    connection.write_all(&answer.head).await?;
+    let (before, after) = answer.body.split_at(answer.held.as_ref().map_or(0, |(bytes, _)| *bytes));
+    connection.write_all(before).await?;
+    if let Some((_, gate)) = &answer.held {
+        gate.acquire().await.unwrap().forget();
+    }
+    connection.write_all(after).await?;
+    if let Some(path) = answer.file {
+        return hand_over(path, connection).await;
+    }
+    match answer.end {
+        End::Close => connection.shutdown().await,
+        End::Reset => connection.set_zero_linger(),
+        End::Silence => {
+            told.lock().unwrap().silent.push(connection);
+            Ok(())
+        }
+    }
+}
+
+/// Sends a file from its beginning, and closes. Within the kernel where the system can: `io::copy` knows sendfile(2).
+async fn hand_over(path: PathBuf, connection: TcpStream) -> io::Result<()> {
+    let mut socket = connection.into_std()?;
+    let sent = tokio::task::spawn_blocking(move || {
+        socket.set_nonblocking(false)?;
+        io::copy(&mut File::open(path)?, &mut socket)
+    });
+    sent.await.map_err(io::Error::other)??;
+    Ok(())
+}

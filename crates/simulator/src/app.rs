@@ -1,0 +1,97 @@
+//! The state of a running simulator, shared by its endpoints and its webhook sender.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::batch::Batches;
+use super::dice::Mint;
+use super::endpoint::{Delivery, Endpoint};
+use super::faults::Faults;
+use super::held::held;
+use super::journal::{Journal, Seen};
+use super::refusal::Refusal;
+use super::settings::Settings;
+use super::store::Store;
+use super::webhook::Event;
+
+/// All there is to know.
+pub(super) struct App {
+    /// Of ids, and of whatever else looks random.
+    pub(super) mint: Mint,
+    pub(super) settings: Settings,
+    pub(super) faults: Mutex<Faults>,
+    pub(super) batches: Mutex<Batches>,
+    pub(super) store: Mutex<Store>,
+    pub(super) endpoint: Mutex<Endpoint>,
+    pub(super) requests: Journal<Seen>,
+    pub(super) deliveries: Journal<Delivery>,
+    pub(super) stop: CancellationToken,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    /// How often each object has been asked for, while the first GETs of it answer 404.
+    asked: Mutex<HashMap<String, u32>>,
+}
+
+impl App {
+    pub(super) fn new(settings: Settings, events: mpsc::UnboundedSender<Event>) -> App {
+        App {
+            mint: Mint::new(settings.seed.unwrap_or_else(rand::random)),
+            faults: Mutex::new(settings.faults.clone()),
+            settings,
+            batches: Mutex::default(),
+            store: Mutex::default(),
+            endpoint: Mutex::default(),
+            requests: Journal::new(),
+            deliveries: Journal::new(),
+            stop: CancellationToken::new(),
+            events,
+            asked: Mutex::default(),
+        }
+    }
+
+    /// The faults that are switched on now.
+    pub(super) fn faults(&self) -> Faults {
+        held(&self.faults).clone()
+    }
+
+    /// An event happens to the object: its webhook is on its way, where webhooks are set up.
+    pub(super) fn emit(&self, kind: &str, id: &str, data: Map<String, Value>) {
+        self.send(Event::new(&self.mint, self.settings.top_level_type, kind, id, data));
+    }
+
+    /// Puts the event into the queue of the sender.
+    pub(super) fn send(&self, event: Event) {
+        // The queue is closed only while the simulator stops; what would be sent then is lost, as the real
+        // sender loses it.
+        let _ = self.events.send(event);
+    }
+
+    /// Does something once the time has passed, unless the simulator has stopped by then.
+    pub(super) fn later(self: &Arc<Self>, delay: Duration, what: impl FnOnce(&Arc<App>) + Send + 'static) {
+        let app = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => what(&app),
+                () = app.stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Holds up a GET of an object while the fault says that its first ones answer 404.
+    pub(super) fn ask(&self, id: &str) -> Result<(), Refusal> {
+        let first = held(&self.faults).not_found_first;
+        if first > 0 {
+            let mut asked = held(&self.asked);
+            let times = asked.entry(id.to_owned()).or_default();
+            *times += 1;
+            if *times <= first {
+                return Err(Refusal::not_found(id));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! The faults that can be switched on: as flags at the start, and through `/_simulator/faults` while it runs.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::flags::{seconds, share};
+
+/// What goes wrong, and how often. Shares are between 0 and 1; all of it is off by default.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[command(next_help_heading = "Faults")]
+pub struct Faults {
+    /// Share of webhooks that are delivered a second time
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub duplicate_share: f64,
+    /// Share of webhooks that are held back, so that later ones overtake them
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub reorder_share: f64,
+    /// The longest that a webhook is held back
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub reorder_seconds: f64,
+    /// Share of webhooks that are never sent
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub lost_share: f64,
+    /// Share of webhooks that a delivery with an outdated timestamp goes before
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub stale_share: f64,
+    /// Share of webhooks that a forged delivery goes before: another event id, signed with a wrong key
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub forged_share: f64,
+
+    /// Milliseconds that every answer of the API is late
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub latency_milliseconds: u64,
+    /// Share of requests answered with 429 `rate_limit_error`
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub rate_limited_share: f64,
+    /// What such an answer gives as `retry-after`
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    pub retry_after_seconds: u64,
+    /// Share of requests answered with 529 `overloaded_error`
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub overloaded_share: f64,
+    /// Share of requests answered with 500 `api_error`
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub internal_error_share: f64,
+    /// How many of the first GETs of a new object answer 404
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub not_found_first: u32,
+
+    /// Cuts the download of results after this many bytes
+    #[arg(long, value_name = "BYTES")]
+    pub results_cut_bytes: Option<u64>,
+    /// Cuts the download of results after this many whole lines
+    #[arg(long, value_name = "LINES")]
+    pub results_cut_lines: Option<u64>,
+    /// How many downloads of each batch are cut before one is let through
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub results_cut_downloads: u32,
+    /// Makes a cut look like the proper end of the download
+    #[arg(long)]
+    pub results_cut_quietly: bool,
+    /// Milliseconds between two pieces (64 KiB) of results
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub results_pause_milliseconds: u64,
+    /// Origin that `results_url` names instead of this one
+    #[arg(long, value_name = "URL")]
+    pub results_origin: Option<String>,
+    /// Where a request for results is redirected to
+    #[arg(long, value_name = "URL")]
+    pub results_redirect: Option<String>,
+
+    /// Share of message streams that break off with `event: error`
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub stream_error_share: f64,
+    /// Share of message streams that end without `message_stop`, as if all were well
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub stream_cut_share: f64,
+    /// Milliseconds between two events of a message stream
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    pub stream_pause_milliseconds: u64,
+}
+
+impl Faults {
+    /// These faults with the named ones replaced.
+    ///
+    /// # Errors
+    ///
+    /// A name that is no fault, or a value that does not fit.
+    pub(super) fn with(
+        &self,
+        changes: serde_json::Map<String, serde_json::Value>,
+    ) -> serde_json::Result<Faults> {
+        let mut all = serde_json::to_value(self)?;
+        if let Some(fields) = all.as_object_mut() {
+            fields.extend(changes);
+        }
+        serde_json::from_value(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Settings;
+
+    #[test]
+    fn only_the_named_faults_change() {
+        let faults = Settings::default().faults;
+
+        let changed = faults.with(json!({"lost_share": 0.5}).as_object().unwrap().clone()).unwrap();
+
+        assert_eq!(changed, super::Faults { lost_share: 0.5, ..faults });
+    }
+
+    #[test]
+    fn a_fault_that_does_not_exist_is_refused() {
+        let faults = Settings::default().faults;
+
+        assert!(faults.with(json!({"lost_shares": 0.5}).as_object().unwrap().clone()).is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! The gate that every request passes: journal, key, version, faults, and the headers of every answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use chrono::{SecondsFormat, Utc};
+use secrecy::ExposeSecret;
+
+use super::app::App;
+use super::dice;
+use super::journal::Seen;
+use super::refusal::Refusal;
+use super::webhook::{ORGANIZATION, WORKSPACE};
+
+/// Limit of a batch's request, by the API's error page; it counts 1 MB as 1024 × 1024 bytes here.
+const BATCH_BODY_BYTES: usize = 256 << 20;
+/// Limit of any other request, by the same page.
+const BODY_BYTES: usize = 32 << 20;
+/// The versions of the API that exist.
+const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
+/// What the headers say of the limit on requests per minute; the simulator does not count them.
+const REQUESTS_PER_MINUTE: u64 = 4000;
+
+/// The id of the request that is being answered, for answers that carry it inside.
+#[derive(Clone)]
+pub(super) struct RequestId(pub(super) String);
+
+/// Lets a request through to its endpoint or answers in its stead.
+pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let serial = app.mint.serial();
+    let request_id = dice::id(app.mint.seed, "req_", serial);
+    let control = request.uri().path().starts_with("/_simulator/");
+    let mut seen = Seen {
+        at: Utc::now(),
+        request_id: request_id.clone(),
+        method: request.method().to_string(),
+        path: request.uri().to_string(),
+        key: keys(request.headers()).next().is_some(),
+        status: 0,
+    };
+    request.extensions_mut().insert(RequestId(request_id.clone()));
+
+    let admitted =
+        if control { Ok(()) } else { admit(&app, request.uri().path(), request.headers(), serial).await };
+    let mut response = match admitted {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.answer(&request_id),
+    };
+    if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+        response = refusal.answer(&request_id);
+    }
+    if !control {
+        seen.status = response.status().as_u16();
+        app.requests.push(seen);
+        add_headers(response.headers_mut(), &request_id);
+    }
+    response
+}
+
+/// The body, if it is within the limit of its path.
+pub(super) async fn body(path: &str, body: Body) -> Result<Bytes, Refusal> {
+    axum::body::to_bytes(body, body_limit(path)).await.map_err(|_| Refusal::too_large())
+}
+
+async fn admit(app: &App, path: &str, headers: &HeaderMap, serial: u64) -> Result<(), Refusal> {
+    let faults = app.faults();
+    if faults.latency_milliseconds > 0 {
+        tokio::time::sleep(Duration::from_millis(faults.latency_milliseconds)).await;
+    }
+    if announced_bytes(headers) > body_limit(path) as u64 {
+        return Err(Refusal::too_large());
+    }
+    authenticate(app, headers)?;
+    check_version(headers)?;
+    let roll = dice::roll(app.mint.seed, "fault", &serial.to_string());
+    let overloaded = faults.rate_limited_share + faults.overloaded_share;
+    match roll {
+        r if r < faults.rate_limited_share => Err(Refusal::rate_limited(faults.retry_after_seconds)),
+        r if r < overloaded => Err(Refusal::overloaded()),
+        r if r < overloaded + faults.internal_error_share => Err(Refusal::internal()),
+        _ => Ok(()),
+    }
+}
+
+fn body_limit(path: &str) -> usize {
+    if path.starts_with("/v1/messages/batches") { BATCH_BODY_BYTES } else { BODY_BYTES }
+}
+
+fn announced_bytes(headers: &HeaderMap) -> u64 {
+    text(headers, header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok()).unwrap_or(0)
+}
+
+fn authenticate(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut keys = keys(headers);
+    let Some(key) = keys.next() else {
+        return Err(Refusal::unauthenticated("x-api-key header is required"));
+    };
+    if keys.next().is_some() {
+        return Err(Refusal::unauthenticated("x-api-key and authorization were both sent: send one of them"));
+    }
+    match &app.settings.api_key {
+        Some(right) if right.expose_secret() != key => Err(Refusal::unauthenticated("invalid x-api-key")),
+        _ => Ok(()),
+    }
+}
+
+/// The keys that came, in either header.
+fn keys(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let bearer = text(headers, "authorization").and_then(|value| value.strip_prefix("Bearer "));
+    [text(headers, "x-api-key"), bearer].into_iter().flatten().filter(|key| !key.is_empty())
+}
+
+fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+    match text(headers, "anthropic-version") {
+        None => Err(Refusal::invalid("anthropic-version: header is required")),
+        Some(version) if VERSIONS.contains(&version) => Ok(()),
+        Some(version) => {
+            Err(Refusal::invalid(format!("anthropic-version: {version:?} is not a valid version")))
+        }
+    }
+}
+
+/// A header's value as text.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn add_headers(headers: &mut HeaderMap, request_id: &str) {
+    let reset = (Utc::now() + Duration::from_secs(60)).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let values = [
+        ("request-id", request_id.to_owned()),
+        ("anthropic-organization-id", ORGANIZATION.to_owned()),
+        ("anthropic-workspace-id", WORKSPACE.to_owned()),
+        ("anthropic-ratelimit-requests-limit", REQUESTS_PER_MINUTE.to_string()),
+        ("anthropic-ratelimit-requests-remaining", (REQUESTS_PER_MINUTE - 1).to_string()),
+        ("anthropic-ratelimit-requests-reset", reset),
+    ];
+    for (name, value) in values {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}

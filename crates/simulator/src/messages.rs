@@ -1,0 +1,191 @@
+//! `POST /v1/messages`: an answer at once, or as a stream of server-sent events.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use futures_util::{Stream, StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::app::App;
+use super::gate::{self, RequestId};
+use super::params::Params;
+use super::refusal::Refusal;
+use super::{control, dice, text};
+
+/// A stream has about this many text deltas, however long its text is.
+const DELTAS: usize = 64;
+/// The shortest text delta.
+const DELTA_BYTES: usize = 24;
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/messages", post(create))
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let bytes = gate::body(uri.path(), body).await?;
+    let params: Params = control::read(&bytes)?;
+    let version = gate::text(&headers, "anthropic-version").unwrap_or_default();
+    if let Some(flaw) = params.flaw(version) {
+        return Err(Refusal::invalid(flaw));
+    }
+    let answer = Answer::new(&app, &params, bytes.len());
+    if !params.stream {
+        return Ok(Json(answer.message()).into_response());
+    }
+    let faults = app.faults();
+    let mut events = answer.events();
+    // A fault strikes between the first delta and the last.
+    let middle = events.len() / 2;
+    if dice::roll(app.mint.seed, "stream error", &request_id) < faults.stream_error_share {
+        events.truncate(middle);
+        events.push(Refusal::overloaded().envelope(&request_id));
+    } else if dice::roll(app.mint.seed, "stream cut", &request_id) < faults.stream_cut_share {
+        events.truncate(middle);
+    }
+    let pause = Duration::from_millis(faults.stream_pause_milliseconds);
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, Body::from_stream(server_sent(events, pause))).into_response())
+}
+
+/// The events in their wire form, with a pause before each.
+pub(super) fn server_sent(
+    events: Vec<Value>,
+    pause: Duration,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::iter(events).then(move |event| async move {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let name = event["type"].as_str().unwrap_or("message");
+        Ok(Bytes::from(format!("event: {name}\ndata: {event}\n\n")))
+    })
+}
+
+/// What the model says.
+struct Answer {
+    id: String,
+    model: String,
+    text: String,
+    tool: Option<Value>,
+    stop_reason: &'static str,
+    input_tokens: u64,
+    output_tokens: u64,
+}
+
+impl Answer {
+    fn new(app: &App, params: &Params, request_bytes: usize) -> Answer {
+        let serial = app.mint.serial();
+        // A short prompt comes back, so that a reader sees that it has been read.
+        let prompt: String = params.prompt().chars().take(200).collect();
+        let room = usize::try_from(params.max_tokens.saturating_mul(4)).unwrap_or(usize::MAX);
+        let text = text::text(&format!("You wrote: {prompt}\n"), app.settings.text_bytes.min(room));
+        let tool = params.forced_tool().map(|name| {
+            let input = json!({"query": prompt, "limit": 3});
+            json!({"type": "tool_use", "id": dice::id(app.mint.seed, "toolu_", serial), "name": name, "input": input})
+        });
+        let stop_reason = match &tool {
+            _ if app.settings.text_bytes > room => "max_tokens",
+            Some(_) => "tool_use",
+            None => "end_turn",
+        };
+        Answer {
+            id: dice::id(app.mint.seed, "msg_", serial),
+            model: params.model.clone(),
+            input_tokens: (request_bytes as u64).div_ceil(4),
+            output_tokens: text::tokens(&text)
+                + tool.as_ref().map_or(0, |tool| text::tokens(&tool.to_string())),
+            text,
+            tool,
+            stop_reason,
+        }
+    }
+
+    fn message(&self) -> Value {
+        let text =
+            (!self.text.is_empty()).then(|| json!({"type": "text", "text": self.text, "citations": null}));
+        let content: Vec<Value> = text.into_iter().chain(self.tool.clone()).collect();
+        json!({
+            "id": self.id, "type": "message", "role": "assistant", "model": self.model, "content": content,
+            "stop_reason": self.stop_reason, "stop_sequence": null, "stop_details": null,
+            "usage": self.usage(self.output_tokens),
+        })
+    }
+
+    fn usage(&self, output_tokens: u64) -> Value {
+        json!({"input_tokens": self.input_tokens, "output_tokens": output_tokens,
+            "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "service_tier": "standard"})
+    }
+
+    /// The same message as a stream tells it.
+    fn events(&self) -> Vec<Value> {
+        let mut start = self.message();
+        (start["content"], start["stop_reason"], start["usage"]) = (json!([]), Value::Null, self.usage(1));
+        let mut events = vec![json!({"type": "message_start", "message": start})];
+        let mut index = 0;
+        if !self.text.is_empty() {
+            let block = json!({"type": "text", "text": ""});
+            events.push(json!({"type": "content_block_start", "index": index, "content_block": block}));
+            events.push(json!({"type": "ping"}));
+            for part in parts(&self.text, (self.text.len() / DELTAS).max(DELTA_BYTES)) {
+                let delta = json!({"type": "text_delta", "text": part});
+                events.push(json!({"type": "content_block_delta", "index": index, "delta": delta}));
+            }
+            events.push(json!({"type": "content_block_stop", "index": index}));
+            index += 1;
+        }
+        if let Some(tool) = &self.tool {
+            let mut block = tool.clone();
+            block["input"] = json!({});
+            events.push(json!({"type": "content_block_start", "index": index, "content_block": block}));
+            // The first piece of the input is empty, as the API's often is.
+            for part in [""].into_iter().chain(parts(&tool["input"].to_string(), 10)) {
+                let delta = json!({"type": "input_json_delta", "partial_json": part});
+                events.push(json!({"type": "content_block_delta", "index": index, "delta": delta}));
+            }
+            events.push(json!({"type": "content_block_stop", "index": index}));
+        }
+        let delta = json!({"stop_reason": self.stop_reason, "stop_sequence": null});
+        // Cumulative: the output of the whole message, not of the last event.
+        let usage = json!({"output_tokens": self.output_tokens});
+        events.push(json!({"type": "message_delta", "delta": delta, "usage": usage}));
+        events.push(json!({"type": "message_stop"}));
+        events
+    }
+}
+
+/// The text in parts of about this many bytes, which together are the text.
+fn parts(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (part, after) = rest.split_at(rest.ceil_char_boundary(bytes));
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_make_up_the_text() {
+        let text = text::text("", 1000);
+
+        assert_eq!(parts(&text, 24).collect::<String>(), text);
+        assert!(parts(&text, 24).count() > 30);
+    }
+}

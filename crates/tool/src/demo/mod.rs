@@ -1,0 +1,243 @@
+//! `restante demo`: the whole of it at work, with the real programs on a Postgres of its own, told line by line.
+//!
+//! It does what a user would do, through the same doors: it starts the programs with variables, posts a batch over
+//! HTTP as a customer of the API, and reads the database with SQL. It succeeds only if everything that was posted is
+//! found there. However it ends, it leaves nothing behind.
+
+mod customer;
+mod evidence;
+mod stage;
+mod story;
+mod world;
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use super::columns::{aligned, answer, grouped};
+use super::surroundings::Surroundings;
+use customer::{Batch, Delivery};
+use evidence::{Event, Stored};
+use story::{Stopped, Story};
+use world::{BATCH_SECONDS, World};
+
+/// Shows everything at work: a private Postgres, a simulated Claude API, and the real programs
+///
+/// A batch is posted to the simulated API, which ends it and sends a signed webhook; ingest commits that, a worker claims
+/// it, downloads the results and stores them. The story is told line by line with times. Exits 0 only if every result
+/// arrived and every count agrees. Nothing is left behind, however it ends; no account and no network are needed.
+#[derive(Args, Debug)]
+pub(super) struct DemoArgs {
+    /// Goes on running afterwards, until Ctrl-C, and says how to connect and how to send more
+    #[arg(long)]
+    keep: bool,
+    /// How many requests the batch has
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    requests: u32,
+}
+
+/// What the demo takes from the environment, which is none of the settings of the services.
+pub(super) const SURROUNDINGS: &str = "\
+Environment:
+  PG_BIN  [optional]
+      the directory with initdb and postgres; without it they are searched on PATH and where systems put them
+  TMPDIR  [default /tmp]
+      where the directories of this run are made
+The settings of your services (DATABASE_URL, ANTHROPIC_*, RESTANTE_*) are neither read nor passed on.
+";
+
+/// How long the webhook may take from the post of the batch.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the results may take to be stored.
+const RESULTS_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How often to look whether something has happened.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+const QUERIES: [&str; 3] = [
+    "select type, status, attempt, finished_at - received_at as took from restante.outbox where type = 'batch.completed';",
+    "select outcome, count(*), sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens \
+     from restante.batch_result group by outcome order by 2 desc;",
+    "select custom_id, outcome, left(coalesce(text, error_message), 60) as said from restante.batch_result \
+     order by custom_id limit 3;",
+];
+
+/// Tells the story. Everything that runs for it has ended when this returns.
+///
+/// # Errors
+/// What went wrong, with the end of the log of the program at fault.
+pub(super) async fn run(args: DemoArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
+    let mut story = Story::new(surroundings.stop.clone());
+    match tell(&args, surroundings, &mut story).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.is::<Stopped>() => {
+            story.say("\nTold to stop. Everything that ran has ended, and nothing is left behind.")?;
+            Ok(ExitCode::from(130))
+        }
+        Err(error) => Err(error.context("the demo failed")),
+    }
+}
+
+async fn tell(args: &DemoArgs, surroundings: &Surroundings, story: &mut Story) -> anyhow::Result<()> {
+    story.title("Restante demo: everything below is private to this run, and gone when it ends")?;
+    let mut world = World::start(surroundings, story).await?;
+    if let Err(error) = play(args, &mut world, story).await {
+        // Where a program has ended, its log says more than what failed for the lack of it.
+        return Err(if error.is::<Stopped>() { error } else { world.check().err().unwrap_or(error) });
+    }
+    if args.keep {
+        world.keep(story, surroundings).await?;
+    }
+    world.end(story).await?;
+    story.triumph("It works.")?;
+    let restante = surroundings.executable.display();
+    story.say(&format!(
+        "Next, for real: cp .env.example .env, fill it in, and let the doctor say what is missing:\n  \
+         set -a; . ./.env; set +a; {restante} doctor"
+    ))?;
+    Ok(())
+}
+
+async fn play(args: &DemoArgs, world: &mut World, story: &mut Story) -> anyhow::Result<()> {
+    story.title("A batch of requests")?;
+    let posted = post(world, args.requests, story).await?;
+    let delivery = await_delivery(world, &posted, story).await?;
+    let event = await_done(world, &posted, &delivery, story).await?;
+    let (said, stored) = (world.customer.batch(&posted.id).await?, world.stored(&posted.id).await?);
+    tell_times(story, &delivery, &event, &stored)?;
+
+    story.title("Did everything arrive?")?;
+    story.say(&compared(&said, &stored))?;
+    let custom_ids: HashSet<String> = (1..=args.requests).map(customer::custom_id).collect();
+    let discrepancies = evidence::discrepancies(&custom_ids, &said, &event, &stored);
+    if !discrepancies.is_empty() {
+        bail!("what arrived is not what was posted:\n  {}", discrepancies.join("\n  "));
+    }
+    story.say(
+        "The API's counts, the row of the batch and the results agree; every request has its one result.",
+    )?;
+
+    story.title("To try in SQL")?;
+    for query in QUERIES {
+        story.say(&format!("\n{query}\n{}", indented(&answer(&mut world.connection, query).await?)))?;
+    }
+    Ok(())
+}
+
+async fn post(world: &World, requests: u32, story: &mut Story) -> anyhow::Result<Batch> {
+    let doing = format!("a customer posts a batch of {} requests:", grouped(requests.into()));
+    story.during(&doing, world.customer.post_batch(requests), |batch| batch.id.clone()).await
+}
+
+/// Waits until the webhook of the batch's end has been answered with a 2xx.
+async fn await_delivery(world: &mut World, batch: &Batch, story: &mut Story) -> anyhow::Result<Delivery> {
+    let waiting = async {
+        let deadline = Instant::now() + DELIVERY_PATIENCE;
+        loop {
+            let tried = world.customer.deliveries().await?;
+            let last = tried.last().map(|last| format!("{:?} {:?}", last.status, last.error));
+            let taken =
+                |delivery: &Delivery| delivery.status.is_some_and(|status| (200..300).contains(&status));
+            if let Some(delivery) = tried.into_iter().find(taken) {
+                return Ok(delivery);
+            }
+            world.check()?;
+            if Instant::now() >= deadline {
+                let last = last.unwrap_or_else(|| "none was sent".to_owned());
+                bail!(
+                    world.ingest.fault(&format!("took no webhook of {} (the last answer: {last})", batch.id))
+                );
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    story
+        .during(
+            &format!("the API works on it (here {BATCH_SECONDS} s, in earnest up to 24 h), then sends a signed webhook:"),
+            waiting,
+            |delivery| format!("{}, {}", delivery.event_type, delivery.event_id),
+        )
+        .await
+}
+
+/// Waits until the event of the webhook is finished.
+async fn await_done(
+    world: &mut World,
+    batch: &Batch,
+    delivery: &Delivery,
+    story: &mut Story,
+) -> anyhow::Result<Event> {
+    let waiting = async {
+        let deadline = Instant::now() + RESULTS_PATIENCE;
+        loop {
+            let event = evidence::event(&mut world.connection, &delivery.event_id).await?;
+            let event =
+                event.context("a webhook was answered with a 2xx, and its event is not in the outbox")?;
+            if event.finished_at.is_some() {
+                return Ok(event);
+            }
+            world.check()?;
+            if event.status == "dead" || Instant::now() >= deadline {
+                let stored = world.stored(&batch.id).await?.results_stored;
+                let (status, error) = (&event.status, event.last_error.as_deref().unwrap_or("no error"));
+                bail!(
+                    world
+                        .worker
+                        .fault(&format!("got no further than {stored} results (event {status}: {error})"))
+                );
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    story
+        .during("a worker claims the event and stores the results:", waiting, |event| event.status.clone())
+        .await
+}
+
+/// What happened after the webhook was sent, and when. All clocks are this machine's.
+fn tell_times(story: &mut Story, delivery: &Delivery, event: &Event, stored: &Stored) -> anyhow::Result<()> {
+    let after = |at: DateTime<Utc>| (at - delivery.at).num_microseconds().unwrap_or(i64::MAX) as f64 / 1e3;
+    let mut line = |milliseconds: f64, what: String| story.say(&format!("{milliseconds:>14.1} ms  {what}"));
+    line(0.0, "the webhook is sent".to_owned())?;
+    line(after(event.received_at), "ingest has verified its signature, and stores it".to_owned())?;
+    let status = delivery.status.map(|status| status.to_string()).unwrap_or_default();
+    line(delivery.milliseconds, format!("committed, and answered with {status}"))?;
+    if let Some(at) = stored.download_started_at {
+        let worker = event.lease_owner.as_deref().unwrap_or("a worker");
+        line(after(at), format!("claimed by {worker}; the download begins"))?;
+    }
+    if let Some(at) = stored.complete_at {
+        let (results, bytes) = (grouped(stored.results_stored), grouped(stored.bytes_stored));
+        line(after(at), format!("{results} results are stored ({bytes} bytes), counted and complete"))?;
+    }
+    if let Some(at) = event.finished_at {
+        line(after(at), format!("the event is {}", event.status))?;
+    }
+    Ok(())
+}
+
+/// The counts of the API beside those of the results, and the tokens.
+fn compared(said: &Batch, stored: &Stored) -> String {
+    let mut outcomes: Vec<&String> = said.request_counts.keys().chain(stored.by_outcome.keys()).collect();
+    outcomes.sort();
+    outcomes.dedup();
+    let count = |count: Option<&i64>| grouped(*count.unwrap_or(&0));
+    let rows: Vec<_> = outcomes
+        .into_iter()
+        .map(|name| {
+            vec![name.clone(), count(said.request_counts.get(name)), count(stored.by_outcome.get(name))]
+        })
+        .collect();
+    let names = ["outcome", "the API says", "in the database"].map(str::to_owned);
+    let (input, output) = (grouped(stored.input_tokens), grouped(stored.output_tokens));
+    format!("{}\n\nTokens: {input} in, {output} out.", indented(&aligned(&names, &rows)))
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

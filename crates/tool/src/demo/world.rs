@@ -1,0 +1,242 @@
+//! The world of the demo: everything that runs for it, from the start to the end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{AssertSqlSafe, PgConnection};
+use url::Url;
+
+use super::LOOK_EVERY;
+use super::customer::Customer;
+use super::evidence::{self, Stored};
+use super::stage::{self, Backstage, Program, Secrets};
+use super::story::Story;
+use crate::healthcheck::{self, Health};
+use crate::surroundings::Surroundings;
+use restante::database;
+use restante_playground::postgres::PrivatePostgres;
+
+/// How long the simulated batch takes. A real one takes up to 24 hours.
+pub(super) const BATCH_SECONDS: &str = "2";
+
+/// How long the worker may take to be ready.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The database of the demo, as a user would name it.
+const DATABASE: &str = "restante";
+
+/// What runs. Fields are dropped in this order: whoever uses something ends before it.
+pub(super) struct World {
+    pub(super) connection: PgConnection,
+    pub(super) customer: Customer,
+    pub(super) worker: Program,
+    api: Program,
+    pub(super) ingest: Program,
+    backstage: Backstage,
+    webhook_url: Url,
+    database_url: SecretString,
+    postgres: PrivatePostgres,
+}
+
+impl World {
+    pub(super) async fn start(surroundings: &Surroundings, story: &mut Story) -> anyhow::Result<World> {
+        stage::programs(surroundings)?;
+        let secrets = Secrets::new();
+        let (signing_key, api_key) = (secrets.signing_key.expose_secret(), secrets.api_key.expose_secret());
+
+        let starting = stage::start_postgres(surroundings);
+        let postgres = story
+            .during("Postgres starts, with a password of its own:", starting, |postgres| {
+                authority(&postgres.url(""))
+            })
+            .await?;
+        let database_url = database(&postgres).await?;
+        let migrating = async { Ok(database::migrate(&database_url).await?) };
+        story
+            .during("restante migrate:", migrating, |(before, after)| {
+                format!("the schema went from version {before} to {after}")
+            })
+            .await?;
+
+        let ingest_url = login(&database_url, "ingest").await?;
+        let worker_url = login(&database_url, "worker").await?;
+
+        let backstage = Backstage::new(surroundings)?;
+        let mut ingest = backstage.start(
+            "restante-ingest",
+            &[],
+            &[
+                &stage::of_service(&ingest_url)[..],
+                &[
+                    ("RESTANTE_LISTEN", "127.0.0.1:0"),
+                    ("RESTANTE_LINGER_SECONDS", "0"),
+                    ("ANTHROPIC_WEBHOOK_SIGNING_KEY", signing_key),
+                ],
+            ]
+            .concat(),
+        )?;
+        let listening = ingest.address("receiving deliveries");
+        let webhook_address =
+            story.during("restante-ingest receives webhooks:", listening, ToString::to_string).await?;
+        let webhook_url: Url = format!("http://{webhook_address}/webhooks/anthropic").parse()?;
+
+        let mut api = backstage.start(
+            "restante",
+            &[
+                "simulate",
+                "--listen",
+                "127.0.0.1:0",
+                "--webhook-url",
+                webhook_url.as_str(),
+                "--batch-seconds",
+                BATCH_SECONDS,
+            ],
+            &[("ANTHROPIC_API_KEY", api_key), ("ANTHROPIC_WEBHOOK_SIGNING_KEY", signing_key)],
+        )?;
+        let listening = api.address("answering as the Claude API");
+        let api_address =
+            story.during("restante simulate is the Claude API:", listening, ToString::to_string).await?;
+        let api_url: Url = format!("http://{api_address}/").parse()?;
+
+        let mut worker = backstage.start(
+            "restante-worker",
+            &[],
+            &[
+                &stage::of_service(&worker_url)[..],
+                &[("ANTHROPIC_BASE_URL", api_url.as_str()), ("ANTHROPIC_API_KEY", api_key)],
+            ]
+            .concat(),
+        )?;
+        story.during("restante-worker is", ready(&mut worker), |()| "ready".to_owned()).await?;
+
+        let connection = database::connect(&database_url, "restante demo").await?;
+        let customer = Customer::new(api_url, secrets.api_key.clone())?;
+        backstage.keep_secret("signing-key", signing_key)?;
+        backstage.keep_secret("database-url", database_url.expose_secret())?;
+        backstage.keep_secret("pgpass", &stage::pgpass(&database_url.expose_secret().parse()?))?;
+        Ok(World {
+            connection,
+            customer,
+            worker,
+            api,
+            ingest,
+            backstage,
+            webhook_url,
+            database_url,
+            postgres,
+        })
+    }
+
+    pub(super) async fn stored(&mut self, batch_id: &str) -> anyhow::Result<Stored> {
+        Ok(evidence::stored(&mut self.connection, batch_id).await?)
+    }
+
+    /// An error, if one of the programs has ended.
+    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+        [&mut self.ingest, &mut self.api, &mut self.worker].into_iter().try_for_each(Program::check)
+    }
+
+    /// Goes on until somebody wants it to end.
+    pub(super) async fn keep(
+        &mut self,
+        story: &mut Story,
+        surroundings: &Surroundings,
+    ) -> anyhow::Result<()> {
+        let directory = self.backstage.directory().display().to_string();
+        let restante = surroundings.executable.display();
+        let url: Url = self.database_url.expose_secret().parse()?;
+        let psql = self.postgres.programs().join("psql");
+        let psql = if psql.exists() { psql.display().to_string() } else { "psql".to_owned() };
+        let (port, webhook_url) = (url.port().unwrap_or_default(), &self.webhook_url);
+        let api = &self.customer.api();
+
+        story.title("It goes on running. Ctrl-C ends it")?;
+        story.say(&format!(
+            "Connect (the password is in the file):\n  \
+             PGPASSFILE={directory}/pgpass {psql} -h 127.0.0.1 -p {port} -U postgres {DATABASE}\n\
+             See how things stand, again and again:\n  \
+             DATABASE_URL_FILE={directory}/database-url {restante} status --watch\n\
+             Send one more event, signed (the simulated API has its session, which is then in restante.resource):\n  \
+             ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url}\n\
+             Send one that has to wait (the API has no such batch), and see why (in psql):\n  \
+             ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url} --type batch.completed --id msgbatch_unknown\n  \
+             select event_id, waits_for, reason, next_attempt_at from restante.outbox_waiting;\n\
+             Have the API run another batch:\n  \
+             curl -sS {api}_simulator/batches -d '{{\"requests\": 1000}}'\n\
+             Replay what is finished (in psql):\n  \
+             update restante.outbox set status = 'pending' where type = 'batch.completed' and status = 'done';\n\
+             The logs of the programs:\n  \
+             tail -f {directory}/*.log"
+        ))?;
+        loop {
+            tokio::select! {
+                () = surroundings.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(Duration::from_secs(1)) => self.check()?,
+            }
+        }
+    }
+
+    /// Ends everything, in the order of the drop, and says where that failed.
+    pub(super) async fn end(self, story: &mut Story) -> anyhow::Result<()> {
+        let World { connection, worker, api, ingest, backstage, postgres, .. } = self;
+        let ending = async move {
+            drop(connection);
+            tokio::task::spawn_blocking(move || {
+                [worker, api, ingest].into_iter().try_for_each(Program::end)?;
+                drop(backstage);
+                postgres.stop().context("cannot stop Postgres")
+            })
+            .await?
+        };
+        story.title("The end")?;
+        story.finish("Everything that ran is stopped and removed", ending).await
+    }
+}
+
+/// Waits until the worker's own listener says that it is ready.
+async fn ready(worker: &mut Program) -> anyhow::Result<()> {
+    let url = healthcheck::url_of(worker.address("answering /livez, /readyz and /metrics").await?)?;
+    let deadline = Instant::now() + READY_PATIENCE;
+    loop {
+        let health = healthcheck::ask(&url).await?;
+        if health == Health::Ready {
+            return Ok(());
+        }
+        worker.check()?;
+        if Instant::now() >= deadline {
+            bail!(worker.fault("is not ready"));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A database of its own, as a user would make it, and where it is.
+async fn database(postgres: &PrivatePostgres) -> anyhow::Result<SecretString> {
+    let mut connection = database::connect(&without_tls(postgres, "postgres"), "restante demo").await?;
+    sqlx::query("create database restante").execute(&mut connection).await?;
+    Ok(without_tls(postgres, DATABASE))
+}
+
+/// Where the database is for a service that has the rights of its role and no more.
+async fn login(database_url: &SecretString, service: &str) -> anyhow::Result<SecretString> {
+    let (name, password) = (format!("demo_{service}"), format!("{:032x}", rand::random::<u128>()));
+    let make = format!("create role {name} login password '{password}' in role restante_{service}");
+    let mut connection = database::connect(database_url, "restante demo").await?;
+    sqlx::query(AssertSqlSafe(make)).execute(&mut connection).await?;
+    let mut url: Url = database_url.expose_secret().parse()?;
+    let named = url.set_username(&name).and_then(|()| url.set_password(Some(&password)));
+    named.map_err(|()| anyhow::anyhow!("the URL of the database takes no login"))?;
+    Ok(url.to_string().into())
+}
+
+/// Whatever PGSSLMODE says in our environment: this server has no certificate.
+fn without_tls(postgres: &PrivatePostgres, database: &str) -> SecretString {
+    format!("{}?sslmode=disable", postgres.url(database)).into()
+}
+
+/// Where a URL leads, without who goes there.
+fn authority(url: &str) -> String {
+    let url = Url::parse(url).ok();
+    url.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port()?))).unwrap_or_default()
+}

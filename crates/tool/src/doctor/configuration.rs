@@ -1,0 +1,131 @@
+//! What the doctor makes of the variables: every fault that would keep a service from starting, and every likely slip.
+//!
+//! What is wrong is wrong for whichever program reads it. What is missing is so only for a service that is meant to start here:
+//! for whoever merely looks, such as an operator's login, it is worth a note.
+
+use super::login::{For, Login};
+use super::{Finding, Verdict};
+use crate::configuration::read_file;
+use restante::internals::config::{Fault, Faults, Ingest, Loaded, Program, Tool, Warning, Worker};
+
+/// Reads the variables as each program does. `login` says which services are meant; where it is unknown, both are.
+pub(super) fn examine(variables: &[(String, String)], login: Option<&Login>) -> Vec<Finding> {
+    let all = || variables.iter().cloned();
+    let read = [
+        (Program::Tool, outcome(Tool::from_vars(all(), &read_file))),
+        (Program::Ingest, outcome(Ingest::from_vars(all(), &read_file))),
+        (Program::Worker, outcome(Worker::from_vars(all(), &read_file))),
+    ];
+    let is_set = |name: &str| variables.iter().any(|(set, value)| set == name && !value.trim().is_empty());
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut add = |finding: Finding| {
+        if !findings.iter().any(|other| other.says == finding.says) {
+            findings.push(finding);
+        }
+    };
+    for (program, (faults, warnings)) in read {
+        let (wrong, missing): (Vec<_>, Vec<_>) =
+            faults.into_iter().partition(|fault| is_set(&fault.variable));
+        for Fault { variable, problem, mend } in wrong {
+            add(Finding::wrong("configuration", format!("{variable}: {problem}"), mend));
+        }
+        let is_meant = match program {
+            Program::Ingest => login.is_none_or(|login| login.is_for(For::Ingest)),
+            Program::Worker => login.is_none_or(|login| login.is_for(For::Worker)),
+            Program::Tool => true,
+        };
+        for Fault { variable, problem, mend } in missing {
+            // The finding about the database says it.
+            if variable == "DATABASE_URL" {
+                continue;
+            }
+            let says = format!("{program} would not start here: {variable}: {problem}");
+            add(if is_meant {
+                Finding::wrong("configuration", says, mend)
+            } else {
+                Finding::note("configuration", says)
+            });
+        }
+        for warning in warnings {
+            add(Finding::note("configuration", warning.to_string()));
+        }
+    }
+    if findings.iter().all(|finding| finding.verdict == Verdict::Note) {
+        findings.insert(0, Finding::fine("configuration", "every variable that is set can be read"));
+    }
+    findings
+}
+
+fn outcome<C>(read: Result<Loaded<C>, Faults>) -> (Vec<Fault>, Vec<Warning>) {
+    match read {
+        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Err(Faults { faults, warnings, .. }) => (faults, warnings),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rendered;
+    use super::*;
+
+    fn examined(variables: &[(&str, &str)]) -> String {
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        rendered(&examine(&variables, None))
+    }
+
+    #[test]
+    fn faults_are_wrong_one_by_one_whichever_program_reads_the_variable() {
+        let text = examined(&[
+            ("DATABASE_URL", "mysql://u:hush@h/d"),
+            ("RESTANTE_CONCURRENCY", "abc"),
+            ("RESTANTE_LISTEN", "8080"),
+            ("RESTANTE_LEASE_SECONDS", "30s"),
+            ("ANTHROPIC_API_KEY", "sk-key"),
+            ("ANTHROPIC_WEBHOOK_SECRET", "s3cret-of-some-length-that-is-long-enough"),
+        ]);
+
+        for variable in
+            ["DATABASE_URL: ", "RESTANTE_CONCURRENCY: ", "RESTANTE_LISTEN: ", "RESTANTE_LEASE_SECONDS: "]
+        {
+            assert_eq!(text.matches(&format!("wrong  configuration  {variable}")).count(), 1, "{text}");
+        }
+        assert!(!text.contains("hush") && !text.contains("would not start"), "{text}");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_noted_with_the_one_that_may_be_meant() {
+        let text = examined(&[("RESTANTE_CONCURENCY", "3"), ("RESTANTE_BATCH_POLL_SECOND", "3")]);
+
+        for meant in ["did you mean RESTANTE_CONCURRENCY?", "did you mean RESTANTE_BATCH_POLL_SECONDS?"] {
+            assert_eq!(text.matches(meant).count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_lacks_is_wrong_where_it_is_meant_to_start_and_else_a_note() {
+        let lacking = [("DATABASE_URL".to_owned(), "postgres://me@h/d".to_owned())];
+
+        let unknown = rendered(&examine(&lacking, None));
+        assert!(
+            unknown.contains(
+                "wrong  configuration  restante-ingest would not start here: ANTHROPIC_WEBHOOK_SIGNING_KEY"
+            ),
+            "{unknown}"
+        );
+        assert!(
+            unknown.contains("wrong  configuration  restante-worker would not start here: ANTHROPIC_API_KEY"),
+            "{unknown}"
+        );
+
+        let mut operator = Login::default();
+        operator.has_schema = true;
+        let looked_at = examine(&lacking, Some(&operator));
+        assert!(
+            looked_at.iter().all(|finding| finding.verdict != Verdict::Wrong),
+            "{}",
+            rendered(&looked_at)
+        );
+        assert_eq!(looked_at.len(), 3, "{}", rendered(&looked_at));
+    }
+}

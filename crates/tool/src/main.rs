@@ -1,0 +1,43 @@
+//! `restante`: the hand tool. It prepares the database, shows how things stand, and has a whole world to try them on.
+
+mod cli;
+mod columns;
+mod configuration;
+mod demo;
+mod doctor;
+mod healthcheck;
+mod migrate;
+mod status;
+mod surroundings;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use restante::{database, service};
+
+use cli::Cli;
+use surroundings::Surroundings;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("restante: {}", database::told(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // One TLS provider for the whole process; without one the first connection would panic.
+    let _already_there = rustls::crypto::ring::default_provider().install_default();
+    let surroundings = Surroundings {
+        variables: service::environment(),
+        executable: std::env::current_exe()?,
+        temporary: std::env::temp_dir(),
+        stop: service::stop_on_signal()?,
+    };
+    cli::run(cli, surroundings).await
+}

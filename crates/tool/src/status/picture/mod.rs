@@ -1,0 +1,274 @@
+//! The picture: a snapshot as text for people, or as JSON for programs. Pure: the same snapshot gives the same text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use chrono::SecondsFormat;
+use serde_json::{Value, json};
+
+use super::figures::{bar, bytes, clean, lasting, percent, rounded};
+use super::snapshot::{Batch, Events, OldTransaction, Reason, Snapshot};
+use crate::columns::grouped;
+
+/// Every status that is not a finish, in the order of the way of an event; then what nobody has to do anything about.
+const STATUSES: [&str; 8] =
+    ["pending", "running", "retry", "blocked", "paused", "dead", "scheduled", "standing"];
+
+/// Those that have a line also while there are no such events.
+const ALWAYS_SHOWN: usize = 6;
+
+const READ_ONLY: &str = "the database takes no writes, because this server is a standby: nothing is received, claimed or finished here\n";
+
+/// How much of a reason is shown.
+const REASON_CHARS_MAX: usize = 140;
+
+/// How many types are named beside a status. Each type that dies has a reason of its own, so more of them are.
+fn types_named(status: &str) -> usize {
+    if status == "dead" { 8 } else { 3 }
+}
+
+/// One object on a line: the snapshot, and `statuses`, which sums up its events.
+pub(super) fn json(snapshot: &Snapshot) -> String {
+    let statuses: BTreeMap<_, _> = STATUSES
+        .iter()
+        .map(|status| {
+            let (events, longest_wait_seconds) = total(snapshot, status);
+            (status, json!({ "events": events, "longest_wait_seconds": longest_wait_seconds }))
+        })
+        .collect();
+    let mut object = json!(snapshot);
+    if let Value::Object(fields) = &mut object {
+        fields.insert("statuses".to_owned(), json!(statuses));
+    }
+    format!("{object}\n")
+}
+
+/// Lines for a terminal of some hundred columns.
+pub(super) fn text(snapshot: &Snapshot) -> String {
+    let looked_at = snapshot.looked_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let pace =
+        snapshot.finished_per_second.map(|pace| format!("   {} events finished per second", rounded(pace)));
+    let read_only = if snapshot.takes_writes { "" } else { READ_ONLY };
+    let head = format!("{looked_at}{}\n{read_only}{}", pace.unwrap_or_default(), services(snapshot));
+    [head, events(snapshot), subscribers(snapshot), batches(snapshot), remarks(snapshot)]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The last picture, below a line that says why there is no newer one.
+pub(super) fn text_while_away(problem: &str, last: &Snapshot) -> String {
+    format!("NO ANSWER, TRYING AGAIN: {}\nthe last picture:\n\n{}", clean(problem), text(last))
+}
+
+fn services(snapshot: &Snapshot) -> String {
+    let service = |name: &str, connections: i64| match connections {
+        0 => format!("NO {name} is connected"),
+        1 => format!("{name} is connected (1 connection)"),
+        many => format!("{name} is connected ({many} connections)"),
+    };
+    let said: Vec<_> = snapshot.services.iter().map(|s| service(&s.name, s.connections)).collect();
+    if said.is_empty() {
+        return String::new();
+    }
+    let webhook = match snapshot.last_webhook_seconds_ago {
+        Some(seconds) => format!("the last webhook came {} ago", lasting(seconds)),
+        None => "no webhook is among the last 1,000 events".to_owned(),
+    };
+    format!("{}\n{webhook}\n", said.join(", "))
+}
+
+fn events(snapshot: &Snapshot) -> String {
+    let mut rows = vec![["status", "events", "oldest", "what"].map(str::to_owned).to_vec()];
+    for (place, status) in STATUSES.into_iter().enumerate() {
+        let (events, longest_wait) = total(snapshot, status);
+        if events == 0 && place >= ALWAYS_SHOWN {
+            continue;
+        }
+        rows.push(vec![
+            status.to_owned(),
+            at_least(snapshot, events),
+            longest_wait.map(lasting).unwrap_or_default(),
+            types(snapshot, status),
+        ]);
+    }
+    aligned(&rows, &[1, 2])
+}
+
+/// How many events have a status, and how long the first of them has been waiting, in seconds.
+fn total(snapshot: &Snapshot, status: &str) -> (i64, Option<f64>) {
+    let of_status = || snapshot.events.iter().filter(|events| events.status == status);
+    let longest_wait = of_status().map(|events| events.longest_wait_seconds).reduce(f64::max);
+    (of_status().map(|events| events.events).sum(), longest_wait)
+}
+
+/// A count, marked where counting was cut short and it may be one that was cut.
+fn at_least(snapshot: &Snapshot, count: i64) -> String {
+    let is_cut = snapshot.counted_up_to.is_some() && count > 0;
+    format!("{}{}", if is_cut { ">=" } else { "" }, grouped(count))
+}
+
+fn types(snapshot: &Snapshot, status: &str) -> String {
+    let of_status: Vec<&Events> = snapshot.events.iter().filter(|events| events.status == status).collect();
+    let mut named: Vec<String> =
+        of_status.iter().take(types_named(status)).map(|events| kind(events)).collect();
+    match of_status.len().saturating_sub(named.len()) {
+        0 => {}
+        1 => named.push("and one more type".to_owned()),
+        more => named.push(format!("and {more} more types")),
+    }
+    let mut text = named.join(", ");
+    let run_out: i64 = of_status.iter().map(|events| events.leases_run_out).sum();
+    if run_out > 0 {
+        let _ = write!(text, " ({} with a lease that ran out)", grouped(run_out));
+    }
+    text
+}
+
+fn kind(events: &Events) -> String {
+    let subscriber = match events.subscriber.as_str() {
+        "" => String::new(),
+        subscriber => format!(" for {}", clean(subscriber)),
+    };
+    format!("{} {}{subscriber}", grouped(events.events), clean(&events.event_type))
+}
+
+fn subscribers(snapshot: &Snapshot) -> String {
+    let mut rows = vec![["subscriber", "events", "oldest", "types"].map(str::to_owned).to_vec()];
+    for subscriber in &snapshot.subscribers {
+        let own = || snapshot.events.iter().filter(|events| events.subscriber == subscriber.subscriber);
+        let oldest = own().map(|events| events.longest_wait_seconds).reduce(f64::max);
+        rows.push(vec![
+            clean(&subscriber.subscriber),
+            at_least(snapshot, own().map(|events| events.events).sum()),
+            oldest.map(lasting).unwrap_or_default(),
+            clean(&subscriber.types.join(", ")),
+        ]);
+    }
+    if rows.len() == 1 { String::new() } else { aligned(&rows, &[1, 2]) }
+}
+
+fn batches(snapshot: &Snapshot) -> String {
+    let mut text = aligned(&snapshot.batches.iter().map(progress).collect::<Vec<_>>(), &[2, 3, 4, 5, 6]);
+    if snapshot.batches_not_listed > 0 {
+        let _ = writeln!(text, "and {} more batches that have ended", grouped(snapshot.batches_not_listed));
+    }
+    if snapshot.batches_under_way > 0 {
+        let (batches, requests) = (snapshot.batches_under_way, snapshot.requests_under_way);
+        let noun = if batches == 1 { "batch" } else { "batches" };
+        let _ = writeln!(
+            text,
+            "{} {noun} under way at the API, with {} requests",
+            grouped(batches),
+            grouped(requests)
+        );
+    }
+    text
+}
+
+/// The line of one batch.
+fn progress(batch: &Batch) -> Vec<String> {
+    let left = match (batch.progress.as_str(), batch.seconds_left) {
+        ("complete", _) => "complete".to_owned(),
+        ("ended", _) => "not begun".to_owned(),
+        (_, Some(seconds)) => format!("{} left", lasting(seconds)),
+        (_, None) => String::new(),
+    };
+    let vanish = match batch.results_vanish_in_seconds {
+        Some(seconds) if seconds < 0.0 => format!("VANISHED {} ago", lasting(-seconds)),
+        Some(seconds) if batch.progress != "complete" => format!("vanish in {}", lasting(seconds)),
+        _ => String::new(),
+    };
+    vec![
+        clean(&batch.id),
+        bar(batch.results_stored, batch.requests),
+        percent(batch.results_stored, batch.requests),
+        format!("{} of {}", grouped(batch.results_stored), grouped(batch.requests)),
+        bytes(batch.bytes_stored),
+        batch.results_per_second.map_or_else(String::new, |pace| format!("{} lines/s", rounded(pace))),
+        left,
+        vanish,
+    ]
+}
+
+/// What a person should know beside the numbers.
+fn remarks(snapshot: &Snapshot) -> String {
+    let mut text: String = snapshot.reasons.iter().map(reason).collect();
+    if !snapshot.paused_types.is_empty() {
+        let _ = writeln!(text, "held by restante.pause: {}", clean(&snapshot.paused_types.join(", ")));
+    }
+    for transaction in &snapshot.old_transactions {
+        let _ = writeln!(text, "vacuum is held back by {}", holder(transaction));
+    }
+    if !snapshot.sees_all_transactions {
+        text += "old transactions of other logins can not be seen: grant pg_read_all_stats to this one\n";
+    }
+    if let Some(limit) = snapshot.counted_up_to {
+        let _ =
+            writeln!(text, "the backlog is large: at most {} events of a kind were counted", grouped(limit));
+    }
+    text
+}
+
+/// Why events wait, in a line: the most frequent reason, and when the first of them runs again.
+fn reason(reason: &Reason) -> String {
+    let (because, wait) = match reason.because.as_str() {
+        "trouble" => ("because of us", "wait"),
+        "failed" => ("after a failure", "wait for the next attempt"),
+        _ => ("too early", "wait"),
+    };
+    let wait = if reason.events == 1 { wait.replacen("wait", "waits", 1) } else { wait.to_owned() };
+    let noun = if reason.events == 1 { "event" } else { "events" };
+    let others = match reason.events_in_all - reason.events {
+        0 => String::new(),
+        others => format!(" (and {} for other reasons)", grouped(others)),
+    };
+    let next = match reason.next_attempt_in_seconds {
+        seconds if seconds > 0.0 => format!("next attempt in {}", lasting(seconds)),
+        _ => "next attempt as soon as a worker claims it".to_owned(),
+    };
+    let text = clean(&reason.reason);
+    let text = match text.char_indices().nth(REASON_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", text[..end].trim_end()),
+        None => text,
+    };
+    format!("{because}: {} {noun} {wait}{others}: {text}; {next}\n", grouped(reason.events))
+}
+
+fn holder(transaction: &OldTransaction) -> String {
+    let mut text = format!("{} {}", transaction.kind, clean(&transaction.holder));
+    if let Some(role) = &transaction.role {
+        let _ = write!(text, " of {}", clean(role));
+    }
+    if let Some(state) = &transaction.state {
+        let _ = write!(text, " ({state})");
+    }
+    if let Some(seconds) = transaction.open_for_seconds {
+        let _ = write!(text, ", open for {}", lasting(seconds));
+    }
+    if let Some(transactions) = transaction.transactions {
+        let _ = write!(text, ", {} transactions old", grouped(transactions));
+    }
+    text
+}
+
+/// The rows in columns, those that are named aligned on the right, two blanks between them.
+fn aligned(rows: &[Vec<String>], right: &[usize]) -> String {
+    let width =
+        |column: usize| rows.iter().map(|row: &Vec<String>| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            match right.contains(&column) {
+                true => format!("{cell:>width$}"),
+                false => format!("{cell:width$}"),
+            }
+        });
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! A database with the tables of Restante and of the shop, and verbs for what happens in it.
+
+use std::ops::Deref;
+
+use restante::registry::Registry;
+use restante_playground::{World, cluster};
+
+/// The shop, in a world of its own.
+pub struct Shop(World);
+
+impl Deref for Shop {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.0
+    }
+}
+
+impl Shop {
+    pub async fn new() -> Self {
+        let world = World::on(cluster::fresh_database().await).await;
+        orders_worker::migrate(&world.pool).await.unwrap();
+        Self(world)
+    }
+
+    /// The same shop, as another login sees it.
+    pub async fn as_login(&self, name: &str, password: &str) -> Self {
+        Self(self.0.as_login(name, password).await)
+    }
+
+    /// Lets the outbox know of the subscriptions, and runs what is there.
+    pub async fn work(&self, registry: Registry) -> u64 {
+        self.work_with(registry).await
+    }
+
+    pub async fn stock(&self, sku: &str, available: i32) {
+        self.sql(&format!("insert into orders.stock values ('{sku}', {available})")).await;
+    }
+
+    /// The shop takes an order: what it writes itself and the event are one transaction of its own.
+    pub async fn order(&self, order_id: &str, sku: &str, quantity: i32) {
+        let payload = serde_json::json!({ "order_id": order_id, "sku": sku, "quantity": quantity });
+        sqlx::query(
+            "select restante.enqueue('order.placed', $1::text::json, key => $2, event_id => 'placed_' || $2)",
+        )
+        .bind(payload.to_string())
+        .bind(order_id)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    /// A session has gone idle, as the API says it in a webhook.
+    pub async fn session_idled(&self, session_id: &str) {
+        let body = serde_json::json!({
+            "type": "event", "id": format!("whe_{session_id}"), "created_at": "2026-11-01T12:00:00Z",
+            "data": { "type": "session.status_idled", "id": session_id },
+        });
+        self.receive_body(&body).await;
+    }
+
+    /// The state of each event that this worker has a row for, and how many attempts it took.
+    pub async fn outbox(&self) -> String {
+        self.value(
+            "select string_agg(format('%s %s, attempt %s', event_id, status, attempt), '; ' order by id)
+               from restante.outbox where subscriber = 'orders'",
+        )
+        .await
+    }
+}

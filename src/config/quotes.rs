@@ -1,0 +1,16 @@
+//! Values that stand in quotes, which no shell has taken off.
+
+/// Around what some programs take for a value, and others for a part of it; the last ones come out of word processors.
+pub(super) const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
+
+/// Whether a value was meant to be what stands between its first and its last character.
+pub(super) fn is_in_quotes(value: &str) -> bool {
+    let (mut first, mut last) = (value.chars(), value.chars());
+    match (first.next(), last.next_back()) {
+        (Some('\u{201c}'), Some('\u{201d}')) | (Some('\u{2018}'), Some('\u{2019}')) => true,
+        (Some(first), Some(last)) => {
+            first == last && QUOTES.contains(&first) && value.len() > first.len_utf8()
+        }
+        _ => false,
+    }
+}

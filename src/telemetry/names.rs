@@ -1,0 +1,78 @@
+//! The names of the metrics, and the labels of event types.
+
+/// The names of all metrics. Their labels are named in what `recorder` says of each.
+pub mod metric {
+    /// Deliveries answered, by `answer` and `reason`.
+    pub const DELIVERIES_TOTAL: &str = "restante_deliveries_total";
+    /// From the head of a delivery to its answer, in seconds.
+    pub const ACK_SECONDS: &str = "restante_ack_seconds";
+    /// Events claimed.
+    pub const CLAIMS_TOTAL: &str = "restante_claims_total";
+    /// Attempts that ended, by `outcome` and `event_type`.
+    pub const ATTEMPTS_TOTAL: &str = "restante_attempts_total";
+    /// How long an attempt took, in seconds, by `event_type`.
+    pub const ATTEMPT_SECONDS: &str = "restante_attempt_seconds";
+    /// Attempts whose lease somebody else had by the time they ended.
+    pub const LOST_LEASES_TOTAL: &str = "restante_lost_leases_total";
+    /// Batch results stored.
+    pub const RESULTS_ROWS_TOTAL: &str = "restante_results_rows_total";
+    /// Bytes of batch results stored.
+    pub const RESULTS_BYTES_TOTAL: &str = "restante_results_bytes_total";
+    /// Objects that an event named and that the API never showed, by `resource`.
+    pub const RESOURCES_NEVER_SEEN_TOTAL: &str = "restante_resources_never_seen_total";
+    /// The age of the oldest event that is not finished and has something to be done about it, in seconds.
+    pub const OLDEST_UNFINISHED_EVENT_SECONDS: &str = "restante_oldest_unfinished_event_seconds";
+    /// The age of the oldest event that may be claimed now, in seconds.
+    pub const OLDEST_CLAIMABLE_EVENT_SECONDS: &str = "restante_oldest_claimable_event_seconds";
+    /// Log lines dropped since nobody read the pipe.
+    pub const LOG_LINES_DROPPED_TOTAL: &str = "restante_log_lines_dropped_total";
+    /// Events that are not finished, by `status`.
+    pub const EVENTS_UNFINISHED: &str = "restante_events_unfinished";
+    /// Events that wait because something is wrong with us, or with the other side.
+    pub const EVENTS_IN_TROUBLE: &str = "restante_events_in_trouble";
+    /// When the last delivery was stored, in Unix seconds, by `scheme`.
+    pub const LAST_DELIVERY_TIMESTAMP_SECONDS: &str = "restante_last_delivery_timestamp_seconds";
+    /// 1, with the `version` of the program and of the `schema` that it knows.
+    pub const BUILD_INFO: &str = "restante_build_info";
+}
+
+/// The label of a type that no handler is registered for.
+pub(super) const OTHER: &str = "other";
+
+/// The label of an event's type: itself where it is one of `known`, else the longest pattern of `known` (`session.*`) that
+/// covers it, else `other`.
+///
+/// Types come from outside, and every new value of a label is a new series for good: whoever can sign a
+/// webhook could fill the memory of this process and of the Prometheus behind it. `known` is commonly the list
+/// of types and patterns that a handler is registered for.
+pub fn event_type_label(known: &[&'static str], event_type: &str) -> &'static str {
+    let covers =
+        |pattern: &&str| pattern.strip_suffix('*').is_some_and(|start| event_type.starts_with(start));
+    known
+        .iter()
+        .find(|known| **known == event_type)
+        .or_else(|| known.iter().filter(|pattern| covers(pattern)).max_by_key(|pattern| pattern.len()))
+        .copied()
+        .unwrap_or(OTHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_type_is_labelled_by_itself_or_its_family_and_an_unknown_one_gets_no_label_of_its_own() {
+        let known = ["session.*", "session.thread_*", "batch.poll", "*.deleted"];
+        for (event_type, label) in [
+            ("batch.poll", "batch.poll"),
+            ("session.status_idled", "session.*"),
+            ("session.thread_idled", "session.thread_*"),
+            ("session.", "session.*"),
+            ("batch.made_up", "other"),
+            ("file.deleted", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(event_type_label(&known, event_type), label, "{event_type}");
+        }
+    }
+}
