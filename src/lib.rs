@@ -91,8 +91,6 @@ pub mod api;
 pub mod database;
 
 #[cfg(feature = "service")]
-mod config;
-#[cfg(feature = "service")]
 mod ops;
 mod outbox;
 mod telemetry;
@@ -111,6 +109,8 @@ mod ingest;
 pub mod worker;
 
 // Floor 5: what surrounds an engine in its process.
+#[cfg(feature = "service")]
+mod config;
 #[cfg(feature = "service")]
 pub mod service;
 

@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{
-    self, ApiAuth, Faults, Loaded, Log, Need, Program, ReadFile, VARIABLES, about, help_for,
+    self, Faults, Loaded, Log, Need, Program, RESTANTE_OPS_LISTEN, ReadFile, about, help_for,
 };
 use crate::ops::{self, Check, Note};
 use crate::outbox::trouble;
@@ -138,9 +138,10 @@ async fn work(
     stop: CancellationToken,
     registry: impl AsyncFnOnce(&config::Worker, &PgPool) -> anyhow::Result<Registry>,
 ) -> anyhow::Result<()> {
-    let pool = database(&config.database_url, "restante-worker", config.database_connections, &stop).await?;
+    let url = &config.worker.database_url;
+    let pool = database(url, "restante-worker", config.database_connections, &stop).await?;
     let ended = CancellationToken::new();
-    let _primary = database::keep_on_primary(&pool, &config.database_url)?;
+    let _primary = database::keep_on_primary(&pool, url)?;
     let notes = vec![note_of_trouble(pool.clone())];
     serve_ops_with(notes, Program::Worker, config.ops_listen, pool.clone(), stop.clone(), ended.clone())
         .await?;
@@ -148,23 +149,9 @@ async fn work(
     let registry = registry(&config, &pool).await?;
     telemetry::start_worker_at_zero(&registry.event_types().collect::<Vec<_>>());
     tracing::info!(base_url = %config.api.base_url, "the Claude API is called");
-    let api = api::Client::new(api::Settings {
-        auth: match config.api.auth {
-            ApiAuth::XApiKey => api::Auth::XApiKey,
-            ApiAuth::Bearer => api::Auth::Bearer,
-        },
-        version: config.api.version,
-        betas: config.api.beta,
-        ..api::Settings::new(config.api.base_url, config.api_key)
-    })?;
+    let api = api::Client::new(config.api)?;
     let name = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("worker-{}", std::process::id()));
-    let settings = worker::Settings {
-        concurrency: config.concurrency,
-        lease: config.lease,
-        drain: config.drain,
-        ..worker::Settings::new(name, config.database_url)
-    };
-    worker::run(settings, pool, registry, api, stop).await?;
+    worker::run(worker::Settings { name, ..config.worker }, pool, registry, api, stop).await?;
     ended.cancel();
     Ok(())
 }
@@ -300,8 +287,7 @@ fn open_files_of(limits: &str) -> Option<usize> {
 
 /// Where services answer unless they are told otherwise, as the table of variables says.
 fn ops_defaults() -> Vec<String> {
-    let ops_listen = VARIABLES.iter().filter(|variable| variable.name == "RESTANTE_OPS_LISTEN");
-    let needs = ops_listen.flat_map(|variable| variable.read_by);
+    let needs = RESTANTE_OPS_LISTEN.facts.read_by.iter();
     needs
         .filter_map(|(_, need)| match need {
             Need::Default(address) => Some((*address).to_owned()),
@@ -412,11 +398,11 @@ mod tests {
         let no_files = |_: &Path| Err(io::ErrorKind::NotFound.into());
         let config = config::Worker::from_vars(variables, &no_files).unwrap().config;
 
-        let usual = worker::Settings::new("worker", config.database_url);
+        let usual = worker::Settings::new("worker", config.worker.database_url);
 
         assert_eq!(
             (usual.concurrency, usual.lease, usual.drain),
-            (config.concurrency, config.lease, config.drain)
+            (config.worker.concurrency, config.worker.lease, config.worker.drain)
         );
     }
 }

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use restante::internals::config::{Ingest, Program};
-use restante::internals::ingest::{self, Limits, OutboxStore};
-use restante::internals::signature::Keys;
+use restante::internals::config::{Ingest, Program, RESTANTE_LISTEN};
+use restante::internals::ingest::{self, OutboxStore};
 use restante::internals::telemetry;
 use restante::{database, service};
 use tokio_util::sync::CancellationToken;
@@ -14,30 +13,20 @@ fn main() -> ExitCode {
     service::main(Program::Ingest, Ingest::from_vars, |config| config.log.clone(), run)
 }
 
-async fn run(config: Ingest, stop: CancellationToken) -> anyhow::Result<()> {
-    let listener = service::bind("RESTANTE_LISTEN", config.listen).await?;
+async fn run(mut config: Ingest, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = service::bind(RESTANTE_LISTEN.facts.name, config.listen).await?;
     let pool = service::database(&config.database_url, "restante-ingest", config.database_connections, &stop)
         .await?;
     let ended = CancellationToken::new();
     let _primary = database::keep_on_primary(&pool, &config.database_url)?;
     service::serve_ops(Program::Ingest, config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
     telemetry::start_ingest_at_zero();
-    let on = [("standard", !config.signing_keys.is_empty()), ("older", !config.webhook_secrets.is_empty())];
+    let on = [("standard", !config.keys.standard.is_empty()), ("older", !config.keys.older.is_empty())];
     let schemes: Vec<_> = on.into_iter().filter(|(_, is_on)| *is_on).map(|(scheme, _)| scheme).collect();
     tracing::info!(address = %listener.local_addr()?, schemes = schemes.join(", "), "receiving deliveries");
 
-    let settings = ingest::Settings {
-        limits: Limits {
-            commit_timeout: config.wait,
-            idle_timeout: config.idle,
-            linger: config.linger,
-            drain_timeout: config.drain,
-            connections_max: connections_max(&config),
-            ..Limits::default()
-        },
-        keys: Keys { standard: config.signing_keys, older: config.webhook_secrets },
-        now: unix_seconds,
-    };
+    config.limits.max_connections = max_connections(&config);
+    let settings = ingest::Settings { limits: config.limits, keys: config.keys, now: unix_seconds };
     let store = OutboxStore::new(pool.clone(), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;
     ended.cancel();
@@ -48,13 +37,13 @@ async fn run(config: Ingest, stop: CancellationToken) -> anyhow::Result<()> {
 
 /// As many connections as are configured, or as the limit of open files leaves room for: a connection that cannot be accepted
 /// waits, but a file that cannot be opened may be a connection to the database.
-fn connections_max(config: &Ingest) -> usize {
+fn max_connections(config: &Ingest) -> usize {
     /// Listeners, the log, the ops pages, and the connections that a pool is just replacing.
     const OTHER_FILES: usize = 32;
-    let Some(files) = service::open_files_max() else { return config.max_connections };
+    let Some(files) = service::open_files_max() else { return config.limits.max_connections };
     let others = OTHER_FILES + config.database_connections as usize;
     let room = files.saturating_sub(others).max(1);
-    if room < config.max_connections {
+    if room < config.limits.max_connections {
         tracing::info!(
             connections = room,
             open_files = files,
@@ -62,7 +51,7 @@ fn connections_max(config: &Ingest) -> usize {
              LimitNOFILE of systemd"
         );
     }
-    room.min(config.max_connections)
+    room.min(config.limits.max_connections)
 }
 
 fn unix_seconds() -> i64 {

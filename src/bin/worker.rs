@@ -5,8 +5,5 @@ use std::process::ExitCode;
 use restante::{handlers, service};
 
 fn main() -> ExitCode {
-    service::worker(async |config, _pool| {
-        let settings = handlers::Settings { batch_poll: config.batch_poll, reconcile: config.reconcile };
-        Ok(handlers::registry(settings))
-    })
+    service::worker(async |config, _pool| Ok(handlers::registry(config.handlers)))
 }

@@ -1,13 +1,15 @@
 //! The configuration of `restante-ingest`.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::keys::{self, SIGNING_KEY, WEBHOOK_SECRET};
-use super::reader::{ReadFile, Reader};
-use super::{Faults, Loaded, Log, Program, SigningKey};
+use super::settings::{keys, log};
+use super::table::*;
+use super::vars::{ReadFile, Vars, all};
+use super::{Faults, Loaded, Log, Program};
+use crate::ingest::Limits;
+use crate::signature::Keys;
 
 /// What `restante-ingest` is started with.
 #[derive(Debug)]
@@ -16,24 +18,14 @@ pub struct Ingest {
     pub database_url: SecretString,
     /// `RESTANTE_DATABASE_CONNECTIONS`: how many connections the pool opens at most.
     pub database_connections: u32,
-    /// `ANTHROPIC_WEBHOOK_SIGNING_KEY`, decoded: the Standard Webhooks scheme is on unless it is empty.
-    pub signing_keys: Vec<SigningKey>,
-    /// `ANTHROPIC_WEBHOOK_SECRET`: the older scheme is on unless it is empty. One of the two has an entry.
-    pub webhook_secrets: Vec<SigningKey>,
+    /// The keys of the signature schemes; at least one of the two schemes is on.
+    pub keys: Keys,
     /// `RESTANTE_LISTEN`: where webhooks arrive.
     pub listen: SocketAddr,
     /// `RESTANTE_OPS_LISTEN`: where `/livez`, `/readyz` and `/metrics` are answered; never the same port.
     pub ops_listen: SocketAddr,
-    /// `RESTANTE_MAX_CONNECTIONS`: how many HTTP connections are open at once at most.
-    pub max_connections: usize,
-    /// `RESTANTE_INGEST_WAIT_SECONDS`: how long a delivery waits out a database that is away.
-    pub wait: Duration,
-    /// `RESTANTE_IDLE_SECONDS`: how long an idle connection is kept open.
-    pub idle: Duration,
-    /// `RESTANTE_LINGER_SECONDS`: how long connections are still accepted after a stop.
-    pub linger: Duration,
-    /// `RESTANTE_DRAIN_SECONDS`: how long a stop waits for deliveries under way.
-    pub drain: Duration,
+    /// What one sender, or all of them, can use up.
+    pub limits: Limits,
     /// `RESTANTE_LOG` and `RUST_LOG`.
     pub log: Log,
 }
@@ -48,53 +40,38 @@ impl Ingest {
         variables: impl IntoIterator<Item = (String, String)>,
         read_file: ReadFile<'_>,
     ) -> Result<Loaded<Ingest>, Faults> {
-        let mut reader = Reader::new(Program::Ingest, variables, read_file);
-
-        let database_url = reader.needed("DATABASE_URL", keys::database_url);
-        let database_connections = reader.number("RESTANTE_DATABASE_CONNECTIONS");
-        let signing_keys = keys::signing_keys(&mut reader);
-        let webhook_secrets = keys::webhook_secrets(&mut reader);
-        let listen = reader.address("RESTANTE_LISTEN").flatten();
-        let ops_listen = reader.address("RESTANTE_OPS_LISTEN").flatten();
-        let max_connections = reader.number("RESTANTE_MAX_CONNECTIONS");
-        let wait = reader.seconds("RESTANTE_INGEST_WAIT_SECONDS");
-        let idle = reader.seconds("RESTANTE_IDLE_SECONDS");
-        let linger = reader.seconds("RESTANTE_LINGER_SECONDS");
-        let drain = reader.seconds("RESTANTE_DRAIN_SECONDS");
-        let log = reader.log();
-
-        if signing_keys.as_ref().is_some_and(Vec::is_empty)
-            && webhook_secrets.as_ref().is_some_and(Vec::is_empty)
-        {
-            let problem = format!("neither it nor {WEBHOOK_SECRET} is set, so no webhook could be verified");
-            reader.fault(
-                SIGNING_KEY,
-                problem,
-                format!("Set it (or {SIGNING_KEY}_FILE) to the endpoint's whsec_... key"),
-            );
+        let mut vars = Vars::new(Program::Ingest, variables, read_file);
+        let keys = keys(&mut vars);
+        if keys.as_ref().is_some_and(|keys| keys.standard.is_empty() && keys.older.is_empty()) {
+            let (key, secret) =
+                (ANTHROPIC_WEBHOOK_SIGNING_KEY.facts.name, ANTHROPIC_WEBHOOK_SECRET.facts.name);
+            let problem = format!("neither it nor {secret} is set, so no webhook could be verified");
+            vars.fault(key, problem, format!("Set it (or {key}_FILE) to the endpoint's whsec_... key"));
         }
+        let listen = vars.get(&RESTANTE_LISTEN);
+        let ops_listen = vars.get(&RESTANTE_OPS_LISTEN);
         if listen.zip(ops_listen).is_some_and(|(listen, ops)| collide(listen, ops)) {
+            let problem = format!("it takes the same port as {}", RESTANTE_LISTEN.facts.name);
             let mend = "Give them different ports, so that the ops pages do not face the internet";
-            reader.fault("RESTANTE_OPS_LISTEN", "it takes the same port as RESTANTE_LISTEN", mend);
+            vars.fault(RESTANTE_OPS_LISTEN.facts.name, problem, mend);
         }
-
-        let config = (|| {
-            Some(Ingest {
-                database_url: database_url?,
-                database_connections: database_connections?,
-                signing_keys: signing_keys?,
-                webhook_secrets: webhook_secrets?,
-                listen: listen?,
-                ops_listen: ops_listen?,
-                max_connections: max_connections?,
-                wait: wait?,
-                idle: idle?,
-                linger: linger?,
-                drain: drain?,
-                log: log?,
-            })
-        })();
-        reader.finish(config)
+        let config = all!(Ingest {
+            database_url: vars.get(&DATABASE_URL),
+            database_connections: vars.get(&RESTANTE_DATABASE_CONNECTIONS),
+            keys,
+            listen,
+            ops_listen,
+            limits: all!(Limits {
+                max_connections: vars.get(&RESTANTE_MAX_CONNECTIONS),
+                ingest_wait: vars.get(&RESTANTE_INGEST_WAIT_SECONDS),
+                idle: vars.get(&RESTANTE_IDLE_SECONDS),
+                linger: vars.get(&RESTANTE_LINGER_SECONDS),
+                drain: vars.get(&RESTANTE_DRAIN_SECONDS),
+                ..Limits::default()
+            }),
+            log: log(&mut vars),
+        });
+        vars.finish(config)
     }
 }
 
@@ -121,9 +98,14 @@ mod tests {
 
         assert_eq!(config.listen, "0.0.0.0:8080".parse().unwrap());
         assert_eq!(config.ops_listen, "127.0.0.1:9091".parse().unwrap());
-        assert_eq!((config.database_connections, config.max_connections), (8, 4096));
-        let seconds = [config.wait, config.idle, config.linger, config.drain].map(|time| time.as_secs());
-        assert_eq!(seconds, [10, 90, 5, 20]);
+        assert_eq!((config.database_connections, config.limits.max_connections), (8, 4096));
+        let Limits { ingest_wait, idle, linger, drain, .. } = config.limits;
+        assert_eq!([ingest_wait, idle, linger, drain].map(|time| time.as_secs()), [10, 90, 5, 20]);
+    }
+
+    #[test]
+    fn the_usual_limits_are_the_defaults_of_the_variables() {
+        assert_eq!(Ingest::from_vars(with(&[]), &no_files).unwrap().config.limits, Limits::default());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The configuration: what the environment told a program, checked as a whole before anything starts.
 //!
 //! One plain struct per program, built by its `from_vars` from variables that the caller took from the
-//! environment; nothing here reads the environment or a disk by itself. The table in `table` says which
-//! variables exist; `reader` resolves them against it.
+//! environment; nothing here reads the environment or a disk by itself. `table` declares each variable once,
+//! and `vars` reads it. The structs are made of the settings of what the program starts, such as
+//! `ingest::Limits`, so nobody maps one to the other, and a field has the name of its variable.
 //!
 //! Two rules hold throughout. Every fault is reported at once, each with the way to mend it. And no fault or
 //! warning repeats a value, not even of a variable that is no secret: what stands in the wrong variable may
@@ -10,7 +11,7 @@
 
 use std::fmt;
 
-use secrecy::SecretSlice;
+use crate::telemetry::LogFormat;
 
 mod faults;
 mod help;
@@ -18,22 +19,27 @@ mod ingest;
 mod keys;
 mod placeholder;
 mod quotes;
-mod reader;
+mod settings;
 mod spelling;
 mod table;
+mod texts;
 mod tool;
+mod variable;
+mod vars;
 mod worker;
 
 pub use self::faults::{Fault, Faults, Warning};
 pub use self::help::{about, help_for, help_for_command};
 pub use self::ingest::Ingest;
-pub use self::reader::ReadFile;
-pub use self::table::{Need, VARIABLES, Variable};
+pub use self::keys::SigningKey;
+pub use self::table::*;
 pub use self::tool::Tool;
-pub use self::worker::{Api, ApiAuth, Worker};
+pub use self::variable::{Need, Var, Variable};
+pub use self::vars::ReadFile;
+pub use self::worker::Worker;
 
-/// The decoded bytes of a key that webhooks are signed with.
-pub type SigningKey = SecretSlice<u8>;
+/// U+FEFF, which some editors put at the beginning of a file, unseen.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Which program reads a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +60,6 @@ impl fmt::Display for Program {
             Program::Tool => "restante",
         })
     }
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object per line.
-    Json,
-    /// Lines for people.
-    Text,
 }
 
 /// What is logged, and how.
@@ -171,6 +168,22 @@ mod tests {
         assert_eq!(described(ingest.settings), read(Program::Ingest));
         assert_eq!(described(worker.settings), read(Program::Worker));
         assert_eq!(described(tool.settings), read(Program::Tool));
+    }
+
+    #[test]
+    fn a_setting_has_the_name_of_its_variable() {
+        let mut settings = 0;
+        for line in [include_str!("ingest.rs"), include_str!("worker.rs"), include_str!("tool.rs")]
+            .into_iter()
+            .flat_map(str::lines)
+        {
+            let Some((setting, variable)) = line.split_once("vars.get(&RESTANTE_") else { continue };
+            let setting = setting.trim().trim_start_matches("let ").trim_end_matches([' ', ':', '=']);
+            let (variable, _) = variable.split_once(')').unwrap();
+            assert_eq!(setting, variable.trim_end_matches("_SECONDS").to_lowercase());
+            settings += 1;
+        }
+        assert!(settings > 10, "{settings}: the test looks in the wrong place");
     }
 
     #[test]

@@ -1,9 +1,54 @@
-//! Which variable a name that no program knows was meant to be.
+//! Names that no program knows, and which variable each was meant to be.
+
+use std::collections::BTreeMap;
+
+use secrecy::zeroize::Zeroizing;
 
 use super::table::VARIABLES;
+use super::{BYTE_ORDER_MARK, Warning};
+
+/// One warning for each `RESTANTE_*` variable that no program reads, and for each of ours behind a byte order mark.
+pub(super) fn unknown(variables: &BTreeMap<String, Zeroizing<String>>) -> Vec<Warning> {
+    let known = |name: &str| {
+        VARIABLES.iter().any(|v| {
+            name == v.name || (v.secret && name.strip_suffix("_FILE").is_some_and(|name| name == v.name))
+        })
+    };
+    let marked = variables
+        .keys()
+        .filter(|name| name.strip_prefix(BYTE_ORDER_MARK).is_some_and(known))
+        .map(|name| Warning {
+            variable: name.trim_start_matches(BYTE_ORDER_MARK).to_owned(),
+            message: "a byte order mark stands before its name, so that no program finds it: save the file as UTF-8 without one"
+                .to_owned(),
+        });
+    variables
+        .iter()
+        .filter(|(name, value)| {
+            name.starts_with("RESTANTE_") && !known(name) && !is_service_link(name, value)
+        })
+        .map(|(name, _)| {
+            let message = match nearest(name) {
+                Some(nearest) => format!("no program reads it; did you mean {nearest}?"),
+                None => "no program reads it; see --help for those that are read".to_owned(),
+            };
+            Warning { variable: name.clone(), message }
+        })
+        .chain(marked)
+        .collect()
+}
+
+/// Kubernetes puts variables of its own into every pod for each service, named after it: `RESTANTE_PORT` and
+/// the like for a service called `restante`.
+fn is_service_link(name: &str, value: &str) -> bool {
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.contains("_PORT_")
+        || (name.ends_with("_PORT") && value.contains("://"))
+}
 
 /// The known name that a misspelt one most likely stands for.
-pub(super) fn nearest(unknown: &str) -> Option<&'static str> {
+fn nearest(unknown: &str) -> Option<&'static str> {
     let bare = unknown.strip_prefix("RESTANTE_").unwrap_or(unknown);
     if let Some(variable) = VARIABLES.iter().find(|v| v.name == bare) {
         return Some(variable.name);
@@ -35,6 +80,8 @@ fn distance(left: &str, right: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tool;
+    use super::super::tests::{no_files, vars};
     use super::*;
 
     #[test]
@@ -48,5 +95,30 @@ mod tests {
         ] {
             assert_eq!(nearest(unknown), known, "{unknown}");
         }
+    }
+
+    #[test]
+    fn unknown_names_are_warned_of_and_those_of_kubernetes_are_not() {
+        let loaded = Tool::from_vars(
+            vars(&[
+                ("RESTANTE_LISTN", "x"),
+                ("RESTANTE_LISTEN_FILE", "x"),
+                ("RESTANTE_PORT", "tcp://10.0.0.1:80"),
+                ("RESTANTE_INGEST_SERVICE_HOST", "10.0.0.1"),
+                ("RESTANTE_INGEST_PORT_8080_TCP_ADDR", "10.0.0.1"),
+                ("HOME", "/root"),
+            ]),
+            &no_files,
+        )
+        .unwrap();
+
+        let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [
+                "RESTANTE_LISTEN_FILE: no program reads it; did you mean RESTANTE_LISTEN?",
+                "RESTANTE_LISTN: no program reads it; did you mean RESTANTE_LISTEN?",
+            ]
+        );
     }
 }

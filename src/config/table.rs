@@ -1,228 +1,139 @@
-//! The table of variables: every name, who reads it, its default, its bounds and what it means.
+//! The variables: each is declared here, once, with its meaning, type, bounds, readers, defaults and first release.
 //!
-//! `--help`, `.env.example`, the faults and `restante config` all speak from it, so none of them can drift.
+//! `--help`, `.env.example`, the faults and `restante config` all speak from these declarations, so none of them can drift. A
+//! declaration that nobody reads fails a test; a reader of what is not declared does not compile.
 
-use std::ops::RangeInclusive;
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::Program::{self, Ingest, Tool, Worker};
+use secrecy::SecretString;
+use url::Url;
 
-/// What a program makes of a variable that is absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// The program does not start.
-    Required,
-    /// The program does without.
-    Optional,
-    /// This value is in force.
-    Default(&'static str),
+use super::Program::{Ingest, Tool, Worker};
+use super::keys::{self, SigningKey};
+use super::texts;
+use super::variable::Need::{Default, Optional, Required};
+use super::variable::{Var, Variable, number, seconds, seconds_or_off, secret, text};
+use crate::api;
+use crate::telemetry::LogFormat;
+
+/// The text above a declaration is its meaning, wherever that is shown.
+macro_rules! variables {
+    ($(
+        $(#[doc = $meaning:literal])+
+        $name:ident: $T:ty = $form:expr, read by $readers:expr, since $since:literal;
+    )+) => {
+        $(
+            $(#[doc = $meaning])+
+            pub static $name: Var<$T> =
+                $form.declared(stringify!($name), concat!($($meaning),+).trim_ascii(), &$readers, $since);
+        )+
+
+        /// Every variable that a program of this project reads, those that are needed first.
+        pub static VARIABLES: &[&Variable] = &[$(&$name.facts),+];
+    };
 }
 
-/// One variable of the environment.
-#[derive(Debug)]
-pub struct Variable {
-    /// Its name.
-    pub name: &'static str,
-    /// The programs that read it.
-    pub read_by: &'static [(Program, Need)],
-    /// It may also come from a file, under its name with `_FILE` added, and is never shown.
-    pub secret: bool,
-    /// For a whole number: the values that make sense.
-    pub bounds: Option<RangeInclusive<u64>>,
-    /// What it means, with its unit.
-    pub meaning: &'static str,
-}
+variables! {
+    /// where the Postgres database is, as postgres://user:password@host:5432/database
+    DATABASE_URL: SecretString = secret(keys::database_url),
+        read by [(Ingest, Required), (Worker, Required), (Tool, Optional)], since "0.1.0";
 
-impl Variable {
-    /// What the program makes of its absence, or `None` where the program does not read it.
-    pub fn need(&self, program: Program) -> Option<Need> {
-        self.read_by.iter().find(|(reader, _)| *reader == program).map(|(_, need)| *need)
-    }
-}
+    /// how many connections to the database one process opens at most
+    RESTANTE_DATABASE_CONNECTIONS: u32 = number(1..=1_000),
+        read by [(Ingest, Default("8")), (Worker, Default("16"))], since "0.1.0";
 
-use Need::{Default, Optional, Required};
+    /// the whsec_... keys of the webhook endpoint, several (for a rotation) separated by commas; turns on the Standard
+    /// Webhooks scheme. Ingest needs this or ANTHROPIC_WEBHOOK_SECRET
+    ANTHROPIC_WEBHOOK_SIGNING_KEY: Vec<SigningKey> =
+        secret(keys::signing_keys).doubted(|keys| keys::signing_key_doubts(keys)),
+        read by [(Ingest, Optional), (Tool, Optional)], since "0.1.0";
 
-/// Every variable that a program of this project reads, those that are needed first.
-pub static VARIABLES: &[Variable] = &[
-    Variable {
-        name: "DATABASE_URL",
-        read_by: &[(Ingest, Required), (Worker, Required), (Tool, Optional)],
-        secret: true,
-        bounds: None,
-        meaning: "where the Postgres database is, as postgres://user:password@host:5432/database",
-    },
-    Variable {
-        name: "RESTANTE_DATABASE_CONNECTIONS",
-        read_by: &[(Ingest, Default("8")), (Worker, Default("16"))],
-        secret: false,
-        bounds: Some(1..=1_000),
-        meaning: "how many connections to the database one process opens at most",
-    },
-    Variable {
-        name: "ANTHROPIC_WEBHOOK_SIGNING_KEY",
-        read_by: &[(Ingest, Optional), (Tool, Optional)],
-        secret: true,
-        bounds: None,
-        meaning: "the whsec_... keys of the webhook endpoint, several (for a rotation) separated by commas; \
-                  turns on the Standard Webhooks scheme. Ingest needs this or ANTHROPIC_WEBHOOK_SECRET",
-    },
-    Variable {
-        name: "ANTHROPIC_WEBHOOK_SECRET",
-        read_by: &[(Ingest, Optional), (Tool, Optional)],
-        secret: true,
-        bounds: None,
-        meaning: "the raw secret of the older anthropic-signature scheme, blanks and commas included; several \
-                  (for a rotation) stand one a line; turns that scheme on",
-    },
-    Variable {
-        name: "ANTHROPIC_API_KEY",
-        read_by: &[(Worker, Required), (Tool, Optional)],
-        secret: true,
-        bounds: None,
-        meaning: "the key that the worker calls the Claude API with",
-    },
-    Variable {
-        name: "ANTHROPIC_BASE_URL",
-        read_by: &[
-            (Worker, Default("https://api.anthropic.com")),
-            (Tool, Default("https://api.anthropic.com")),
-        ],
-        secret: false,
-        bounds: None,
-        meaning: "where the Claude API is; the key goes nowhere else",
-    },
-    Variable {
-        name: "ANTHROPIC_VERSION",
-        read_by: &[(Worker, Default("2023-06-01")), (Tool, Default("2023-06-01"))],
-        secret: false,
-        bounds: None,
-        meaning: "the anthropic-version that every call names; from 2026-10-21 on, sampling parameters in a \
-                  request are refused by the API",
-    },
-    Variable {
-        name: "ANTHROPIC_BETA",
-        read_by: &[(Worker, Optional), (Tool, Optional)],
-        secret: false,
-        bounds: None,
-        meaning: "anthropic-beta values to send beside those that a call needs anyway, separated by comma",
-    },
-    Variable {
-        name: "RESTANTE_API_AUTH",
-        read_by: &[(Worker, Default("x-api-key")), (Tool, Default("x-api-key"))],
-        secret: false,
-        bounds: None,
-        meaning: "the header that carries the key: x-api-key, or bearer for an Authorization header",
-    },
-    Variable {
-        name: "RESTANTE_LISTEN",
-        read_by: &[(Ingest, Default("0.0.0.0:8080"))],
-        secret: false,
-        bounds: None,
-        meaning: "the address and port that take webhooks",
-    },
-    Variable {
-        name: "RESTANTE_OPS_LISTEN",
-        read_by: &[
-            (Ingest, Default("127.0.0.1:9091")),
-            (Worker, Default("127.0.0.1:9092")),
-            (Tool, Optional),
-        ],
-        secret: false,
-        bounds: None,
-        meaning: "the address and port that answer /livez, /readyz and /metrics; not for the internet",
-    },
-    Variable {
-        name: "RESTANTE_MAX_CONNECTIONS",
-        read_by: &[(Ingest, Default("4096"))],
-        secret: false,
-        bounds: Some(1..=1_000_000),
-        meaning: "how many HTTP connections are open at once at most; further ones wait to be accepted",
-    },
-    Variable {
-        name: "RESTANTE_INGEST_WAIT_SECONDS",
-        read_by: &[(Ingest, Default("10"))],
-        secret: false,
-        // Not 0: it is also what a database that is there has for its answer, and nothing would ever be taken.
-        bounds: Some(1..=60),
-        meaning: "how many seconds a delivery waits out a database that is away before it is answered 503",
-    },
-    Variable {
-        name: "RESTANTE_IDLE_SECONDS",
-        read_by: &[(Ingest, Default("90"))],
-        secret: false,
-        bounds: Some(1..=3_600),
-        meaning: "how many seconds an idle HTTP connection is kept open; longer than the proxy before it keeps \
-                  one, which is 60 or 75 seconds in the usual ones",
-    },
-    Variable {
-        name: "RESTANTE_CONCURRENCY",
-        read_by: &[(Worker, Default("64"))],
-        secret: false,
-        bounds: Some(1..=10_000),
-        meaning: "how many handlers run at once in one process",
-    },
-    Variable {
-        name: "RESTANTE_LEASE_SECONDS",
-        read_by: &[(Worker, Default("30"))],
-        secret: false,
-        bounds: Some(1..=3_600),
-        meaning: "how many seconds an attempt outlives a worker that has vanished; renewed while the handler \
-                  lives",
-    },
-    Variable {
-        name: "RESTANTE_BATCH_POLL_SECONDS",
-        read_by: &[(Worker, Default("60"))],
-        secret: false,
-        bounds: Some(1..=86_400),
-        meaning: "how many seconds lie between two looks at a batch that has not ended, before jitter",
-    },
-    Variable {
-        name: "RESTANTE_RECONCILE_SECONDS",
-        read_by: &[(Worker, Default("300"))],
-        secret: false,
-        bounds: Some(0..=86_400),
-        meaning: "how many seconds lie between two searches for what webhooks missed; 0 turns them off",
-    },
-    Variable {
-        name: "RESTANTE_LINGER_SECONDS",
-        read_by: &[(Ingest, Default("5"))],
-        secret: false,
-        bounds: Some(0..=300),
-        meaning: "how many seconds after SIGTERM webhooks are still taken, while /readyz says that ingest leaves \
-                  and balancers hear of it; at most half of RESTANTE_DRAIN_SECONDS, which it is a part of",
-    },
-    Variable {
-        name: "RESTANTE_DRAIN_SECONDS",
-        read_by: &[(Ingest, Default("20")), (Worker, Default("20"))],
-        secret: false,
-        bounds: Some(0..=3_600),
-        meaning: "how many seconds SIGTERM waits for work under way; keep it below the grace period of \
-                  whatever sends the signal",
-    },
-    Variable {
-        name: "RESTANTE_LOG",
-        read_by: &[(Ingest, Default("json")), (Worker, Default("json")), (Tool, Default("text"))],
-        secret: false,
-        bounds: None,
-        meaning: "how log lines are written: json or text",
-    },
-    Variable {
-        name: "RUST_LOG",
-        read_by: &[(Ingest, Default("info")), (Worker, Default("info")), (Tool, Default("info,sqlx=warn"))],
-        secret: false,
-        bounds: None,
-        meaning: "which log lines are written, as in info,restante=debug; libraries that see keys or bodies \
-                  stay at info whatever it says",
-    },
-];
+    /// the raw secret of the older anthropic-signature scheme, blanks and commas included; several (for a rotation) stand
+    /// one a line; turns that scheme on
+    ANTHROPIC_WEBHOOK_SECRET: Vec<SigningKey> =
+        secret(keys::webhook_secrets).doubted(|secrets| keys::webhook_secret_doubts(secrets)),
+        read by [(Ingest, Optional), (Tool, Optional)], since "0.1.0";
 
-/// The variable of that name.
-///
-/// # Panics
-///
-/// Panics when the table lacks it, which is a mistake in this crate: `from_vars` reads every name at every
-/// start, so no test passes with such a mistake.
-pub(super) fn variable(name: &str) -> &'static Variable {
-    VARIABLES.iter().find(|v| v.name == name).expect("every variable that is read stands in the table")
+    /// the key that the worker calls the Claude API with
+    ANTHROPIC_API_KEY: SecretString = secret(keys::api_key),
+        read by [(Worker, Required), (Tool, Optional)], since "0.1.0";
+
+    /// where the Claude API is; the key goes nowhere else
+    ANTHROPIC_BASE_URL: Url = text(texts::base_url).doubted(texts::base_url_doubts),
+        read by [(Worker, Default("https://api.anthropic.com")), (Tool, Default("https://api.anthropic.com"))],
+        since "0.1.0";
+
+    /// the anthropic-version that every call names; from 2026-10-21 on, sampling parameters in a request are refused by
+    /// the API
+    ANTHROPIC_VERSION: String = text(texts::version),
+        read by [(Worker, Default("2023-06-01")), (Tool, Default("2023-06-01"))], since "0.1.0";
+
+    /// anthropic-beta values to send beside those that a call needs anyway, separated by comma
+    ANTHROPIC_BETA: Vec<String> = text(texts::betas),
+        read by [(Worker, Optional), (Tool, Optional)], since "0.1.0";
+
+    /// the header that carries the key: x-api-key, or bearer for an Authorization header
+    RESTANTE_API_AUTH: api::Auth = text(texts::auth),
+        read by [(Worker, Default("x-api-key")), (Tool, Default("x-api-key"))], since "0.1.0";
+
+    /// the address and port that take webhooks
+    RESTANTE_LISTEN: SocketAddr = text(texts::address),
+        read by [(Ingest, Default("0.0.0.0:8080"))], since "0.1.0";
+
+    /// the address and port that answer /livez, /readyz and /metrics; not for the internet
+    RESTANTE_OPS_LISTEN: SocketAddr = text(texts::address),
+        read by [(Ingest, Default("127.0.0.1:9091")), (Worker, Default("127.0.0.1:9092")), (Tool, Optional)],
+        since "0.1.0";
+
+    /// how many HTTP connections are open at once at most; further ones wait to be accepted
+    RESTANTE_MAX_CONNECTIONS: usize = number(1..=1_000_000),
+        read by [(Ingest, Default("4096"))], since "0.1.0";
+
+    // Not 0: it is also what a database that is there has for its answer, and nothing would ever be taken.
+    /// how many seconds a delivery waits out a database that is away before it is answered 503
+    RESTANTE_INGEST_WAIT_SECONDS: Duration = seconds(1..=60),
+        read by [(Ingest, Default("10"))], since "0.1.0";
+
+    /// how many seconds an idle HTTP connection is kept open; longer than the proxy before it keeps one, which is 60 or 75
+    /// seconds in the usual ones
+    RESTANTE_IDLE_SECONDS: Duration = seconds(1..=3_600),
+        read by [(Ingest, Default("90"))], since "0.1.0";
+
+    /// how many handlers run at once in one process
+    RESTANTE_CONCURRENCY: usize = number(1..=10_000),
+        read by [(Worker, Default("64"))], since "0.1.0";
+
+    /// how many seconds an attempt outlives a worker that has vanished; renewed while the handler lives
+    RESTANTE_LEASE_SECONDS: Duration = seconds(1..=3_600),
+        read by [(Worker, Default("30"))], since "0.1.0";
+
+    /// how many seconds lie between two looks at a batch that has not ended, before jitter
+    RESTANTE_BATCH_POLL_SECONDS: Duration = seconds(1..=86_400),
+        read by [(Worker, Default("60"))], since "0.1.0";
+
+    /// how many seconds lie between two searches for what webhooks missed; 0 turns them off
+    RESTANTE_RECONCILE_SECONDS: Option<Duration> = seconds_or_off(0..=86_400),
+        read by [(Worker, Default("300"))], since "0.1.0";
+
+    /// how many seconds after SIGTERM webhooks are still taken, while /readyz says that ingest leaves and balancers hear of
+    /// it; at most half of RESTANTE_DRAIN_SECONDS, which it is a part of
+    RESTANTE_LINGER_SECONDS: Duration = seconds(0..=300),
+        read by [(Ingest, Default("5"))], since "0.1.0";
+
+    /// how many seconds SIGTERM waits for work under way; keep it below the grace period of whatever sends the signal
+    RESTANTE_DRAIN_SECONDS: Duration = seconds(0..=3_600),
+        read by [(Ingest, Default("20")), (Worker, Default("20"))], since "0.1.0";
+
+    /// how log lines are written: json or text
+    RESTANTE_LOG: LogFormat = text(texts::log_format),
+        read by [(Ingest, Default("json")), (Worker, Default("json")), (Tool, Default("text"))], since "0.1.0";
+
+    /// which log lines are written, as in info,restante=debug; libraries that see keys or bodies stay at info whatever it
+    /// says
+    RUST_LOG: String = text(texts::log_filter),
+        read by [(Ingest, Default("info")), (Worker, Default("info")), (Tool, Default("info,sqlx=warn"))],
+        since "0.1.0";
 }
 
 #[cfg(test)]
@@ -237,6 +148,15 @@ mod tests {
         assert_eq!(names.len(), VARIABLES.len());
         for variable in VARIABLES.iter().filter(|v| v.secret) {
             assert!(!names.contains(format!("{}_FILE", variable.name).as_str()));
+        }
+    }
+
+    #[test]
+    fn no_variable_claims_a_release_that_is_still_to_come() {
+        let numbers = |version: &str| version.split('.').map(|n| n.parse().unwrap()).collect::<Vec<u32>>();
+        for variable in VARIABLES {
+            let since = numbers(variable.since);
+            assert!(since.len() == 3 && since <= numbers(env!("CARGO_PKG_VERSION")), "{}", variable.name);
         }
     }
 }

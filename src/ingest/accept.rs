@@ -101,7 +101,7 @@ impl Connections {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             // The watch is stricter, but does not see a head whose beginning came along with the request before it.
-            .header_read_timeout(limits.idle_timeout + limits.head_timeout)
+            .header_read_timeout(limits.idle + limits.head_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
             // A sender that closes its side after the request still gets its answer.
             .half_close(true);
@@ -109,7 +109,7 @@ impl Connections {
             http,
             limits: limits.clone(),
             stop,
-            places: Arc::new(Semaphore::new(limits.connections_max)),
+            places: Arc::new(Semaphore::new(limits.max_connections)),
             crowd: Arc::default(),
             open: Open::default(),
             graceful: GracefulShutdown::new(),

@@ -42,32 +42,32 @@ pub struct Settings {
 }
 
 /// Bounds on time and memory. The defaults suit deliveries of about 1 kB, as the API sends them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How long the head of a request may take once it has begun. 5 s.
     pub head_timeout: Duration,
     /// How long a connection may lie idle, also before its first request. 90 s: longer than the usual proxies keep one
     /// (60 to 75 s), so that it is the proxy that closes it, and not we, the moment that it is used again.
-    pub idle_timeout: Duration,
+    pub idle: Duration,
     /// How long an answer may lie there without anything of it being read. 10 s.
     pub unread_timeout: Duration,
     /// How long the body of a request may take. 10 s.
     pub body_timeout: Duration,
     /// How long a delivery waits for the database before it is answered with 503. 10 s: longer than a restart or
     /// the crash recovery of Postgres takes, shorter than the 15 s that Standard Webhooks asks senders to wait.
-    pub commit_timeout: Duration,
+    pub ingest_wait: Duration,
     /// How long connections are still accepted after the stop, at most half of the drain time: those who send here need a
     /// moment to hear that they should not. 5 s.
     pub linger: Duration,
     /// How long connections and commits may go on after the stop before they are cut. 20 s.
-    pub drain_timeout: Duration,
+    pub drain: Duration,
     /// The largest body, in bytes. 1 MiB.
     pub body_bytes_max: usize,
     /// What the bodies above 16 KiB may hold at one time, in bytes; small ones are bounded by the number of
     /// connections. 256 MiB.
     pub large_bodies_bytes_max: usize,
     /// The most connections at one time; others wait in the listener's backlog. 4096.
-    pub connections_max: usize,
+    pub max_connections: usize,
     /// The most events that wait for a commit; further ones are answered with 503. 8192.
     pub queue_events_max: usize,
     /// The most events in one commit. 512.
@@ -83,15 +83,15 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             head_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(90),
+            idle: Duration::from_secs(90),
             unread_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
-            commit_timeout: Duration::from_secs(10),
+            ingest_wait: Duration::from_secs(10),
             linger: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(20),
+            drain: Duration::from_secs(20),
             body_bytes_max: 1 << 20,
             large_bodies_bytes_max: 256 << 20,
-            connections_max: 4096,
+            max_connections: 4096,
             queue_events_max: 8192,
             batch_events_max: 512,
             batch_bytes_max: 4_000_000,
@@ -117,7 +117,7 @@ pub async fn run<S: Store>(
 
     let lingered = async {
         stop.cancelled().await;
-        sleep(limits.linger.min(limits.drain_timeout / 2)).await;
+        sleep(limits.linger.min(limits.drain / 2)).await;
     };
     let stopped = async {
         stop.cancelled().await;
@@ -127,7 +127,7 @@ pub async fn run<S: Store>(
         tokio::join!(accept::until(lingered, stop.clone(), listener, router, &limits), stopped);
 
     // The commits end by themselves once the last connection, and with it the last sender of events, is gone.
-    let cut_at = stopped_at + limits.drain_timeout;
+    let cut_at = stopped_at + limits.drain;
     let closed = connections.close(cut_at).await;
     let committed = timeout_at(cut_at, &mut commits).await.is_ok();
     if !committed {

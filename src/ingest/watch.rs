@@ -117,7 +117,7 @@ impl Watch {
     fn due(&self, limits: &Limits) -> Option<(Instant, Phase)> {
         let state = self.lock();
         let patience = match state.phase {
-            Phase::Waiting => limits.idle_timeout,
+            Phase::Waiting => limits.idle,
             Phase::Head => limits.head_timeout,
             Phase::Answering | Phase::Answered => return None,
         };
@@ -143,7 +143,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, watch: Arc<Watch>, limits: Limits) -> Self {
-        let read_timer = Box::pin(sleep(limits.head_timeout.min(limits.idle_timeout)));
+        let read_timer = Box::pin(sleep(limits.head_timeout.min(limits.idle)));
         Self { stream, watch, limits, read_timer, write_timer: None }
     }
 

@@ -11,7 +11,15 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use super::lines::{Flush, Lines};
-use crate::config::LogFormat;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// Lines for people.
+    Text,
+}
 
 /// Why the log or the metrics could not be set up.
 #[derive(Debug, thiserror::Error)]

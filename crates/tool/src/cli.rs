@@ -15,7 +15,11 @@ use super::demo::{self, DemoArgs};
 use super::status::{self, StatusArgs};
 use super::surroundings::Surroundings;
 use super::{doctor, healthcheck, migrate};
-use restante::internals::config::{Faults, Loaded, Program, SigningKey, Tool, help_for, help_for_command};
+use restante::internals::config::{
+    ANTHROPIC_API_KEY, ANTHROPIC_WEBHOOK_SECRET, ANTHROPIC_WEBHOOK_SIGNING_KEY, DATABASE_URL, Faults, Loaded,
+    Program, RESTANTE_LOG, RESTANTE_OPS_LISTEN, RUST_LOG, SigningKey, Tool, Variable, help_for,
+    help_for_command,
+};
 use restante::internals::telemetry;
 use restante::internals::telemetry::Flush;
 use restante::service;
@@ -57,7 +61,7 @@ enum Command {
     ///
     /// Without a URL it asks the listener of RESTANTE_OPS_LISTEN, else the default ones of ingest (127.0.0.1:9091) and
     /// worker (127.0.0.1:9092), of which one has to answer and none may be unready.
-    #[command(after_long_help = reads(&["RESTANTE_OPS_LISTEN"]))]
+    #[command(after_long_help = reads(&[&RESTANTE_OPS_LISTEN.facts]))]
     Healthcheck(HealthcheckArgs),
     /// Shows which configuration the services would start with, without the secrets; exits 1 if they would not start
     #[command(after_long_help = format!("For ingest. {}\nFor the worker. {}", help_for(Program::Ingest), help_for(Program::Worker)))]
@@ -81,10 +85,10 @@ struct ConfigArgs {
     service: Option<Service>,
 }
 
-const SIGNING_KEY: &str = "ANTHROPIC_WEBHOOK_SIGNING_KEY";
-const WEBHOOK_SECRET: &str = "ANTHROPIC_WEBHOOK_SECRET";
+const SIGNING_KEY: &Variable = &ANTHROPIC_WEBHOOK_SIGNING_KEY.facts;
+const WEBHOOK_SECRET: &Variable = &ANTHROPIC_WEBHOOK_SECRET.facts;
 const NO_DATABASE: &str = "DATABASE_URL is not set: give the address of the database";
-const API_KEY: &str = "ANTHROPIC_API_KEY";
+const API_KEY: &Variable = &ANTHROPIC_API_KEY.facts;
 
 const IN_PLACE_OF_FLAGS: &str = "\
 A secret that is not given as a flag is taken from its variable, the first one where there are several. Arguments show
@@ -92,13 +96,14 @@ in the system's list of processes, variables do not.
 ";
 
 /// The variables of a command, and those of the log, which every command reads.
-fn reads(names: &[&str]) -> String {
-    help_for_command(Program::Tool, &[names, &["RESTANTE_LOG", "RUST_LOG"]].concat(), &[])
+fn reads(variables: &[&Variable]) -> String {
+    help_for_command(Program::Tool, &[variables, &[&RESTANTE_LOG.facts, &RUST_LOG.facts]].concat(), &[])
 }
 
 /// Those of a command that does nothing without a database.
 fn needs_database() -> String {
-    help_for_command(Program::Tool, &["DATABASE_URL", "RESTANTE_LOG", "RUST_LOG"], &["DATABASE_URL"])
+    let database = &DATABASE_URL.facts;
+    help_for_command(Program::Tool, &[database, &RESTANTE_LOG.facts, &RUST_LOG.facts], &[database])
 }
 
 /// Runs a command, and answers the exit code of the process.
@@ -169,7 +174,7 @@ async fn simulate(args: SimulateArgs, tool: &Tool, stop: CancellationToken) -> a
     let simulator = Simulator::new(Settings {
         signing_key: settings.signing_key.or_else(|| signing_key(tool)),
         webhook_secret: settings.webhook_secret.or_else(|| webhook_secret(tool)),
-        api_key: settings.api_key.or_else(|| tool.api_key.clone()),
+        api_key: settings.api_key.or_else(|| tool.api.as_ref().map(|api| api.key.clone())),
         ..settings
     });
     if simulator.sends_unsigned() {
@@ -192,12 +197,12 @@ fn with_keys(args: SendArgs, tool: &Tool) -> SendArgs {
 
 /// The first signing key, spelt as the Console shows it.
 fn signing_key(tool: &Tool) -> Option<SecretString> {
-    let first: &SigningKey = tool.signing_keys.first()?;
+    let first: &SigningKey = tool.keys.standard.first()?;
     Some(format!("whsec_{}", STANDARD.encode(first.expose_secret())).into())
 }
 
 fn webhook_secret(tool: &Tool) -> Option<SecretString> {
-    let first: &SigningKey = tool.webhook_secrets.first()?;
+    let first: &SigningKey = tool.keys.older.first()?;
     String::from_utf8(first.expose_secret().to_vec()).ok().map(SecretString::from)
 }
 
@@ -242,11 +247,11 @@ mod tests {
         for (name, variables) in [
             ("migrate", &["DATABASE_URL"][..]),
             ("status", &["DATABASE_URL"]),
-            ("simulate", &[SIGNING_KEY, WEBHOOK_SECRET, API_KEY]),
-            ("send", &[SIGNING_KEY, WEBHOOK_SECRET]),
+            ("simulate", &[SIGNING_KEY.name, WEBHOOK_SECRET.name, API_KEY.name]),
+            ("send", &[SIGNING_KEY.name, WEBHOOK_SECRET.name]),
             ("healthcheck", &["RESTANTE_OPS_LISTEN"]),
             ("config", &["RESTANTE_LISTEN", "RESTANTE_CONCURRENCY"]),
-            ("doctor", &["DATABASE_URL", API_KEY, "ANTHROPIC_BASE_URL"]),
+            ("doctor", &["DATABASE_URL", API_KEY.name, "ANTHROPIC_BASE_URL"]),
             ("demo", &["PG_BIN"]),
         ] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
@@ -261,10 +266,10 @@ mod tests {
     fn keys_come_from_variables_where_no_flag_gives_one() {
         let tool = tool(&[
             (
-                SIGNING_KEY,
+                SIGNING_KEY.name,
                 "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= whsec_c2Vjb25kIGtleSBzZWNvbmQga2V5",
             ),
-            (WEBHOOK_SECRET, "raw-secret"),
+            (WEBHOOK_SECRET.name, "raw-secret"),
         ]);
         let args = |line| match parsed(line) {
             Command::Send(args) => with_keys(args, &tool),

@@ -98,11 +98,11 @@ impl NotStored {
 /// Starts the lanes. They end when every [`Committer`] is dropped and all that was queued is settled.
 pub(super) fn start<S: Store>(store: S, limits: &Limits) -> (Committer, JoinHandle<()>) {
     let (queue, waiting) = mpsc::channel(limits.queue_events_max);
-    let lane = Lane { store, budget: limits.commit_timeout, throttle: Throttle::default() };
+    let lane = Lane { store, ingest_wait: limits.ingest_wait, throttle: Throttle::default() };
     let gate = Gate::new();
     let lanes = Lanes::new(limits, Arc::clone(&gate));
     let dispatch = tokio::spawn(dispatch(Arc::new(lane), waiting, lanes, limits.clone()));
-    (Committer { queue, gate, budget: limits.commit_timeout }, dispatch)
+    (Committer { queue, gate, ingest_wait: limits.ingest_wait }, dispatch)
 }
 
 /// The way to the lanes.
@@ -110,7 +110,7 @@ pub(super) fn start<S: Store>(store: S, limits: &Limits) -> (Committer, JoinHand
 pub(super) struct Committer {
     queue: mpsc::Sender<Waiting>,
     gate: Arc<Gate>,
-    budget: Duration,
+    ingest_wait: Duration,
 }
 
 impl Committer {
@@ -124,7 +124,7 @@ impl Committer {
             mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
         })?;
         self.gate.note_waiting(self.queue.max_capacity() - self.queue.capacity());
-        match timeout(self.budget, answered).await {
+        match timeout(self.ingest_wait, answered).await {
             Ok(Ok(answer)) => answer,
             // Out of time; or the lane is gone, by a panic or because the drain was cut.
             Err(_) | Ok(Err(_)) => Err(NotStored::Unavailable),
@@ -234,7 +234,7 @@ impl Batch {
 
 struct Lane<S> {
     store: S,
-    budget: Duration,
+    ingest_wait: Duration,
     throttle: Throttle,
 }
 
@@ -275,7 +275,7 @@ impl<S: Store> Lane<S> {
         last
     }
 
-    /// Inserts events, and waits for a store that is away until the budget is over. Events whose senders have
+    /// Inserts events, and waits for a store that is away until `ingest_wait` is over. Events whose senders have
     /// meanwhile been answered are tried all the same: senders make few attempts, and this may have been the last.
     async fn insert(&self, events: &[NewEvent]) -> Result<Inserted, StoreError> {
         let started = Instant::now();
@@ -286,16 +286,16 @@ impl<S: Store> Lane<S> {
             .without_max_times()
             .build();
         loop {
-            // A dead connection may be silent. Half of the budget leaves time to try another one.
-            let outcome = match timeout(self.budget / 2, self.store.insert(events)).await {
+            // A dead connection may be silent. Half of the wait leaves time to try another one.
+            let outcome = match timeout(self.ingest_wait / 2, self.store.insert(events)).await {
                 Ok(Err(StoreError::Unavailable(source))) => source,
                 // A lone event waits for whoever has locked it.
                 Ok(Err(StoreError::Locked(source))) if events.len() == 1 => source,
                 Ok(settled) => return settled,
                 Err(elapsed) => elapsed.into(),
             };
-            let delay = delays.next().unwrap_or(self.budget);
-            if started.elapsed() + delay >= self.budget {
+            let delay = delays.next().unwrap_or(self.ingest_wait);
+            if started.elapsed() + delay >= self.ingest_wait {
                 return Err(StoreError::Unavailable(outcome));
             }
             if let Some(left_out) = self.throttle.admit("unavailable", Instant::now()) {

@@ -199,8 +199,8 @@ async fn a_short_outage_of_the_store_is_waited_out() {
 }
 
 #[tokio::test]
-async fn a_long_outage_ends_with_the_budget() {
-    let limits = Limits { commit_timeout: Duration::from_millis(500), ..limits() };
+async fn a_long_outage_ends_with_the_wait() {
+    let limits = Limits { ingest_wait: Duration::from_millis(500), ..limits() };
     let store = FakeStore::scripted(|_, _| Verdict::Unavailable);
     let (committer, _lanes) = start(store.clone(), &limits);
 
@@ -210,7 +210,7 @@ async fn a_long_outage_ends_with_the_budget() {
 
 #[tokio::test]
 async fn an_insert_that_never_returns_is_given_up_for_another_one() {
-    let limits = Limits { commit_timeout: Duration::from_secs(1), ..limits() };
+    let limits = Limits { ingest_wait: Duration::from_secs(1), ..limits() };
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hang } else { Verdict::Take });
     let (committer, _lanes) = start(store.clone(), &limits);
 

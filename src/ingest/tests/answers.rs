@@ -77,7 +77,7 @@ async fn a_health_check_is_answered_wherever_a_balancer_may_look() {
 
 #[tokio::test]
 async fn a_store_that_is_away_for_too_long_is_answered_with_when_to_come_back() {
-    let limits = Limits { commit_timeout: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits { ingest_wait: Duration::from_millis(500), ..Limits::default() };
     let store = FakeStore::scripted(|_, events| match events[0].event_id.as_str() {
         "whe_away" => Verdict::Unavailable,
         "whe_refused" => Verdict::Refuse,

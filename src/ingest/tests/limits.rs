@@ -104,8 +104,7 @@ async fn bodies_that_never_come_take_no_memory_from_those_that_do() {
 #[tokio::test]
 async fn a_slow_or_silent_connection_is_closed_and_others_are_served_meanwhile() {
     let short = Duration::from_millis(500);
-    let limits =
-        Limits { head_timeout: short, idle_timeout: short, body_timeout: short, ..Limits::default() };
+    let limits = Limits { head_timeout: short, idle: short, body_timeout: short, ..Limits::default() };
     let door = Door::with(limits, FakeStore::new()).await;
     let mut slow = Vec::new();
     for begun in ["", "P", "POST /webhook HTTP/1.1\r\nhost: a\r\nx: ", "PRI * HTTP/2.0\r\n"] {
@@ -171,7 +170,7 @@ async fn a_sender_that_never_reads_its_answers_is_cut_and_others_are_served_mean
 
 #[tokio::test]
 async fn where_all_places_are_taken_the_connection_that_is_idle_for_longest_makes_room() {
-    let limits = Limits { connections_max: 2, ..Limits::default() };
+    let limits = Limits { max_connections: 2, ..Limits::default() };
     let door = Door::with(limits, FakeStore::new()).await;
     let mut silent = door.connect().await;
     let mut used = door.connect().await;
@@ -189,7 +188,7 @@ async fn where_all_places_are_taken_the_connection_that_is_idle_for_longest_make
 
 #[tokio::test]
 async fn where_all_connections_are_busy_the_first_answer_says_that_its_connection_makes_room() {
-    let limits = Limits { connections_max: 1, ..Limits::default() };
+    let limits = Limits { max_connections: 1, ..Limits::default() };
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hold } else { Verdict::Take });
     let door = Door::with(limits, store).await;
     let mut busy = door.connect().await;

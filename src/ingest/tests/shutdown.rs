@@ -18,7 +18,7 @@ fn at_once() -> Limits {
 #[tokio::test]
 async fn after_the_stop_deliveries_are_taken_for_a_while_and_each_answer_sends_its_sender_away() {
     const LONG: Duration = Duration::from_secs(3600);
-    let limits = Limits { linger: LONG, drain_timeout: 2 * LONG, ..Limits::default() };
+    let limits = Limits { linger: LONG, drain: 2 * LONG, ..Limits::default() };
     let door = Door::with(limits, FakeStore::new()).await;
     let mut idle = door.connect().await;
     idle.write_all(&delivery("whe_1")).await.unwrap();
@@ -43,11 +43,8 @@ async fn after_the_stop_deliveries_are_taken_for_a_while_and_each_answer_sends_i
 
 #[tokio::test]
 async fn the_time_after_the_stop_ends_with_half_of_the_drain_time() {
-    let limits = Limits {
-        linger: Duration::from_secs(3600),
-        drain_timeout: Duration::from_millis(100),
-        ..Limits::default()
-    };
+    let limits =
+        Limits { linger: Duration::from_secs(3600), drain: Duration::from_millis(100), ..Limits::default() };
     let door = Door::with(limits, FakeStore::new()).await;
 
     door.stop.cancel();
@@ -79,7 +76,7 @@ async fn a_stop_lets_requests_finish_and_closes_the_rest() {
 
 #[tokio::test]
 async fn what_does_not_finish_within_the_drain_time_is_cut_without_a_2xx() {
-    let limits = Limits { drain_timeout: Duration::from_millis(50), ..at_once() };
+    let limits = Limits { drain: Duration::from_millis(50), ..at_once() };
     let door = Door::with(limits, FakeStore::scripted(|_, _| Verdict::Hang)).await;
     let mut stuck = door.connect().await;
     stuck.write_all(&delivery("whe_1")).await.unwrap();

@@ -36,10 +36,10 @@ impl Dispatcher {
         }
         let more = Arc::new(Notify::new());
         // Claiming and settling have connections of their own, or handlers that hold theirs would keep each other waiting.
-        let connections_max = pool.options().get_max_connections();
-        let ours = (connections_max / 4).clamp(1, 1 + settler::LANES);
+        let max_connections = pool.options().get_max_connections();
+        let ours = (max_connections / 4).clamp(1, 1 + settler::LANES);
         let connections = Connections::of(&pool, ours);
-        let for_handlers = Connections::of(&pool, connections_max.saturating_sub(ours + 1).max(1));
+        let for_handlers = Connections::of(&pool, max_connections.saturating_sub(ours + 1).max(1));
         let (lease, concurrency) = (settings.lease, settings.concurrency);
         let owner = format!("{}-{:08x}", settings.name, rand::rng().random::<u32>());
         tracing::info!(worker = owner, concurrency, "the worker starts");

@@ -8,9 +8,7 @@ mod database;
 mod login;
 mod settings;
 
-use secrecy::SecretString;
-
-use restante::internals::config::{ApiAuth, Tool};
+use restante::internals::config::Tool;
 use restante::{api, database as doors};
 
 /// One thing that was looked at.
@@ -61,11 +59,11 @@ pub(super) async fn run(variables: &[(String, String)]) -> (String, bool) {
 }
 
 async fn examine_api(config: &Tool) -> Finding {
-    let Some(key) = config.api_key.clone() else {
+    let Some(settings) = &config.api else {
         return Finding::note("api", "not asked: ANTHROPIC_API_KEY is not set here");
     };
-    match ask_api(config, key).await {
-        Ok(()) => Finding::fine("api", format!("{} takes the key", config.api.base_url)),
+    match ask_api(settings).await {
+        Ok(()) => Finding::fine("api", format!("{} takes the key", settings.base_url)),
         Err(error) => {
             let remedy = error.advice();
             Finding::wrong("api", doors::told(&error), remedy)
@@ -74,17 +72,8 @@ async fn examine_api(config: &Tool) -> Finding {
 }
 
 /// Lists one batch: free of charge, and what the worker needs most.
-async fn ask_api(config: &Tool, key: SecretString) -> Result<(), api::Error> {
-    let auth = match config.api.auth {
-        ApiAuth::XApiKey => api::Auth::XApiKey,
-        ApiAuth::Bearer => api::Auth::Bearer,
-    };
-    let client = api::Client::new(api::Settings {
-        auth,
-        version: config.api.version.clone(),
-        betas: config.api.beta.clone(),
-        ..api::Settings::new(config.api.base_url.clone(), key)
-    })?;
+async fn ask_api(settings: &api::Settings) -> Result<(), api::Error> {
+    let client = api::Client::new(settings.clone())?;
     client.batches(None, 1).await.map(drop)
 }
 
@@ -108,6 +97,7 @@ fn rendered(findings: &[Finding]) -> String {
 mod tests {
     use std::env;
 
+    use secrecy::SecretString;
     use sqlx::{Connection, PgConnection};
 
     use super::*;

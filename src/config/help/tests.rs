@@ -1,0 +1,185 @@
+//! What `--help`, `.env.example` and the README say of the variables, made from their declarations.
+
+use super::super::table::{DATABASE_URL, RESTANTE_LISTEN, RUST_LOG};
+use super::*;
+
+/// What `.env.example` has to say: the table, once more, as lines to fill in.
+fn env_example() -> String {
+    let mut text = String::from(
+        "# Every variable that Restante reads. Copy this file to .env and fill in what has no default. It serves both services\n\
+         # and the hand tool: each reads what is its own, and an empty value counts as absent. A service with a login of its\n\
+         # own is started with a DATABASE_URL of its own: DATABASE_URL=postgres://... restante-ingest\n\
+         # A secret may come from a file instead: add _FILE to its name and give the path.\n\
+         # A shell (set -a; . ./.env; set +a) and Docker Compose read a value with blanks or any of # $ ` & ; < > only in\n\
+         # 'single quotes', which may span lines; `docker run --env-file` takes quotes for a part of the value.\n",
+    );
+    for variable in VARIABLES {
+        text.push('\n');
+        for line in wrapped(variable.meaning, 100) {
+            writeln!(text, "# {line}").unwrap();
+        }
+        writeln!(text, "# Read by {}; since {}.", readers(variable), variable.since).unwrap();
+        let services = variable.read_by.iter().filter(|(program, _)| *program != Program::Tool);
+        let mut of_services: Vec<_> = services.map(|(_, need)| *need).collect();
+        of_services.dedup();
+        if of_services.len() > 1 {
+            // Both services may be started from this file, and one value would then hold for both.
+            text += "# Each has a default of its own; set it in the environment of one of them only.\n";
+            writeln!(text, "# {}=", variable.name).unwrap();
+            continue;
+        }
+        match variable.read_by[0].1 {
+            Required => writeln!(text, "{}=", variable.name).unwrap(),
+            Optional => writeln!(text, "# {}=", variable.name).unwrap(),
+            Default(value) => writeln!(text, "# {}={value}", variable.name).unwrap(),
+        }
+    }
+    text.push_str(OF_COMPOSE);
+    text
+}
+
+/// The programs that read a variable, each with what it makes of its absence.
+fn readers(variable: &Variable) -> String {
+    let readers = variable.read_by.iter().map(|(program, need)| match need {
+        Required => format!("{program} (required)"),
+        Optional => format!("{program}"),
+        Default(value) => format!("{program} ({value})"),
+    });
+    readers.collect::<Vec<_>>().join(", ")
+}
+
+/// What `docker-compose.yml` takes from the same file, and no program reads.
+const OF_COMPOSE: &str = r#"
+# For docker-compose.yml alone, and read by no program.
+
+# the passwords of the logins to its Postgres. They become parts of addresses, so letters and digits only:
+# for login in ADMIN OWNER INGEST WORKER OPERATOR; do echo "DATABASE_PASSWORD_$login=$(openssl rand -hex 24)"; done >> .env
+# DATABASE_PASSWORD_ADMIN=
+# DATABASE_PASSWORD_OWNER=
+# DATABASE_PASSWORD_INGEST=
+# DATABASE_PASSWORD_WORKER=
+# DATABASE_PASSWORD_OPERATOR=
+
+# the port of this machine on which ingest takes webhooks
+# INGEST_PORT=8080
+"#;
+
+#[test]
+fn the_example_file_lists_every_variable_with_its_default() {
+    expect_test::expect_file!["../../../.env.example"].assert_eq(&env_example());
+}
+
+#[test]
+fn the_readme_says_of_a_variable_what_its_declaration_says() {
+    let readme = include_str!("../../../README.md");
+    let is_variable = |row: &&str| {
+        row.strip_prefix("| `").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_uppercase()))
+    };
+    let rows: Vec<_> = readme.lines().filter(is_variable).collect();
+    let made = VARIABLES.iter().map(|v| format!("| `{}` | {} | {} |", v.name, readers(v), v.meaning));
+    let chosen = made.filter(|made| rows.iter().any(|row| row.split('|').nth(1) == made.split('|').nth(1)));
+
+    let chosen: Vec<_> = chosen.collect();
+
+    assert!(chosen.len() > 5, "{chosen:?}");
+    assert_eq!(rows, chosen);
+}
+
+#[test]
+fn help_lists_what_the_program_reads_and_nothing_else() {
+    expect_test::expect![[r#"
+        Environment:
+          DATABASE_URL (or DATABASE_URL_FILE)  [required]
+              where the Postgres database is, as postgres://user:password@host:5432/database
+          RESTANTE_DATABASE_CONNECTIONS  [default 16, 1 to 1000]
+              how many connections to the database one process opens at most
+          ANTHROPIC_API_KEY (or ANTHROPIC_API_KEY_FILE)  [required]
+              the key that the worker calls the Claude API with
+          ANTHROPIC_BASE_URL  [default https://api.anthropic.com]
+              where the Claude API is; the key goes nowhere else
+          ANTHROPIC_VERSION  [default 2023-06-01]
+              the anthropic-version that every call names; from 2026-10-21 on, sampling parameters in a
+              request are refused by the API
+          ANTHROPIC_BETA  [optional]
+              anthropic-beta values to send beside those that a call needs anyway, separated by comma
+          RESTANTE_API_AUTH  [default x-api-key]
+              the header that carries the key: x-api-key, or bearer for an Authorization header
+          RESTANTE_OPS_LISTEN  [default 127.0.0.1:9092]
+              the address and port that answer /livez, /readyz and /metrics; not for the internet
+          RESTANTE_CONCURRENCY  [default 64, 1 to 10000]
+              how many handlers run at once in one process
+          RESTANTE_LEASE_SECONDS  [default 30, 1 to 3600]
+              how many seconds an attempt outlives a worker that has vanished; renewed while the handler
+              lives
+          RESTANTE_BATCH_POLL_SECONDS  [default 60, 1 to 86400]
+              how many seconds lie between two looks at a batch that has not ended, before jitter
+          RESTANTE_RECONCILE_SECONDS  [default 300, 0 to 86400]
+              how many seconds lie between two searches for what webhooks missed; 0 turns them off
+          RESTANTE_DRAIN_SECONDS  [default 20, 0 to 3600]
+              how many seconds SIGTERM waits for work under way; keep it below the grace period of
+              whatever sends the signal
+          RESTANTE_LOG  [default json]
+              how log lines are written: json or text
+          RUST_LOG  [default info]
+              which log lines are written, as in info,restante=debug; libraries that see keys or bodies
+              stay at info whatever it says
+    "#]]
+    .assert_eq(&help_for(Program::Worker));
+}
+
+#[test]
+fn help_of_a_command_lists_its_own_variables_only() {
+    expect_test::expect![[r#"
+        Environment:
+          DATABASE_URL (or DATABASE_URL_FILE)  [optional]
+              where the Postgres database is, as postgres://user:password@host:5432/database
+    "#]]
+    .assert_eq(&help_for_command(Program::Tool, &[&DATABASE_URL.facts, &RESTANTE_LISTEN.facts], &[]));
+}
+
+#[test]
+fn what_a_command_does_not_work_without_is_called_required() {
+    let help =
+        help_for_command(Program::Tool, &[&DATABASE_URL.facts, &RUST_LOG.facts], &[&DATABASE_URL.facts]);
+
+    assert!(help.contains("DATABASE_URL (or DATABASE_URL_FILE)  [required]"), "{help}");
+    assert!(help.contains("RUST_LOG  [default "), "{help}");
+}
+
+#[test]
+fn help_begins_with_a_sentence_of_what_the_program_is_and_how_it_is_started() {
+    for program in [Program::Ingest, Program::Worker] {
+        let about = about(program);
+        assert!(about.starts_with(&format!("{program} ")), "{about}");
+        assert!(about.contains(&format!("\nUsage: {program} [--help | --version]\n")), "{about}");
+    }
+}
+
+#[test]
+fn one_file_of_variables_serves_both_services_as_the_example_stands() {
+    use super::super::{Ingest, Worker};
+
+    // As a newcomer fills it in: the two empty lines, and every other line as it stands, uncommented.
+    let text = env_example().replace("# ", "");
+    let variables: Vec<(String, String)> = text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| VARIABLES.iter().any(|variable| variable.name == *name))
+        .map(|(name, value)| {
+            let value = match name {
+                "DATABASE_URL" => "postgres://me:hush@localhost/restante",
+                "ANTHROPIC_WEBHOOK_SIGNING_KEY" => "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+                "ANTHROPIC_API_KEY" => "sk-ant-test",
+                _ => value,
+            };
+            (name.to_owned(), value.to_owned())
+        })
+        .collect();
+    assert_eq!(variables.len(), VARIABLES.len(), "{variables:?}");
+
+    let no_files = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+    let ingest = Ingest::from_vars(variables.clone(), &no_files).unwrap().config;
+    let worker = Worker::from_vars(variables, &no_files).unwrap().config;
+    assert_ne!(ingest.ops_listen, worker.ops_listen);
+    assert_eq!((ingest.database_connections, worker.database_connections), (8, 16));
+}

@@ -1,0 +1,31 @@
+//! The settings that several programs read.
+
+use super::Log;
+use super::table::*;
+use super::vars::{Vars, all};
+use crate::api;
+use crate::signature::Keys;
+
+/// How the API is called; `Some(None)` where there is no key, and none is needed.
+pub(super) fn api(vars: &mut Vars<'_>) -> Option<Option<api::Settings>> {
+    let key = vars.find(&ANTHROPIC_API_KEY);
+    let base_url = vars.get(&ANTHROPIC_BASE_URL);
+    let version = vars.get(&ANTHROPIC_VERSION);
+    let betas = vars.list(&ANTHROPIC_BETA);
+    let auth = vars.get(&RESTANTE_API_AUTH);
+    let (base_url, version, betas, auth) = (base_url?, version?, betas?, auth?);
+    let usual = key?.map(|key| api::Settings::new(base_url, key));
+    Some(usual.map(|usual| api::Settings { version, betas, auth, ..usual }))
+}
+
+/// The keys of both signature schemes.
+pub(super) fn keys(vars: &mut Vars<'_>) -> Option<Keys> {
+    all!(Keys {
+        standard: vars.list(&ANTHROPIC_WEBHOOK_SIGNING_KEY),
+        older: vars.list(&ANTHROPIC_WEBHOOK_SECRET),
+    })
+}
+
+pub(super) fn log(vars: &mut Vars<'_>) -> Option<Log> {
+    all!(Log { format: vars.get(&RESTANTE_LOG), filter: vars.get(&RUST_LOG) })
+}

@@ -1,0 +1,168 @@
+//! The parsers of what is no secret: addresses, the settings of the API, the log.
+
+use std::net::SocketAddr;
+
+use tracing_subscriber::EnvFilter;
+use url::{Host, Url};
+
+use super::variable::{Fallible, one_of, unfit};
+use crate::api;
+use crate::telemetry::LogFormat;
+
+/// An address to listen on.
+pub(super) fn address(value: &str) -> Fallible<SocketAddr> {
+    let mend = "Write it like 127.0.0.1:9090, 0.0.0.0:9090 for every interface, or [::]:9090";
+    value.parse().map_err(|_| unfit("it is not an IP address with a port", mend))
+}
+
+pub(super) fn log_format(value: &str) -> Fallible<LogFormat> {
+    one_of(value, [("json", LogFormat::Json), ("text", LogFormat::Text)])
+}
+
+pub(super) fn log_filter(value: &str) -> Fallible<String> {
+    let mend = "Write it like info, or info,restante=debug (target=level, separated by comma)";
+    let parsed = EnvFilter::builder().parse(value).map_err(|_| unfit("it is not a log filter", mend));
+    parsed.map(|_| value.to_owned())
+}
+
+pub(super) fn auth(value: &str) -> Fallible<api::Auth> {
+    one_of(value, [("x-api-key", api::Auth::XApiKey), ("bearer", api::Auth::Bearer)])
+}
+
+/// http or https, without user, query or fragment. Its path ends in a slash, so that `base_url.join("v1/messages")` keeps the
+/// whole of it.
+pub(super) fn base_url(value: &str) -> Fallible<Url> {
+    let refuse = |problem| unfit(problem, "Write it like https://api.anthropic.com, with a path if need be");
+    let mut url = Url::parse(value).map_err(|_| refuse("it cannot be read as a URL"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse("it is neither http nor https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("it holds a user or a password, which do not belong into it"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse("it holds a query or a fragment, to which no path can be added"));
+    }
+    if api::is_of_version(&url) {
+        let mend = "Leave /v1 and what follows out, as in https://api.anthropic.com";
+        return Err(unfit("it ends in /v1, with which the paths of the API begin", mend));
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+/// A version is a date to the API. Only its shape is checked, for a later one may come.
+pub(super) fn version(value: &str) -> Fallible<String> {
+    let shape: String = value.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    match shape.as_str() {
+        "0000-00-00" => Ok(value.to_owned()),
+        _ => Err(unfit("it is not a date", "Write it like 2023-06-01")),
+    }
+}
+
+pub(super) fn betas(value: &str) -> Fallible<Vec<String>> {
+    let values: Vec<_> =
+        value.split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect();
+    let is_sound = |value: &String| value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    match values.iter().position(|value| !is_sound(value)) {
+        None => Ok(values),
+        Some(position) => Err(unfit(
+            format!("value {} has other characters than letters, digits and - _ .", position + 1),
+            "Write it like name-2026-01-01,other-2026-02-02",
+        )),
+    }
+}
+
+/// Warns where the API key would travel in the clear.
+pub(super) fn base_url_doubts(url: &Url) -> Vec<String> {
+    let is_near = match url.host() {
+        Some(Host::Domain(domain)) => domain == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if is_near || url.scheme() != "http" {
+        return Vec::new();
+    }
+    vec!["it is plain http to another machine, so the API key travels in the clear".to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{no_files, with};
+    use super::super::{Faults, Loaded, Worker};
+    use super::*;
+
+    fn load(name: &str, value: &str) -> Result<Loaded<Worker>, Faults> {
+        Worker::from_vars(with(&[(name, value)]), &no_files)
+    }
+
+    #[test]
+    fn a_base_url_keeps_its_path_when_joined() {
+        for (given, joined) in [
+            ("https://gateway.example/claude", "https://gateway.example/claude/v1/messages"),
+            ("https://gateway.example/claude/", "https://gateway.example/claude/v1/messages"),
+            ("http://127.0.0.1:4000", "http://127.0.0.1:4000/v1/messages"),
+        ] {
+            let url = load("ANTHROPIC_BASE_URL", given).unwrap().config.api.base_url;
+            assert_eq!(url.join("v1/messages").unwrap().as_str(), joined);
+        }
+    }
+
+    #[test]
+    fn a_base_url_that_the_key_should_not_go_to_is_a_fault() {
+        for bad in
+            ["api.anthropic.com", "ftp://x", "https://u@x", "https://:p@x", "https://x?y", "https://x#y"]
+        {
+            assert!(load("ANTHROPIC_BASE_URL", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_base_url_that_ends_in_the_version_is_a_fault() {
+        for bad in [
+            "https://api.anthropic.com/v1",
+            "https://api.anthropic.com/V1/",
+            "https://gateway.example/claude//v1//",
+            "https://api.anthropic.com/v1/messages",
+            "https://api.anthropic.com/v1/messages/batches/",
+        ] {
+            let faults = load("ANTHROPIC_BASE_URL", bad).map(drop).unwrap_err().faults;
+            assert!(faults[0].mend.starts_with("Leave /v1 and what follows out"), "{bad}: {faults:?}");
+        }
+        for good in ["https://gateway.example/v1/account/anthropic", "https://v1.example", "https://x/api-v1"]
+        {
+            assert!(load("ANTHROPIC_BASE_URL", good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_warned_of_unless_it_stays_on_this_machine() {
+        for (url, warnings) in [
+            ("http://gateway.example", 1),
+            ("http://localhost:1", 0),
+            ("http://[::1]:1", 0),
+            ("https://x", 0),
+        ] {
+            assert_eq!(load("ANTHROPIC_BASE_URL", url).unwrap().warnings.len(), warnings, "{url}");
+        }
+    }
+
+    #[test]
+    fn values_that_become_headers_are_checked() {
+        let betas = load("ANTHROPIC_BETA", "one-2026-01-01, two,").unwrap().config.api.betas;
+        assert_eq!(betas, ["one-2026-01-01", "two"]);
+        assert_eq!(load("RESTANTE_API_AUTH", "bearer").unwrap().config.api.auth, api::Auth::Bearer);
+
+        for (name, bad) in [
+            ("ANTHROPIC_BETA", "one two"),
+            ("ANTHROPIC_VERSION", "latest"),
+            ("ANTHROPIC_VERSION", "2023-06-01\r\nx: y"),
+            ("RESTANTE_API_AUTH", "basic"),
+        ] {
+            assert!(load(name, bad).is_err(), "{name}={bad}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The variables that a program was given: each is found, read by its declaration, and noted with what is wrong with it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use secrecy::zeroize::Zeroizing;
+
+use super::quotes::is_in_quotes;
+use super::spelling;
+use super::table::VARIABLES;
+use super::variable::{Need, Var, Variable, unfit};
+use super::{BYTE_ORDER_MARK, Fault, Faults, Loaded, Origin, Program, Setting, Warning};
+
+#[cfg(test)]
+mod tests;
+
+/// Gives the text of the file that a `_FILE` variable names.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
+/// A value that was found, and nothing said about it yet.
+type Found = (Zeroizing<String>, Origin);
+
+/// Makes a struct of fields that may each have failed. Every field is read before the first failure counts, so that all
+/// faults are told at once.
+macro_rules! all {
+    ($($Type:ident)::+ { $($field:ident $(: $read:expr)?),+ $(, ..$rest:expr)? $(,)? }) => {{
+        $($(let $field = $read;)?)+
+        (|| Some($($Type)::+ { $($field: $field?,)+ $(..$rest)? }))()
+    }};
+}
+pub(super) use all;
+
+pub(super) struct Vars<'a> {
+    program: Program,
+    variables: BTreeMap<String, Zeroizing<String>>,
+    read_file: ReadFile<'a>,
+    faults: Vec<Fault>,
+    warnings: Vec<Warning>,
+    settings: Vec<Setting>,
+}
+
+impl<'a> Vars<'a> {
+    pub(super) fn new(
+        program: Program,
+        variables: impl IntoIterator<Item = (String, String)>,
+        read_file: ReadFile<'a>,
+    ) -> Vars<'a> {
+        let variables: BTreeMap<_, _> = variables
+            .into_iter()
+            // Compose files pass on what is unset as an empty value, so empty means absent.
+            .filter(|(_, value)| !value.trim().is_empty())
+            .map(|(name, value)| (name, Zeroizing::new(value)))
+            .collect();
+        let warnings = spelling::unknown(&variables);
+        Vars { program, variables, read_file, faults: Vec::new(), warnings, settings: Vec::new() }
+    }
+
+    /// What was read, unless there was a fault. `config` may be `None` only if a fault was reported.
+    pub(super) fn finish<C>(mut self, config: Option<C>) -> Result<Loaded<C>, Faults> {
+        match config {
+            Some(config) if self.faults.is_empty() => {
+                self.settings.sort_by_key(|s| VARIABLES.iter().position(|v| v.name == s.name));
+                Ok(Loaded { config, warnings: self.warnings, settings: self.settings })
+            }
+            _ => {
+                self.faults.sort_by_key(|f| VARIABLES.iter().position(|v| f.variable.starts_with(v.name)));
+                Err(Faults { program: self.program, faults: self.faults, warnings: self.warnings })
+            }
+        }
+    }
+
+    pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>, mend: impl Into<String>) {
+        let fault = Fault { variable: name.to_owned(), problem: problem.into(), mend: mend.into() };
+        self.faults.push(fault);
+    }
+
+    fn warn(&mut self, name: &str, message: impl Into<String>) {
+        self.warnings.push(Warning { variable: name.to_owned(), message: message.into() });
+    }
+
+    /// The value of a variable. `None`: a fault was reported; absence is one.
+    pub(super) fn get<T>(&mut self, variable: &Var<T>) -> Option<T> {
+        let value = self.find(variable)?;
+        if value.is_none() {
+            self.not_set(&variable.facts);
+        }
+        value
+    }
+
+    /// The entries of a variable, none where it is absent. `None`: a fault was reported.
+    pub(super) fn list<T>(&mut self, variable: &Var<Vec<T>>) -> Option<Vec<T>> {
+        self.find(variable).map(Option::unwrap_or_default)
+    }
+
+    /// The value of a variable. `Some(None)`: it is absent, and may be. `None`: a fault was reported.
+    pub(super) fn find<T>(&mut self, variable: &Var<T>) -> Option<Option<T>> {
+        let facts = &variable.facts;
+        let name = facts.name;
+        let Some((value, origin)) = self.found(facts)? else {
+            self.settings.push(Setting { name, shown: "-".to_owned(), origin: Origin::Unset });
+            return Some(None);
+        };
+        let outcome = if is_in_quotes(value.trim()) {
+            let mend = "Leave the quotes out: a shell takes them off, but a file of a secret and `docker run --env-file` keep them";
+            Err(unfit("it stands in quotes, and here they are a part of it", mend))
+        } else {
+            variable.parse(value.trim())
+        };
+        match outcome {
+            Ok(parsed) => {
+                let shown = if facts.secret { "[secret]" } else { value.trim() };
+                self.settings.push(Setting { name, shown: shown.to_owned(), origin });
+                for doubt in variable.doubts(&parsed) {
+                    self.warn(name, doubt);
+                }
+                Some(Some(parsed))
+            }
+            Err((problem, mend)) => {
+                let or_leave_out = match facts.need(self.program) {
+                    Some(Need::Default(default)) => format!(", or leave it out for {default}"),
+                    Some(Need::Optional) => ", or leave it out".to_owned(),
+                    Some(Need::Required) | None => String::new(),
+                };
+                self.fault(name, problem, mend + &or_leave_out);
+                None
+            }
+        }
+    }
+
+    /// The value of a variable: its own, its file's, or its default.
+    fn found(&mut self, facts: &Variable) -> Option<Option<Found>> {
+        let name = facts.name;
+        let direct = self.variables.remove(name);
+        let file_name = format!("{name}_FILE");
+        let file = if facts.secret { self.variables.remove(&file_name) } else { None };
+
+        match (direct, file) {
+            (Some(_), Some(_)) => {
+                let problem = format!("it is set, and {file_name} is set as well");
+                self.fault(name, problem, format!("Keep {name} or {file_name}, and unset the other"));
+                None
+            }
+            (Some(value), None) => Some(Some((self.without_mark(name, value), Origin::Environment))),
+            (None, Some(path)) => {
+                let text = self.file(&file_name, &path)?;
+                Some(Some((self.without_mark(&file_name, text), Origin::File)))
+            }
+            (None, None) => match facts.need(self.program) {
+                Some(Need::Default(value)) => Some(Some((Zeroizing::new(value.to_owned()), Origin::Default))),
+                Some(Need::Optional) | None => Some(None),
+                Some(Need::Required) => {
+                    self.not_set(facts);
+                    None
+                }
+            },
+        }
+    }
+
+    fn not_set(&mut self, facts: &Variable) {
+        let or_file = if facts.secret { format!(" (or {}_FILE)", facts.name) } else { String::new() };
+        self.fault(facts.name, "it is not set", format!("Set it{or_file}: {}", facts.meaning));
+    }
+
+    fn file(&mut self, file_name: &str, path: &str) -> Option<Zeroizing<String>> {
+        match (self.read_file)(Path::new(path)).map(Zeroizing::new) {
+            Ok(mut text) if !text.trim_start_matches(BYTE_ORDER_MARK).trim().is_empty() => {
+                // Editors and `echo` end a file with a newline that is no part of the secret.
+                if text.ends_with('\n') {
+                    text.pop();
+                    if text.ends_with('\r') {
+                        text.pop();
+                    }
+                }
+                Some(text)
+            }
+            Ok(_) => {
+                self.fault(file_name, "the file is empty", "Put the secret into it, and nothing else");
+                None
+            }
+            // The path stays unsaid: sooner or later somebody puts the secret itself here.
+            Err(error) => {
+                let problem = format!("the file cannot be read ({})", error.kind());
+                self.fault(file_name, problem, "Give the path of a text file that this program may read");
+                None
+            }
+        }
+    }
+
+    /// A value without the byte order mark that some editors put before it, unseen.
+    fn without_mark(&mut self, name: &str, value: Zeroizing<String>) -> Zeroizing<String> {
+        match value.strip_prefix(BYTE_ORDER_MARK) {
+            Some(rest) => {
+                let rest = Zeroizing::new(rest.to_owned());
+                self.warn(
+                    name,
+                    "a byte order mark stands before it, and is left out: save it as UTF-8 without one",
+                );
+                rest
+            }
+            None => value,
+        }
+    }
+}
