@@ -6,6 +6,7 @@ mod primary;
 mod rights;
 mod schema;
 mod session;
+mod transaction;
 mod why;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ pub use self::lent::{Connections, Lent, Loan, tried};
 pub use self::pool::{connect, keeps_session, place, pool, ready};
 pub use self::primary::keep_on_primary;
 pub use self::schema::{check_schema, grant, migrate, schema_version_known};
+pub use self::transaction::OwnedTransaction;
 pub use self::why::{Why, told, why};
 
 /// How long one statement may take before its connection counts as dead. Statements here take milliseconds.
