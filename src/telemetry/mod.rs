@@ -22,7 +22,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 pub use self::lines::Flush;
 use self::lines::Lines;
 pub use self::recorder::{
-    event_type_label, metric, note_build, recorder, start_ingest_at_zero, start_worker_at_zero,
+    attempts, event_type_label, metric, note_build, recorder, start_ingest_at_zero, start_worker_at_zero,
 };
 use crate::config::LogFormat;
 

@@ -19,10 +19,10 @@ use crate::registry::Registry;
 use crate::worker::Settings;
 use crate::worker::attempt::{self, CRASHES_MAX};
 use crate::worker::floor::Floor;
+use crate::worker::group_commit::{self, GroupCommit};
 use crate::worker::held_keys::HeldKeys;
 use crate::worker::keeper::{Keeper, Kept};
 use crate::worker::pace::Pace;
-use crate::worker::settler::{self, Settler};
 use crate::worker::successors::{Ready, Successors};
 use crate::{api, database, outbox, telemetry};
 
@@ -94,7 +94,7 @@ impl Dispatcher {
         let more = Arc::new(Notify::new());
         // Claiming and settling have connections of their own, or handlers that hold theirs would keep each other waiting.
         let connections_max = pool.options().get_max_connections();
-        let ours = (connections_max / 4).clamp(1, 1 + settler::LANES);
+        let ours = (connections_max / 4).clamp(1, 1 + group_commit::LANES);
         let connections = Connections::of(&pool, ours);
         let for_handlers = Connections::of(&pool, connections_max.saturating_sub(ours + 1).max(1));
         // A name that no other worker has, nor this one after a restart.
@@ -115,7 +115,7 @@ impl Dispatcher {
                 api,
                 keeper,
                 lease: settings.lease,
-                settler: Settler::start(pool.clone(), connections, Arc::clone(&leases), Arc::clone(&more)),
+                settler: GroupCommit::start(pool.clone(), connections, leases.clone(), more.clone()),
                 successors: leases,
                 pace: Pace::default(),
                 pool,

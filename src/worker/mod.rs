@@ -5,16 +5,20 @@
 
 mod api_watch;
 mod attempt;
+mod commit;
 mod dispatcher;
+mod finish;
 mod floor;
+mod group_commit;
 mod held_keys;
+mod judge;
 mod keeper;
 mod pace;
-mod settler;
-mod settling;
+mod report;
 mod successors;
 mod upkeep;
 mod wakeup;
+mod watch;
 
 use std::panic::resume_unwind;
 use std::time::Duration;

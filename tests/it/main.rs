@@ -26,6 +26,7 @@ mod leases;
 mod operator;
 mod order;
 mod outages;
+mod outcomes;
 mod resources;
 mod roles;
 mod runbook;
