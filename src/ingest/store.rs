@@ -77,7 +77,8 @@ async fn hint(pool: PgPool, new: Arc<Notify>, stop: CancellationToken) {
             None => sleep(HINT_EVERY).await,
         }
         if let Err(error) = database::answered(outbox::upkeep::notify(&pool)).await {
-            tracing::debug!(%error, "no hint was given; workers poll");
+            let error = database::told(&error);
+            tracing::debug!(error, "no hint was given; workers poll");
         }
     }
 }

@@ -303,7 +303,7 @@ impl Dispatcher {
                 }
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "could not claim; the next poll tries again");
+                tracing::warn!(error = database::told(&error), "could not claim; the next poll tries again");
                 self.attempts.successors.note_lost_answer();
             }
             Err(error) => tracing::error!(%error, "a claim broke off; the next poll tries again"),
@@ -354,7 +354,7 @@ impl Dispatcher {
         let mut known: Vec<i64> = self.attempts.keeper.leases().iter().map(|lease| lease.id).collect();
         known.extend(self.ready.iter().map(|ready| ready.claimed.lease.id));
         let strays = outbox::settle::hand_back_strays(&self.attempts.pool, &self.owner, &known, STRAY_AGE);
-        match database::answered(strays).await {
+        match database::answered(strays).await.map_err(|error| database::told(&error)) {
             Ok(0) => {}
             Ok(events) => {
                 self.hungry = true;
@@ -431,7 +431,7 @@ async fn hand_back(pool: &PgPool, leases: &[Lease]) -> u64 {
             u64::try_from(count).unwrap_or(0)
         }
         Err(error) => {
-            tracing::warn!(%error, "could not hand back; the leases run out by themselves");
+            tracing::warn!(error = database::told(&error), "could not hand back; the leases run out");
             0
         }
     }
