@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgExecutor};
 
+use crate::outbox::Outcome;
+
 /// What a person mends, or the other side, so that it may be over at any time. Where the API said when to come back
 /// (`rate_limited`), nobody comes earlier; what a handler of somebody else waits for is its own affair.
 const KINDS: [&str; 7] =
@@ -86,7 +88,7 @@ async fn became(executor: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Became> 
     .fetch_optional(executor)
     .await?;
     let Some(row) = row else { return Ok(Became::Gone) };
-    let is_in_trouble = row.outcome.as_deref() == Some("trouble");
+    let is_in_trouble = row.outcome.as_deref() == Some(Outcome::Trouble.as_str());
     Ok(match row.status.as_str() {
         "running" => Became::UnderWay,
         "retry" if is_in_trouble && row.is_due => Became::UnderWay,

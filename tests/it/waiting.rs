@@ -6,7 +6,8 @@ use std::time::Duration;
 use expect_test::expect;
 use restante::database;
 use restante::internals::outbox::lease::renew;
-use restante::internals::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
+use restante::internals::outbox::outcome::{Failure, Fault, Finish, Verdict};
+use restante::internals::outbox::settle::{Finished, fail, finish, hand_back};
 use restante::internals::outbox::{self, Source};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
@@ -140,17 +141,17 @@ async fn an_attempt_waits_for_no_row_that_a_person_has_locked_and_its_lease_last
     let until = "select lease_until from restante.outbox_live";
     let (lasts, open) =
         (world.value(until).await, left_open(&world, "select from restante.outbox for update").await);
-    let failure = Failure { outcome: "retryable", kind: "handler" };
+    let failure = Failure { fault: Fault::Retryable, kind: "handler", reason: "no".to_owned() };
     let verdict = Verdict::Retry { failure, wait: Duration::from_secs(1) };
 
-    assert!(!fail(&world.pool, lease, &verdict, "no").await.unwrap());
+    assert!(!fail(&world.pool, lease, &verdict).await.unwrap());
     assert_eq!(hand_back(&world.pool, &[lease]).await.unwrap(), 0);
     let renewed = renew(&world.pool, &[lease], Duration::from_secs(90)).await.unwrap();
     assert_eq!((renewed.renewed, renewed.locked), (vec![], vec![lease]));
     assert_eq!(world.value(until).await, lasts);
 
     open.rollback().await.unwrap();
-    assert!(fail(&world.pool, lease, &verdict, "no").await.unwrap());
+    assert!(fail(&world.pool, lease, &verdict).await.unwrap());
     expect![["a retry, attempt 1\n"]].assert_eq(&world.outbox().await);
 }
 
@@ -239,9 +240,13 @@ async fn what_runs_does_not_come_back_before_its_pause_is_over() {
     open.commit().await.unwrap();
 
     let wait = Duration::ZERO;
-    let failure = Failure { outcome: "retryable", kind: "handler" };
-    assert!(fail(&world.pool, lease("retry"), &Verdict::Retry { failure, wait }, "no").await.unwrap());
-    assert!(fail(&world.pool, lease("snooze"), &Verdict::Snooze { wait }, "too early").await.unwrap());
+    let failure = Failure { fault: Fault::Retryable, kind: "handler", reason: "no".to_owned() };
+    assert!(fail(&world.pool, lease("retry"), &Verdict::Retry { failure, wait }).await.unwrap());
+    assert!(
+        fail(&world.pool, lease("snooze"), &Verdict::Snooze { wait, reason: "too early".to_owned() })
+            .await
+            .unwrap()
+    );
     assert_eq!(hand_back(&world.pool, &[lease("back")]).await.unwrap(), 1);
 
     assert_eq!(world.work().await, 0);
@@ -280,8 +285,8 @@ async fn no_status_that_a_person_writes_makes_an_event_that_never_runs() {
     world.receive("k1", "k", 1, json!({})).await;
     world.receive("k2", "k", 2, json!({})).await;
     let lease = world.claim(1).await[0].lease;
-    let failure = Failure { outcome: "permanent", kind: "handler" };
-    assert!(fail(&world.pool, lease, &Verdict::Dead { failure, holds_key: true }, "no").await.unwrap());
+    let failure = Failure { fault: Fault::Permanent, kind: "handler", reason: "no".to_owned() };
+    assert!(fail(&world.pool, lease, &Verdict::Dead { failure, holds_key: true }).await.unwrap());
 
     world.sql("update restante.outbox set status = 'retry' where status = 'dead'").await;
     let for_ever = "update restante.outbox set run_at = 'infinity'";
