@@ -188,7 +188,7 @@ async fn an_older_event_that_came_meanwhile_goes_before_one_that_is_handed_back(
 async fn one_statement_pauses_resumes_and_calls_off_more_keys_than_the_server_has_room_for_locks() {
     let world = World::new().await;
     let events = "insert into restante.outbox_live (event_id, type, payload, key, lane)
-                  select 'e' || n, 'test.ledger', '{}', 'k' || n, 0 from generate_series(1, 14000) as n";
+                  select 'e' || n, 'test.ledger', '{}', 'k' || n, 'r' from generate_series(1, 14000) as n";
     world.sql(events).await;
 
     assert_eq!(world.value("select restante.pause('*')").await, "14000");
