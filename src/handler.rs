@@ -63,7 +63,7 @@ pub trait Handler: Send + Sync + 'static {
     const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
     /// Whether a dead letter keeps later events of its key waiting until a person has looked at it.
     const DEAD_HOLDS_KEY: bool = false;
-    /// What [`Event::data`] is read into. Where it does not fit, the event is a dead letter.
+    /// What [`Event::data`](crate::Event::data) is read into. Where it does not fit, the event is a dead letter.
     type Payload: DeserializeOwned + Send;
 
     /// Deals with one event. It runs at least once for each: a worker may vanish at any point. What it writes through

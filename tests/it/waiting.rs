@@ -213,6 +213,20 @@ async fn one_statement_pauses_resumes_and_calls_off_more_keys_than_the_server_ha
 }
 
 #[tokio::test]
+async fn one_transaction_takes_a_thousand_locks_of_keys_at_most() {
+    let world = World::new().await;
+    let enqueue = "select count(restante.enqueue('test.ledger', '{}', key => 'k' || n)) from generate_series(1, 1500) as n";
+    for statement in [enqueue, "select restante.pause('*')", "select restante.resume('*')"] {
+        let mut tx = world.pool.begin().await.unwrap();
+        sqlx::query(statement).execute(&mut *tx).await.unwrap();
+        let held = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
+        let held: i64 = sqlx::query_scalar(held).fetch_one(&mut *tx).await.unwrap();
+        assert_eq!(held, 1000, "{statement}");
+        tx.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_application_may_enqueue_into_more_keys_than_the_server_has_room_for_locks() {
     let world = World::new().await;
     let enqueue = "select count(restante.enqueue('test.ledger', '{}', key => 'k' || n)) from generate_series(1, 14000) as n";
