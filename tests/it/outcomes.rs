@@ -265,6 +265,7 @@ async fn a_commit_whose_answer_is_lost_is_counted_as_unknown_where_nobody_can_be
 #[tokio::test]
 async fn an_attempt_that_the_database_does_not_settle_is_counted_as_unknown_and_called_nothing_else() {
     let world = World::new().await;
+    world.may_leave_running();
     world.receive("done", "", 0, json!({ "end": "done" })).await;
     world.receive("permanent", "", 1, json!({ "end": "permanent" })).await;
     for function in ["finish", "finish_one", "fail"] {

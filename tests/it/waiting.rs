@@ -263,6 +263,9 @@ async fn what_runs_does_not_come_back_before_its_pause_is_over() {
     );
     assert_eq!(hand_back(&world.pool, &[lease("back")]).await.unwrap(), 1);
 
+    // Before a claim sees them, which would hold them too.
+    let came_back = "select string_agg(distinct status, ' ') from restante.outbox where event_id in ('retry', 'snooze', 'back')";
+    assert_eq!(world.value(came_back).await, "paused");
     assert_eq!(world.work().await, 0);
     let held = "select string_agg(distinct status || ' by ' || held_by, ', ') || ' ' || count(*) from restante.outbox";
     assert_eq!(world.value(held).await, "paused by test.ledger 7");
