@@ -26,19 +26,19 @@ create domain restante.event_source as text constraint event_source_known check 
 comment on domain restante.event_source is 'Who put an event into the outbox.';
 
 -- Which index a row is in.
-create function restante.lane(status text, run_at timestamptz, holds_key boolean) returns smallint
+create function restante.lane(status text, run_at timestamptz, holds_key boolean) returns "char"
 language sql immutable parallel safe
 return case
-  when status = 'running'                            then 0  -- leased
-  when status = 'pending' and run_at = '-infinity'   then 0  -- may be claimed
-  when status in ('pending', 'retry')                then 1  -- may be claimed at run_at
-  when status = 'dead' and holds_key                 then 1  -- given up, and its successors must not pass
-  when status = 'blocked'                            then 2  -- waits for an older event of its key
-  when status in ('paused', 'dead')                  then 3  -- waits for a person
-  else 9                                                     -- finished
+  when status = 'running'                            then 'r'::"char"  -- leased
+  when status = 'pending' and run_at = '-infinity'   then 'r'          -- ready: may be claimed
+  when status in ('pending', 'retry')                then 'l'          -- later: may be claimed at run_at
+  when status = 'dead' and holds_key                 then 'l'          -- given up, and its successors must not pass
+  when status = 'blocked'                            then 'b'          -- waits for an older event of its key
+  when status in ('paused', 'dead')                  then 'p'          -- waits for a person
+  else 'f'                                                             -- finished
 end;
 comment on function restante.lane is
-  'Which index an event in this state is in. Whatever changes the state writes the lane along with it.';
+  'Engine: Which index an event in this state is in. Whatever changes the state writes the lane along with it.';
 
 -- Identifiers compare by their bytes (collate "C"), here and in every index: that takes a tenth of the time, and an upgrade
 -- of the system's locales can not break the order of an index.
@@ -60,7 +60,7 @@ create table restante.outbox (
   -- Which index a row is in, as restante.lane() says. A claim turns `pending` into `running` and stays in lane 0, so that
   -- it changes no indexed column and Postgres can write it in place (a HOT update). Not generated: Postgres would read
   -- the expression anew for every statement, a fifth of what it costs to store or to finish one event.
-  lane          smallint    not null,
+  lane          "char"      not null,
   attempt       integer     not null default 0,
   max_attempts  integer,
   crashes       integer     not null default 0,
@@ -76,7 +76,7 @@ create table restante.outbox (
   finished_at   timestamptz not null default 'infinity',
 
   constraint outbox_one_body check ((payload is null) <> (raw is null)),
-  constraint outbox_finished_has_a_time check ((lane = 9) = (finished_at <> 'infinity')),
+  constraint outbox_finished_has_a_time check ((lane = 'f') = (finished_at <> 'infinity')),
   constraint outbox_running_has_an_owner check (status <> 'running' or lease_owner is not null)
 ) partition by range (finished_at);
 
@@ -103,7 +103,7 @@ comment on column restante.outbox.status is
 comment on column restante.outbox.run_at is 'Not before this time. Set it to now() to run a retry at the next poll.';
 comment on column restante.outbox.holds_key is 'A dead letter that lets no later event of its key pass, by its handler''s wish.';
 comment on column restante.outbox.lane is
-  'Which index a row is in: 0 may be claimed or is leased, 1 later, 2 blocked, 3 waits for a person, 9 finished.';
+  'Which index a row is in: r is ready or running, l later, b blocked, p waits for a person, f is finished.';
 comment on column restante.outbox.attempt is 'Attempts that count so far. Snoozes and attempts handed back do not.';
 comment on column restante.outbox.max_attempts is 'Overrides how many attempts the handler''s policy allows.';
 comment on column restante.outbox.crashes is 'Attempts whose worker vanished: their lease ran out, and the worker gave no sign.';
@@ -130,20 +130,34 @@ create table restante.outbox_live partition of restante.outbox for values from (
         autovacuum_analyze_scale_factor = 0.2);
 comment on table restante.outbox_live is 'Every event that is not finished. Its size is the backlog, not the history.';
 
+-- Whoever types \d+ sees the columns explained beside the indexes.
+do $$
+declare
+  v_column record;
+begin
+  for v_column in
+    select a.attname, pg_catalog.col_description(a.attrelid, a.attnum) as comment
+      from pg_catalog.pg_attribute as a
+     where a.attrelid = 'restante.outbox'::regclass and a.attnum > 0 and not a.attisdropped
+  loop
+    execute format('comment on column restante.outbox_live.%I is %L', v_column.attname, v_column.comment);
+  end loop;
+end $$;
+
 create unique index outbox_live_id on restante.outbox_live (id);
 -- Every table says by what its rows are known to a logical replica: where somebody publishes all tables, Postgres refuses each
 -- UPDATE and DELETE of one that does not.
 alter table restante.outbox_live replica identity using index outbox_live_id;
 comment on index restante.outbox_live_id is 'Settling and renewing find their rows by it.';
-create index outbox_live_ready on restante.outbox_live (subscriber, created_at, id) where lane = 0;
+create index outbox_live_ready on restante.outbox_live (subscriber, created_at, id) where lane = 'r';
 comment on index restante.outbox_live_ready is 'What may be claimed, oldest first, and what is leased.';
-create index outbox_live_due on restante.outbox_live (subscriber, run_at, id) where lane = 1;
+create index outbox_live_due on restante.outbox_live (subscriber, run_at, id) where lane = 'l';
 comment on index restante.outbox_live_due is 'What may be claimed later. A large backlog of retries costs a claim nothing.';
-create unique index outbox_live_head on restante.outbox_live (key, subscriber) where key is not null and lane < 2;
+create unique index outbox_live_head on restante.outbox_live (key, subscriber) where key is not null and lane in ('r', 'l');
 comment on index restante.outbox_live_head is 'At most one event of a key can be claimed: Postgres itself refuses a second.';
-create index outbox_live_waiting on restante.outbox_live (key, subscriber, created_at, id) where lane = 2;
+create index outbox_live_waiting on restante.outbox_live (key, subscriber, created_at, id) where lane = 'b';
 comment on index restante.outbox_live_waiting is 'The successors of each head, in their order.';
-create index outbox_live_event on restante.outbox_live (event_id) where lane = 3;
+create index outbox_live_event on restante.outbox_live (event_id) where lane = 'p';
 comment on index restante.outbox_live_event is 'Finds a dead or paused event by the sender''s identifier.';
 
 create table restante.outbox_overflow partition of restante.outbox default;
@@ -239,7 +253,8 @@ comment on table restante.paused_type is
 --
 -- The limits of a week are written and read as text, so what they mean does not follow from the session that calls.
 create function restante.make_partitions(p_weeks integer default 26) returns integer
-language plpgsql
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
 set "TimeZone" = 'UTC' set "DateStyle" = 'ISO, MDY' as $$
 declare
   v_monday timestamptz := date_trunc('week', now());
@@ -274,5 +289,5 @@ begin
   return v_made;
 end $$;
 comment on function restante.make_partitions is
-  'Makes the weekly partitions of the history that are missing, or fails at once while somebody reads the outbox. Workers call '
+  'Engine: Makes the weekly partitions of the history that are missing, or fails at once while somebody reads the outbox. Workers call '
   'it every hour.';

@@ -8,7 +8,7 @@
 -- before it began, and a step that follows the lock of a key has to see what the last holder of that lock wrote.
 --
 -- Plans do not hang on statistics: what could go wrong in a plan that was made while the table was empty is turned off, and
--- the one plan is kept (planning anew cost 0.7 ms of the 0.9 ms of a call). `lane + 0` keeps a lookup by id from
+-- the one plan is kept (planning anew cost 0.7 ms of the 0.9 ms of a call). `lane::text` keeps a lookup by id from
 -- walking a partial index instead.
 
 -- Part of the number of each key's lock. Only workers and the functions of other roles read it: another login that could compute the number could hold the lock
@@ -34,6 +34,12 @@ comment on table restante.key_unsettled is
   'Keys whose head has to be looked at: somebody else had the lock of the key, or a row of it. The next claim settles them. '
   'A key may be noted several times.';
 
+-- The number of the lock of a key.
+create function restante.lock_of_key(key text, salt bigint) returns bigint
+language sql immutable parallel safe
+return hashtextextended(key, salt);
+comment on function restante.lock_of_key is 'Engine: The number of the lock of a key.';
+
 -- Takes the locks of keys until the transaction ends, and returns the keys whose lock is not to be had.
 --
 -- None is to be had for a transaction with one snapshot for all of its statements: it would not see what the last holder
@@ -55,12 +61,12 @@ begin
   select coalesce(array_agg(u.key), '{}') into v_missed
     from unnest(p_keys) with ordinality as u (key, nth)
    where u.key is not null
-     and (u.nth > 1000 - v_taken or not pg_try_advisory_xact_lock(hashtextextended(u.key, v_salt)));
+     and (u.nth > 1000 - v_taken or not pg_try_advisory_xact_lock(restante.lock_of_key(u.key, v_salt)));
   v_noted := set_config('restante.keys_taken', (v_taken + cardinality(p_keys))::text, true);
   return v_missed;
 end $$;
 comment on function restante.try_lock_keys is
-  'Takes the locks of keys until the transaction ends, and returns the keys whose lock is not to be had. Waits for none.';
+  'Engine: Takes the locks of keys until the transaction ends, and returns the keys whose lock is not to be had. Waits for none.';
 
 -- As restante.try_lock_keys(), for one key, in a third of the time.
 create function restante.try_lock_key(p_key text) returns boolean
@@ -73,9 +79,9 @@ begin
     return false;
   end if;
   v_noted := set_config('restante.keys_taken', (v_taken + 1)::text, true);
-  return pg_try_advisory_xact_lock(hashtextextended(p_key, (select min(s.salt) from restante.key_salt as s)));
+  return pg_try_advisory_xact_lock(restante.lock_of_key(p_key, (select min(s.salt) from restante.key_salt as s)));
 end $$;
-comment on function restante.try_lock_key is 'Takes the lock of a key until the transaction ends, or returns false at once.';
+comment on function restante.try_lock_key is 'Engine: Takes the lock of a key until the transaction ends, or returns false at once.';
 
 -- Notes keys whose lock could not be had.
 create function restante.note_keys(p_keys text[], p_subscribers text[]) returns void
@@ -84,7 +90,7 @@ begin atomic
   insert into restante.key_unsettled (key, subscriber)
   select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber) where u.key is not null;
 end;
-comment on function restante.note_keys is 'Notes keys whose lock could not be had. The next claim settles them.';
+comment on function restante.note_keys is 'Engine: Notes keys whose lock could not be had. The next claim settles them.';
 
 -- Makes the oldest waiting event of each key its head, where the key has none, and answers with these heads. With an owner,
 -- those that were created at `p_until` or before are leased to it at once: it is their turn among the events of all keys,
@@ -104,10 +110,10 @@ begin
             where u.key is not null) as k
       left join lateral (
             select true as found from restante.outbox_live as h
-            where h.key = k.key and h.subscriber = k.subscriber and h.lane < 2 limit 1) as head on true
+            where h.key = k.key and h.subscriber = k.subscriber and h.lane in ('r', 'l') limit 1) as head on true
       cross join lateral (
             select w.id from restante.outbox_live as w
-            where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2
+            where w.key = k.key and w.subscriber = k.subscriber and w.lane = 'b'
             order by w.created_at, w.id limit 1) as w
      where head.found is null),
   free as materialized (
@@ -117,14 +123,14 @@ begin
             select (l.created_at <= p_until and l.run_at <= statement_timestamp()
                     and (select not exists (select from restante.paused_type))) is true as has_turn
               from restante.outbox_live as l
-             where l.id = f.id and l.lane + 0 = 2 for update skip locked) as r),
+             where l.id = f.id and l.lane::text = 'b' for update skip locked) as r),
   -- A first row that somebody is changing by hand: whether he keeps it is not known before he is done.
   noted as (
     insert into restante.key_unsettled (key, subscriber)
     select f.key, f.subscriber from first as f where f.id not in (select r.id from free as r))
   update restante.outbox_live as l
      set status = case when f.has_turn then 'running' else 'pending' end,
-         lane = case when f.has_turn then 0 else restante.lane('pending', l.run_at, false) end,
+         lane = case when f.has_turn then 'r' else restante.lane('pending', l.run_at, false) end,
          attempt = least(l.attempt, 2147483646) + f.has_turn::integer, lease_token = l.lease_token + 1,
          lease_owner = case when f.has_turn then p_owner else l.lease_owner end,
          lease_until = case when f.has_turn then clock_timestamp() + p_lease else l.lease_until end,
@@ -133,7 +139,7 @@ begin
   returning l.*;
 end $$;
 comment on function restante.unblock is
-  'Makes the oldest waiting event of each key its head, where there is none, and leases those whose turn it is. The caller '
+  'Engine: Makes the oldest waiting event of each key its head, where there is none, and leases those whose turn it is. The caller '
   'holds the locks of the keys.';
 
 -- Puts a head that nobody has claimed behind an older event of its key that waits. The caller holds the locks of the keys.
@@ -148,28 +154,28 @@ begin
             where u.key is not null) as k
       cross join lateral (
             select w.created_at, w.id from restante.outbox_live as w
-            where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2
+            where w.key = k.key and w.subscriber = k.subscriber and w.lane = 'b'
             order by w.created_at, w.id limit 1) as w
       cross join lateral (
             select h.id from restante.outbox_live as h
-            where h.key = k.key and h.subscriber = k.subscriber and h.lane < 2
+            where h.key = k.key and h.subscriber = k.subscriber and h.lane in ('r', 'l')
               and h.status = 'pending' and (h.created_at, h.id) > (w.created_at, w.id)) as h),
   free as materialized (
     select y.id
       from younger as y
       cross join lateral (
             select from restante.outbox_live as l
-             where l.id = y.id and l.status = 'pending' and l.lane + 0 < 2 for update skip locked) as r),
+             where l.id = y.id and l.status = 'pending' and l.lane::text in ('r', 'l') for update skip locked) as r),
   -- A head that is being claimed at this moment, or changed by hand: whether it stays one is not known before that is done.
   noted as (
     insert into restante.key_unsettled (key, subscriber)
     select y.key, y.subscriber from younger as y where y.id not in (select f.id from free as f))
   update restante.outbox_live as l
-     set status = 'blocked', lane = 2, lease_token = l.lease_token + 1
+     set status = 'blocked', lane = 'b', lease_token = l.lease_token + 1
     from free as f where l.id = f.id;
 end $$;
 comment on function restante.step_down is
-  'Puts a head that nobody has claimed behind an older event of its key that waits. The caller holds the locks of the keys.';
+  'Engine: Puts a head that nobody has claimed behind an older event of its key that waits. The caller holds the locks of the keys.';
 
 -- Settles up to `p_limit` of the keys that are noted, those whose lock is to be had, and returns how many it settled and how many
 -- it had to leave.
@@ -225,7 +231,7 @@ begin
                     where (select true from restante.key_unsettled as u where u.key = k.key limit 1));
 end $$;
 comment on function restante.settle_keys is
-  'Gives the keys that are noted in key_unsettled their rightful heads, as far as their locks are to be had. Each claim calls it.';
+  'Engine: Gives the keys that are noted in key_unsettled their rightful heads, as far as their locks are to be had. Each claim calls it.';
 
 -- Heals keys whose head has gone without a successor (a row deleted by hand with the triggers off, say). Looks at no more than
 -- `p_limit` keys that wait, starting after `p_after`, and answers how many it helped and where to go on.
@@ -243,13 +249,13 @@ begin
   -- A walk from key to key over the index: a key with a hundred thousand waiting events costs one step.
   with recursive walk as (
     (select w.key, w.subscriber, 1 as step from restante.outbox_live as w
-      where w.lane = 2 and w.key > coalesce(p_after, '') order by w.key, w.subscriber limit 1)
+      where w.lane = 'b' and w.key > coalesce(p_after, '') order by w.key, w.subscriber limit 1)
     union all
     select n.key, n.subscriber, walk.step + 1
       from walk
       cross join lateral (
             select w.key, w.subscriber from restante.outbox_live as w
-            where w.lane = 2 and (w.key, w.subscriber) > (walk.key, walk.subscriber)
+            where w.lane = 'b' and (w.key, w.subscriber) > (walk.key, walk.subscriber)
             order by w.key, w.subscriber limit 1) as n
      -- A page ends between keys, never between the subscribers of one.
      where walk.step < p_limit or n.key = walk.key)
@@ -260,7 +266,7 @@ begin
     from walk
     left join lateral (
           select true as found from restante.outbox_live as h
-          where h.key = walk.key and h.subscriber = walk.subscriber and h.lane < 2 limit 1) as head on true;
+          where h.key = walk.key and h.subscriber = walk.subscriber and h.lane in ('r', 'l') limit 1) as head on true;
   if v_keys is null then
     return query select 0, v_last;
     return;
@@ -272,4 +278,4 @@ begin
   return query select count(*)::integer, v_last from restante.unblock(v_keys, v_subscribers);
 end $$;
 comment on function restante.sweep is
-  'Gives keys that wait without a head their head back, a page at a time. Workers call it every few seconds.';
+  'Engine: Gives keys that wait without a head their head back, a page at a time. Workers call it every few seconds.';

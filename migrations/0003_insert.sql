@@ -5,13 +5,13 @@ create function restante.covers(pattern text, type text) returns boolean
 language sql immutable parallel safe
 return pattern = type or (right(pattern, 1) = '*' and starts_with(type, left(pattern, -1)));
 comment on function restante.covers is
-  'Does the pattern of a subscription or a pause cover a type? A trailing * covers any ending.';
+  'Engine: Does the pattern of a subscription or a pause cover a type? A trailing * covers any ending.';
 
 -- The pattern of a pause that covers a type; null where none does.
 create function restante.held_by(type text) returns text
 language sql stable
 return (select min(t.type) from restante.paused_type as t where restante.covers(t.type, held_by.type));
-comment on function restante.held_by is 'The pattern of a pause that covers a type; null where none does.';
+comment on function restante.held_by is 'Engine: The pattern of a pause that covers a type; null where none does.';
 
 -- Notes that identifiers came again, where what they said differs from what is stored. Returns those that differ.
 create function restante.note_differing(
@@ -37,7 +37,7 @@ begin
   return v_differing;
 end $$;
 comment on function restante.note_differing is
-  'Keeps what was delivered under an identifier that is stored with another body. Returns the identifiers that differ.';
+  'Engine: Keeps what was delivered under an identifier that is stored with another body. Returns the identifiers that differ.';
 
 -- Stores one event, unless it is stored already. Returns the row made for the handler of its type; null where the identifier
 -- was there, and then whether something else is stored under it. To a lone event this is half of the work that the
@@ -70,15 +70,15 @@ begin
     insert into restante.outbox_live as l
       (event_id, type, key, workspace_id, source, created_at, payload, raw, run_at, lane)
     select p_event_id, p_type, p_key, p_workspace_id, p_source, p_created_at, p_payload::json, p_raw,
-           coalesce(p_run_at, '-infinity'), case when p_run_at is null then 0 else 1 end
+           coalesce(p_run_at, '-infinity'), case when p_run_at is null then 'r' else 'l' end
      where not exists (select from restante.subscription)
        and not exists (select from restante.paused_type)
        and (select true from restante.outbox_live as h
-             where h.key = p_key and h.subscriber = '' and h.lane < 2 limit 1) is null
+             where h.key = p_key and h.subscriber = '' and h.lane in ('r', 'l') limit 1) is null
        and (select true from restante.outbox_live as w
-             where w.key = p_key and w.subscriber = '' and w.lane = 2 limit 1) is null
+             where w.key = p_key and w.subscriber = '' and w.lane = 'b' limit 1) is null
     -- A head that somebody put there by hand, without the lock of the key.
-    on conflict (key, subscriber) where key is not null and lane < 2 do nothing
+    on conflict (key, subscriber) where key is not null and lane in ('r', 'l') do nothing
     returning l.id into id;
   end if;
   if id is null then
@@ -89,7 +89,7 @@ begin
   end if;
 end $$;
 comment on function restante.insert_event is
-  'Stores one event, unless it is stored already. With insert_events, all that ingest may call.';
+  'Engine: Stores one event, unless it is stored already. With insert_events, all that ingest may call.';
 
 -- Stores events that are not stored yet, to be run at once. Returns how many were new, which identifiers were there already,
 -- and under which of those something else is stored. No identifier may be given twice.
@@ -146,7 +146,7 @@ begin
   new_heads as (
     insert into restante.outbox_live
       (event_id, type, key, workspace_id, source, created_at, payload, raw, lane)
-    select f.event_id, f.type, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw, 0
+    select f.event_id, f.type, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw, 'r'
       from fresh as f
      where (v_missed = '{}' or f.key is null or not f.key = any (v_missed))
      -- Where nobody subscribes and nothing is paused, which is asked once, no type has to be compared.
@@ -156,9 +156,9 @@ begin
             or not exists (select from restante.paused_type as t where restante.covers(t.type, f.type)))
        -- Not `not exists`: Postgres would make a join of it, which may read a whole index.
        and (select true from restante.outbox_live as h
-             where h.key = f.key and h.subscriber = '' and h.lane < 2 limit 1) is null
+             where h.key = f.key and h.subscriber = '' and h.lane in ('r', 'l') limit 1) is null
        and (select true from restante.outbox_live as w
-             where w.key = f.key and w.subscriber = '' and w.lane = 2 limit 1) is null
+             where w.key = f.key and w.subscriber = '' and w.lane = 'b' limit 1) is null
      order by f.created_at, f.turn
     returning outbox_live.event_id)
   select array_agg(s.event_id) into v_stored from new_heads as s;
@@ -170,7 +170,7 @@ begin
   end if;
 end $$;
 comment on function restante.insert_events is
-  'Stores events once each, in one statement of the caller. With insert_event, all that ingest may call.';
+  'Engine: Stores events once each, in one statement of the caller. With insert_event, all that ingest may call.';
 
 -- Stores those of some events that can not just be claimed: they wait for an older event of their key, or the lock of the key is
 -- somebody else's, or they are paused, or have subscribers, each of whom gets a row of his own. Their identifiers are `p_rest`;
@@ -230,5 +230,5 @@ begin
   return v_id;
 end $$;
 comment on function restante.insert_behind is
-  'Stores events that wait for an older one of their key, are paused or have subscribers. The caller holds the locks of the '
+  'Engine: Stores events that wait for an older one of their key, are paused or have subscribers. The caller holds the locks of the '
   'keys but those of p_missed, which are noted.';

@@ -14,7 +14,7 @@ create function restante.claimed_bytes(p_payload json, p_raw bytea) returns inte
 language sql stable parallel safe
 return least(coalesce(pg_column_size(p_payload), pg_column_size(p_raw), 0), 50000000)
        * case when coalesce(pg_column_compression(p_payload), pg_column_compression(p_raw)) is null then 1 else 10 end;
-comment on function restante.claimed_bytes is 'How much memory the body of an event will take, about, without unpacking it.';
+comment on function restante.claimed_bytes is 'Engine: How much memory the body of an event will take, about, without unpacking it.';
 
 -- Says that a worker is there, until one lease from now.
 create function restante.give_sign(p_owner text, p_lease interval) returns void
@@ -26,7 +26,7 @@ begin atomic
      set alive_until = excluded.alive_until,
          connected_since = case when w.alive_until < clock_timestamp() then excluded.connected_since else w.connected_since end;
 end;
-comment on function restante.give_sign is 'Says that a worker is there, until one lease from now. Its lease keeper calls it.';
+comment on function restante.give_sign is 'Engine: Says that a worker is there, until one lease from now. Its lease keeper calls it.';
 
 -- May a worker take over an event whose lease has run out? A worker that was away itself (the database may have been) first gives
 -- the other workers time to come back.
@@ -39,7 +39,7 @@ begin
                       where w.owner = p_other and w.alive_until <= clock_timestamp());
 end $$;
 comment on function restante.may_take_over is
-  'May a worker take over an event whose lease has run out?';
+  'Engine: May a worker take over an event whose lease has run out?';
 
 -- Has the worker vanished whose lease of an event ran out? One that gives a sign lives, and has merely lost the lease.
 create function restante.has_vanished(p_owner text, p_other text) returns boolean
@@ -48,7 +48,7 @@ begin
   return p_other <> p_owner
      and not exists (select from restante.worker as w where w.owner = p_other and w.alive_until > clock_timestamp());
 end $$;
-comment on function restante.has_vanished is 'Has the worker vanished whose lease of an event ran out?';
+comment on function restante.has_vanished is 'Engine: Has the worker vanished whose lease of an event ran out?';
 
 -- Stores the failure of an attempt whose lease ran out. Its worker cannot do it.
 create function restante.note_failed(p_event restante.outbox_live, p_began_at timestamptz, p_has_crashed boolean) returns boolean
@@ -62,7 +62,7 @@ begin
                else 'the lease ran out while its worker lives: its handler hangs, or the database was away' end);
   return true;
 end $$;
-comment on function restante.note_failed is 'Stores the failure of an attempt whose lease ran out.';
+comment on function restante.note_failed is 'Engine: Stores the failure of an attempt whose lease ran out.';
 
 -- Claims up to `p_limit` events for these subscribers, the oldest `created_at` first, and leases each for `p_lease`: new ones,
 -- retries that are due, and events whose lease ran out. Of those that are not waiting for a time only such as were created at
@@ -93,7 +93,7 @@ begin
             select r.ctid as place, r.id, r.type, r.created_at, r.status, r.lease_owner, r.started_at,
                    restante.claimed_bytes(r.payload, r.raw) as bytes
               from restante.outbox_live as r
-             where r.lane = 0 and r.subscriber = s.subscriber and r.created_at >= p_floor
+             where r.lane = 'r' and r.subscriber = s.subscriber and r.created_at >= p_floor
                and r.lease_until <= clock_timestamp()
                and (r.status <> 'running' or restante.may_take_over(p_owner, r.lease_owner, p_lease))
              order by r.created_at, r.id limit p_limit for update skip locked) as l),
@@ -106,7 +106,7 @@ begin
             select d.ctid as place, d.id, d.type, d.created_at, d.status, d.lease_owner, d.started_at,
                    restante.claimed_bytes(d.payload, d.raw) as bytes
               from restante.outbox_live as d
-             where d.lane = 1 and d.subscriber = s.subscriber and d.run_at <= statement_timestamp()
+             where d.lane = 'l' and d.subscriber = s.subscriber and d.run_at <= statement_timestamp()
                and d.status <> 'dead'
              order by d.run_at, d.id limit p_limit for update skip locked) as l),
   oldest as (
@@ -122,7 +122,7 @@ begin
   claimed as (
     update restante.outbox_live as o
        set status = case when p.held_by is null then 'running' else 'paused' end,
-           lane = case when p.held_by is null then 0 else 3 end,
+           lane = case when p.held_by is null then 'r' else 'p' end,
            held_by = p.held_by,
            attempt = least(o.attempt, 2147483646) + (p.held_by is null)::integer,
            lease_owner = p_owner, lease_token = o.lease_token + 1,
@@ -142,7 +142,7 @@ begin
     from claimed as c where c.status = 'running' order by c.created_at, c.id;
 end $$;
 comment on function restante.claim is
-  'Leases the oldest events that may run now to a worker, with a new lease token each.';
+  'Engine: Leases the oldest events that may run now to a worker, with a new lease token each.';
 
 -- Lets the next of each key go after its head was finished, or leases it to an owner where it was created at `p_until` or
 -- before, as restante.unblock() does. Answers as restante.finish() does. The caller holds the locks of the keys.
@@ -163,7 +163,7 @@ begin
     from heads as h where h.status = 'running';
 end $$;
 comment on function restante.let_next_go is
-  'Lets the next of each key go after its head was finished, or leases it. The caller holds the locks of the keys.';
+  'Engine: Lets the next of each key go after its head was finished, or leases it. The caller holds the locks of the keys.';
 
 -- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go, or leases it, as
 -- restante.let_next_go() says.
@@ -202,7 +202,7 @@ begin
       (id, event_id, type, subscriber, key, workspace_id, source, created_at, received_at, payload, raw, status, lane, run_at,
        attempt, max_attempts, crashes, lease_token, lease_owner, started_at, last_error, result, finished_at)
     select g.id, g.event_id, g.type, g.subscriber, g.key, g.workspace_id, g.source, g.created_at, g.received_at,
-           g.payload, g.raw, g.status_after, 9, '-infinity', g.attempt, g.max_attempts, g.crashes, g.lease_token + 1,
+           g.payload, g.raw, g.status_after, 'f', '-infinity', g.attempt, g.max_attempts, g.crashes, g.lease_token + 1,
            g.lease_owner, g.started_at, null, g.result_after::json, clock_timestamp()
       from gone as g
     returning outbox.id, outbox.key, outbox.subscriber)
@@ -231,14 +231,14 @@ begin
   if exists (
        select from unnest(v_keys, v_subscribers) as k (key, subscriber)
         where (select true from restante.outbox_live as w
-                where w.key = k.key and w.subscriber = k.subscriber and w.lane = 2 limit 1)) then
+                where w.key = k.key and w.subscriber = k.subscriber and w.lane = 'b' limit 1)) then
     return query
     select * from restante.let_next_go(null, v_keys, v_subscribers, p_owner, p_lease, p_until);
   end if;
   return query select v_ids, v_noted, null::restante.claimed;
 end $$;
 comment on function restante.finish is
-  'Moves the events of attempts that succeeded to the history, and lets the next of each key go, or leases it. Fenced by the '
+  'Engine: Moves the events of attempts that succeeded to the history, and lets the next of each key go, or leases it. Fenced by the '
   'lease token.';
 
 -- Finishes one attempt that succeeded, as restante.finish() does, in two thirds of its time.
@@ -267,7 +267,7 @@ begin
      attempt, max_attempts, crashes, lease_token, lease_owner, started_at, last_error, result, finished_at)
   values
     (v.id, v.event_id, v.type, v.subscriber, v.key, v.workspace_id, v.source, v.created_at, v.received_at, v.payload, v.raw,
-     p_status, 9, '-infinity', v.attempt, v.max_attempts, v.crashes, v.lease_token + 1, v.lease_owner, v.started_at, null,
+     p_status, 'f', '-infinity', v.attempt, v.max_attempts, v.crashes, v.lease_token + 1, v.lease_owner, v.started_at, null,
      p_result::json, clock_timestamp());
 
   if v.key is not null then
@@ -277,7 +277,7 @@ begin
       return;
     end if;
     if (select true from restante.outbox_live as w
-         where w.key = v.key and w.subscriber = v.subscriber and w.lane = 2 limit 1) then
+         where w.key = v.key and w.subscriber = v.subscriber and w.lane = 'b' limit 1) then
       return query
       select * from restante.let_next_go(array[p_id], array[v.key], array[v.subscriber], p_owner, p_lease, p_until);
       return;
@@ -286,7 +286,7 @@ begin
   return query select array[p_id], 0::bigint, null::restante.claimed;
 end $$;
 comment on function restante.finish_one is
-  'Moves the event of one attempt that succeeded to the history, as restante.finish() does. Fenced by the lease token.';
+  'Engine: Moves the event of one attempt that succeeded to the history, as restante.finish() does. Fenced by the lease token.';
 
 -- Ends one attempt that did not succeed. `p_verdict` says what follows:
 --
@@ -327,7 +327,7 @@ begin
     v_held_by := restante.held_by(v.type);
     update restante.outbox_live as l
        set status = case when v_held_by is null then 'retry' else 'paused' end,
-           lane = case when v_held_by is null then 1 else 3 end, held_by = v_held_by,
+           lane = case when v_held_by is null then 'l' else 'p' end, held_by = v_held_by,
            run_at = clock_timestamp() + p_wait, last_error = p_error, outcome = v_outcome, kind = p_kind,
            attempt = case p_verdict when 'retry' then l.attempt when 'snooze' then 0 else l.attempt - 1 end,
            crashes = case p_verdict when 'snooze' then 0 else l.crashes end,
@@ -338,7 +338,7 @@ begin
     end if;
   else
     update restante.outbox_live as l
-       set status = 'dead', lane = case when p_holds_key then 1 else 3 end, last_error = p_error, holds_key = p_holds_key,
+       set status = 'dead', lane = case when p_holds_key then 'l' else 'p' end, last_error = p_error, holds_key = p_holds_key,
            outcome = v_outcome, kind = p_kind,
            run_at = case when p_holds_key then 'infinity'::timestamptz else '-infinity'::timestamptz end,
            lease_token = l.lease_token + 1, lease_until = '-infinity'
@@ -359,7 +359,7 @@ begin
   return case when v_held_by is null then 'dead' else 'paused' end;
 end $$;
 comment on function restante.fail is
-  'Ends one attempt that did not succeed: a retry, a snooze, a deferral or a dead letter. Fenced by the lease token.';
+  'Engine: Ends one attempt that did not succeed: a retry, a snooze, a deferral or a dead letter. Fenced by the lease token.';
 
 -- Gives events back unfinished, to be claimed at once by anybody; their attempts do not count. Those that a pause covers are held.
 -- Returns how many were still this attempt's, and were not being changed by somebody.
@@ -378,7 +378,7 @@ begin
   back as (
     update restante.outbox_live as l
        set status = case when m.held_by is null then 'pending' else 'paused' end,
-           lane = case when m.held_by is null then 0 else 3 end, held_by = m.held_by,
+           lane = case when m.held_by is null then 'r' else 'p' end, held_by = m.held_by,
            run_at = '-infinity', attempt = l.attempt - 1, lease_token = l.lease_token + 1, lease_until = '-infinity'
       from mine as m where l.ctid = m.place
     returning l.key, l.subscriber),
@@ -390,21 +390,22 @@ begin
   return v_count;
 end $$;
 comment on function restante.hand_back is
-  'Gives events back unfinished, to be claimed at once by anybody. Fenced by the lease token.';
+  'Engine: Gives events back unfinished, to be claimed at once by anybody. Fenced by the lease token.';
 
 -- Gives back what a worker has claimed and does not know of, because an answer was lost: its events but those it names, unless
 -- they were claimed less than `p_age` ago. Returns how many there were.
 create function restante.hand_back_strays(p_owner text, p_known bigint[], p_age interval) returns bigint
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_ids    bigint[];
   v_tokens bigint[];
 begin
   select array_agg(l.id), array_agg(l.lease_token) into v_ids, v_tokens
     from restante.outbox_live as l
-   where l.lane = 0 and l.status = 'running' and l.lease_owner = p_owner
+   where l.lane = 'r' and l.status = 'running' and l.lease_owner = p_owner
      and l.started_at < clock_timestamp() - p_age and l.id <> all (p_known);
   return restante.hand_back(v_ids, v_tokens);
 end $$;
 comment on function restante.hand_back_strays is
-  'Gives back what a worker has claimed and does not know of, because the answer of the claim was lost.';
+  'Engine: Gives back what a worker has claimed and does not know of, because the answer of the claim was lost.';

@@ -4,7 +4,8 @@
 -- is how the guard knows it. It then makes the row whole for its new state, and takes the lease from a running attempt:
 -- that attempt's writes roll back.
 create function restante.guard_row() returns trigger
-language plpgsql as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
 begin
   if new.run_at = 'infinity' and not (new.status = 'dead' and old.run_at = 'infinity') then
     if new.run_at <> old.run_at then
@@ -42,7 +43,7 @@ begin
     if old.finished_at = 'infinity' then
       new.finished_at := clock_timestamp();
     end if;
-    new.lane := 9;
+    new.lane := 'f';
     return new;
   end if;
   new.finished_at := 'infinity';
@@ -63,19 +64,20 @@ begin
   return new;
 end $$;
 comment on function restante.guard_row is
-  'Makes a hand-written change of status whole: takes the lease, starts a replay afresh, has an event with a key wait.';
+  'Engine: Makes a hand-written change of status whole: takes the lease, starts a replay afresh, has an event with a key wait.';
 
 create trigger outbox_guard_row before update of status, run_at, holds_key, lane on restante.outbox
   for each row when (old.lease_token = new.lease_token) execute function restante.guard_row();
 
 -- A row that is inserted by hand gets the lane of its state.
 create function restante.guard_insert() returns trigger
-language plpgsql as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
 begin
   new.lane := restante.lane(new.status, new.run_at, new.holds_key);
   return new;
 end $$;
-comment on function restante.guard_insert is 'Gives a row that is inserted by hand the lane of its state.';
+comment on function restante.guard_insert is 'Engine: Gives a row that is inserted by hand the lane of its state.';
 
 create trigger outbox_guard_insert before insert on restante.outbox
   for each row when (new.lane is null) execute function restante.guard_insert();
@@ -111,7 +113,7 @@ begin
   return null;
 end $$;
 comment on function restante.guard_statement is
-  'Gives every key that an UPDATE or a DELETE touched its rightful head, or notes it for the next claim.';
+  'Engine: Gives every key that an UPDATE or a DELETE touched its rightful head, or notes it for the next claim.';
 
 create trigger outbox_guard_statement after update on restante.outbox
   referencing new table as changed for each statement execute function restante.guard_statement();
@@ -127,14 +129,15 @@ return type = 'unreadable' or split_part(type, '.', 1) || '.' = any (array[
   'session.', 'vault.', 'vault_credential.', 'agent.', 'deployment.', 'deployment_run.', 'environment.', 'memory_store.',
   'user_profile.', 'external_key.', 'external_storage.', 'batch.', 'message_batch.']) and strpos(type, '.') > 0;
 comment on function restante.is_reserved is
-  'Is a type one that the Claude API sends, or one of Restante''s own? Applications can not enqueue those.';
+  'Engine: Is a type one that the Claude API sends, or one of Restante''s own? Applications can not enqueue those.';
 
 -- For applications, in their own transaction: something to be handled, once the transaction commits.
 create function restante.enqueue(
   type text, payload json, key text default null, run_at timestamptz default null,
   event_id text default null, created_at timestamptz default null, workspace_id text default null)
 returns bigint
-language plpgsql as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
 declare
   v_event_id text := coalesce(enqueue.event_id, 'sql_' || replace(gen_random_uuid()::text, '-', ''));
   v_fault    text;
@@ -181,7 +184,8 @@ comment on function restante.enqueue is
   'Puts an event into the outbox as part of your transaction. Answers its id, or null where event_id is already stored.';
 
 create function restante.pause(type text, reason text default null) returns bigint
-language plpgsql as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
 declare
   v_paused bigint;
 begin
@@ -200,7 +204,8 @@ comment on function restante.pause is
   'Returns how many it held at once.';
 
 create function restante.resume(type text) returns bigint
-language plpgsql as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
 declare
   v_resumed bigint;
 begin

@@ -111,14 +111,14 @@ begin
     case when p_batch_id is null then '{}' else json_build_object('batch_id', p_batch_id)::text end, null, null, null,
     case when p_batch_id is null then 'worker' else 'poll' end);
 end $$;
-comment on function restante.begin_standing_job is 'Puts one of the engine''s own jobs into the outbox.';
+comment on function restante.begin_standing_job is 'Engine: Puts one of the engine''s own jobs into the outbox.';
 
 -- Puts those jobs of the given types into the outbox that are not there, and lets those go on that were given up. Answers how
 -- many there were.
 create function restante.ensure_standing_jobs(p_types text[]) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off as $$
+set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_type  text;
   v_dead  bigint[] := '{}';
@@ -155,7 +155,7 @@ begin
          -- What the sender's own event is about to do needs no second one.
          and not exists (
              select from restante.outbox_live as h
-              where h.key = b.id and h.subscriber = '' and h.lane < 2 and h.status <> 'dead'
+              where h.key = b.id and h.subscriber = '' and h.lane in ('r', 'l') and h.status <> 'dead'
                 and (starts_with(h.type, 'batch.') or starts_with(h.type, 'message_batch.')))
        order by b.created_at limit 1000
     loop
@@ -184,7 +184,7 @@ begin
   return v_made;
 end $$;
 comment on function restante.ensure_standing_jobs is
-  'Puts the engine''s own jobs into the outbox where they are missing, and replays those that were given up. Workers call it '
+  'Engine: Puts the engine''s own jobs into the outbox where they are missing, and replays those that were given up. Workers call it '
   'every ten seconds. Answers how many there were.';
 
 -- Every batch that is known and may not have ended is watched, however it became known.
@@ -196,7 +196,7 @@ begin
   return null;
 end $$;
 comment on function restante.watch_batch is
-  'Puts the event into the outbox that has a new batch watched until it has ended.';
+  'Engine: Puts the event into the outbox that has a new batch watched until it has ended.';
 
 -- Not while pg_dump's output is read, whose sessions alone do not check the bodies of functions: there the event comes by
 -- itself, and one that is made before it would take its number and its identifier.

@@ -22,20 +22,6 @@ begin
   end loop;
 end $$;
 
--- What runs in the caller's name for others to see must not find other people's functions first.
-alter function restante.make_partitions(integer) security definer;
-alter function restante.make_partitions(integer) set search_path = pg_catalog, pg_temp;
-alter function restante.guard_row() security definer;
-alter function restante.guard_row() set search_path = pg_catalog, pg_temp;
-alter function restante.guard_insert() security definer;
-alter function restante.guard_insert() set search_path = pg_catalog, pg_temp;
-alter function restante.enqueue(text, json, text, timestamptz, text, timestamptz, text) security definer;
-alter function restante.enqueue(text, json, text, timestamptz, text, timestamptz, text) set search_path = pg_catalog, pg_temp;
-alter function restante.pause(text, text) security definer;
-alter function restante.pause(text, text) set search_path = pg_catalog, pg_temp;
-alter function restante.resume(text) security definer;
-alter function restante.resume(text) set search_path = pg_catalog, pg_temp;
-
 revoke all on schema restante from public;
 -- Postgres lets everybody execute every new function, so a migration that makes one ends with this line.
 revoke execute on all functions in schema restante from public;
@@ -61,8 +47,8 @@ grant select on restante.paused_type, restante.key_salt to restante_worker;
 grant select, insert, update, delete on restante.worker to restante_worker;
 grant select, insert on restante.subscription to restante_worker;
 grant select, insert, update on restante.batch, restante.batch_result to restante_worker;
-grant execute on function restante.covers, restante.lane, restante.held_by, restante.claimed_bytes, restante.try_lock_keys,
-  restante.try_lock_key, restante.note_keys, restante.unblock, restante.step_down, restante.settle_keys,
+grant execute on function restante.covers, restante.lane, restante.held_by, restante.claimed_bytes, restante.lock_of_key,
+  restante.try_lock_keys, restante.try_lock_key, restante.note_keys, restante.unblock, restante.step_down, restante.settle_keys,
   restante.insert_event, restante.insert_events, restante.give_sign, restante.may_take_over, restante.has_vanished,
   restante.note_failed, restante.claim, restante.let_next_go, restante.finish, restante.finish_one, restante.fail,
   restante.hand_back, restante.hand_back_strays, restante.sweep, restante.make_partitions, restante.ensure_standing_jobs

@@ -9,7 +9,7 @@ return type in ('batch.poll', 'batch.reconcile')
    and status in ('pending', 'running', 'retry')
    and coalesce(outcome, 'snoozed') = 'snoozed';
 comment on function restante.is_standing is
-  'Is this a job that looks again and again (for batches, or whether one has ended), and whose last look went well?';
+  'Engine: Is this a job that looks again and again (for batches, or whether one has ended), and whose last look went well?';
 
 -- What people are told of an event's state. It is the status, but for two kinds that no one has to do anything about.
 create function restante.state(type text, status text, outcome text, run_at timestamptz) returns text
@@ -20,14 +20,14 @@ return case
   else status
 end;
 comment on function restante.state is
-  'What people are told of an event that is not finished: its status, or scheduled (for a later time), or standing (a job that '
+  'Engine: What people are told of an event that is not finished: its status, or scheduled (for a later time), or standing (a job that '
   'looks again and again).';
 
 -- One cause, one text: each answer of the API names a request of its own.
 create function restante.cause(error text) returns text
 language sql immutable parallel safe
 return regexp_replace(left(error, 500), '( \(request [^)]*\)|, request_id: \S+)', '', 'g');
-comment on function restante.cause is 'An error without the identifier of its request, so that one can count how often it came.';
+comment on function restante.cause is 'Engine: An error without the identifier of its request, so that one can count how often it came.';
 
 create view restante.outbox_overview as
   select l.type, l.subscriber, l.status, count(*) as events, min(l.created_at) as oldest_created_at,
@@ -84,7 +84,7 @@ create view restante.outbox_running as
   select id, event_id, type, subscriber, key, attempt, lease_owner, started_at,
          clock_timestamp() - started_at as running_for, nullif(lease_until, '-infinity') as lease_until,
          lease_until <= clock_timestamp() as lease_ran_out
-    from restante.outbox_live where lane = 0 and status = 'running';
+    from restante.outbox_live where lane = 'r' and status = 'running';
 comment on view restante.outbox_running is
   'What runs now, where, and since when. A lease that ran out is taken over by the next claim.';
 
@@ -112,24 +112,24 @@ create view restante.outbox_stuck as
            else 'it has failed three times or more, and holds its key meanwhile'
          end as reason
     from restante.outbox_live as l
-   where (l.lane = 0 and l.status = 'running' and l.lease_until <= clock_timestamp())
-      or (l.lane = 0 and l.status = 'pending' and l.received_at < clock_timestamp() - interval '1 minute')
-      or (l.lane = 1 and l.status in ('pending', 'retry') and l.run_at < clock_timestamp() - interval '1 minute')
-      or (l.lane = 1 and l.status = 'retry' and (l.outcome = 'trouble' or l.attempt >= 3));
+   where (l.lane = 'r' and l.status = 'running' and l.lease_until <= clock_timestamp())
+      or (l.lane = 'r' and l.status = 'pending' and l.received_at < clock_timestamp() - interval '1 minute')
+      or (l.lane = 'l' and l.status in ('pending', 'retry') and l.run_at < clock_timestamp() - interval '1 minute')
+      or (l.lane = 'l' and l.status = 'retry' and (l.outcome = 'trouble' or l.attempt >= 3));
 comment on view restante.outbox_stuck is
   'What should have moved and has not, with the likely reason; what waits because something is wrong with us included.';
 
 create view restante.outbox_trouble as
   select restante.cause(last_error) as cause, count(*) as events, min(received_at) as waiting_since, min(run_at) as next_attempt_at
     from restante.outbox_live
-   where lane = 1 and status = 'retry' and outcome = 'trouble'
+   where lane = 'l' and status = 'retry' and outcome = 'trouble'
    group by 1;
 comment on view restante.outbox_trouble is
   'What waits because something is wrong with us, or with the other side: each cause with how many events wait for its mending.';
 
 create view restante.outbox_keys as
   select key, subscriber, count(*) as waiting, min(created_at) as oldest_created_at
-    from restante.outbox_live where lane = 2 group by key, subscriber;
+    from restante.outbox_live where lane = 'b' group by key, subscriber;
 comment on view restante.outbox_keys is 'Keys with events that wait for an older one.';
 
 -- In two parts, so that a condition on finished_at reads what it names and nothing else: `is null` the backlog, a time the

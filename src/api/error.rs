@@ -96,6 +96,8 @@ pub enum Error {
         kind: &'static str,
         /// What was said last.
         said: String,
+        /// Nobody has been told so before, since this trouble began.
+        is_first: bool,
     },
 }
 

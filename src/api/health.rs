@@ -78,6 +78,8 @@ struct Part {
 struct Thing {
     failures: u32,
     again_at: Instant,
+    /// Somebody has been told so since it was asked for last.
+    is_told: bool,
     said: String,
     kind: &'static str,
 }
@@ -130,9 +132,10 @@ impl Health {
                 return Err(part.not_asked(now));
             }
             part.next = Some(now + APART);
-        } else if let Some(thing) = things.get(path).filter(|thing| now < thing.again_at) {
+        } else if let Some(thing) = things.get_mut(path).filter(|thing| now < thing.again_at) {
             let (wait, kind) = (thing.again_at - now, thing.kind);
-            return Err(Error::NotAsked { wait, kind, said: thing.said.clone() });
+            let is_first = !std::mem::replace(&mut thing.is_told, true);
+            return Err(Error::NotAsked { wait, kind, said: thing.said.clone(), is_first });
         }
         part.under_way += 1;
         part.last = Some(now);
@@ -167,10 +170,12 @@ impl Health {
             let thing = things.entry(path.to_owned()).or_insert(Thing {
                 failures: 0,
                 again_at: now,
+                is_told: false,
                 said: String::new(),
                 kind: error.kind(),
             });
             thing.failures = thing.failures.saturating_add(1);
+            thing.is_told = false;
             thing.said = said;
             thing.kind = error.kind();
             // A little less than its asker waits anyway, or the second try would always come too early.
@@ -205,7 +210,8 @@ impl Part {
     }
 
     fn not_asked(&mut self, now: Instant) -> Error {
-        Error::NotAsked { wait: self.come_back(now), kind: self.kind, said: self.said.clone() }
+        let is_first = self.told.is_none();
+        Error::NotAsked { wait: self.come_back(now), kind: self.kind, said: self.said.clone(), is_first }
     }
 
     /// How long the next one waits that is not to ask now: in a row behind the others, unless the row is very long.
@@ -290,14 +296,21 @@ mod tests {
         *wait
     }
 
+    fn is_first(error: &Error) -> bool {
+        let Error::NotAsked { is_first, .. } = error else { panic!("it was asked: {error}") };
+        *is_first
+    }
+
     #[tokio::test(start_paused = true)]
     async fn in_trouble_ten_a_second_come_back_and_the_first_answer_opens_for_all() {
         let health = in_trouble().await;
         assert!(matches!(fail(&health, PATH).await, Error::Redirected { .. }), "one may ask");
 
         let mut waits = Vec::new();
-        for _ in 0..2000 {
-            waits.push(wait(&fail(&health, PATH).await));
+        for n in 0..2000 {
+            let error = fail(&health, PATH).await;
+            assert_eq!(is_first(&error), n == 0, "one of them is news");
+            waits.push(wait(&error));
         }
         assert_eq!((waits[0], waits[1]), (SOONEST, SOONEST + APART));
         assert_eq!(waits[1999], SOONEST + 1999 * APART);
@@ -336,14 +349,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_alone_is_not_answered_is_asked_for_ever_more_rarely() {
         let health = Health::new();
-        let mut asked = 0;
+        let (mut asked, mut news) = (0, 0);
         for _ in 0..3600 {
-            asked += u32::from(!matches!(fail(&health, PATH).await, Error::NotAsked { .. }));
+            match fail(&health, PATH).await {
+                Error::NotAsked { is_first, .. } => news += u32::from(is_first),
+                _ => asked += 1,
+            }
             succeed(&health, "/v1/messages/batches/b").await.unwrap();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
 
         assert!((9..=16).contains(&asked), "{asked} times within an hour");
+        assert!(news + 1 >= asked && news <= asked, "{news}: once after each time that it was asked for");
         tokio::time::advance(LATEST).await;
         succeed(&health, PATH).await.unwrap();
         fail(&health, PATH).await;

@@ -8,6 +8,7 @@ mod rights;
 mod schema;
 mod servers;
 mod session;
+mod transaction;
 mod why;
 
 use std::future::Future;
@@ -29,6 +30,8 @@ pub use self::schema::{check_schema, grant, schema_version_known};
 pub use self::servers::Unusable;
 #[doc(hidden)]
 pub use self::servers::{Servers, servers};
+#[doc(hidden)]
+pub use self::transaction::OwnedTransaction;
 pub use self::why::Why;
 #[doc(hidden)]
 pub use self::why::{told, why};

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Pg
 use tokio::time::timeout;
 
 use super::session::{self, Session};
+use super::transaction;
 use super::why::{self, Why};
 use super::{Error, answered, is_parting, unanswered};
 
@@ -65,6 +66,7 @@ pub fn pool(url: &SecretString, application_name: &str, connections: u32) -> Res
 /// notice. So it is asked for a number that was never asked for before: answers come in the order of their questions, and who
 /// reads this one as the last has nothing else to come. And a server that takes no writes is of no use.
 async fn is_in_step(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    transaction::forget_ended(connection).await?;
     let number = format!("{:032x}", rand::random::<u128>());
     // A `begin` that was cancelled half way leaves a transaction open that sqlx does not know of. A lone `rollback` would put a
     // warning into the server's log wherever there is none.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::outbox::Outcome;
 use crate::{api, database, retry};
 
 /// Why an attempt did not succeed, which decides what happens to the event.
@@ -37,9 +38,19 @@ impl Error {
             | Error::Permanent(error)
             | Error::Trouble(_, error) => kind(error),
             Error::Snooze(..) => "too_early",
-            Error::Defer(..) => "deferred",
-            Error::LeaseLost => "lease_lost",
+            Error::Defer(..) => Outcome::Deferred.as_str(),
+            Error::LeaseLost => Outcome::LeaseLost.as_str(),
         }
+    }
+
+    /// Was the API not asked because of a trouble that somebody has been told of? Then nobody has to read of this event as well.
+    pub(crate) fn is_known(&self) -> bool {
+        let Error::Trouble(_, error) = self else { return false };
+        let is_first = error.chain().find_map(|cause| match cause.downcast_ref::<api::Error>() {
+            Some(api::Error::NotAsked { is_first, .. }) => Some(*is_first),
+            _ => None,
+        });
+        is_first == Some(false)
     }
 
     /// The same, with what was being done when it came up.

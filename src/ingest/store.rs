@@ -78,7 +78,8 @@ async fn hint(connections: Connections, new: Arc<Notify>, stop: CancellationToke
         }
         let notify = async |connection: &mut PgConnection| outbox::upkeep::notify(connection).await;
         if let Err(error) = connections.run(notify).await {
-            tracing::debug!(%error, "no hint was given; workers poll");
+            let error = database::told(&error);
+            tracing::debug!(error, "no hint was given; workers poll");
         }
     }
 }

@@ -10,6 +10,7 @@
 pub mod claim;
 pub mod insert;
 pub mod lease;
+pub mod outcome;
 pub mod settle;
 pub mod trouble;
 pub mod upkeep;
@@ -17,6 +18,7 @@ pub mod upkeep;
 pub use claim::{Claimed, claim};
 pub use insert::{Source, insert_events};
 pub use lease::Lease;
+pub use outcome::Outcome;
 
 /// The channel on which a hint is given that there is something new. It is never needed, only quicker than the next poll.
 pub const CHANNEL: &str = "restante_outbox";

@@ -6,25 +6,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use crate::outbox::claim::{claimed, interval};
+use crate::outbox::outcome::{Finish, Verdict};
 use crate::outbox::{Claimed, Lease};
-
-/// How an event ends well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// A handler dealt with it.
-    Done,
-    /// There is no handler for its type.
-    Ignored,
-}
-
-impl Finish {
-    fn status(self) -> &'static str {
-        match self {
-            Finish::Done => "done",
-            Finish::Ignored => "ignored",
-        }
-    }
-}
 
 /// An attempt that succeeded.
 #[derive(Clone, Debug)]
@@ -48,10 +31,10 @@ pub struct Next<'a> {
     pub until: DateTime<Utc>,
 }
 
-/// What became of a call of [`finish`].
+/// What a call of [`finish`] did.
 #[derive(Clone, Debug, Default)]
-pub struct Settled {
-    /// The leases whose events are finished now. For one that is missing, [`is_ours`] tells whether it was lost.
+pub struct Completed {
+    /// The numbers of the events that are finished now. For one that is missing, [`is_ours`] tells whether its lease was lost.
     pub finished: Vec<i64>,
     /// How many successors anybody may claim now.
     pub unblocked: i64,
@@ -63,13 +46,13 @@ pub struct Settled {
 macro_rules! finish {
     ($executor:expr, $function:literal, $($value:expr),*) => {{
         let rows = sqlx::query!("select finished, unblocked, (next).* from " + $function, $($value),*);
-        let mut settled = Settled::default();
+        let mut completed = Completed::default();
         for row in rows.fetch_all($executor).await? {
-            settled.finished.extend(row.finished.into_iter().flatten());
-            settled.unblocked += row.unblocked.unwrap_or(0);
-            settled.next.extend(claimed!(row));
+            completed.finished.extend(row.finished.into_iter().flatten());
+            completed.unblocked += row.unblocked.unwrap_or(0);
+            completed.next.extend(claimed!(row));
         }
-        Ok(settled)
+        Ok(completed)
     }};
 }
 
@@ -81,7 +64,7 @@ pub async fn finish(
     executor: impl PgExecutor<'_>,
     attempts: &[Finished],
     next: Option<Next<'_>>,
-) -> sqlx::Result<Settled> {
+) -> sqlx::Result<Completed> {
     let (owner, until) = (next.map(|next| next.owner), next.map(|next| next.until));
     let time = next.map(|next| interval(next.lease));
     if let [Finished { lease, finish, result }] = attempts {
@@ -90,7 +73,7 @@ pub async fn finish(
             "restante.finish_one($1, $2, $3, $4, $5, $6, $7)",
             lease.id,
             lease.token,
-            finish.status(),
+            finish.outcome().as_str(),
             result.as_deref(),
             owner,
             time as _,
@@ -99,7 +82,7 @@ pub async fn finish(
     }
     let ids: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.id).collect();
     let tokens: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.token).collect();
-    let statuses: Vec<&str> = attempts.iter().map(|attempt| attempt.finish.status()).collect();
+    let statuses: Vec<&str> = attempts.iter().map(|attempt| attempt.finish.outcome().as_str()).collect();
     let results: Vec<Option<&str>> = attempts.iter().map(|attempt| attempt.result.as_deref()).collect();
     finish!(
         executor,
@@ -148,82 +131,28 @@ pub async fn was_finished(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::
     .await
 }
 
-/// What happens to an event whose attempt did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It failed, and runs again after a while.
-    Retry {
-        /// How it failed.
-        failure: Failure,
-        /// How long it waits.
-        wait: Duration,
-    },
-    /// It was too early; the attempt does not count, and those that failed before it are forgiven.
-    Snooze {
-        /// How long it waits.
-        wait: Duration,
-    },
-    /// It could not run now; the attempt does not count.
-    Defer {
-        /// How long it waits.
-        wait: Duration,
-    },
-    /// Something is wrong with us, or with the other side; the attempt does not count.
-    Trouble {
-        /// How long it waits.
-        wait: Duration,
-        /// What is wrong, in a word to group by: `account`, `transport`, `database`, ...
-        kind: &'static str,
-    },
-    /// It is given up.
-    Dead {
-        /// How it failed.
-        failure: Failure,
-        /// Its successors must not pass.
-        holds_key: bool,
-    },
-}
-
-/// How an attempt failed, as the table `failure` says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// What ended the attempt: `retryable`, `permanent`, `panicked`, `timed_out` or `crashed`.
-    pub outcome: &'static str,
-    /// What failed, in a word to group by: `database`, `transport`, `payload`, ...
-    pub kind: &'static str,
-}
-
-/// Ends an attempt that did not succeed, for this reason. Returns false where the lease was lost, or where somebody is changing
-/// the event right now, which [`is_ours`] tells apart; then nothing was changed.
+/// Ends an attempt that did not succeed. Returns false where the lease was lost, or where somebody is changing the event right
+/// now, which [`is_ours`] tells apart; then nothing was changed.
 ///
 /// # Errors
 /// What the database says; then nothing was changed.
-pub async fn fail(
-    executor: impl PgExecutor<'_>,
-    lease: Lease,
-    verdict: &Verdict,
-    reason: &str,
-) -> sqlx::Result<bool> {
-    let (word, failure, wait, holds_key) = match verdict {
-        Verdict::Retry { failure, wait } => ("retry", Some(failure), Some(*wait), false),
-        Verdict::Snooze { wait } => ("snooze", None, Some(*wait), false),
-        Verdict::Defer { wait } => ("defer", None, Some(*wait), false),
-        Verdict::Trouble { wait, .. } => ("trouble", None, Some(*wait), false),
-        Verdict::Dead { failure, holds_key } => ("dead", Some(failure), None, *holds_key),
-    };
-    let kind = match verdict {
-        Verdict::Trouble { kind, .. } => Some(*kind),
-        _ => failure.map(|failure| failure.kind),
+pub async fn fail(executor: impl PgExecutor<'_>, lease: Lease, verdict: &Verdict) -> sqlx::Result<bool> {
+    let (word, is_failure, holds_key) = match verdict {
+        Verdict::Retry { .. } => ("retry", true, false),
+        Verdict::Snooze { .. } => ("snooze", false, false),
+        Verdict::Defer { .. } => ("defer", false, false),
+        Verdict::Trouble { .. } => ("trouble", false, false),
+        Verdict::Dead { holds_key, .. } => ("dead", true, *holds_key),
     };
     let status = sqlx::query_scalar!(
         "select restante.fail($1, $2, $3, $4, $5, $6, $7, $8)",
         lease.id,
         lease.token,
         word,
-        failure.map(|failure| failure.outcome),
-        kind,
-        postgres_text(reason),
-        wait.map(interval) as _,
+        is_failure.then(|| verdict.outcome().as_str()),
+        verdict.kind(),
+        postgres_text(verdict.reason()),
+        verdict.wait().map(interval) as _,
         holds_key,
     )
     .fetch_one(executor)

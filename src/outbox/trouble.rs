@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgExecutor};
 
+use crate::outbox::Outcome;
+
 /// What a person mends, or the other side, so that it may be over at any time. Where the API said when to come back
 /// (`rate_limited`), nobody comes earlier; what a handler of somebody else waits for is its own affair.
 const KINDS: [&str; 7] =
@@ -64,7 +66,7 @@ pub async fn most_frequent(executor: impl PgExecutor<'_>) -> sqlx::Result<Option
         r#"
         select coalesce(restante.cause(w.last_error), '') as "cause!", count(*) as "events!"
           from (select l.status, l.outcome, l.last_error from restante.outbox_live as l
-                 where l.lane = 1 order by l.subscriber, l.run_at, l.id limit 1000) as w
+                 where l.lane = 'l' order by l.subscriber, l.run_at, l.id limit 1000) as w
          where w.status = 'retry' and w.outcome = 'trouble'
          group by 1 order by 2 desc, 1 limit 1
         "#
@@ -86,7 +88,7 @@ async fn became(executor: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Became> 
     .fetch_optional(executor)
     .await?;
     let Some(row) = row else { return Ok(Became::Gone) };
-    let is_in_trouble = row.outcome.as_deref() == Some("trouble");
+    let is_in_trouble = row.outcome.as_deref() == Some(Outcome::Trouble.as_str());
     Ok(match row.status.as_str() {
         "running" => Became::UnderWay,
         "retry" if is_in_trouble && row.is_due => Became::UnderWay,
@@ -111,12 +113,12 @@ async fn try_one_of_each(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<One>
         update restante.outbox_live as l set run_at = least(l.run_at, clock_timestamp())
           from (select distinct on (w.subscriber, w.kind) w.id
                   from (select r.id, r.subscriber, r.kind, r.outcome, r.run_at from restante.outbox_live as r
-                         where r.lane = 1 order by r.subscriber, r.run_at, r.id limit 10000) as w
+                         where r.lane = 'l' order by r.subscriber, r.run_at, r.id limit 10000) as w
                  where w.outcome = 'trouble' and w.kind = any ($1)
                  order by w.subscriber, w.kind, w.run_at) as first
          cross join lateral (
                select o.id from restante.outbox_live as o
-                where o.id = first.id and o.status = 'retry' and o.lane + 0 = 1 for update skip locked) as one
+                where o.id = first.id and o.status = 'retry' and o.lane::text = 'l' for update skip locked) as one
          where l.id = one.id
         returning l.id, l.subscriber, l.kind as "kind!"
         "#,
@@ -134,7 +136,7 @@ async fn let_all_go(connection: &mut PgConnection, subscriber: &str, kind: &str)
             r#"
             update restante.outbox_live as l set run_at = clock_timestamp()
               from (select r.id from restante.outbox_live as r
-                     where r.lane = 1 and r.subscriber = $1 and r.run_at > clock_timestamp()
+                     where r.lane = 'l' and r.subscriber = $1 and r.run_at > clock_timestamp()
                        and r.status = 'retry' and r.outcome = 'trouble' and r.kind = $2
                      order by r.subscriber, r.run_at, r.id limit $3 for update skip locked) as w
              where l.id = w.id

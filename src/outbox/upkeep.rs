@@ -72,7 +72,7 @@ pub async fn oldest_claimable_seconds(executor: impl PgExecutor<'_>) -> sqlx::Re
           from (select '' as subscriber union select subscriber from restante.subscription) as s
           cross join lateral (
                 select l.received_at from restante.outbox_live as l
-                 where l.lane = 0 and l.status = 'pending' and l.subscriber = s.subscriber
+                 where l.lane = 'r' and l.status = 'pending' and l.subscriber = s.subscriber
                  order by l.created_at, l.id limit 1) as r
         "#,
     )
@@ -101,7 +101,7 @@ pub async fn oldest_unfinished_seconds(executor: impl PgExecutor<'_>) -> sqlx::R
                from (select '' as subscriber union select subscriber from restante.subscription) as s
                cross join lateral (
                      select l.received_at from restante.outbox_live as l
-                      where l.lane = 0 and l.subscriber = s.subscriber and l.type not in ('batch.poll', 'batch.reconcile')
+                      where l.lane = 'r' and l.subscriber = s.subscriber and l.type not in ('batch.poll', 'batch.reconcile')
                       order by l.created_at, l.id limit 1) as r)) as o
         "#,
     )
@@ -133,16 +133,16 @@ pub async fn count_unfinished(executor: impl PgExecutor<'_>, limit: i64) -> sqlx
         select restante.state(l.type, l.status, l.outcome, l.run_at) as "status!", count(*) as "events!",
                count(*) filter (where l.status = 'retry' and l.outcome = 'trouble') as "in_trouble!"
           from ((select type, status, outcome, run_at from restante.outbox_live
-                  where lane = 0 order by subscriber, created_at, id limit $1)
+                  where lane = 'r' order by subscriber, created_at, id limit $1)
                 union all
                 (select type, status, outcome, run_at from restante.outbox_live
-                  where lane = 1 order by subscriber, run_at, id limit $1)
+                  where lane = 'l' order by subscriber, run_at, id limit $1)
                 union all
                 (select type, status, outcome, run_at from restante.outbox_live
-                  where lane = 2 order by key, subscriber, created_at, id limit $1)
+                  where lane = 'b' order by key, subscriber, created_at, id limit $1)
                 union all
                 (select type, status, outcome, run_at from restante.outbox_live
-                  where lane = 3 order by event_id limit $1)) as l
+                  where lane = 'p' order by event_id limit $1)) as l
          group by 1
         "#,
         limit,

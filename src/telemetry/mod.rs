@@ -22,6 +22,6 @@ mod recorder;
 pub use self::lines::Flush;
 #[cfg(feature = "service")]
 pub use self::log::{Error, LogFormat, init, init_on_stderr};
-pub use self::names::{event_type_label, metric};
+pub use self::names::{attempts, event_type_label, metric};
 #[cfg(feature = "service")]
 pub use self::recorder::{note_build, recorder, start_ingest_at_zero, start_worker_at_zero};

@@ -1,5 +1,9 @@
 //! The names of the metrics, and the labels of event types.
 
+use metrics::{Counter, counter};
+
+use crate::outbox::Outcome;
+
 /// The names of all metrics. Their labels are named in what `recorder` says of each.
 pub mod metric {
     /// Deliveries answered, by `answer` and `reason`.
@@ -34,6 +38,11 @@ pub mod metric {
     pub const LAST_DELIVERY_TIMESTAMP_SECONDS: &str = "restante_last_delivery_timestamp_seconds";
     /// 1, with the `version` of the program and of the `schema` that it knows.
     pub const BUILD_INFO: &str = "restante_build_info";
+}
+
+/// The counter of the attempts that ended like this. `event_type` is an answer of [`event_type_label`].
+pub fn attempts(outcome: Outcome, event_type: &'static str) -> Counter {
+    counter!(metric::ATTEMPTS_TOTAL, "outcome" => outcome.as_str(), "event_type" => event_type)
 }
 
 /// The label of a type that no handler is registered for.

@@ -6,7 +6,8 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::log::Error;
-use super::names::{OTHER, metric};
+use super::names::{OTHER, attempts, metric};
+use crate::outbox::Outcome;
 
 /// Starts recording metrics for the whole process, and gives the handle that renders them.
 ///
@@ -40,8 +41,8 @@ pub fn start_worker_at_zero(event_types: &[&'static str]) {
         counter!(name).increment(0);
     }
     for event_type in event_types.iter().copied().chain([OTHER]) {
-        for outcome in OUTCOMES {
-            counter!(metric::ATTEMPTS_TOTAL, "outcome" => outcome, "event_type" => event_type).increment(0);
+        for outcome in Outcome::ALL {
+            attempts(outcome, event_type).increment(0);
         }
     }
 }
@@ -52,22 +53,6 @@ pub fn start_ingest_at_zero() {
         counter!(metric::DELIVERIES_TOTAL, "answer" => answer, "reason" => reason).increment(0);
     }
 }
-
-/// How attempts end.
-const OUTCOMES: [&str; 12] = [
-    "done",
-    "ignored",
-    "snoozed",
-    "deferred",
-    "trouble",
-    "retryable",
-    "permanent",
-    "panicked",
-    "timed_out",
-    "crashed",
-    "lease_lost",
-    "unknown",
-];
 
 /// How deliveries are answered, and why; those that a person would want to be told of.
 const ANSWERS: [(&str, &str); 15] = [
@@ -109,7 +94,8 @@ fn describe() {
         ATTEMPTS_TOTAL,
         Unit::Count,
         "Attempts that ended, by outcome and event_type (the type, or the pattern of its handler); snoozed, deferred \
-         and trouble (something is wrong with us, or with the other side) do not count towards giving up"
+         and trouble (something is wrong with us, or with the other side) do not count towards giving up; nothing of \
+         lease_lost counts, and of unknown the database did not say what became of it"
     );
     describe_histogram!(ATTEMPT_SECONDS, Unit::Seconds, "How long an attempt took, by event_type");
     describe_counter!(LOST_LEASES_TOTAL, Unit::Count, "Attempts that ended after their lease was lost");

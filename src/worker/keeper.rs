@@ -87,7 +87,10 @@ impl Keeper {
                 })
             }) {
                 Ok(()) => {}
-                Err(error) => tracing::error!(%error, "leases can not be renewed"),
+                Err(error) => {
+                    let error = database::told(error.as_ref());
+                    tracing::error!(error, "the lease keeper cannot work, so nothing will be claimed");
+                }
             }
         });
         if let Err(error) = thread {
@@ -157,7 +160,11 @@ impl Round {
                 true
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the lease keeper can not reach the database; nothing is claimed before it can");
+                let error = database::told(&error);
+                tracing::warn!(
+                    error,
+                    "the lease keeper cannot reach the database; nothing is claimed before it can"
+                );
                 false
             }
             Err(_) => {
@@ -200,7 +207,12 @@ impl Round {
                 true
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "could not renew leases");
+                let (error, leases) = (database::told(&error), due.len());
+                tracing::warn!(
+                    error,
+                    leases,
+                    "the lease keeper could not renew the leases of running attempts"
+                );
                 false
             }
             Err(_) => {

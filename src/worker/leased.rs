@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::handler::Deadline;
 use crate::outbox::Claimed;
-use crate::worker::attempt::CRASHES_MAX;
+use crate::worker::judge::CRASHES_MAX;
 use crate::worker::keeper::{Keeper, Kept};
 use crate::worker::schedule::Item;
 

@@ -54,20 +54,24 @@
 //! # Where things are
 //!
 //! `schedule` decides, as a state machine without IO; `dispatcher` carries out, and reports what happened. `attempt` is one run
-//! of a handler, `settler` and `settling` end it, `successors` leases the next event of its key along with that. `keeper`
-//! renews leases. `wakeup`, `upkeep` and `api_watch` run beside them.
+//! of a handler, which `watch` watches; `judge` says what its error means. `commit`, `group_commit` and `finish` settle it, `report`
+//! counts and tells what came of it, and `successors` leases the next event of its key along with that. `keeper` renews leases. `wakeup`, `upkeep` and `api_watch` run beside them.
 
 mod api_watch;
 mod attempt;
+mod commit;
 mod dispatcher;
+mod finish;
+mod group_commit;
+mod judge;
 mod keeper;
 mod leased;
+mod report;
 mod schedule;
-mod settler;
-mod settling;
 mod successors;
 mod upkeep;
 mod wakeup;
+mod watch;
 
 use std::panic::resume_unwind;
 use std::time::Duration;

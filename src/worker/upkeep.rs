@@ -79,11 +79,13 @@ async fn keep_making_partitions(pool: &PgPool) {
         let wait = match make_partitions(pool).await {
             Ok(()) => Duration::from_secs(PARTITIONS_SECONDS),
             Err(error) if database::is_locked(&error) => {
-                tracing::debug!(%error, "somebody reads the outbox; partitions of the history are made later");
+                let error = database::told(&error);
+                tracing::debug!(error, "somebody reads the outbox; partitions of the history are made later");
                 PARTITIONS_AGAIN
             }
             Err(error) => {
-                tracing::warn!(%error, "could not make partitions of the history; the next round tries again");
+                let error = database::told(&error);
+                tracing::warn!(error, "could not make partitions of the history; the next round tries again");
                 PARTITIONS_AGAIN
             }
         };

@@ -51,7 +51,8 @@ async fn listen_for_ever(url: &SecretString, hint: &Notify, pause: Duration) {
     loop {
         // Any error means a new connection: notifications may have been lost with the old one.
         if let Err(error) = listen(url, hint).await {
-            tracing::warn!(%error, "not listening for hints; polling goes on");
+            let error = database::told(error.as_ref());
+            tracing::warn!(error, "the worker does not listen for hints; it goes on polling");
         }
         tokio::time::sleep(pause).await;
     }

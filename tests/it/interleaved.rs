@@ -63,9 +63,9 @@ const BROKEN: &str = "
     with noted as (select distinct key, subscriber from restante.key_unsettled),
     waiting as (
       select distinct on (key, subscriber) key, subscriber, created_at, id, event_id from restante.outbox_live
-       where lane = 2 order by key, subscriber, created_at, id),
+       where lane = 'b' order by key, subscriber, created_at, id),
     head as (
-      select key, subscriber, created_at, id, status, event_id from restante.outbox_live where key is not null and lane < 2),
+      select key, subscriber, created_at, id, status, event_id from restante.outbox_live where key is not null and lane in ('r', 'l')),
     broken as (
       select w.key, w.subscriber, format('key %s of \"%s\" waits with %s and has no head', w.key, w.subscriber, w.event_id) as fault
         from waiting as w left join head as h using (key, subscriber) where h.id is null

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use expect_test::expect;
 use restante::internals::outbox::lease::renew;
-use restante::internals::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
+use restante::internals::outbox::outcome::{Failure, Fault, Finish, Verdict};
+use restante::internals::outbox::settle::{Finished, fail, finish, hand_back};
 use restante::internals::outbox::{Claimed, Lease};
 use restante::registry::Registry;
 use restante::worker;
@@ -68,9 +69,9 @@ async fn a_late_attempt_can_not_fail_the_event_nor_hand_it_back_nor_renew_its_le
     let world = World::new().await;
     let (late, current) = claimed_twice(&world).await;
 
-    let failure = Failure { outcome: "permanent", kind: "handler" };
+    let failure = Failure { fault: Fault::Permanent, kind: "handler", reason: "no".to_owned() };
     let verdict = Verdict::Dead { failure, holds_key: false };
-    assert!(!fail(&world.pool, late.lease, &verdict, "no").await.unwrap());
+    assert!(!fail(&world.pool, late.lease, &verdict).await.unwrap());
     assert_eq!(hand_back(&world.pool, &[late.lease]).await.unwrap(), 0);
     let ours = renew(&world.pool, &[late.lease, current.lease], Duration::from_secs(30)).await.unwrap();
 

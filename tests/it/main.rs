@@ -25,6 +25,7 @@ mod leases;
 mod operator;
 mod order;
 mod outages;
+mod outcomes;
 mod resources;
 mod roles;
 mod runbook;

@@ -1,7 +1,8 @@
 //! One UPDATE of `status` is the operator's whole interface, and nothing he writes can break a promise.
 
 use expect_test::expect;
-use restante::internals::outbox::settle::{Finish, Finished, finish};
+use restante::internals::outbox::outcome::Finish;
+use restante::internals::outbox::settle::{Finished, finish};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 

@@ -7,7 +7,8 @@ use expect_test::expect;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use restante::internals::outbox::settle::{Failure, Finish, Finished, Next, Verdict, fail, finish};
+use restante::internals::outbox::outcome::{Failure, Fault, Finish, Verdict};
+use restante::internals::outbox::settle::{Finished, Next, fail, finish};
 use restante::internals::outbox::{self, Claimed, Source};
 use restante::registry::Registry;
 use restante::worker;
@@ -132,9 +133,9 @@ async fn a_dead_letter_holds_its_key_where_its_handler_wants_that() {
     world.receive("k1", "k", 1, json!({})).await;
     world.receive("k2", "k", 2, json!({})).await;
     let claimed = world.claim(1).await;
-    let failure = Failure { outcome: "permanent", kind: "handler" };
+    let failure = Failure { fault: Fault::Permanent, kind: "handler", reason: "no".to_owned() };
     let verdict = Verdict::Dead { failure, holds_key: true };
-    assert!(fail(&world.pool, claimed[0].lease, &verdict, "no").await.unwrap());
+    assert!(fail(&world.pool, claimed[0].lease, &verdict).await.unwrap());
 
     world.work().await;
     expect![["k1 dead, attempt 1\nk2 blocked, attempt 0\n"]].assert_eq(&world.outbox().await);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use restante::internals::outbox::settle::{Verdict, fail};
+use restante::internals::outbox::outcome::Verdict;
+use restante::internals::outbox::settle::fail;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
@@ -197,8 +198,9 @@ async fn seeded() -> World {
 
     receive(&world, "whe_trouble", "session.status_idled", "sesn_trouble", json!({})).await;
     let claimed = world.claim(1).await;
-    let verdict = Verdict::Trouble { wait: std::time::Duration::from_secs(600), kind: "account" };
-    assert!(fail(&world.pool, claimed[0].lease, &verdict, "the API key was refused").await.unwrap());
+    let (wait, reason) = (std::time::Duration::from_secs(600), "the API key was refused".to_owned());
+    let verdict = Verdict::Trouble { wait, kind: "account", reason };
+    assert!(fail(&world.pool, claimed[0].lease, &verdict).await.unwrap());
     receive(&world, "whe_running", "session.status_idled", "sesn_running", json!({})).await;
     assert_eq!(world.claim(1).await.len(), 1);
 

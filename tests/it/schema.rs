@@ -230,3 +230,53 @@ async fn half_a_year_of_history_has_its_partitions_and_nothing_lies_beside_them(
     assert_eq!(weeks.get::<i64, _>(0), 27, "this week and the 26 to come");
     assert_eq!(lines(&mut connection, "select count(*)::text from restante.outbox_overflow").await, ["0"]);
 }
+
+#[tokio::test]
+async fn three_functions_are_for_people_and_all_others_say_that_they_are_the_engines() {
+    let mut connection = connect(&fresh_database().await).await;
+    let for_people = lines(
+        &mut connection,
+        "select p.proname::text from pg_proc as p
+          where p.pronamespace = 'restante'::regnamespace
+            and obj_description(p.oid, 'pg_proc') not like 'Engine: %' order by 1",
+    )
+    .await;
+    assert_eq!(for_people, ["enqueue", "pause", "resume"]);
+}
+
+#[tokio::test]
+async fn the_plan_of_whatever_a_service_calls_is_made_once_and_walks_indexes() {
+    let mut connection = connect(&fresh_database().await).await;
+    // The rule stands in migrations/README.md.
+    let wanted = "select p.proname || ' lacks ' || s.setting
+           from pg_proc as p
+           join pg_language as l on l.oid = p.prolang and l.lanname = 'plpgsql'
+          cross join (values ('enable_seqscan=off', '(outbox_live|outbox_seen|key_unsettled)'),
+                             ('plan_cache_mode=force_generic_plan', '(outbox_live|outbox_seen|key_unsettled)'),
+                             ('enable_hashjoin=off', 'outbox_live[^;]*unnest|unnest[^;]*outbox_live'),
+                             ('enable_mergejoin=off', 'outbox_live[^;]*unnest|unnest[^;]*outbox_live')) as s (setting, reads)
+          where p.pronamespace = 'restante'::regnamespace and p.prosrc ~ s.reads
+            and (has_function_privilege('restante_ingest', p.oid, 'execute')
+                 or has_function_privilege('restante_worker', p.oid, 'execute'))";
+    let lacking = format!("{wanted} and not coalesce(p.proconfig, '{{}}') @> array[s.setting] order by 1");
+    assert_eq!(lines(&mut connection, &lacking).await, Vec::<String>::new());
+    assert!(lines(&mut connection, wanted).await.len() > 20, "the test looks in the wrong place");
+}
+
+#[tokio::test]
+async fn what_runs_with_the_rights_of_the_owner_has_a_search_path_of_its_own() {
+    let mut connection = connect(&fresh_database().await).await;
+    let open = "select p.proname::text from pg_proc as p
+          where p.pronamespace = 'restante'::regnamespace and p.prosecdef
+            and not coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']";
+    assert_eq!(lines(&mut connection, open).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_columns_of_what_is_not_finished_are_explained_beside_its_indexes() {
+    let mut connection = connect(&fresh_database().await).await;
+    let unexplained = "select a.attname::text from pg_attribute as a
+          where a.attrelid = 'restante.outbox_live'::regclass and a.attnum > 0
+            and col_description(a.attrelid, a.attnum) is distinct from col_description('restante.outbox'::regclass, a.attnum)";
+    assert_eq!(lines(&mut connection, unexplained).await, Vec::<String>::new());
+}

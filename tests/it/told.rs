@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use expect_test::expect;
 use restante::handlers;
-use restante::internals::outbox::settle::{Failure, Verdict, fail};
+use restante::internals::outbox::outcome::{Failure, Fault, Verdict};
+use restante::internals::outbox::settle::fail;
 use restante::internals::outbox::trouble::{Tried, look_for_repairs, most_frequent};
 use restante::internals::outbox::upkeep::{oldest_claimable_seconds, oldest_unfinished_seconds};
 use restante::registry::Registry;
@@ -25,33 +26,44 @@ async fn lines(world: &World, query: &str) -> String {
 }
 
 /// Ends the one attempt that can be claimed, as a worker does.
-async fn end(world: &World, verdict: Verdict, reason: &str) {
+async fn end(world: &World, verdict: Verdict) {
     let claimed = world.claim(1).await;
-    assert!(fail(&world.pool, claimed[0].lease, &verdict, reason).await.unwrap());
+    assert!(fail(&world.pool, claimed[0].lease, &verdict).await.unwrap());
 }
 
 const LONG: Duration = Duration::from_secs(600);
-const FAILED: Failure = Failure { outcome: "retryable", kind: "handler" };
 
-fn account() -> Verdict {
-    Verdict::Trouble { wait: LONG, kind: "account" }
+fn failed(reason: &str) -> Failure {
+    Failure { fault: Fault::Retryable, kind: "handler", reason: reason.to_owned() }
+}
+
+fn snooze(reason: &str) -> Verdict {
+    Verdict::Snooze { wait: LONG, reason: reason.to_owned() }
+}
+
+fn trouble(kind: &'static str, reason: &str) -> Verdict {
+    Verdict::Trouble { wait: LONG, kind, reason: reason.to_owned() }
+}
+
+fn account(reason: &str) -> Verdict {
+    trouble("account", reason)
 }
 
 /// An event for each way in which one can wait.
 async fn waiting() -> World {
     let world = World::new().await;
     world.receive("account", "", 0, json!({})).await;
-    end(&world, account(), "401 authentication_error: invalid x-api-key (request req_1)").await;
+    end(&world, account("401 authentication_error: invalid x-api-key (request req_1)")).await;
     world.receive("early", "", 0, json!({})).await;
-    end(&world, Verdict::Snooze { wait: LONG }, "the object is not readable yet").await;
+    end(&world, snooze("the object is not readable yet")).await;
     world.receive("turn", "", 0, json!({})).await;
-    end(&world, Verdict::Defer { wait: LONG }, "other downloads come first").await;
+    end(&world, Verdict::Defer { wait: LONG, reason: "other downloads come first".to_owned() }).await;
     world.receive("failed", "", 0, json!({})).await;
-    end(&world, Verdict::Retry { failure: FAILED, wait: LONG }, "no such table").await;
+    end(&world, Verdict::Retry { failure: failed("no such table"), wait: LONG }).await;
     world.receive("dead", "", 0, json!({})).await;
-    end(&world, Verdict::Dead { failure: FAILED, holds_key: false }, "no such order").await;
+    end(&world, Verdict::Dead { failure: failed("no such order"), holds_key: false }).await;
     world.receive("holds", "h", 0, json!({})).await;
-    end(&world, Verdict::Dead { failure: FAILED, holds_key: true }, "look at it").await;
+    end(&world, Verdict::Dead { failure: failed("look at it"), holds_key: true }).await;
     world.receive("paused", "", 0, json!({})).await;
     world.sql("update restante.outbox set status = 'paused' where event_id = 'paused'").await;
     world.receive("held", "", 0, json!({})).await;
@@ -146,7 +158,7 @@ async fn a_job_that_looks_again_and_again_is_no_backlog_until_it_fails() {
     let states = "select coalesce(string_agg(restante.state(type, status, outcome, run_at), ' '), '') from restante.outbox_live";
     assert_eq!(world.value(states).await, "standing", "before its first look");
 
-    end(&world, Verdict::Snooze { wait: LONG }, "the next search begins then").await;
+    end(&world, snooze("the next search begins then")).await;
     for view in ["outbox_overview", "outbox_stuck", "outbox_trouble", "outbox_dead"] {
         assert_eq!(world.value(&format!("select count(*) from restante.{view}")).await, "0", "{view}");
     }
@@ -155,13 +167,13 @@ async fn a_job_that_looks_again_and_again_is_no_backlog_until_it_fails() {
     assert_eq!(world.value("select waits_for from restante.outbox_waiting").await, "next look");
 
     world.wait_for_retries().await;
-    end(&world, account(), "401").await;
+    end(&world, account("401")).await;
     assert_eq!(world.value("select status from restante.outbox_overview").await, "retry");
     assert_eq!(world.value("select cause from restante.outbox_trouble").await, "401");
     assert_eq!(world.value("select count(*) from restante.outbox_standing").await, "0");
 
     world.wait_for_retries().await;
-    end(&world, Verdict::Retry { failure: FAILED, wait: LONG }, "a bug").await;
+    end(&world, Verdict::Retry { failure: failed("a bug"), wait: LONG }).await;
     assert_eq!(world.value("select status from restante.outbox_overview").await, "retry");
 }
 
@@ -193,7 +205,7 @@ async fn one_cause_is_counted_as_one_whatever_its_requests_are_called() {
     let world = World::new().await;
     for number in 0..3 {
         world.receive(&format!("e{number}"), "", number, json!({})).await;
-        end(&world, account(), &format!("401: invalid x-api-key (request req_{number})")).await;
+        end(&world, account(&format!("401: invalid x-api-key (request req_{number})"))).await;
     }
 
     let causes = "select string_agg(events || ' ' || cause, '; ') from restante.outbox_trouble";
@@ -209,10 +221,10 @@ async fn what_waited_for_a_repair_runs_as_soon_as_one_of_them_gets_further() {
     let mut connection = world.pool.acquire().await.unwrap();
     for number in 0..3 {
         world.receive(&format!("e{number}"), "", number, json!({})).await;
-        end(&world, account(), "401").await;
+        end(&world, account("401")).await;
     }
     world.receive("pace", "", 9, json!({})).await;
-    end(&world, Verdict::Trouble { wait: LONG, kind: "rate_limited" }, "429, come back in 10 minutes").await;
+    end(&world, trouble("rate_limited", "429, come back in 10 minutes")).await;
     let due = "select count(*) from restante.outbox where status = 'retry' and run_at <= clock_timestamp()";
 
     // While it lasts, one at a time is tried.
@@ -221,7 +233,7 @@ async fn what_waited_for_a_repair_runs_as_soon_as_one_of_them_gets_further() {
         assert_eq!(world.value(due).await, "1");
         assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0, "it has not run yet");
         assert_eq!(world.value(due).await, "1");
-        end(&world, account(), "401").await;
+        end(&world, account("401")).await;
     }
 
     look_for_repairs(&mut connection, &mut tried).await.unwrap();
@@ -239,7 +251,7 @@ async fn an_event_in_trouble_that_a_person_takes_away_is_no_repair() {
     let mut connection = world.pool.acquire().await.unwrap();
     for number in 0..3 {
         world.receive(&format!("e{number}"), "", number, json!({})).await;
-        end(&world, account(), "401").await;
+        end(&world, account("401")).await;
     }
     look_for_repairs(&mut connection, &mut tried).await.unwrap();
     let due = "event_id = (select event_id from restante.outbox where status = 'retry' and run_at <= clock_timestamp())";

@@ -6,7 +6,8 @@ use std::time::Duration;
 use expect_test::expect;
 use restante::database;
 use restante::internals::outbox::lease::renew;
-use restante::internals::outbox::settle::{Failure, Finish, Finished, Verdict, fail, finish, hand_back};
+use restante::internals::outbox::outcome::{Failure, Fault, Finish, Verdict};
+use restante::internals::outbox::settle::{Finished, fail, finish, hand_back};
 use restante::internals::outbox::{self, Source};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
@@ -140,17 +141,17 @@ async fn an_attempt_waits_for_no_row_that_a_person_has_locked_and_its_lease_last
     let until = "select lease_until from restante.outbox_live";
     let (lasts, open) =
         (world.value(until).await, left_open(&world, "select from restante.outbox for update").await);
-    let failure = Failure { outcome: "retryable", kind: "handler" };
+    let failure = Failure { fault: Fault::Retryable, kind: "handler", reason: "no".to_owned() };
     let verdict = Verdict::Retry { failure, wait: Duration::from_secs(1) };
 
-    assert!(!fail(&world.pool, lease, &verdict, "no").await.unwrap());
+    assert!(!fail(&world.pool, lease, &verdict).await.unwrap());
     assert_eq!(hand_back(&world.pool, &[lease]).await.unwrap(), 0);
     let renewed = renew(&world.pool, &[lease], Duration::from_secs(90)).await.unwrap();
     assert_eq!((renewed.renewed, renewed.locked), (vec![], vec![lease]));
     assert_eq!(world.value(until).await, lasts);
 
     open.rollback().await.unwrap();
-    assert!(fail(&world.pool, lease, &verdict, "no").await.unwrap());
+    assert!(fail(&world.pool, lease, &verdict).await.unwrap());
     expect![["a retry, attempt 1\n"]].assert_eq(&world.outbox().await);
 }
 
@@ -187,7 +188,7 @@ async fn an_older_event_that_came_meanwhile_goes_before_one_that_is_handed_back(
 async fn one_statement_pauses_resumes_and_calls_off_more_keys_than_the_server_has_room_for_locks() {
     let world = World::new().await;
     let events = "insert into restante.outbox_live (event_id, type, payload, key, lane)
-                  select 'e' || n, 'test.ledger', '{}', 'k' || n, 0 from generate_series(1, 14000) as n";
+                  select 'e' || n, 'test.ledger', '{}', 'k' || n, 'r' from generate_series(1, 14000) as n";
     world.sql(events).await;
 
     assert_eq!(world.value("select restante.pause('*')").await, "14000");
@@ -209,6 +210,20 @@ async fn one_statement_pauses_resumes_and_calls_off_more_keys_than_the_server_ha
     let held = "select count(*) from pg_locks as l join pg_database as d on d.oid = l.database
                  where l.locktype = 'advisory' and d.datname = current_database()";
     assert_eq!(world.value(held).await, "0");
+}
+
+#[tokio::test]
+async fn one_transaction_takes_a_thousand_locks_of_keys_at_most() {
+    let world = World::new().await;
+    let enqueue = "select count(restante.enqueue('test.ledger', '{}', key => 'k' || n)) from generate_series(1, 1500) as n";
+    for statement in [enqueue, "select restante.pause('*')", "select restante.resume('*')"] {
+        let mut tx = world.pool.begin().await.unwrap();
+        sqlx::query(statement).execute(&mut *tx).await.unwrap();
+        let held = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
+        let held: i64 = sqlx::query_scalar(held).fetch_one(&mut *tx).await.unwrap();
+        assert_eq!(held, 1000, "{statement}");
+        tx.commit().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -239,11 +254,18 @@ async fn what_runs_does_not_come_back_before_its_pause_is_over() {
     open.commit().await.unwrap();
 
     let wait = Duration::ZERO;
-    let failure = Failure { outcome: "retryable", kind: "handler" };
-    assert!(fail(&world.pool, lease("retry"), &Verdict::Retry { failure, wait }, "no").await.unwrap());
-    assert!(fail(&world.pool, lease("snooze"), &Verdict::Snooze { wait }, "too early").await.unwrap());
+    let failure = Failure { fault: Fault::Retryable, kind: "handler", reason: "no".to_owned() };
+    assert!(fail(&world.pool, lease("retry"), &Verdict::Retry { failure, wait }).await.unwrap());
+    assert!(
+        fail(&world.pool, lease("snooze"), &Verdict::Snooze { wait, reason: "too early".to_owned() })
+            .await
+            .unwrap()
+    );
     assert_eq!(hand_back(&world.pool, &[lease("back")]).await.unwrap(), 1);
 
+    // Before a claim sees them, which would hold them too.
+    let came_back = "select string_agg(distinct status, ' ') from restante.outbox where event_id in ('retry', 'snooze', 'back')";
+    assert_eq!(world.value(came_back).await, "paused");
     assert_eq!(world.work().await, 0);
     let held = "select string_agg(distinct status || ' by ' || held_by, ', ') || ' ' || count(*) from restante.outbox";
     assert_eq!(world.value(held).await, "paused by test.ledger 7");
@@ -280,8 +302,8 @@ async fn no_status_that_a_person_writes_makes_an_event_that_never_runs() {
     world.receive("k1", "k", 1, json!({})).await;
     world.receive("k2", "k", 2, json!({})).await;
     let lease = world.claim(1).await[0].lease;
-    let failure = Failure { outcome: "permanent", kind: "handler" };
-    assert!(fail(&world.pool, lease, &Verdict::Dead { failure, holds_key: true }, "no").await.unwrap());
+    let failure = Failure { fault: Fault::Permanent, kind: "handler", reason: "no".to_owned() };
+    assert!(fail(&world.pool, lease, &Verdict::Dead { failure, holds_key: true }).await.unwrap());
 
     world.sql("update restante.outbox set status = 'retry' where status = 'dead'").await;
     let for_ever = "update restante.outbox set run_at = 'infinity'";

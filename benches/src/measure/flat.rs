@@ -57,7 +57,7 @@ async fn in_state(bench: &Bench, cluster: &Cluster, state: State) -> anyhow::Res
             database
                 .run(
                     "set session_replication_role = replica;
-                     update restante.outbox_live set status = 'retry', lane = 1, run_at = now() + interval '1 day';
+                     update restante.outbox_live set status = 'retry', lane = 'l', run_at = now() + interval '1 day';
                      reset session_replication_role",
                 )
                 .await?;
@@ -82,7 +82,7 @@ async fn fill_history(database: &Database, count: usize) -> anyhow::Result<()> {
              insert into restante.outbox (event_id, type, key, source, created_at, payload, status, lane, attempt, lease_token,
                                           lease_owner, finished_at)
              select 'event_00' || md5(n::text), 'bench.event', 'sesn_00' || md5(n::text), 'webhook', now(),
-                    json_build_object('type', 'event', 'note', repeat('x', 300)), 'done', 9, 1, 2, 'bench', clock_timestamp()
+                    json_build_object('type', 'event', 'note', repeat('x', 300)), 'done', 'f', 1, 2, 'bench', clock_timestamp()
                from generate_series(1, {count}) as n;
              reset session_replication_role"
         ))

@@ -11,7 +11,6 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::api::{self, Batch, ResultsStream};
-use crate::database::Loan;
 use crate::handler::{Context, Error};
 use crate::telemetry;
 
@@ -161,11 +160,7 @@ async fn store(
     mut part: CopyBuffer,
     spare: &mpsc::Sender<CopyBuffer>,
 ) -> Result<u64, Error> {
-    // Whatever cuts this, such as a sibling that fails or the loss of the lease, closes the connection: in the middle of a COPY
-    // nothing else can be said on it.
-    let mut loan = cx.lend().await?;
-    let rows = write(cx, batch, &mut part, &mut loan).await?;
-    loan.give_back();
+    let rows = write(cx, batch, &mut part).await?;
     metrics::counter!(telemetry::metric::RESULTS_ROWS_TOTAL).increment(rows);
     metrics::counter!(telemetry::metric::RESULTS_BYTES_TOTAL).increment(part.line_bytes() as u64);
     cx.progress();
@@ -175,16 +170,13 @@ async fn store(
     Ok(rows)
 }
 
-/// Answers how many rows were written.
-async fn write(
-    cx: &Context<'_>,
-    batch: &Batch,
-    part: &mut CopyBuffer,
-    loan: &mut Loan,
-) -> Result<u64, Error> {
-    let mut draft = cx.draft(loan).await?;
+/// Returns how many rows were written.
+async fn write(cx: &Context<'_>, batch: &Batch, part: &mut CopyBuffer) -> Result<u64, Error> {
+    // Whatever cuts this, such as a sibling that fails or the loss of the lease, closes the connection: in the middle of a COPY
+    // nothing else can be said on it.
+    let mut draft = cx.draft().await?;
     let statement = format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
-    let mut copy = draft.connection().copy_in_raw(&statement).await?;
+    let mut copy = draft.copy_in_raw(&statement).await?;
     for piece in part.finish().chunks(TURN_BYTES) {
         copy.send(piece).await?;
     }
@@ -195,8 +187,8 @@ async fn write(
         i64::try_from(rows).unwrap_or(i64::MAX),
         i64::try_from(part.line_bytes()).unwrap_or(i64::MAX),
     )
-    .execute(draft.connection())
+    .execute(&mut *draft)
     .await?;
-    cx.commit_draft(draft).await?;
+    draft.commit().await?;
     Ok(rows)
 }

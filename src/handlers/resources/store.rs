@@ -38,7 +38,7 @@ pub(super) async fn deletion_waits(executor: impl PgExecutor<'_>, event: &Event)
     sqlx::query_scalar!(
         r#"
         select exists (select from restante.outbox_live
-                        where key = $1 and subscriber = $2 and lane = 2 and type like '%.deleted') as "waits!"
+                        where key = $1 and subscriber = $2 and lane = 'b' and type like '%.deleted') as "waits!"
         "#,
         event.key,
         event.subscriber,

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::database;
 use crate::event::{Body, NewEvent};
 use crate::ingest::Limits;
 use crate::ingest::lanes::{Gate, Lanes, Took};
@@ -261,12 +262,13 @@ impl<S: Store> Lane<S> {
                 Err(StoreError::Locked(_)) => part.answer(Err(NotStored::Unavailable)),
                 Err(StoreError::Refused(source)) => {
                     let event_id = part.events.first().map(|event| event.event_id.clone());
+                    let error = database::told(source.as_ref());
                     // Our idea of what Postgres takes as JSON may be wrong; bytes are always taken.
                     if part.events.first_mut().is_some_and(make_raw) {
-                        tracing::warn!(event.id = ?event_id, error = %source, "keeping a body as bytes");
+                        tracing::warn!(event.id = event_id, error, "keeping a body as bytes");
                         parts.push(part);
                     } else {
-                        tracing::error!(event.id = ?event_id, error = %source, "the database refused an event");
+                        tracing::error!(event.id = event_id, error, "the database refused an event");
                         part.answer(Err(NotStored::Refused));
                     }
                 }
@@ -299,7 +301,8 @@ impl<S: Store> Lane<S> {
                 return Err(StoreError::Unavailable(outcome));
             }
             if let Some(left_out) = self.throttle.admit("unavailable", Instant::now()) {
-                tracing::warn!(error = %outcome, left_out, "waiting for the database");
+                let error = database::told(outcome.as_ref());
+                tracing::warn!(error, left_out, "waiting for the database");
             }
             sleep(delay).await;
         }

@@ -11,9 +11,9 @@ use crate::database::Connections;
 use crate::registry::Registry;
 use crate::worker::Settings;
 use crate::worker::attempt;
+use crate::worker::group_commit::{self, GroupCommit};
 use crate::worker::keeper::Keeper;
 use crate::worker::schedule::Schedule;
-use crate::worker::settler::{self, Settler};
 use crate::worker::successors::Successors;
 use crate::{api, database, outbox};
 
@@ -37,7 +37,7 @@ impl Dispatcher {
         let more = Arc::new(Notify::new());
         // Claiming and settling have connections of their own, or handlers that hold theirs would keep each other waiting.
         let max_connections = pool.options().get_max_connections();
-        let ours = (max_connections / 4).clamp(1, 1 + settler::LANES);
+        let ours = (max_connections / 4).clamp(1, 1 + group_commit::LANES);
         let connections = Connections::of(&pool, ours);
         let for_handlers = Connections::of(&pool, max_connections.saturating_sub(ours + 1).max(1));
         let (lease, concurrency) = (settings.lease, settings.concurrency);
@@ -49,7 +49,7 @@ impl Dispatcher {
         let (leases, successors) = Successors::new(owner.clone(), lease);
         let leases = Arc::new(leases);
         let settler =
-            Settler::start(pool.clone(), connections.clone(), Arc::clone(&leases), Arc::clone(&more));
+            GroupCommit::start(pool.clone(), connections.clone(), Arc::clone(&leases), Arc::clone(&more));
         let subscribers = registry.subscribers();
         Ok(Self {
             schedule: Schedule::new(concurrency, now()),

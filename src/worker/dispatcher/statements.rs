@@ -44,7 +44,8 @@ impl Claimant {
                 ended: Instant::now().into_std(),
             }),
             Err(error) => {
-                tracing::warn!(%error, "could not claim; the next poll tries again");
+                let error = database::told(&error);
+                tracing::warn!(error, "could not claim; the next poll tries again");
                 Input::ClaimFailed
             }
         }
@@ -62,7 +63,8 @@ pub(super) async fn hand_back(pool: PgPool, leases: Vec<Lease>) -> u64 {
             u64::try_from(count).unwrap_or(0)
         }
         Err(error) => {
-            tracing::warn!(%error, "could not hand back; the leases run out by themselves");
+            let error = database::told(&error);
+            tracing::warn!(error, "could not hand back; the leases run out by themselves");
             0
         }
     }
@@ -79,7 +81,11 @@ pub(super) async fn hand_back_strays(pool: PgPool, owner: String, known: Vec<i64
             Input::StraysHandedBack(Some(events.unsigned_abs()))
         }
         Err(error) => {
-            tracing::warn!(%error, "could not hand back what was claimed by a statement whose answer was lost");
+            let error = database::told(&error);
+            tracing::warn!(
+                error,
+                "could not hand back what was claimed by a statement whose answer was lost"
+            );
             Input::StraysHandedBack(None)
         }
     }

@@ -181,8 +181,50 @@ async fn a_loan_that_was_cut_is_closed_and_one_that_was_given_back_is_used_again
     eventually("its session has ended", async || (world.value(&is_gone).await == "true").then_some(())).await;
 }
 
+#[tokio::test]
+async fn a_transaction_that_was_cut_closes_its_connection_and_one_that_has_ended_passes_it_on() {
+    let world = World::new().await;
+    let pool = database::pool(&world.url, "owned", 1).unwrap();
+    let mut cuts = 0;
+    for statement in ["commit", "rollback"] {
+        for waits in 1.. {
+            let mut loan = database::Loan::of(&pool).await.unwrap();
+            let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *loan).await.unwrap();
+            let conversation = Box::pin(async move {
+                let mut tx = database::OwnedTransaction::begin(loan, "begin".to_owned()).await?;
+                tx.execute("insert into ledger (event_id) values ('stale')").await?;
+                // A statement that is answered at once may be read without any wait at all.
+                tx.execute("select pg_sleep(0.005)").await?;
+                let ended = if statement == "commit" { tx.commit().await? } else { tx.roll_back().await? };
+                ended.give_back();
+                Ok(())
+            });
+            let was_cut = cut(conversation, waits).await;
+            let mut next = database::Loan::of(&pool).await.unwrap();
+            let next_pid: i32 =
+                sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *next).await.unwrap();
+            next.give_back();
+            if !was_cut {
+                assert_eq!(next_pid, pid, "after a {statement}");
+                break;
+            }
+            cuts += 1;
+            assert_ne!(next_pid, pid, "{statement}, cut at wait {waits}");
+            let is_gone = format!("select not exists (select from pg_stat_activity where pid = {pid})");
+            eventually("its session has ended", async || {
+                (world.value(&is_gone).await == "true").then_some(())
+            })
+            .await;
+        }
+    }
+    assert!(cuts >= 2, "{cuts} cuts are too few to prove anything");
+}
+
 /// Says which session its transaction is in, and never returns.
-struct Hangs(Arc<Mutex<Vec<i32>>>);
+struct Hangs {
+    pids: Arc<Mutex<Vec<i32>>>,
+    in_a_checkpoint: bool,
+}
 
 impl Handler for Hangs {
     const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
@@ -190,24 +232,35 @@ impl Handler for Hangs {
     type Payload = serde_json::Value;
 
     async fn handle(&self, cx: &mut Context<'_>, _: Self::Payload) -> handler::Result {
-        let pid = sqlx::query_scalar("select pg_backend_pid()").fetch_one(cx.tx().await?).await?;
-        self.0.lock().await.push(pid);
-        sqlx::query("select pg_sleep(3600)").execute(cx.tx().await?).await?;
+        let mut checkpoint;
+        let connection = if self.in_a_checkpoint {
+            checkpoint = cx.checkpoint().await?;
+            &mut *checkpoint
+        } else {
+            cx.tx().await?
+        };
+        let pid = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await?;
+        self.pids.lock().await.push(pid);
+        sqlx::query("select pg_sleep(3600)").execute(connection).await?;
         Ok(())
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_connection_of_a_handler_that_was_cut_is_closed() {
-    let world = World::new().await;
-    world.receive("e", "", 1, json!({})).await;
-    let pids = Arc::new(Mutex::new(Vec::new()));
+    for in_a_checkpoint in [false, true] {
+        let world = World::new().await;
+        world.receive("e", "", 1, json!({})).await;
+        let pids = Arc::new(Mutex::new(Vec::new()));
+        let hangs = Hangs { pids: Arc::clone(&pids), in_a_checkpoint };
 
-    world.work_with(Registry::new().register(Hangs(Arc::clone(&pids)))).await;
+        world.work_with(Registry::new().register(hangs)).await;
 
-    let pid = pids.lock().await[0];
-    let is_gone = format!("select not exists (select from pg_stat_activity where pid = {pid})");
-    eventually("its session has ended", async || (world.value(&is_gone).await == "true").then_some(())).await;
+        let pid = pids.lock().await[0];
+        let is_gone = format!("select not exists (select from pg_stat_activity where pid = {pid})");
+        eventually("its session has ended", async || (world.value(&is_gone).await == "true").then_some(()))
+            .await;
+    }
 }
 
 /// A batch, of which some have several parts, and where each of them has a result that somebody else is about to store.

@@ -78,7 +78,7 @@ async fn nobody_waits_behind_a_new_week_that_a_report_keeps_from_being_made() {
     world
         .sql(
             "insert into restante.outbox_live (event_id, type, payload, key, status, lane)
-                values ('headless', 'test.ledger', '{\"data\":{}}', 'headless', 'blocked', 2)",
+                values ('headless', 'test.ledger', '{\"data\":{}}', 'headless', 'blocked', 'b')",
         )
         .await;
 

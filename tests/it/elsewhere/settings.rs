@@ -12,7 +12,7 @@ const GROUPS: &[&[(&str, &str)]] = &[
     &[("default_transaction_isolation", "'repeatable read'"), ("default_transaction_deferrable", "on")],
     &[("default_transaction_read_only", "on"), ("synchronous_commit", "off"), ("exit_on_error", "on")],
     &[
-        ("statement_timeout", "'1ms'"),
+        ("statement_timeout", "'20ms'"),
         ("lock_timeout", "'1ms'"),
         ("idle_in_transaction_session_timeout", "'1ms'"),
         ("idle_session_timeout", "'200ms'"),

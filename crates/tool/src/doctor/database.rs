@@ -284,9 +284,9 @@ async fn keys(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     let headless: i64 = sqlx::query_scalar(
         "select count(*) from (
            select distinct w.key, w.subscriber from restante.outbox_live as w
-            where w.lane = 2 and not exists (
+            where w.lane = 'b' and not exists (
                   select from restante.outbox_live as h
-                   where h.key = w.key and h.subscriber = w.subscriber and h.lane < 2)) as k",
+                   where h.key = w.key and h.subscriber = w.subscriber and h.lane in ('r', 'l'))) as k",
     )
     .fetch_one(connection)
     .await?;

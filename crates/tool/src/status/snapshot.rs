@@ -200,9 +200,9 @@ async fn events(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<E
         Counting::UpTo => {
             sqlx::raw_sql("set local enable_seqscan = off").execute(&mut *tx).await?;
             let lane = |lane| {
-                format!("(select * from restante.outbox_live where lane = {lane} limit {COUNTED_MAX})")
+                format!("(select * from restante.outbox_live where lane = '{lane}' limit {COUNTED_MAX})")
             };
-            format!("({})", (0..=3).map(lane).collect::<Vec<_>>().join(" union all "))
+            format!("({})", ['r', 'l', 'b', 'p'].map(lane).join(" union all "))
         }
     };
     let query = format!(
@@ -228,7 +228,7 @@ async fn reasons(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<
                                 case when l.outcome = 'trouble' then 'trouble'
                                      when l.outcome in ('snoozed', 'deferred') then 'early' else 'failed' end as because
                            from restante.outbox_live as l
-                          where l.lane = 1 and l.status = 'retry' and l.last_error is not null
+                          where l.lane = 'l' and l.status = 'retry' and l.last_error is not null
                             and not restante.is_standing(l.type, l.status, l.outcome) {limit}) as w
                   group by 1, 2) as c
           order by c.because desc, c.events desc, c.reason"

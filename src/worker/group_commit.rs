@@ -1,4 +1,4 @@
-//! The settler: finishes attempts together that ended about the same time.
+//! The group commit: finishes attempts together that ended about the same time, and whose handlers took no transaction.
 //!
 //! Those that end while a commit is under way share the next one. No timer holds back a lone attempt. Two commits are under way
 //! at a time where successors wait for them, else one: a second has nothing to bring forward then, and two workers
@@ -12,11 +12,13 @@ use futures_util::future::join_all;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
+use tracing::Instrument;
 
-use crate::database::Connections;
-use crate::outbox::settle::{self, Finished};
+use crate::database::{self, Connections};
+use crate::outbox::settle::{self, Completed, Finished};
+use crate::worker::finish;
 use crate::worker::keeper::Kept;
-use crate::worker::settling;
+use crate::worker::report::{Report, Tally};
 use crate::worker::successors::Successors;
 
 /// Commits at one time, at most. Each uses one connection.
@@ -28,7 +30,7 @@ const BATCH_MAX: usize = 512;
 const WAITING_MAX: u32 = 2048;
 
 /// Finishes attempts whose handlers took no transaction.
-pub(super) struct Settler {
+pub(super) struct GroupCommit {
     queue: mpsc::UnboundedSender<Item>,
     room: Arc<Semaphore>,
     settled: Arc<Notify>,
@@ -53,9 +55,10 @@ struct Item {
     /// The lease is kept until it is not needed any more.
     kept: Kept,
     room: OwnedSemaphorePermit,
+    report: Report,
 }
 
-impl Settler {
+impl GroupCommit {
     /// Starts settling in the background, for as long as the answer lives. `more` is told when a successor may be claimed.
     pub(super) fn start(
         pool: PgPool,
@@ -71,11 +74,11 @@ impl Settler {
         Self { queue, room: Arc::new(Semaphore::new(WAITING_MAX as usize)), settled }
     }
 
-    /// Has an attempt finished, soon. Waits only while too many others are to be finished already.
-    pub(super) async fn finish(&self, finished: Finished, kept: Kept) {
+    /// Has an attempt finished, soon, and reports its outcome then. Waits only while too many others are to be finished already.
+    pub(super) async fn finish(&self, finished: Finished, kept: Kept, report: Report) {
         if let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
             // The receiver lives as long as we do.
-            let _sent = self.queue.send(Item { finished, kept, room });
+            let _sent = self.queue.send(Item { finished, kept, room, report });
         }
     }
 
@@ -113,8 +116,8 @@ impl Lane {
         if self.is_awaited.load(Ordering::Relaxed) { 1 } else { LANES }
     }
 
-    /// Finishes a batch. Answers with what could not be finished with it, and whether that is because the statement failed.
-    async fn settle(&self, mut batch: Vec<Item>) -> (Vec<Item>, bool) {
+    /// Finishes a batch. Returns what could not be finished with it, and whether that is because the statement failed.
+    async fn settle(&self, batch: Vec<Item>) -> (Vec<Item>, bool) {
         let attempts: Vec<Finished> = batch.iter().map(|item| item.finished.clone()).collect();
         let at = Instant::now();
         let finish = async |connection: &mut PgConnection| {
@@ -122,26 +125,37 @@ impl Lane {
         };
         let answer = self.connections.run(finish).await;
         let has_failed = answer.is_err();
-        let settled = answer.unwrap_or_else(|error| {
-            tracing::debug!(%error, "a batch could not be settled; settling one by one");
+        let completed = answer.unwrap_or_else(|error| {
+            let error = database::told(&error);
+            tracing::debug!(error, "a batch could not be settled; settling one by one");
             self.successors.note_lost_answer();
-            settle::Settled::default()
+            Completed::default()
         });
-        self.is_awaited.store(settled.unblocked > 0 || !settled.next.is_empty(), Ordering::Relaxed);
-        self.successors.start(settled.next, at);
-        let finished: HashSet<i64> = settled.finished.into_iter().collect();
-        batch.retain(|item| !finished.contains(&item.finished.lease.id));
-        self.tell(settled.unblocked > 0);
-        (batch, has_failed)
+        self.is_awaited.store(completed.unblocked > 0 || !completed.next.is_empty(), Ordering::Relaxed);
+        self.successors.start(completed.next, at);
+        let ids: HashSet<i64> = completed.finished.into_iter().collect();
+        let (finished, left): (Vec<Item>, Vec<Item>) =
+            batch.into_iter().partition(|item| ids.contains(&item.finished.lease.id));
+        let mut tally = Tally::default();
+        for item in &finished {
+            tally.ended(&item.report, item.finished.finish.outcome());
+        }
+        // Before there is room again, so that all is counted where nothing is left to be settled.
+        tally.count();
+        drop(finished);
+        self.tell(completed.unblocked > 0);
+        (left, has_failed)
     }
 
     /// Finishes one by one what could not be finished together.
     async fn settle_each(&self, items: Vec<Item>) {
         // Each is told, whatever the others are.
-        let settle = async |Item { finished, kept, room }| {
-            let settled = settling::finish(&self.pool, finished).await;
+        let settle = async |Item { finished, kept, room, report }: Item| {
+            let intended = finished.finish.outcome();
+            let settlement = finish::finish(&self.pool, finished).instrument(report.span().clone()).await;
+            report.ended(settlement.outcome(intended));
             drop((kept, room));
-            self.tell(settled.tell());
+            self.tell(settlement.has_unblocked());
         };
         join_all(items.into_iter().map(settle)).await;
     }

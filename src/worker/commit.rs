@@ -1,0 +1,94 @@
+//! The commit of what a handler wrote, together with the completion of its event: both, or neither.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use backoff::BackoffBuilder;
+use sqlx::PgPool;
+use tokio::time::{Instant, sleep};
+
+use crate::database;
+use crate::handler::{AttemptTx, Error};
+use crate::outbox::Lease;
+use crate::outbox::settle::{self, Finished, is_ours, was_finished};
+use crate::worker::finish::{Settlement, patient};
+use crate::worker::successors::Successors;
+
+/// For how long a handler's commit is tried while somebody else has locked its event. Meanwhile it has a connection, which
+/// others wait for: a lease is renewed in less, and a person may take an hour. Then it is rolled back, and the event runs again.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The event is unlocked in a moment, or its transaction could not be committed at this one.
+const AGAIN_SOON: Duration = Duration::from_millis(100);
+
+/// What became of the commit.
+#[derive(Debug)]
+pub(super) enum Committed {
+    /// The event is settled, or nobody can say whether it is.
+    Settled(Settlement),
+    /// Nothing was committed, and the event is this attempt's still, which has failed for this reason.
+    Not(Error),
+}
+
+/// Commits, or finds out what became of it. What was leased along with the completion is started.
+pub(super) async fn commit(
+    tx: AttemptTx,
+    finished: &Finished,
+    pool: &PgPool,
+    successors: &Successors,
+) -> Committed {
+    match try_to_commit(tx, finished, successors).await {
+        Ok(committed) => committed,
+        Err(error) => {
+            successors.note_lost_answer();
+            find_out(pool, finished.lease, error).await
+        }
+    }
+}
+
+async fn try_to_commit(
+    mut tx: AttemptTx,
+    finished: &Finished,
+    successors: &Successors,
+) -> sqlx::Result<Committed> {
+    let mut waits = patient(COMMIT_PATIENCE).build();
+    loop {
+        let at = Instant::now();
+        let completed = settle::finish(&mut *tx, std::slice::from_ref(finished), successors.next()).await?;
+        if !completed.finished.is_empty() {
+            tx.commit().await?.keep();
+            successors.start(completed.next, at);
+            return Ok(Committed::Settled(Settlement::Made { unblocked: completed.unblocked > 0 }));
+        }
+        if !is_ours(&mut *tx, finished.lease).await? {
+            tx.roll_back().await?.keep();
+            return Ok(Committed::Not(Error::LeaseLost));
+        }
+        // Locked by somebody: its lease is being renewed, or a person changes it.
+        let Some(wait) = waits.next() else {
+            tx.roll_back().await?.keep();
+            let reason = anyhow!("somebody else has locked the event; not committed");
+            return Ok(Committed::Not(Error::Trouble(AGAIN_SOON, reason)));
+        };
+        sleep(wait).await;
+    }
+}
+
+/// Finds out what became of a commit that ended with an error: it may have arrived although its answer did not. Either way
+/// nothing is half done.
+async fn find_out(pool: &PgPool, lease: Lease, error: sqlx::Error) -> Committed {
+    match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
+        (Ok(true), _) => Committed::Settled(Settlement::Made { unblocked: true }),
+        // What it wrote is what the database refuses: as if the statement itself had failed.
+        (Ok(false), Ok(true)) => Committed::Not(Error::from(error).context("not committed")),
+        (Ok(false), Ok(false)) => Committed::Not(Error::LeaseLost),
+        _ => {
+            let error = database::told(&error);
+            tracing::warn!(
+                error,
+                "the database did not answer a commit; the lease runs out and the event is claimed again"
+            );
+            Committed::Settled(Settlement::Unknown)
+        }
+    }
+}

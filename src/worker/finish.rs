@@ -1,0 +1,153 @@
+//! The end of one attempt whose handler wrote nothing that is still open: fenced, repeated while that is safe, and honest about
+//! what is known of it. The database may be away meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use backoff::{ExponentialBuilder, Retryable};
+use sqlx::PgPool;
+
+use crate::database;
+use crate::outbox::outcome::Verdict;
+use crate::outbox::settle::{self, Finished, is_ours, was_finished};
+use crate::outbox::{Lease, Outcome};
+
+/// What is known after settling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settlement {
+    /// The event is settled as it was to be.
+    Made {
+        /// Successors may be claimed.
+        unblocked: bool,
+    },
+    /// The event was not this attempt's any more: nothing was written.
+    LeaseLost,
+    /// The database did not say. Where nothing was written, the lease runs out, and the event is claimed again.
+    Unknown,
+}
+
+impl Settlement {
+    /// How an attempt ended that was to end as `intended`.
+    pub(super) fn outcome(self, intended: Outcome) -> Outcome {
+        match self {
+            Self::Made { .. } => intended,
+            Self::LeaseLost => Outcome::LeaseLost,
+            Self::Unknown => Outcome::Unknown,
+        }
+    }
+
+    /// May something be claimed now that could not be before?
+    pub(super) fn has_unblocked(self) -> bool {
+        matches!(self, Self::Made { unblocked: true })
+    }
+}
+
+/// For how long settling is tried while the database is away, or while a person has the event locked in a transaction that is
+/// open. An attempt that is not settled runs again, so this is longer than most of either.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// The row cannot be written at this moment.
+#[derive(Debug, thiserror::Error)]
+enum Busy {
+    #[error("somebody else has locked the event")]
+    Locked,
+    #[error("{}", database::told(.0))]
+    Database(#[from] sqlx::Error),
+}
+
+impl Busy {
+    fn is_passing(&self) -> bool {
+        match self {
+            Busy::Locked => true,
+            Busy::Database(error) => database::is_unavailable(error),
+        }
+    }
+}
+
+/// Finishes one event whose handler took no transaction.
+pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settlement {
+    let lease = finished.lease;
+    let attempts = [finished];
+    let settled = (|| async {
+        let completed = settle::finish(pool, &attempts, None).await?;
+        if !completed.finished.is_empty() {
+            return Ok(Settlement::Made { unblocked: completed.unblocked > 0 });
+        }
+        // Not finished: locked by somebody, finished by a try of which nothing was heard, or lost.
+        if is_ours(pool, lease).await? {
+            Err(Busy::Locked)
+        } else if was_finished(pool, lease).await? {
+            Ok(Settlement::Made { unblocked: true })
+        } else {
+            Ok(Settlement::LeaseLost)
+        }
+    })
+    .retry(patient(PATIENCE))
+    .when(Busy::is_passing)
+    .await;
+    settled.unwrap_or_else(unknown)
+}
+
+/// Ends an attempt that did not succeed.
+pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict) -> Settlement {
+    let is_answer_lost = AtomicBool::new(false);
+    let settled = (|| async {
+        if settle::fail(pool, lease, verdict).await? {
+            // A successor may have been let go; a claim that finds nothing costs little.
+            return Ok(Settlement::Made { unblocked: matches!(verdict, Verdict::Dead { .. }) });
+        }
+        if is_ours(pool, lease).await? {
+            Err(Busy::Locked)
+        } else if is_answer_lost.load(Ordering::Relaxed) {
+            // It was a try of our own that took the lease away, or somebody else: nobody can tell.
+            Ok(Settlement::Unknown)
+        } else {
+            Ok(Settlement::LeaseLost)
+        }
+    })
+    .retry(patient(PATIENCE))
+    .when(Busy::is_passing)
+    .notify(|busy, _| {
+        if matches!(busy, Busy::Database(error) if database::is_parting(error)) {
+            is_answer_lost.store(true, Ordering::Relaxed);
+        }
+    })
+    .await;
+    settled.unwrap_or_else(unknown)
+}
+
+/// Gives an event back whose lease may have run out, if nobody has claimed it since. The attempt does not count.
+pub(super) async fn hand_back(pool: &PgPool, lease: Lease) {
+    let handed_back = (|| async {
+        let is_back = settle::hand_back(pool, &[lease]).await? > 0;
+        if !is_back && is_ours(pool, lease).await? { Err(Busy::Locked) } else { Ok(()) }
+    })
+    .retry(patient(PATIENCE))
+    .when(Busy::is_passing)
+    .await;
+    if let Err(error) = handed_back {
+        tracing::debug!(
+            outbox.id = lease.id,
+            %error,
+            "could not hand an event back; it is claimed when its lease has run out"
+        );
+    }
+}
+
+fn unknown(error: Busy) -> Settlement {
+    tracing::warn!(
+        %error,
+        "the attempt could not be settled; the lease runs out and the event is claimed again"
+    );
+    Settlement::Unknown
+}
+
+/// From 5 ms to 1 s apart, for as long as it makes sense to wait.
+pub(super) fn patient(patience: Duration) -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(5))
+        .with_max_delay(Duration::from_secs(1))
+        .with_jitter()
+        .without_max_times()
+        .with_total_delay(Some(patience))
+}

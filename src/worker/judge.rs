@@ -1,0 +1,112 @@
+//! What an attempt that did not succeed means for its event.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::handler::{Deadline, Error};
+use crate::outbox::Claimed;
+use crate::outbox::outcome::{Failure, Fault, Verdict};
+use crate::registry::Route;
+use crate::{database, retry};
+
+/// After this many vanished workers an event is given up without being run again: it may well be what kills them. Before the
+/// last of them it runs alone, so that it takes nobody along.
+pub(super) const CRASHES_MAX: i32 = 3;
+
+/// An attempt that did not succeed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// This is to happen to the event.
+    Judged {
+        verdict: Verdict,
+        /// The log says already what holds the event back.
+        is_known: bool,
+    },
+    /// The event is somebody else's.
+    LeaseLost,
+}
+
+impl From<Verdict> for Failed {
+    fn from(verdict: Verdict) -> Self {
+        Self::Judged { verdict, is_known: false }
+    }
+}
+
+/// Who decides about a claimed event.
+pub(super) struct Judge<'a> {
+    pub(super) claimed: &'a Claimed,
+    /// The handler of its type.
+    pub(super) route: Option<&'a dyn Route>,
+}
+
+/// Longer waits are not spread any further.
+const SPREAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Judge<'_> {
+    /// The attempt ended with this error.
+    pub(super) fn error(&self, error: Error) -> Failed {
+        let (kind, is_known) = (error.kind(), error.is_known());
+        let failure = |fault, error: &anyhow::Error| Failure { fault, kind, reason: chain(error) };
+        match error {
+            Error::Retryable(error) => self.failed(failure(Fault::Retryable, &error), None),
+            Error::RetryAfter(wait, error) => self.failed(failure(Fault::Retryable, &error), Some(wait)),
+            Error::Permanent(error) => self.dead(failure(Fault::Permanent, &error)),
+            Error::Snooze(wait, reason) => Verdict::Snooze { wait, reason: reason.into_owned() }.into(),
+            Error::Defer(wait, reason) => Verdict::Defer { wait, reason: reason.into_owned() }.into(),
+            Error::Trouble(wait, error) => {
+                // A fifth more at random, or all that wait for the same trouble come back in one moment.
+                let spread = wait.min(SPREAD_MAX) / 1000 * rand::rng().random_range(0..200);
+                let verdict =
+                    Verdict::Trouble { wait: wait.saturating_add(spread), kind, reason: chain(&error) };
+                Failed::Judged { verdict, is_known }
+            }
+            Error::LeaseLost => Failed::LeaseLost,
+        }
+    }
+
+    /// The handler panicked.
+    pub(super) fn panicked(&self, reason: String) -> Failed {
+        self.failed(Failure { fault: Fault::Panicked, kind: "panic", reason }, None)
+    }
+
+    /// The handler made no progress before its deadline.
+    pub(super) fn timed_out(&self, deadline: &Deadline) -> Failed {
+        let reason = format!("no progress within {} s", deadline.timeout().as_secs_f32());
+        self.failed(Failure { fault: Fault::TimedOut, kind: "timeout", reason }, None)
+    }
+
+    /// The event is not to be run again, because workers vanished each time.
+    pub(super) fn crashed(&self) -> Failed {
+        let reason = format!("given up: {} workers vanished while they ran it", self.claimed.crashes);
+        self.dead(Failure { fault: Fault::Crashed, kind: "crash", reason })
+    }
+
+    /// It is one of the engine's own jobs, and this worker has no handler for it: it must not end as `ignored`.
+    pub(super) fn left_to_others(&self) -> Failed {
+        let reason =
+            "this worker has no handler for it, or its search is turned off; another worker may take it";
+        Verdict::Defer { wait: Duration::from_secs(60), reason: reason.to_owned() }.into()
+    }
+
+    /// A failure that counts: again after a while, or dead when there have been enough.
+    fn failed(&self, failure: Failure, retry_after: Option<Duration>) -> Failed {
+        let policy = self.route.map_or(retry::Policy::DEFAULT, Route::retry);
+        let attempt = u32::try_from(self.claimed.event.attempt).unwrap_or(1);
+        let by_person = self.claimed.max_attempts.map(|most| u32::try_from(most).unwrap_or(0));
+        if attempt >= by_person.unwrap_or(policy.attempts_max) {
+            return self.dead(failure);
+        }
+        let chance = rand::rng().random_range(0.0..1.0);
+        Verdict::Retry { failure, wait: policy.wait(attempt, retry_after, chance) }.into()
+    }
+
+    fn dead(&self, failure: Failure) -> Failed {
+        Verdict::Dead { failure, holds_key: self.route.is_some_and(Route::dead_holds_key) }.into()
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &anyhow::Error) -> String {
+    database::told(error.as_ref())
+}

@@ -1,0 +1,115 @@
+//! What is counted and told of an attempt, once its outcome is known.
+
+use std::time::Duration;
+
+use tracing::Span;
+
+use crate::outbox::Outcome;
+use crate::outbox::outcome::Verdict;
+use crate::telemetry;
+
+/// What is told of one attempt.
+pub(super) struct Report {
+    /// Names the event in every line.
+    span: Span,
+    /// As the metrics call the event's type.
+    event_type: &'static str,
+    /// How long the handler took.
+    took: Duration,
+}
+
+impl Report {
+    /// For an attempt whose handler took so long.
+    pub(super) fn new(span: Span, event_type: &'static str, took: Duration) -> Self {
+        metrics::histogram!(telemetry::metric::ATTEMPT_SECONDS, "event_type" => event_type)
+            .record(took.as_secs_f64());
+        Self { span, event_type, took }
+    }
+
+    /// Names the event in every line.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Counts and tells how the attempt ended.
+    pub(super) fn ended(&self, outcome: Outcome) {
+        telemetry::attempts(outcome, self.event_type).increment(1);
+        self.tell(outcome);
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        if outcome == Outcome::LeaseLost {
+            metrics::counter!(telemetry::metric::LOST_LEASES_TOTAL).increment(1);
+            tracing::warn!(parent: &self.span, "the lease was lost: nothing of this attempt counts");
+        }
+        tracing::debug!(
+            parent: &self.span,
+            outcome = outcome.as_str(),
+            duration_ms = self.took.as_millis(),
+            "attempt ended"
+        );
+    }
+
+    /// Says what failed, as loud as it deserves. The database has agreed.
+    pub(super) fn failed(&self, verdict: &Verdict, attempt: i32, is_known: bool) {
+        let (outcome, reason) = (verdict.outcome().as_str(), verdict.reason());
+        let (kind, wait_ms) = (verdict.kind(), verdict.wait().map(|wait| wait.as_millis()));
+        let _entered = self.span.enter();
+        match verdict {
+            Verdict::Retry { .. } => tracing::warn!(
+                outcome,
+                kind,
+                wait_ms,
+                reason,
+                "attempt {attempt} failed; the event runs again later"
+            ),
+            Verdict::Trouble { .. } if is_known => tracing::debug!(
+                kind,
+                wait_ms,
+                reason,
+                "the event waits, because the API is not asked at this time; the attempt does not count"
+            ),
+            Verdict::Trouble { .. } => tracing::warn!(
+                kind,
+                wait_ms,
+                reason,
+                "the event waits for something that is wrong on our side, or on the API's; the attempt does not count"
+            ),
+            // The reason is in the row. It may quote what a customer wrote, and nobody has to act on it.
+            Verdict::Snooze { .. } | Verdict::Defer { .. } => {
+                tracing::debug!(outcome, wait_ms, "the event waits; the attempt does not count");
+            }
+            Verdict::Dead { .. } => tracing::error!(
+                outcome,
+                kind,
+                reason,
+                "attempt {attempt} failed; the event is a dead letter now"
+            ),
+        }
+    }
+}
+
+/// Counts attempts that end together. To find a counter costs more than to count, so it is done once for each.
+#[derive(Default)]
+pub(super) struct Tally(Vec<(Outcome, &'static str, u64)>);
+
+impl Tally {
+    /// Tells how an attempt ended, and notes it to be counted.
+    pub(super) fn ended(&mut self, report: &Report, outcome: Outcome) {
+        report.tell(outcome);
+        let of_kind = |(noted, event_type, _): &&mut (Outcome, &str, u64)| {
+            *noted == outcome && *event_type == report.event_type
+        };
+        match self.0.iter_mut().find(of_kind) {
+            Some((_, _, count)) => *count += 1,
+            None => self.0.push((outcome, report.event_type, 1)),
+        }
+    }
+
+    /// Counts what was noted.
+    pub(super) fn count(self) {
+        for (outcome, event_type, count) in self.0 {
+            telemetry::attempts(outcome, event_type).increment(count);
+        }
+    }
+}
