@@ -9,7 +9,7 @@ pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How many attempts are made before the event is a dead letter.
-    pub attempts_max: u32,
+    pub max_attempts: u32,
     /// The longest wait after the first failure. It doubles with each further one.
     pub first: Duration,
     /// No wait is longer than this, except one that the other side asked for.
@@ -20,7 +20,7 @@ impl Policy {
     /// Twenty attempts, up to an hour apart: on average four and a half hours from the first to the last, which is longer
     /// than an outage of the API that a person would want to hear of by other means.
     pub const DEFAULT: Self =
-        Self { attempts_max: 20, first: Duration::from_secs(2), cap: Duration::from_secs(60 * 60) };
+        Self { max_attempts: 20, first: Duration::from_secs(2), cap: Duration::from_secs(60 * 60) };
 
     /// The longest wait after failure number `attempt`, counted from 1.
     pub fn ceiling(&self, attempt: u32) -> Duration {
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn no_duration_is_too_long_to_be_waited_for() {
-        let endless = Policy { attempts_max: 1, first: Duration::MAX, cap: Duration::MAX };
+        let endless = Policy { max_attempts: 1, first: Duration::MAX, cap: Duration::MAX };
         for chance in [0.5, 1.0, f64::INFINITY] {
             assert!(endless.wait(1, None, chance) <= LONGEST);
             assert!(endless.wait(u32::MAX, Some(Duration::MAX), chance) <= 2 * LONGEST);

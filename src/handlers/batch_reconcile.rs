@@ -34,7 +34,7 @@ pub struct Nothing {}
 impl Handler for BatchReconcile {
     const EVENT_TYPES: &'static [&'static str] = &["batch.reconcile"];
     /// It is never given up: nothing else finds what webhooks missed, and no event would ever start it again.
-    const RETRY: retry::Policy = retry::Policy { attempts_max: u32::MAX, ..retry::Policy::DEFAULT };
+    const RETRY: retry::Policy = retry::Policy { max_attempts: u32::MAX, ..retry::Policy::DEFAULT };
     const PATIENCE: Duration = retry::LONGEST;
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = Nothing;

@@ -94,7 +94,7 @@ impl Judge<'_> {
         let policy = self.route.map_or(retry::Policy::DEFAULT, Route::retry);
         let attempt = u32::try_from(self.claimed.event.attempt).unwrap_or(1);
         let by_person = self.claimed.max_attempts.map(|most| u32::try_from(most).unwrap_or(0));
-        if attempt >= by_person.unwrap_or(policy.attempts_max) {
+        if attempt >= by_person.unwrap_or(policy.max_attempts) {
             return self.dead(failure);
         }
         let chance = rand::rng().random_range(0.0..1.0);

@@ -428,7 +428,7 @@ struct Way {
 
 impl Handler for Endless {
     const EVENT_TYPES: &'static [&'static str] = &["test.endless"];
-    const RETRY: retry::Policy = retry::Policy { attempts_max: 9, first: Duration::MAX, cap: Duration::MAX };
+    const RETRY: retry::Policy = retry::Policy { max_attempts: 9, first: Duration::MAX, cap: Duration::MAX };
     const TIMEOUT: Duration = Duration::MAX;
     const PATIENCE: Duration = Duration::MAX;
     type Payload = Way;

@@ -60,7 +60,7 @@ const WAIT: Duration = Duration::from_secs(600);
 impl Handler for Ends {
     const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
     const TIMEOUT: Duration = Duration::from_millis(300);
-    const RETRY: retry::Policy = retry::Policy { attempts_max: 3, first: WAIT, cap: WAIT };
+    const RETRY: retry::Policy = retry::Policy { max_attempts: 3, first: WAIT, cap: WAIT };
     type Payload = Play;
 
     async fn handle(&self, cx: &mut Context<'_>, play: Play) -> handler::Result {

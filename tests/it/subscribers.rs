@@ -258,7 +258,7 @@ struct Failing;
 impl Handler for Failing {
     const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
     const RETRY: retry::Policy =
-        retry::Policy { attempts_max: 2, first: Duration::from_secs(60), cap: Duration::from_secs(60) };
+        retry::Policy { max_attempts: 2, first: Duration::from_secs(60), cap: Duration::from_secs(60) };
     type Payload = Value;
 
     async fn handle(&self, cx: &mut Context<'_>, _: Value) -> handler::Result {

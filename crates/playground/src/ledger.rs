@@ -33,7 +33,7 @@ impl Handler for Ledger {
     const EVENT_TYPES: &'static [&'static str] = &["test.ledger", "session.*"];
     const TIMEOUT: Duration = Duration::from_secs(3);
     const RETRY: retry::Policy =
-        retry::Policy { attempts_max: 3, first: Duration::from_secs(60), cap: Duration::from_secs(60) };
+        retry::Policy { max_attempts: 3, first: Duration::from_secs(60), cap: Duration::from_secs(60) };
     type Payload = Play;
 
     async fn handle(&self, cx: &mut Context<'_>, play: Play) -> handler::Result {

@@ -64,7 +64,7 @@ impl Handler for BatchResults {
     /// Until the results have vanished, 29 days after the batch was created: before that nothing is lost, and nobody should
     /// have to be there to save them.
     const RETRY: retry::Policy = retry::Policy {
-        attempts_max: u32::MAX,
+        max_attempts: u32::MAX,
         first: Duration::from_secs(1),
         cap: Duration::from_secs(60 * 60),
     };
