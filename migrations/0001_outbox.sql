@@ -41,7 +41,7 @@ comment on function restante.lane is
   'Engine: Which index an event in this state is in. Whatever changes the state writes the lane along with it.';
 
 -- Identifiers compare by their bytes (collate "C"), here and in every index: that takes a tenth of the time, and an upgrade
--- of the system's locales can not break the order of an index.
+-- of the system's locales cannot break the order of an index.
 create table restante.outbox (
   id            bigint      not null default nextval('restante.outbox_id_seq'),
   event_id      text collate "C" not null,
@@ -97,7 +97,7 @@ comment on column restante.outbox.source is 'Who put it here: webhook, poll, sql
 comment on column restante.outbox.created_at is 'When it happened, by the sender''s clock. Decides the order.';
 comment on column restante.outbox.received_at is 'When it was stored, by this database''s clock.';
 comment on column restante.outbox.payload is 'The exact text that came, where Postgres can hold it as JSON.';
-comment on column restante.outbox.raw is 'The exact bytes that came, where it can not.';
+comment on column restante.outbox.raw is 'The exact bytes that came, where it cannot.';
 comment on column restante.outbox.status is
   'pending, blocked, running, retry, paused, dead; finished: done, ignored, cancelled. The operator''s whole interface.';
 comment on column restante.outbox.run_at is 'Not before this time. Set it to now() to run a retry at the next poll.';

@@ -134,8 +134,8 @@ begin
 
   v_missed := restante.try_lock_keys(p_keys);
 
-  -- Most events find their key free, and nobody else waits for them. This step sees what was committed before the locks
-  -- of the keys were had, so that no head comes in between.
+  -- Most events find their key free, and nobody else waits for them. The snapshot of this
+  -- statement is taken after the locks of the keys, so that it sees every head that was committed.
   with fresh as (
     -- Of several events of one key the oldest.
     select distinct on (coalesce(u.key, u.event_id) collate "C") u.*
@@ -172,10 +172,10 @@ end $$;
 comment on function restante.insert_events is
   'Engine: Stores events once each, in one statement of the caller. With insert_event, all that ingest may call.';
 
--- Stores those of some events that can not just be claimed: they wait for an older event of their key, or the lock of the key is
--- somebody else's, or they are paused, or have subscribers, each of whom gets a row of his own. Their identifiers are `p_rest`;
--- what else was given has its row already. Returns the last row made for the handler of a type. The caller holds the locks
--- of the keys but those of `p_missed`.
+-- The slow path of insert_event() and insert_events(). It stores the events whose identifiers are in `p_rest`: those that wait for
+-- an older event of their key, whose key another session has locked, that are paused, or that have subscribers, each of which gets a
+-- row of its own. The caller has stored the others already. Returns the last row made for the handler of a type. The caller holds
+-- the locks of the keys, except those of `p_missed`.
 create function restante.insert_behind(
   p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
   p_payloads text[], p_raws bytea[], p_run_ats timestamptz[], p_source text, p_rest text[], p_missed text[])

@@ -98,7 +98,7 @@ begin
                and (r.status <> 'running' or restante.may_take_over(p_owner, r.lease_owner, p_lease))
              order by r.created_at, r.id limit p_limit for update skip locked) as l),
   -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition on a
-  -- clock that moves meanwhile can not bound the walk of the index: it would read the whole backlog.
+  -- clock that moves meanwhile cannot bound the walk of the index: it would read the whole backlog.
   due as materialized (
     select l.*
       from unnest(p_subscribers) as s (subscriber)
@@ -145,7 +145,7 @@ comment on function restante.claim is
   'Engine: Leases the oldest events that may run now to a worker, with a new lease token each.';
 
 -- Lets the next of each key go after its head was finished, or leases it to an owner where it was created at `p_until` or
--- before, as restante.unblock() does. Answers as restante.finish() does. The caller holds the locks of the keys.
+-- before, as restante.unblock() does. Returns what restante.finish() does. The caller holds the locks of the keys.
 create function restante.let_next_go(
   p_finished bigint[], p_keys text[], p_subscribers text[], p_owner text, p_lease interval, p_until timestamptz)
 returns table (finished bigint[], unblocked bigint, next restante.claimed)

@@ -9,7 +9,7 @@ set search_path = pg_catalog, pg_temp as $$
 begin
   if new.run_at = 'infinity' and not (new.status = 'dead' and old.run_at = 'infinity') then
     if new.run_at <> old.run_at then
-      raise exception 'run_at must be a time: an event that waits for ever is shown nowhere'
+      raise exception 'run_at must be a time: an event that waits forever is shown nowhere'
         using hint = 'Set status = ''paused'' to hold an event.', errcode = 'check_violation';
     end if;
     -- A dead letter that held its key had no time to run at.
@@ -122,14 +122,14 @@ create trigger outbox_guard_statement after update on restante.outbox
 create trigger outbox_guard_delete after delete on restante.outbox
   referencing old table as changed for each statement execute function restante.guard_statement();
 
--- Is a type one that the Claude API sends, or one of the engine's own? An application can not say for them what happened.
+-- Is a type one that the Claude API sends, or one of the engine's own? An application cannot say for them what happened.
 create function restante.is_reserved(type text) returns boolean
 language sql immutable parallel safe
 return type = 'unreadable' or split_part(type, '.', 1) || '.' = any (array[
   'session.', 'vault.', 'vault_credential.', 'agent.', 'deployment.', 'deployment_run.', 'environment.', 'memory_store.',
   'user_profile.', 'external_key.', 'external_storage.', 'batch.', 'message_batch.']) and strpos(type, '.') > 0;
 comment on function restante.is_reserved is
-  'Engine: Is a type one that the Claude API sends, or one of Restante''s own? Applications can not enqueue those.';
+  'Engine: Is a type one that the Claude API sends, or one of Restante''s own? Applications cannot enqueue those.';
 
 -- For applications, in their own transaction: something to be handled, once the transaction commits.
 create function restante.enqueue(
@@ -164,7 +164,7 @@ begin
     v_fault := format('event_id is reserved: one like %s belongs to the Claude API or to Restante itself', left(v_event_id, 80));
     v_hint  := 'Choose one of your own, such as ''order_4711_placed'', or leave it out.';
   else
-    -- Beyond these years many clients can not read the row.
+    -- Beyond these years many clients cannot read the row.
     select format('%s must be a time of the years 1 to 9999', a.name) into v_fault
       from (values ('created_at', enqueue.created_at), ('run_at', enqueue.run_at)) as a (name, value)
      where a.value < make_timestamptz(1, 1, 1, 0, 0, 0, 'UTC') or a.value >= make_timestamptz(10000, 1, 1, 0, 0, 0, 'UTC')
@@ -181,7 +181,7 @@ begin
     enqueue.payload::text, null, null, enqueue.run_at, 'sql') as e;
 end $$;
 comment on function restante.enqueue is
-  'Puts an event into the outbox as part of your transaction. Answers its id, or null where event_id is already stored.';
+  'Puts an event into the outbox as part of your transaction. Returns its id, or null where event_id is already stored.';
 
 create function restante.pause(type text, reason text default null) returns bigint
 language plpgsql security definer

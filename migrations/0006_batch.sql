@@ -32,7 +32,7 @@ comment on column restante.batch.results_stored is 'Result lines stored so far.'
 comment on column restante.batch.bytes_stored is 'Bytes of result lines stored so far, uncompressed.';
 comment on column restante.batch.complete_at is 'When every result was here and counted; null until then.';
 comment on column restante.batch.given_up_because is
-  'Why its results can not be had: archived, vanished. Nobody asks for them then. Set it to null to have them asked for, '
+  'Why its results cannot be had: archived, vanished. Nobody asks for them then. Set it to null to have them asked for, '
   'set it to a reason of your own to have it left alone.';
 comment on column restante.batch.first_seen_at is 'When we first heard of it.';
 comment on column restante.batch.checked_at is 'When the API was last asked about it.';
@@ -72,7 +72,7 @@ comment on table restante.batch_result is 'One row for each result of a batch.';
 comment on column restante.batch_result.outcome is 'succeeded, errored, canceled, expired, or what the API newly says.';
 comment on column restante.batch_result.line is 'The result line, exactly as it came.';
 comment on column restante.batch_result.raw is 'The same as bytes, where it is no text that Postgres can hold.';
-comment on column restante.batch_result.text is 'The text blocks of the answer, joined. U+FFFD stands for what text can not hold.';
+comment on column restante.batch_result.text is 'The text blocks of the answer, joined. U+FFFD stands for what text cannot hold.';
 comment on column restante.batch_result.error_type is 'Why it errored: invalid_request_error wants a change, anything else may be sent again.';
 
 -- The engine's own jobs: one event for each batch until it is complete (batch.poll while it runs, batch.ended from then on), and
@@ -113,7 +113,7 @@ begin
 end $$;
 comment on function restante.begin_standing_job is 'Engine: Puts one of the engine''s own jobs into the outbox.';
 
--- Puts those jobs of the given types into the outbox that are not there, and lets those go on that were given up. Answers how
+-- Puts those jobs of the given types into the outbox that are not there, and lets those go on that were given up. Returns how
 -- many there were.
 create function restante.ensure_standing_jobs(p_types text[]) returns integer
 language plpgsql security definer
@@ -185,7 +185,7 @@ begin
 end $$;
 comment on function restante.ensure_standing_jobs is
   'Engine: Puts the engine''s own jobs into the outbox where they are missing, and replays those that were given up. Workers call it '
-  'every ten seconds. Answers how many there were.';
+  'every ten seconds. Returns how many there were.';
 
 -- Every batch that is known and may not have ended is watched, however it became known.
 create function restante.watch_batch() returns trigger

@@ -35,7 +35,7 @@ begin
   end if;
 end $$;
 
--- Ingest can add events, and can not even read them.
+-- Ingest can add events, and cannot even read them.
 grant execute on function restante.insert_event, restante.insert_events to restante_ingest;
 
 -- The worker runs handlers.

@@ -135,7 +135,7 @@ pub(crate) async fn ensure_standing_jobs(
 }
 
 /// Notes what the API says of batches. Those that are complete stay as they are, and one that has ended does not begin
-/// again because an older answer arrives late. Answers whether one of them should have ended long ago.
+/// again because an older answer arrives late. Returns whether one of them should have ended long ago.
 pub(crate) async fn observe(connection: &mut PgConnection, batches: &[Batch]) -> sqlx::Result<bool> {
     let column = |count: fn(&Batch) -> i64| batches.iter().map(count).collect::<Vec<i64>>();
     let overdue = sqlx::query_scalar!(

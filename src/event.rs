@@ -37,7 +37,7 @@ impl Body {
         i64::from_be_bytes(std::array::from_fn(|place| hash[place]))
     }
 
-    /// The bytes, where it can not.
+    /// The bytes, where it cannot.
     pub fn as_raw(&self) -> Option<&[u8]> {
         match self {
             Body::Json(_) => None,

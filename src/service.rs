@@ -82,7 +82,7 @@ where
     let _flush = match telemetry::init(log.format, &log.filter) {
         Ok(flush) => flush,
         Err(error) => {
-            eprintln!("{program} can not log: {error}");
+            eprintln!("{program} cannot log: {error}");
             return ExitCode::from(2);
         }
     };
@@ -191,7 +191,7 @@ fn runtime(threads: usize) -> anyhow::Result<(Runtime, CancellationToken)> {
 /// SIGUSR2, by which a terminal that goes away or a rotation of logs would end it, end nothing.
 ///
 /// # Errors
-/// Where signals can not be waited for.
+/// Where signals cannot be waited for.
 #[doc(hidden)]
 pub fn stop_on_signal() -> io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -226,7 +226,7 @@ pub fn stop_on_signal() -> io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Binds an address, or says which one could not be had.
+/// Binds an address. The error names the variable and the address.
 ///
 /// # Errors
 /// Where the address is taken or not ours.

@@ -125,7 +125,7 @@ async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads one answer, which has to be 2xx. Answers whether the connection is kept.
+/// Reads one answer, which has to be 2xx. Returns whether the connection is kept.
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Result<bool> {
     answer.clear();
     loop {

@@ -2,7 +2,7 @@
 //!
 //! Each file of `measure` is one measurement: a function that starts what it needs on a Postgres of its own and answers
 //! with figures. Product and peers take turns within each round, every point begins with a fresh database and a
-//! checkpoint, and a point whose events can not all be found in the table afterwards is an error, not a figure.
+//! checkpoint, and a point whose events cannot all be found in the table afterwards is an error, not a figure.
 
 mod cluster;
 mod events;

@@ -140,7 +140,7 @@ impl Client {
         let list: List = serde_json::from_str(answer.get())
             .map_err(|_| Error::Malformed { promised: "a list of batches" })?;
         let last_id = list.last_id.or_else(|| list.data.last().map(|batch| batch.id.clone()));
-        // A cursor that does not move would be followed for ever.
+        // A cursor that does not move would be followed forever.
         let next_after_id = last_id.filter(|id| list.has_more == Some(true) && Some(id.as_str()) != after_id);
         Ok(Page { data: list.data, next_after_id })
     }

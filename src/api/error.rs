@@ -192,7 +192,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// The error that an answer is, of which a body is read as far as it comes within the time.
+/// Returns the error that a response stands for. Reads of its body what arrives within `timeout`.
 pub(super) async fn read(mut response: Response, key: &SecretString, timeout: Duration) -> Error {
     let mut body = Vec::new();
     // The status is what counts: a body that breaks off, trickles or never ends only shortens the message.

@@ -76,7 +76,7 @@ pub struct Log {
 pub struct Loaded<C> {
     /// The configuration.
     pub config: C,
-    /// What looks like a mistake, and is none that stops the program.
+    /// Likely mistakes that do not prevent the start.
     pub warnings: Vec<Warning>,
     /// Every variable of the program and what is in force, in the order of [`VARIABLES`].
     pub settings: Vec<Setting>,

@@ -39,7 +39,7 @@ pub use self::why::{told, why};
 /// How long one statement may take before its connection counts as dead. Statements here take milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the database can not be used.
+/// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address asks for what cannot be had.
@@ -98,7 +98,7 @@ pub enum Error {
     #[error("the schema could not be migrated")]
     Migration(#[from] MigrateError),
     /// A question about the schema failed.
-    #[error("the schema could not be looked at")]
+    #[error("cannot read the version of the schema")]
     Query(#[from] sqlx::Error),
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn is_parting(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Waits for a statement as long as makes sense, since sqlx would wait for ever on a connection that is cut silently.
+/// Waits for a statement as long as makes sense, since sqlx would wait forever on a connection that is cut silently.
 ///
 /// # Errors
 /// What the database says; an IO error, where it says nothing.

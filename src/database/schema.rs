@@ -40,7 +40,7 @@ pub async fn check_schema(connection: &mut PgConnection) -> Result<(), Error> {
 }
 
 /// Applies the migrations that are missing, and makes the first partitions. Several at once are safe: they take turns.
-/// Answers the versions before and after.
+/// Returns the versions before and after.
 ///
 /// Where nothing is missing, the login needs no right to create anything; where the schema was made for it, none to create one.
 ///
@@ -62,7 +62,7 @@ pub async fn migrate(url: &SecretString) -> Result<(i64, i64), Error> {
     Ok((before, schema_version_known()))
 }
 
-/// Gives the roles their rights again, as the migrations do. For a database that was restored without them. Answers how many
+/// Gives the roles their rights again, as the migrations do. For a database that was restored without them. Returns how many
 /// statements that took.
 ///
 /// # Errors

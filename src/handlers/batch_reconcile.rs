@@ -60,7 +60,7 @@ impl BatchReconcile {
             let page = cx.api.batches(after.as_deref(), PAGE).await?;
             let found = take_in(cx, &page.data).await?;
             if found > 0 {
-                tracing::info!(batches = found, "found batches that had ended, and that no webhook told of");
+                tracing::info!(batches = found, "found ended batches that no webhook had announced");
             }
             cx.progress();
             // Newest first: behind one whose results have vanished there is nothing to be had.
@@ -80,7 +80,7 @@ fn has_vanished(batch: &Batch) -> bool {
 }
 
 /// Notes the batches of a page, which has those watched that have not ended, and has the results of the others stored.
-/// Answers how many of those nobody had told us of.
+/// Returns how many of those nobody had told us of.
 async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
     let mut checkpoint = cx.checkpoint().await?;
     observe(&mut checkpoint, page).await?;

@@ -1,6 +1,6 @@
 //! The accept loop: connections, their places and their end.
 //!
-//! `axum::serve` sets no timer, so that a silent connection would be kept for ever and hold up the shutdown. Here each is
+//! `axum::serve` sets no timer, so that a silent connection would be kept forever and hold up the shutdown. Here each is
 //! under a watch, which bounds how long it may be silent, and has a place, of which there are so many. Where all are taken,
 //! the connection that has been idle for the longest makes room. HTTP/1 only: senders and proxies speak it to an origin, and
 //! telling HTTP/2 apart would need a deadline of its own.

@@ -1,11 +1,11 @@
 //! The lanes: how many commits are under way at a time, and when the next one begins.
 //!
-//! Where none is under way, the next begins with the first event, so that a lone one waits for nothing. Beside others it
-//! begins when half of those wait that are on their way at a time: one half is flushed while the other is collected, and to
-//! begin with fewer would spend a flush of the disk on what trickles in right after an answer. And it begins only where the
-//! database mostly waits, for its disk or the network, while it commits: where it mostly works, a second commit would take
-//! the processor from the first. A commit that stands still, because somebody holds a lock, keeps the others waiting for a
-//! moment only.
+//! While no commit is under way, the next one begins with the first event, so that a lone event waits for nothing. While a commit
+//! is under way, the next one begins once the queue holds half of all events on their way: one half is flushed while the other
+//! half queues up. To begin earlier would spend a flush of the disk on the few requests that arrive right after an answer. A second
+//! commit begins only where Postgres mostly waits, for its disk or the network, while it commits: where Postgres mostly works,
+//! a second commit would take the processor from the first. A commit that stands still, because another session holds a lock,
+//! keeps the others waiting for a moment only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl Lanes {
         self.begun.insert(id, Begun { events, at: Instant::now() });
     }
 
-    /// Waits until another commit may begin. Answers false where that is because none is under way.
+    /// Waits until another commit may begin. Returns false where that is because none is under way.
     pub(super) async fn have_room<T>(&mut self, queue: &mpsc::Receiver<T>) -> bool {
         while let Some(last) = self.begun.values().map(|begun| begun.at).max() {
             let under_way: usize = self.begun.values().map(|begun| begun.events).sum();

@@ -89,7 +89,7 @@ pub async fn sign_off(executor: impl PgExecutor<'_>, owner: &str) -> sqlx::Resul
 /// The statement that begins a transaction of an attempt.
 ///
 /// One that is silent for longer than `patience`, or one statement of it that takes longer, is ended by the database: whoever
-/// opened it may have lost its network, or stand still, and can not let go of what it has locked itself.
+/// opened it may have lost its network, or stand still, and cannot let go of what it has locked itself.
 pub fn begin(patience: Duration) -> String {
     let ms = patience.as_millis().clamp(1, PATIENCE_MS_MAX);
     format!("begin; set local idle_in_transaction_session_timeout = {ms}; set local statement_timeout = {ms}")

@@ -36,7 +36,7 @@ enum Became {
 }
 
 /// Looks whether what was tried got further, and lets all that wait for the same go on; then tries one event of each kind of
-/// trouble. Answers how many events were let go on.
+/// trouble. Returns how many events were let go on.
 ///
 /// # Errors
 /// What the database says.

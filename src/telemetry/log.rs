@@ -24,7 +24,7 @@ pub enum LogFormat {
 /// Why the log or the metrics could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The filter is none.
+    /// The filter cannot be parsed.
     #[error("the log filter cannot be read")]
     Filter(#[from] ParseError),
     /// The thread that writes the log cannot be started.

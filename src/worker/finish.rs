@@ -42,8 +42,8 @@ impl Settlement {
     }
 }
 
-/// For how long settling is tried while the database is away, or while a person has the event locked in a transaction that is
-/// open. An attempt that is not settled runs again, so this is longer than most of either.
+/// How long a worker retries to settle an attempt while the database is away, or while a person has locked the event in an open
+/// transaction. An attempt that is not settled runs again, so this is longer than most outages and most such transactions.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// The row cannot be written at this moment.

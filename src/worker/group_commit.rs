@@ -160,7 +160,7 @@ impl Lane {
         join_all(items.into_iter().map(settle)).await;
     }
 
-    /// Says that there is room again, which is to be so by then, and whether a successor may be claimed.
+    /// Wakes the dispatcher: there is room again (the caller has freed it), and, if `is_unblocked`, a successor can be claimed.
     fn tell(&self, is_unblocked: bool) {
         if is_unblocked {
             self.more.notify_one();

@@ -1,6 +1,6 @@
 //! The compose file and the image: what they say fits the programs, and what they start works.
 //!
-//! The commands, variables and health checks are those of the file itself, so it can not rot.
+//! The commands, variables and health checks are those of the file itself, so it cannot rot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ fn a_service_gets_variables_that_its_program_reads_and_all_of_them() {
         assert!(unread.is_empty(), "{name}: {unread:?} is not read");
         // The hand tool reads what its commands need.
         if program != Program::Tool {
-            assert_eq!(given, read, "{name}: a setting that can not be made");
+            assert_eq!(given, read, "{name}: a setting that cannot be made");
         }
     }
 }
@@ -158,7 +158,7 @@ async fn the_services_start_in_their_order_under_their_roles_and_a_batch_goes_al
     let status: Vec<&str> = file.services["status"].command.iter().map(String::as_str).collect();
     let picture = services.run(&file.services["status"], &status);
     assert!(picture.contains("restante-worker is connected"), "{picture}");
-    assert!(!picture.contains("can not be seen"), "{picture}");
+    assert!(!picture.contains("cannot be seen"), "{picture}");
 
     let mut admin = PgConnection::connect(&services.admin_url("restante")).await.unwrap();
     let logins: Vec<(String, String)> = sqlx::query_as(

@@ -47,7 +47,7 @@ impl Load {
         eventually(&format!("{events} events taken"), async || taken().then_some(())).await;
     }
 
-    /// Waits until everything is taken. Answers how many attempts were in vain.
+    /// Waits until everything is taken. Returns how many attempts were in vain.
     async fn ended(self) -> u32 {
         self.tasks.join_all().await.into_iter().sum()
     }

@@ -37,7 +37,7 @@ impl Counter {
         counter
     }
 
-    /// Stores one event alone and others together, claims them, and finishes one alone and the others together. Answers how
+    /// Stores one event alone and others together, claims them, and finishes one alone and the others together. Returns how
     /// many buffers each of these took for an event.
     async fn buffers_per_event(&mut self, claim: Claim) -> [f64; 5] {
         self.round += 1;

@@ -77,7 +77,7 @@ const BROKEN: &str = "
       select l.key, l.subscriber, format('%s is %s in lane %s', l.event_id, l.status, l.lane)
         from restante.outbox_live as l where l.lane <> restante.lane(l.status, l.run_at, l.holds_key)
       union all
-      select l.key, l.subscriber, format('%s is in retry for ever', l.event_id)
+      select l.key, l.subscriber, format('%s is in retry forever', l.event_id)
         from restante.outbox_live as l where l.status in ('pending', 'retry', 'blocked') and l.run_at = 'infinity')
     select coalesce(string_agg(b.fault, E'\\n'), '') from broken as b
      where not exists (select from noted as n where n.key = b.key and n.subscriber = b.subscriber)";

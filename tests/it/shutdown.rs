@@ -1,4 +1,4 @@
-//! How the programs start and end: what they say of a start that can not succeed, that a stop loses nothing, and that
+//! How the programs start and end: what they say of a start that cannot succeed, that a stop loses nothing, and that
 //! nothing they write anywhere tells a secret.
 
 use base64::Engine;

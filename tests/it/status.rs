@@ -96,7 +96,7 @@ async fn the_picture_has_every_status_and_every_batch_that_is_not_complete() {
 
         after a failure: 1 event waits for the next attempt: told to fail; next attempt in 3 h
         held by restante.pause: message.*
-        old transactions of other logins can not be seen: grant pg_read_all_stats to this one
+        old transactions of other logins cannot be seen: grant pg_read_all_stats to this one
 
     "#]]
     .assert_eq(rest);

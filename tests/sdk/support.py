@@ -26,7 +26,7 @@ for name in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
 
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 
-# A page that led to itself would be followed for ever: the run ends after this time, saying where it is.
+# A page that led to itself would be followed forever: the run ends after this time, saying where it is.
 faulthandler.dump_traceback_later(300, exit=True)
 
 # 32 bytes in base64, as the Console gives out keys.

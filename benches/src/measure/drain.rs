@@ -111,7 +111,7 @@ impl Backlog<'_> {
         let trees = [std::process::id(), self.cluster.pid];
         let before = trees.map(Usage::now);
         let mut programs: Vec<Program> = (0..workers).map(|_| start()).collect::<Result<_, _>>()?;
-        // To count costs Postgres time, so it is asked only when there can not be many left.
+        // To count costs Postgres time, so it is asked only when there cannot be many left.
         while !any_has_handled(&mut programs)? {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -8,7 +8,7 @@ use crate::figures::{Figure, PRODUCT, Table};
 use crate::machine::Usage;
 use crate::stand_in::StandIn;
 
-/// After the start of the programs: what they do once is not what they do for ever.
+/// After the start of the programs: what they do once is not what they do forever.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// Watches both programs doing nothing.

@@ -21,7 +21,7 @@ pub fn children_of(parent: u32) -> io::Result<Vec<u32>> {
     Ok(read()?.iter().filter(|process| process.parent == parent).map(|process| process.pid).collect())
 }
 
-/// Whether the process runs. A zombie does not: where process 1 does not reap, it stays in the table for ever.
+/// Whether the process runs. A zombie does not: where process 1 does not reap, it stays in the table forever.
 pub fn is_running(pid: u32) -> bool {
     read().is_ok_and(|table| table.iter().any(|process| process.pid == pid && process.state != 'Z'))
 }

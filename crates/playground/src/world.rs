@@ -73,7 +73,7 @@ impl World {
         self.receive_all(&[event]).await
     }
 
-    /// Stores several in one commit. Answers how many were new.
+    /// Stores several in one commit. Returns how many were new.
     pub async fn receive_all(&self, events: &[NewEvent]) -> u64 {
         outbox::insert_events(&self.pool, Source::Webhook, events).await.unwrap().new
     }
@@ -113,7 +113,7 @@ impl World {
         self.receive_all(&events).await
     }
 
-    /// Runs a worker until nothing is left that may run now. Answers how many attempts there were.
+    /// Runs a worker until nothing is left that may run now. Returns how many attempts there were.
     pub async fn work(&self) -> u64 {
         self.work_with(Registry::new().register(Ledger)).await
     }

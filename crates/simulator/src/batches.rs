@@ -49,7 +49,7 @@ async fn create(
     Ok(Json(begin(&app, &headers, requests, duration(age), duration(lasts))))
 }
 
-/// Begins a batch of these requests, said to be `age` old, that ends by itself. Answers with its object.
+/// Begins a batch of these requests, said to be `age` old, that ends by itself. Returns its object.
 pub(super) fn begin(
     app: &Arc<App>,
     headers: &HeaderMap,

@@ -88,7 +88,7 @@ fn send_events(call: &Call) -> Answer {
     }
 }
 
-/// Writes the client's events down, and lets the session run. Answers with them as they are kept.
+/// Writes the client's events down, and lets the session run. Returns them as they are kept.
 fn take_in(app: &Arc<App>, id: &str, sent: Vec<Value>) -> Vec<Value> {
     let mut taken = Vec::new();
     let mut interrupted = false;
@@ -117,7 +117,7 @@ fn take_in(app: &Arc<App>, id: &str, sent: Vec<Value>) -> Vec<Value> {
     taken
 }
 
-/// Sets a session's status, with the event of its history and the webhook that go with it. Answers with the number
+/// Sets a session's status, with the event of its history and the webhook that go with it. Returns the number
 /// of the run that begins or goes on.
 fn set_status(app: &App, id: &str, status: &str, stop_reason: Option<Value>) -> u64 {
     // The names differ between the session's own events, its status and its webhooks.

@@ -26,7 +26,7 @@ pub(super) enum Health {
 }
 
 /// Asks at `url`, else at the listener of `RESTANTE_OPS_LISTEN`, else at both default ones, of which one is enough and
-/// none may be unready. Answers in lines for people, and whether all is well.
+/// none may be unready. Returns lines for people, and whether all is well.
 pub(super) async fn run(url: Option<Url>, ops_listen: Option<SocketAddr>) -> anyhow::Result<(String, bool)> {
     let urls = match (url, ops_listen) {
         (Some(url), _) => vec![with_path(url)],

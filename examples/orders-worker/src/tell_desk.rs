@@ -15,7 +15,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tells the desk by HTTP.
 ///
-/// A call can not be taken back, so it is made at least once: a worker may vanish between the answer and the completion
+/// A call cannot be taken back, so it is made at least once: a worker may vanish between the answer and the completion
 /// of the event. The event's identifier goes along as `idempotency-key`; by it the desk knows what it has heard before.
 #[derive(Debug)]
 pub struct TellDesk {

@@ -29,7 +29,7 @@ const TURN_BYTES: usize = 64 * 1024;
 /// takes three times as long for a part as we do, and two of its processes write side by side.
 const PARTS_MAX: usize = 3;
 
-/// Stores what comes. Answers with the first line that could not be read, where there was one.
+/// Stores what comes. Returns the first line that could not be read, where there was one.
 pub(super) async fn run(cx: &Context<'_>, batch: &Batch) -> Result<Option<String>, Error> {
     let (spare, spares) = mpsc::channel();
     let mut source = Source::open(cx, batch, spares).await?;

@@ -123,7 +123,7 @@ async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) ->
     )
     .fetch_one(&mut *tx)
     .await?;
-    // No batch is empty: the API takes none without requests. Where it gives no count, or one that can not be read, a stream
+    // No batch is empty: the API takes none without requests. Where it gives no count, or one that cannot be read, a stream
     // that was cut before its first byte would pass for all there is.
     if expected == 0 {
         let results = counted.results;

@@ -1,9 +1,9 @@
 //! The results that are here already, in a few bytes each.
 //!
-//! Of each `custom_id` a hash is kept, and not the text. That two of a batch's hundred thousand have the same is as likely as
-//! one download in four thousand million, and nobody can bring it about, since the keys of the hash are random. Where it
-//! happens, one result passes for another and is left out; the count at the end falls short, and the next attempt hashes
-//! with other keys. So it may cost an attempt, and never a result.
+//! Of each `custom_id` a hash is kept, and not the text. With 100,000 results two hashes of 64 bits are equal in one download of
+//! about 4,000,000,000, and no sender can provoke that, because the hash has random keys. Where it happens, one result is taken
+//! for another and is left out. The count at the end then falls short, and the next attempt hashes with other keys: an attempt
+//! may be lost, and never a result.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -29,7 +29,7 @@ impl<S: BuildHasher> Seen<S> {
         Self { hashes: HashSet::with_capacity_and_hasher(results.min(ROOM_MAX), hasher) }
     }
 
-    /// Notes a result. Answers false where it was noted before, or, as good as never, one with the same hash.
+    /// Notes a result. Returns false if `custom_id` was noted before, or, with negligible probability, another one with its hash.
     pub(super) fn insert(&mut self, custom_id: &str) -> bool {
         let hash = self.hashes.hasher().hash_one(custom_id);
         self.hashes.insert(hash)

@@ -104,7 +104,7 @@ pub(super) async fn observe(
     Ok(())
 }
 
-/// Notes that an object is no more, or can not be found. What was last seen of it is kept.
+/// Notes that an object is no more, or cannot be found. What was last seen of it is kept.
 pub(super) async fn gone(
     connection: &mut PgConnection,
     place: &Place<'_>,

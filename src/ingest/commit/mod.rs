@@ -240,7 +240,7 @@ struct Lane<S> {
 }
 
 impl<S: Store> Lane<S> {
-    /// Commits a batch and gives everybody their answer. Answers how long the last commit took that it came to.
+    /// Commits a batch and gives everybody their answer. Returns how long the last commit took that it came to.
     async fn settle(&self, batch: Batch) -> Option<Took> {
         let mut last = None;
         let mut parts = vec![batch];

@@ -59,7 +59,10 @@ pub(super) async fn hand_back(pool: PgPool, leases: Vec<Lease>) -> u64 {
     }
     match database::answered(settle::hand_back(&pool, &leases)).await {
         Ok(count) => {
-            tracing::info!(events = count, "handed back what was not begun or not finished in time");
+            tracing::info!(
+                events = count,
+                "returned events to the outbox that were not begun, or not finished in time"
+            );
             u64::try_from(count).unwrap_or(0)
         }
         Err(error) => {

@@ -9,7 +9,7 @@ use crate::support::api::{Answer, results_path};
 use crate::support::eventually;
 use crate::support::world::no_api;
 
-/// What a worker does every ten seconds. Answers how many jobs were missing.
+/// What a worker does every ten seconds. Returns how many jobs were missing.
 async fn ensure(world: &World) -> String {
     world
         .value("select restante.ensure_standing_jobs(array['batch.poll', 'batch.ended', 'batch.reconcile'])")

@@ -98,7 +98,7 @@ const CUTS: &[(&str, Cut)] = &[
     }),
 ];
 
-/// Lets a conversation go on until it waits for the `waits`th time, and drops it there. Answers whether it came so far.
+/// Lets a conversation go on until it waits for the `waits`th time, and drops it there. Returns whether it came so far.
 async fn cut(mut conversation: BoxFuture<'_, sqlx::Result<()>>, waits: usize) -> bool {
     let mut waited = 0;
     poll_fn(|context| {
@@ -346,7 +346,7 @@ async fn sixty_downloads_that_are_cut_in_the_middle_hurt_no_other_event() {
     assert_eq!(ran.len(), stored);
 }
 
-/// Has the results of batches stored, and applies the statement to them while each of their COPYs is under way. Answers how many
+/// Has the results of batches stored, and applies the statement to them while each of their COPYs is under way. Returns how many
 /// COPYs that cut. None of their sessions is used again.
 async fn cut_downloads(
     world: &World,

@@ -70,7 +70,7 @@ impl NativeCompose {
         service.variables(&self.outside).into_iter().map(|(name, value)| (name, self.here(&value))).collect()
     }
 
-    /// Runs a command in a container of a service, to its end. Answers its outputs; panics where it fails.
+    /// Runs a command in a container of a service, to its end. Returns its outputs; panics where it fails.
     pub fn run(&self, service: &Service, command: &[&str]) -> String {
         let arguments = command[1..].iter().map(|argument| self.here(argument));
         let output = Command::new(self.program(command[0]))

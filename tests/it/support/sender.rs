@@ -154,7 +154,7 @@ impl Sender {
         self.post(delivery).await.expect("an answer").status
     }
 
-    /// Signs and posts an event until it is taken, as the API does. Answers how many attempts were in vain.
+    /// Signs and posts an event until it is taken, as the API does. Returns how many attempts were in vain.
     pub async fn insist(&self, event_id: &str, event_type: &str, key: &str) -> u32 {
         const ATTEMPTS_MAX: u32 = 10_000;
         for in_vain in 0..ATTEMPTS_MAX {

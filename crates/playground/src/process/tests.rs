@@ -103,7 +103,7 @@ fn what_is_to_be_removed_goes_with_the_end_and_stays_with_a_release() {
 #[test]
 fn a_killed_parent_leaves_nothing_behind() {
     const ROLE: &str = "RESTANTE_TEST_DIRECTORY";
-    // Half a minute long, so that a guard that fails fails the test too, and leaves nothing for ever.
+    // Half a minute long, so that a guard that fails fails the test too, and leaves nothing forever.
     let stubborn =
         "trap 'echo asked' TERM; echo pid $$; for i in $(seq 3000); do sleep 0.01; done; echo done";
     if let Some(directory) = env::var_os(ROLE).map(PathBuf::from) {

@@ -29,7 +29,7 @@ const NOTIFY_PATIENCE: Duration = Duration::from_secs(3);
 /// The name under which the database sees us.
 const NAME: &str = "restante doctor";
 
-/// Examines the database as far as it can be reached, and as far as this login is meant to look. Answers whose login it is, too,
+/// Examines the database as far as it can be reached, and as far as this login is meant to look. Returns whose login it is, too,
 /// where that can be told.
 pub(super) async fn examine(url: Option<&SecretString>) -> (Vec<Finding>, Option<Login>) {
     let Some(url) = url else {

@@ -44,7 +44,7 @@ impl Finding {
     }
 }
 
-/// Examines everything that these variables lead to. Answers in lines for people, and whether nothing is wrong.
+/// Examines everything that these variables lead to. Returns lines for people, and whether nothing is wrong.
 pub(super) async fn run(variables: &[(String, String)]) -> (String, bool) {
     let read = Tool::from_vars(variables.iter().cloned(), &super::configuration::read_file);
     let mut findings = Vec::new();

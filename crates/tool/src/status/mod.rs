@@ -44,7 +44,7 @@ pub(super) struct StatusArgs {
 /// Shows how things stand, once, or until `stop`.
 ///
 /// # Errors
-/// If the database can not be looked at; while watching, only at the first look.
+/// If the database cannot be looked at; while watching, only at the first look.
 pub(super) async fn run(args: StatusArgs, url: &SecretString, stop: CancellationToken) -> anyhow::Result<()> {
     let mut eye = Eye { url, connection: None, counting: Counting::InFull, batches: Vec::new() };
     let Some(every) = args.watch else {

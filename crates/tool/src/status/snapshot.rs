@@ -44,7 +44,7 @@ pub(super) struct Snapshot {
     pub(super) batches_under_way: i64,
     /// Their requests.
     pub(super) requests_under_way: i64,
-    /// Transactions so old that vacuum can not clean up behind them.
+    /// Transactions so old that vacuum cannot clean up behind them.
     pub(super) old_transactions: Vec<OldTransaction>,
     /// Whether transactions of other logins can be seen at all.
     pub(super) sees_all_transactions: bool,

@@ -202,7 +202,7 @@ fn remarks(snapshot: &Snapshot) -> String {
         let _ = writeln!(text, "vacuum is held back by {}", holder(transaction));
     }
     if !snapshot.sees_all_transactions {
-        text += "old transactions of other logins can not be seen: grant pg_read_all_stats to this one\n";
+        text += "old transactions of other logins cannot be seen: grant pg_read_all_stats to this one\n";
     }
     if let Some(limit) = snapshot.counted_up_to {
         let _ =

@@ -178,7 +178,7 @@ fn counts_that_were_cut_short_say_at_least() {
         paused           0
         dead             0
 
-        old transactions of other logins can not be seen: grant pg_read_all_stats to this one
+        old transactions of other logins cannot be seen: grant pg_read_all_stats to this one
         the backlog is large: at most 100,000 events of a kind were counted
     "#]]
     .assert_eq(&text(&snapshot));
