@@ -159,6 +159,8 @@ create index outbox_live_waiting on restante.outbox_live (key, subscriber, creat
 comment on index restante.outbox_live_waiting is 'The successors of each head, in their order.';
 create index outbox_live_event on restante.outbox_live (event_id) where lane = 'p';
 comment on index restante.outbox_live_event is 'Finds a dead or paused event by the sender''s identifier.';
+create index outbox_live_held on restante.outbox_live (held_by) where lane = 'p' and held_by is not null;
+comment on index restante.outbox_live_held is 'What each pause holds.';
 
 create table restante.outbox_overflow partition of restante.outbox default;
 create unique index outbox_overflow_id on restante.outbox_overflow (id);

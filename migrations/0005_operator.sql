@@ -223,3 +223,41 @@ begin
 end $$;
 comment on function restante.resume is
   'Ends a pause and lets the held events go, but those that another pause covers or a person paused alone. Returns how many.';
+
+-- Lets events go whose pause has ended: those that were stored, or came back, while resume() was under way and not yet committed.
+-- Finds them by a walk from pattern to pattern over the index, however many events are held rightly. Returns how many rows it changed.
+create function restante.let_held_go(p_limit integer default 1000) returns bigint
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
+declare
+  v_ended text[];
+  v_ids   bigint[];
+begin
+  with recursive held as (
+    (select l.held_by from restante.outbox_live as l
+      where l.lane = 'p' and l.held_by is not null order by l.held_by limit 1)
+    union all
+    select n.held_by
+      from held
+      cross join lateral (
+            select l.held_by from restante.outbox_live as l
+             where l.lane = 'p' and l.held_by is not null and l.held_by > held.held_by order by l.held_by limit 1) as n)
+  select array_agg(h.held_by) into v_ended
+    from held as h where not exists (select from restante.paused_type as t where t.type = h.held_by);
+  if v_ended is null then
+    return 0;
+  end if;
+  select array_agg(r.id) into v_ids
+    from (select l.id from restante.outbox_live as l
+           where l.lane = 'p' and l.held_by is not null and l.held_by = any (v_ended) and l.status = 'paused'
+           limit p_limit for update skip locked) as r;
+  -- On the parent, whose trigger gives the keys their heads. What another pause covers by now is held by that one.
+  update restante.outbox as o
+     set held_by = restante.held_by(o.type),
+         status = case when restante.held_by(o.type) is null then 'pending' else 'paused' end
+   where o.finished_at = 'infinity' and o.id = any (v_ids);
+  return coalesce(cardinality(v_ids), 0);
+end $$;
+comment on function restante.let_held_go is
+  'Engine: Lets events go whose pause has ended while they were being stored. Workers call it every few seconds.';

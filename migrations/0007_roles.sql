@@ -51,7 +51,7 @@ grant execute on function restante.covers, restante.lane, restante.held_by, rest
   restante.try_lock_keys, restante.try_lock_key, restante.note_keys, restante.unblock, restante.step_down, restante.settle_keys,
   restante.insert_event, restante.insert_events, restante.give_sign, restante.may_take_over, restante.has_vanished,
   restante.note_failed, restante.claim, restante.let_next_go, restante.finish, restante.finish_one, restante.fail,
-  restante.hand_back, restante.hand_back_strays, restante.sweep, restante.make_partitions, restante.ensure_standing_jobs
+  restante.hand_back, restante.hand_back_strays, restante.sweep, restante.let_held_go, restante.make_partitions, restante.ensure_standing_jobs
   to restante_worker;
 
 -- The operator looks at everything, and changes the columns that are his.

@@ -29,6 +29,14 @@ pub async fn sweep(executor: impl PgExecutor<'_>, after: Option<&str>) -> sqlx::
         .await
 }
 
+/// Lets events go whose pause ended while they were being stored, a thousand at most. Returns how many there were.
+///
+/// # Errors
+/// What the database says.
+pub async fn let_held_go(executor: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select restante.let_held_go() as "rows!""#).fetch_one(executor).await
+}
+
 /// Makes sure that `subscriber` gets a row of its own for each event of `event_types`, from now on.
 ///
 /// # Errors

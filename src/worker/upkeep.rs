@@ -23,6 +23,8 @@ const PARTITIONS_SECONDS: u64 = 3600;
 /// What waits for a repair of ours goes on so soon after it, more or less.
 const REPAIRS_SECONDS: u64 = 5;
 const STANDING_SECONDS: u64 = 10;
+/// What came while a pause was being ended goes on so soon after that.
+const HELD_SECONDS: u64 = 5;
 /// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
 /// year of weeks is there. A try takes no time, and one that meets a short query of somebody must not wait long for the next.
 const PARTITIONS_AGAIN: Duration = Duration::from_secs(5);
@@ -51,12 +53,13 @@ pub(super) async fn run(
     let (mut sweep, mut gauges, mut repairs) =
         (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(REPAIRS_SECONDS));
     let mut tried = Tried::default();
-    let mut jobs = every(STANDING_SECONDS);
+    let (mut jobs, mut held) = (every(STANDING_SECONDS), every(HELD_SECONDS));
     let steps = async {
         loop {
             let done = tokio::select! {
                 _ = sweep.tick() => sweep_keys(&connections).await,
                 _ = gauges.tick() => measure(&connections).await,
+                _ = held.tick() => let_held_go(&connections).await,
                 _ = repairs.tick() => look_for_repairs(&connections, &mut tried).await,
                 _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing).await,
             };
@@ -91,6 +94,16 @@ async fn keep_making_partitions(pool: &PgPool) {
         };
         tokio::time::sleep(wait).await;
     }
+}
+
+/// What was stored while the end of its pause was under way.
+async fn let_held_go(connections: &Connections) -> sqlx::Result<()> {
+    let look = async |connection: &mut PgConnection| upkeep::let_held_go(connection).await;
+    let events = connections.run_to_its_end(look).await?;
+    if events > 0 {
+        tracing::info!(events, "let events go whose pause ended while they were being stored");
+    }
+    Ok(())
 }
 
 /// One walk over all keys that wait.

@@ -8,6 +8,7 @@ use restante::database;
 use restante::internals::outbox::lease::renew;
 use restante::internals::outbox::outcome::{Failure, Fault, Finish, Verdict};
 use restante::internals::outbox::settle::{Finished, fail, finish, hand_back};
+use restante::internals::outbox::upkeep::let_held_go;
 use restante::internals::outbox::{self, Source};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
@@ -271,6 +272,30 @@ async fn what_runs_does_not_come_back_before_its_pause_is_over() {
     assert_eq!(world.value(held).await, "paused by test.ledger 7");
     assert_eq!(world.value("select restante.resume('test.ledger')").await, "7");
     assert_eq!(world.work().await, 7);
+}
+
+#[tokio::test]
+async fn what_is_stored_while_the_end_of_its_pause_is_not_committed_goes_soon_after() {
+    let world = World::new().await;
+    world.value("select restante.pause('test.*')").await;
+    world.value("select restante.pause('test.ledger')").await;
+    let open = left_open(&world, "select restante.resume('test.*')").await;
+    world.receive("late", "k", 1, json!({})).await;
+    open.commit().await.unwrap();
+    let held = "select string_agg(status || ' ' || coalesce(held_by, '-'), ', ') from restante.outbox";
+    assert_eq!(world.value(held).await, "paused test.*");
+
+    assert_eq!(let_held_go(&world.pool).await.unwrap(), 1);
+    assert_eq!(world.value(held).await, "paused test.ledger", "another pause covers it");
+    assert_eq!(let_held_go(&world.pool).await.unwrap(), 0);
+
+    let open = left_open(&world, "select restante.resume('test.ledger')").await;
+    world.receive("later", "k", 2, json!({})).await;
+    open.commit().await.unwrap();
+    assert_eq!(world.work().await, 1, "what was held before goes at once");
+    assert_eq!(let_held_go(&world.pool).await.unwrap(), 1);
+    assert_eq!(world.work().await, 1);
+    assert_eq!(world.ledger().await, ["late", "later"]);
 }
 
 #[tokio::test]
