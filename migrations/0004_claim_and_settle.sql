@@ -28,6 +28,8 @@ begin atomic
 end;
 comment on function restante.give_sign is 'Engine: Says that a worker is there, until one lease from now. Its lease keeper calls it.';
 
+-- What few events of a claim need is a function in plpgsql: Postgres would take in one in SQL, and each claim would set it up.
+
 -- May a worker take over an event whose lease has run out? A worker that was away itself (the database may have been) first gives
 -- the other workers time to come back.
 create function restante.may_take_over(p_owner text, p_other text, p_lease interval) returns boolean
@@ -51,7 +53,7 @@ end $$;
 comment on function restante.has_vanished is 'Engine: Has the worker vanished whose lease of an event ran out?';
 
 -- Stores the failure of an attempt whose lease ran out. Its worker cannot do it.
-create function restante.note_failed(p_event restante.outbox_live, p_began_at timestamptz, p_has_crashed boolean) returns boolean
+create function restante.note_failed(p_event restante.outbox_live, p_began_at timestamptz, p_has_crashed boolean) returns void
 language plpgsql as $$
 begin
   insert into restante.failure (outbox_id, event_id, type, subscriber, attempt, started_at, outcome, kind, error)
@@ -60,7 +62,6 @@ begin
           case when p_has_crashed then 'crashed' else 'timed_out' end, case when p_has_crashed then 'crash' else 'lease' end,
           case when p_has_crashed then 'the lease ran out, and its worker gives no sign'
                else 'the lease ran out while its worker lives: its handler hangs, or the database was away' end);
-  return true;
 end $$;
 comment on function restante.note_failed is 'Engine: Stores the failure of an attempt whose lease ran out.';
 

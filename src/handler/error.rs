@@ -160,7 +160,7 @@ fn is_of_ours(code: &str) -> bool {
     )
 }
 
-/// The database is away.
+/// The database is away, or another session has locked the event.
 pub(super) const AGAIN_SOON: Duration = Duration::from_secs(1);
 /// The disk of the database is full.
 const MAKE_ROOM: Duration = Duration::from_secs(30);

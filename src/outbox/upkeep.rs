@@ -29,7 +29,8 @@ pub async fn sweep(executor: impl PgExecutor<'_>, after: Option<&str>) -> sqlx::
         .await
 }
 
-/// Lets events go whose pause ended while they were being stored, a thousand at most. Returns how many there were.
+/// Lets events go whose pause ended while they were being stored, a page of them. Returns how many rows it changed; 0 means that
+/// no more are left, or that other sessions have locked the rest.
 ///
 /// # Errors
 /// What the database says.

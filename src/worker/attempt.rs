@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) keeper: Keeper,
     /// How long a lease lasts.
     pub(super) lease: Duration,
-    pub(super) settler: GroupCommit,
+    pub(super) group_commit: GroupCommit,
     pub(super) successors: Arc<Successors>,
     /// Told when something may be claimed that could not be before.
     pub(super) more: Arc<Notify>,
@@ -79,7 +79,7 @@ async fn attempt(shared: &Shared, claimed: &Claimed, leased_until: Instant, span
     let failed = match (intended, tx) {
         // Together with others. Where they all wait for the database, so does this attempt.
         (Ok(finished), None) => {
-            shared.settler.finish(finished, kept, report).await;
+            shared.group_commit.finish(finished, kept, report).await;
             return took;
         }
         (Ok(finished), Some(tx)) => {

@@ -18,8 +18,8 @@ use crate::worker::successors::Successors;
 /// others wait for: a lease is renewed in less, and a person may take an hour. Then it is rolled back, and the event runs again.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(250);
 
-/// The event is unlocked in a moment, or its transaction could not be committed at this one.
-const AGAIN_SOON: Duration = Duration::from_millis(100);
+/// How long an event waits whose commit was given up because another session had locked the event.
+const LOCKED_WAIT: Duration = Duration::from_millis(100);
 
 /// What became of the commit.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ async fn try_to_commit(
         let Some(wait) = waits.next() else {
             tx.roll_back().await?.keep();
             let reason = anyhow!("somebody else has locked the event; not committed");
-            return Ok(Committed::Not(Error::Trouble(AGAIN_SOON, reason)));
+            return Ok(Committed::Not(Error::Trouble(LOCKED_WAIT, reason)));
         };
         sleep(wait).await;
     }

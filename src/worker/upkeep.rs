@@ -96,14 +96,16 @@ async fn keep_making_partitions(pool: &PgPool) {
     }
 }
 
-/// What was stored while the end of its pause was under way.
+/// What was stored while the end of its pause was under way, page by page.
 async fn let_held_go(connections: &Connections) -> sqlx::Result<()> {
-    let look = async |connection: &mut PgConnection| upkeep::let_held_go(connection).await;
-    let events = connections.run_to_its_end(look).await?;
-    if events > 0 {
+    loop {
+        let page = async |connection: &mut PgConnection| upkeep::let_held_go(connection).await;
+        let events = connections.run_to_its_end(page).await?;
+        if events == 0 {
+            return Ok(());
+        }
         tracing::info!(events, "let events go whose pause ended while they were being stored");
     }
-    Ok(())
 }
 
 /// One walk over all keys that wait.

@@ -1,9 +1,9 @@
 //! What the demo, the tests, the example and the measuring try things on.
 //!
-//! A [Postgres](postgres) and [processes](process) of their own: whatever is started here ends with whoever started it, also
-//! where that one is killed, and leaves nothing behind. For tests there are beside them a [`World`] with a database of its
-//! own and verbs for what happens in it, a [`Ledger`] that shows which handlers ran, and a [`ScriptedApi`] that answers what a
-//! test tells it to. The Claude API as it really behaves is `restante-simulator`.
+//! A private [Postgres](postgres) and guarded [processes](process): each ends with the process that started it, even if that
+//! process is killed, and leaves nothing behind. Tests also find a [`World`], which has a database of its own and verbs for what
+//! happens in it, a [`Ledger`], which shows which handlers ran, and a [`ScriptedApi`], which answers what a test tells it to. The
+//! Claude API as it really behaves is `restante-simulator`.
 
 mod answer;
 pub mod cluster;

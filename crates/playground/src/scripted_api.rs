@@ -69,7 +69,7 @@ impl ScriptedApi {
         Client::new(Settings::new(self.origin.parse().unwrap(), KEY.into())).unwrap()
     }
 
-    /// From now on a path is answered like this: with this query, or, if there is none in `path`, with any.
+    /// Sets the answer to a path. A `path` without a query stands for the path with any query.
     pub fn answer(&self, path: &str, answer: Answer) {
         self.told.lock().unwrap().answers.insert(path.to_owned(), answer);
     }
@@ -119,7 +119,7 @@ impl ScriptedApi {
         self.told.lock().unwrap().heads.clone()
     }
 
-    /// The heads of the requests since the last time that somebody took them.
+    /// Takes the heads of the requests that came since the last call.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut self.told.lock().unwrap().heads)
     }

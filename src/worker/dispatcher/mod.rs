@@ -72,7 +72,7 @@ impl Dispatcher {
 
     fn outside(&self) -> Outside {
         let alive_until = self.shared.keeper.alive_until().map(Instant::into_std);
-        Outside { settling: self.shared.settler.len(), alive_until }
+        Outside { settling: self.shared.group_commit.len(), alive_until }
     }
 
     /// Does what is to be done now.
@@ -132,7 +132,7 @@ impl Dispatcher {
             Some(ended) = self.attempts.join_next() => self.take_ended(ended),
             Some(answer) = self.claims.join_next() => self.take_claim(answer),
             Some(successor) = self.successors.recv() => self.take_successors(Some(successor)),
-            () = self.shared.settler.settled() => {}
+            () = self.shared.group_commit.settled() => {}
             () = self.shared.more.notified() => self.look(),
             Some(answer) = self.hand_backs.join_next() => self.take_hand_back(answer),
             () = at(self.wait_until) => {}

@@ -48,7 +48,7 @@ impl Dispatcher {
         keeper.has_given_sign().await;
         let (leases, successors) = Successors::new(owner.clone(), lease);
         let leases = Arc::new(leases);
-        let settler =
+        let group_commit =
             GroupCommit::start(pool.clone(), connections.clone(), Arc::clone(&leases), Arc::clone(&more));
         let subscribers = registry.subscribers();
         Ok(Self {
@@ -60,7 +60,7 @@ impl Dispatcher {
                 api,
                 keeper,
                 lease,
-                settler,
+                group_commit,
                 successors: leases,
                 pool,
                 connections: for_handlers,

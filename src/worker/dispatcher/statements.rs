@@ -6,10 +6,8 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
-use crate::database;
-use crate::database::Connections;
-use crate::outbox::claim;
-use crate::outbox::{Lease, settle};
+use crate::database::{self, Connections};
+use crate::outbox::{Lease, claim, settle};
 use crate::worker::leased::Leased;
 use crate::worker::schedule::{Ask, Claimed, Input, STRAY_AGE};
 

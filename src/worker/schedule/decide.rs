@@ -33,9 +33,8 @@ impl<T: Item> Schedule<T> {
         match self.claim_due {
             _ if self.is_stopping => Turn::Nobody,
             Some(since) if now >= since + PLACE_WAIT && !self.is_claiming => Turn::Nobody,
-            Some(_) => Turn::until(self.cursor.reached()),
-            None if self.is_claiming => Turn::until(self.cursor.reached()),
-            None => Turn::Everybody,
+            None if !self.is_claiming => Turn::Everybody,
+            _ => Turn::until(self.cursor.reached()),
         }
     }
 
