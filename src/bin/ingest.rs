@@ -21,11 +21,11 @@ async fn run(mut config: Ingest, stop: CancellationToken) -> anyhow::Result<()> 
     let _primary = database::keep_on_primary(&pool, &config.database_url)?;
     service::serve_ops(Program::Ingest, config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
     telemetry::start_ingest_at_zero();
+    config.limits.max_connections = max_connections(&config);
     let on = [("standard", !config.keys.standard.is_empty()), ("older", !config.keys.older.is_empty())];
     let schemes: Vec<_> = on.into_iter().filter(|(_, is_on)| *is_on).map(|(scheme, _)| scheme).collect();
     tracing::info!(address = %listener.local_addr()?, schemes = schemes.join(", "), "receiving deliveries");
 
-    config.limits.max_connections = max_connections(&config);
     let settings = ingest::Settings { limits: config.limits, keys: config.keys, now: unix_seconds };
     let store = OutboxStore::new(pool.clone(), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;

@@ -133,7 +133,7 @@ async fn more_connections_than_files_may_be_open_keep_no_delivery_out() {
         }
         idle.push(stream);
     }
-    let sender = Sender::to(ingest.address());
+    let sender = Sender::without_kept_connections(ingest.address());
     for number in 0..20 {
         let delivery = Delivery::event(&format!("whe_{number}"), "session.created", "");
         assert_eq!(sender.status(&delivery).await, 204);

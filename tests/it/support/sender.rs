@@ -129,6 +129,13 @@ impl Sender {
         Self { client: client(), address: Arc::new(Mutex::new(address)) }
     }
 
+    /// A sender that opens a connection for every delivery. One that keeps a connection may use it in the moment in which
+    /// ingest closes it for want of room: HTTP/1.1 has no answer to that but another attempt.
+    pub fn without_kept_connections(address: SocketAddr) -> Self {
+        let client = client_builder().pool_max_idle_per_host(0).build().unwrap();
+        Self { client, address: Arc::new(Mutex::new(address)) }
+    }
+
     /// From now on deliveries go there.
     pub fn moved_to(&self, address: SocketAddr) {
         *self.address.lock().unwrap() = address;
@@ -182,12 +189,14 @@ impl Sender {
 
 /// A client that follows no redirect and uses no proxy.
 pub fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}
+
+fn client_builder() -> reqwest::ClientBuilder {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .timeout(Duration::from_secs(30))
-        .build()
-        .unwrap()
 }
