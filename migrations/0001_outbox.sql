@@ -15,6 +15,14 @@ do $$ begin
   end if;
 end $$;
 
+-- The schema of a release also serves the programs of the release before, so that they are replaced one after the other. A migration
+-- that no longer serves the programs of some release replaces this function.
+create function restante.serves_programs_since() returns bigint
+language sql immutable parallel safe
+return 9;
+comment on function restante.serves_programs_since is
+  'Engine: The oldest schema version that a program may have been built for and still use this schema.';
+
 create sequence restante.outbox_id_seq;
 
 -- Domains, because Postgres keeps their checks at hand, while it reads those of a table anew for every statement.

@@ -35,6 +35,8 @@ begin
   end if;
 end $$;
 
+grant execute on function restante.serves_programs_since to restante_ingest, restante_worker, restante_operator;
+
 -- Ingest can add events, and cannot even read them.
 grant execute on function restante.insert_event, restante.insert_events to restante_ingest;
 

@@ -106,8 +106,8 @@ pub(crate) async fn conclude(
     Err(Error::Permanent(reason))
 }
 
-/// The engine's own jobs: they have to go on, whatever becomes of their events.
-const STANDING: [&str; 3] = ["batch.poll", "batch.ended", RECONCILE];
+/// The engine's own jobs: they have to go on, whatever becomes of their events. `restante.standing_job` has the same.
+pub const STANDING: [&str; 3] = ["batch.poll", "batch.ended", RECONCILE];
 
 /// The search for batches that nobody told us of.
 pub(crate) const RECONCILE: &str = "batch.reconcile";

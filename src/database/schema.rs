@@ -26,17 +26,20 @@ pub fn schema_version_known() -> i64 {
     MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-/// Checks that the schema is the one this program knows.
+/// Checks that the schema is the one that this program knows, or a newer one that still serves this program: the schema of the
+/// next release does, so that programs are replaced one after the other.
 ///
 /// # Errors
 /// [`Error::SchemaOlder`] and [`Error::SchemaNewer`], which say what to run; [`Error::Query`].
 pub async fn check_schema(connection: &mut PgConnection) -> Result<(), Error> {
-    let found = schema_version(connection).await?;
-    match found.cmp(&schema_version_known()) {
-        std::cmp::Ordering::Less => Err(Error::SchemaOlder { found, needed: schema_version_known() }),
-        std::cmp::Ordering::Greater => Err(Error::SchemaNewer { found, known: schema_version_known() }),
-        std::cmp::Ordering::Equal => Ok(()),
+    let (found, known) = (schema_version(connection).await?, schema_version_known());
+    if found < known {
+        return Err(Error::SchemaOlder { found, needed: known });
     }
+    if found > known && serves_programs_since(connection).await? > known {
+        return Err(Error::SchemaNewer { found, known });
+    }
+    Ok(())
 }
 
 /// Applies the migrations that are missing, and makes the first partitions. Several at once are safe: they take turns.
@@ -153,6 +156,11 @@ async fn make_partitions(connection: &mut PgConnection) -> sqlx::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The oldest version that a program may know and still use the schema that is there.
+async fn serves_programs_since(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select restante.serves_programs_since()").fetch_one(connection).await
 }
 
 /// The newest migration that was applied; 0 where the schema does not exist.

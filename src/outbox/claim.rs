@@ -22,35 +22,64 @@ pub struct Claimed {
     pub crashes: i32,
 }
 
-/// The event in the columns of a `restante.claimed`, whichever statement they came with; none, where all is null.
-macro_rules! claimed {
-    ($row:expr) => {
-        (|| {
-            Some($crate::outbox::Claimed {
-                lease: $crate::outbox::Lease { id: $row.id?, token: $row.lease_token? },
-                max_attempts: $row.max_attempts,
-                crashes: $row.crashes?,
-                event: $crate::event::Event {
-                    id: $row.id?,
-                    event_id: $row.event_id?,
-                    event_type: $row.event_type?,
-                    subscriber: $row.subscriber?,
-                    key: $row.key,
-                    workspace_id: $row.workspace_id,
-                    source: $row.source?,
-                    created_at: $row.created_at?,
-                    received_at: $row.received_at?,
-                    body: match $row.payload {
-                        Some(text) => $crate::event::Body::Json(text),
-                        None => $crate::event::Body::Raw($row.raw.unwrap_or_default()),
+/// A row that brings a `restante.claimed`, after the columns that only its statement has. A column that the SQL type has and this
+/// list does not have, or the other way round, does not compile.
+macro_rules! claimed_row {
+    ($Row:ident { $($own:ident: $Own:ty),* $(,)? }) => {
+        struct $Row {
+            $($own: Option<$Own>,)*
+            id: Option<i64>,
+            event_id: Option<String>,
+            event_type: Option<String>,
+            subscriber: Option<String>,
+            key: Option<String>,
+            workspace_id: Option<String>,
+            source: Option<String>,
+            created_at: Option<::chrono::DateTime<::chrono::Utc>>,
+            received_at: Option<::chrono::DateTime<::chrono::Utc>>,
+            payload: Option<String>,
+            raw: Option<Vec<u8>>,
+            attempt: Option<i32>,
+            max_attempts: Option<i32>,
+            crashes: Option<i32>,
+            lease_token: Option<i64>,
+            keys_settled: Option<i64>,
+            keys_left: Option<i64>,
+        }
+
+        impl $Row {
+            /// The event; none, where the row brings none.
+            fn into_claimed(self) -> Option<$crate::outbox::Claimed> {
+                debug_assert!(self.id.is_none() || (self.keys_settled, self.keys_left) == (None, None), "an event or keys");
+                let body = match self.payload {
+                    Some(text) => $crate::event::Body::Json(text),
+                    None => $crate::event::Body::Raw(self.raw.unwrap_or_default()),
+                };
+                Some($crate::outbox::Claimed {
+                    lease: $crate::outbox::Lease { id: self.id?, token: self.lease_token? },
+                    max_attempts: self.max_attempts,
+                    crashes: self.crashes?,
+                    event: $crate::event::Event {
+                        id: self.id?,
+                        event_id: self.event_id?,
+                        event_type: self.event_type?,
+                        subscriber: self.subscriber?,
+                        key: self.key,
+                        workspace_id: self.workspace_id,
+                        source: self.source?,
+                        created_at: self.created_at?,
+                        received_at: self.received_at?,
+                        body,
+                        attempt: self.attempt?,
                     },
-                    attempt: $row.attempt?,
-                },
-            })
-        })()
+                })
+            }
+        }
     };
 }
-pub(super) use claimed;
+pub(super) use claimed_row;
+
+claimed_row!(ClaimRow {});
 
 /// What a worker asks for.
 #[derive(Clone, Debug)]
@@ -92,7 +121,8 @@ const BYTES_MAX: i64 = 16 * 1024 * 1024;
 /// # Errors
 /// What the database says; then nothing was claimed, unless its answer was lost.
 pub async fn claim(executor: impl PgExecutor<'_>, ask: Ask<'_>) -> sqlx::Result<Claims> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        ClaimRow,
         "select * from restante.claim($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7)",
         ask.owner,
         ask.subscribers,
@@ -108,7 +138,7 @@ pub async fn claim(executor: impl PgExecutor<'_>, ask: Ask<'_>) -> sqlx::Result<
     for row in rows {
         claims.keys_settled += row.keys_settled.unwrap_or(0);
         claims.keys_left += row.keys_left.unwrap_or(0);
-        claims.claimed.extend(claimed!(row));
+        claims.claimed.extend(row.into_claimed());
     }
     Ok(claims)
 }

@@ -16,15 +16,22 @@ pub enum Source {
     Webhook,
     /// A question to the API.
     Poll,
+    /// An application, by `restante.enqueue`.
+    Sql,
     /// A handler.
     Worker,
 }
 
 impl Source {
-    const fn as_str(self) -> &'static str {
+    /// Every source, as the domain `restante.event_source` has them.
+    pub const ALL: [Self; Self::Worker as usize + 1] = [Self::Webhook, Self::Poll, Self::Sql, Self::Worker];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
             Self::Poll => "poll",
+            Self::Sql => "sql",
             Self::Worker => "worker",
         }
     }

@@ -12,6 +12,7 @@ pub mod insert;
 pub mod lease;
 pub mod outcome;
 pub mod settle;
+pub mod status;
 pub mod trouble;
 pub mod upkeep;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
-use crate::outbox::claim::{claimed, interval};
+use crate::outbox::claim::{claimed_row, interval};
 use crate::outbox::outcome::{Finish, Verdict};
 use crate::outbox::{Claimed, Lease};
 
@@ -42,15 +42,17 @@ pub struct Completed {
     pub next: Vec<Claimed>,
 }
 
+claimed_row!(FinishRow { finished: Vec<i64>, unblocked: i64 });
+
 /// Calls one of the functions that finish, which answer alike.
 macro_rules! finish {
     ($executor:expr, $function:literal, $($value:expr),*) => {{
-        let rows = sqlx::query!("select finished, unblocked, (next).* from " + $function, $($value),*);
+        let rows = sqlx::query_as!(FinishRow, "select finished, unblocked, (next).* from " + $function, $($value),*);
         let mut completed = Completed::default();
-        for row in rows.fetch_all($executor).await? {
-            completed.finished.extend(row.finished.into_iter().flatten());
+        for mut row in rows.fetch_all($executor).await? {
+            completed.finished.extend(row.finished.take().into_iter().flatten());
             completed.unblocked += row.unblocked.unwrap_or(0);
-            completed.next.extend(claimed!(row));
+            completed.next.extend(row.into_claimed());
         }
         Ok(completed)
     }};

@@ -110,7 +110,7 @@ pub async fn oldest_unfinished_seconds(executor: impl PgExecutor<'_>) -> sqlx::R
                from (select '' as subscriber union select subscriber from restante.subscription) as s
                cross join lateral (
                      select l.received_at from restante.outbox_live as l
-                      where l.lane = 'r' and l.subscriber = s.subscriber and l.type not in ('batch.poll', 'batch.reconcile')
+                      where l.lane = 'r' and l.subscriber = s.subscriber and not restante.is_standing(l.type, l.status, l.outcome)
                       order by l.created_at, l.id limit 1) as r)) as o
         "#,
     )

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Connections;
+use crate::outbox::status::STATES;
 use crate::outbox::trouble::{self, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
 use crate::{batch, database, telemetry};
@@ -28,10 +29,6 @@ const HELD_SECONDS: u64 = 5;
 /// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
 /// year of weeks is there. A try takes no time, and one that meets a short query of somebody must not wait long for the next.
 const PARTITIONS_AGAIN: Duration = Duration::from_secs(5);
-
-/// Every state that is no finish: each is a series of its own, also while it has no events.
-const STATES: [&str; 8] =
-    ["pending", "blocked", "running", "retry", "paused", "dead", "scheduled", "standing"];
 
 /// How many rows of a lane are counted. With a million events 10,000 were measured to take 40 ms, 100,000 a second, and
 /// they would push out of the cache what the workers need.
@@ -164,6 +161,7 @@ async fn measure(connections: &Connections) -> sqlx::Result<()> {
     metrics::gauge!(telemetry::metric::OLDEST_CLAIMABLE_EVENT_SECONDS).set(oldest_claimable);
     let in_trouble: i64 = unfinished.iter().map(|counted| counted.in_trouble).sum();
     metrics::gauge!(telemetry::metric::EVENTS_IN_TROUBLE).set(in_trouble as f64);
+    // Each is a series of its own, also while it has no events.
     for status in STATES {
         metrics::gauge!(telemetry::metric::EVENTS_UNFINISHED, "status" => status)
             .set(events_of(status, &unfinished));

@@ -8,6 +8,7 @@
 
 mod support;
 
+mod agreement;
 mod attempts;
 mod batches;
 mod blame;

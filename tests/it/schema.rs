@@ -68,7 +68,7 @@ async fn a_second_migration_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_schema_of_a_newer_release_is_refused_by_migrate_and_by_the_services_with_what_to_run() {
+async fn a_newer_schema_that_no_longer_serves_this_program_is_refused_with_what_to_run() {
     let url = fresh_database().await;
     let mut connection = connect(&url).await;
     sqlx::query(
@@ -78,6 +78,10 @@ async fn a_schema_of_a_newer_release_is_refused_by_migrate_and_by_the_services_w
     .execute(&mut connection)
     .await
     .unwrap();
+    database::check_schema(&mut connection).await.expect("a newer schema that serves this program");
+    let no_more = "create or replace function restante.serves_programs_since() returns bigint
+                   language sql immutable parallel safe return 9999";
+    sqlx::query(no_more).execute(&mut connection).await.unwrap();
     let unchanged = fingerprint(&mut connection).await;
 
     let by_migrate = database::migrate(&url).await.unwrap_err();

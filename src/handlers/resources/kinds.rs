@@ -194,6 +194,8 @@ impl Field {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handler::Handler as _;
+    use crate::handlers::resources::Resources;
 
     #[test]
     fn the_longest_beginning_decides_the_kind() {
@@ -210,6 +212,24 @@ mod tests {
             ("sessions", None),
         ] {
             assert_eq!(of(event_type).map(|kind| kind.resource), resource, "{event_type}");
+        }
+    }
+
+    #[test]
+    fn every_type_that_is_handled_is_of_a_kind_and_every_kind_is_handled() {
+        let beginnings =
+            Resources::EVENT_TYPES.iter().map(|types| types.strip_suffix('*').unwrap()).collect::<Vec<_>>();
+
+        for beginning in &beginnings {
+            assert_eq!(
+                of(beginning).map(|kind| kind.events),
+                Some(*beginning),
+                "no kind has the types of {beginning}"
+            );
+        }
+        for kind in KINDS {
+            let is_handled = beginnings.iter().any(|beginning| kind.events.starts_with(beginning));
+            assert!(is_handled, "no handler is registered for {}", kind.events);
         }
     }
 

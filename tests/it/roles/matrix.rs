@@ -34,6 +34,7 @@ pub(super) const MATRIX: &[Rights] = &[
             INSERT_EVENT,
             INSERT_EVENTS,
             "select max(version) from restante.schema_migration where success",
+            "select restante.serves_programs_since()",
             "select pg_notify('restante_outbox', '')",
         ],
         may_not: &[

@@ -4,18 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use chrono::SecondsFormat;
+use restante::internals::outbox::status::{STATES, UNFINISHED};
 use serde_json::{Value, json};
 
 use super::figures::{bar, bytes, clean, lasting, percent, rounded};
 use super::snapshot::{Batch, Events, OldTransaction, Reason, Snapshot};
 use crate::columns::grouped;
 
-/// Every status that is not a finish, in the order of the way of an event; then what nobody has to do anything about.
-const STATUSES: [&str; 8] =
-    ["pending", "running", "retry", "blocked", "paused", "dead", "scheduled", "standing"];
-
-/// Those that have a line also while there are no such events.
-const ALWAYS_SHOWN: usize = 6;
+/// The first of the states have a line also while there are no such events: those are the statuses.
+const ALWAYS_SHOWN: usize = UNFINISHED.len();
 
 const READ_ONLY: &str = "the database takes no writes, because this server is a standby: nothing is received, claimed or finished here\n";
 
@@ -29,7 +26,7 @@ fn types_named(status: &str) -> usize {
 
 /// One object on a line: the snapshot, and `statuses`, which sums up its events.
 pub(super) fn json(snapshot: &Snapshot) -> String {
-    let statuses: BTreeMap<_, _> = STATUSES
+    let statuses: BTreeMap<_, _> = STATES
         .iter()
         .map(|status| {
             let (events, longest_wait_seconds) = total(snapshot, status);
@@ -81,7 +78,7 @@ fn services(snapshot: &Snapshot) -> String {
 
 fn events(snapshot: &Snapshot) -> String {
     let mut rows = vec![["status", "events", "oldest", "what"].map(str::to_owned).to_vec()];
-    for (place, status) in STATUSES.into_iter().enumerate() {
+    for (place, status) in STATES.into_iter().enumerate() {
         let (events, longest_wait) = total(snapshot, status);
         if events == 0 && place >= ALWAYS_SHOWN {
             continue;
