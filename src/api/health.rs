@@ -7,33 +7,16 @@
 //!
 //! A thing that is not answered while others are is asked for ever more rarely: it is that thing, and holds up nobody else.
 
+mod part;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Error;
-
-/// After so many failures in a row a part of the API counts as being in trouble.
-const FAILURES_MIN: u32 = 10;
-
-/// While a part is in trouble, nobody who was not answered comes back sooner.
-const SOONEST: Duration = Duration::from_secs(5);
-
-/// While a part is in trouble, one that comes back follows another by this.
-const APART: Duration = Duration::from_millis(100);
-
-/// No wait of ours is longer.
-const LATEST: Duration = Duration::from_secs(10 * 60);
-
-/// While a part is in trouble, so many requests are under way at once, where each takes its time to fail.
-const AT_ONCE: usize = 4;
-
-/// The longest wait that the API can ask for on behalf of a whole part.
-const ASKED_MAX: Duration = Duration::from_secs(5 * 60);
+use part::{LATEST, Part, SOONEST, name_of};
 
 /// How many things that are not answered, and how many parts, are remembered.
 const THINGS_MAX: usize = 1024;
@@ -52,25 +35,6 @@ struct State {
     parts: HashMap<String, Part>,
     /// By their paths.
     things: HashMap<String, Thing>,
-}
-
-/// A part of the API whose requests tend to fail together.
-#[derive(Debug, Default)]
-struct Part {
-    /// How many requests have failed since one was answered.
-    failures: u32,
-    /// The first of them.
-    since: Option<Instant>,
-    /// What was said last.
-    said: String,
-    /// The kind of that.
-    kind: &'static str,
-    /// The next request may be made then.
-    next: Option<Instant>,
-    last: Option<Instant>,
-    /// The latest time at which somebody was told to come back.
-    told: Option<Instant>,
-    under_way: usize,
 }
 
 /// Something that is not answered while others are.
@@ -95,7 +59,7 @@ impl Health {
         path: &str,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let Some(part) = part(path) else { return request.await };
+        let Some(part) = name_of(path) else { return request.await };
         let _under_way = self.admit(part, path)?;
         let answer = request.await;
         match &answer {
@@ -126,19 +90,14 @@ impl Health {
         let mut state = self.state();
         let State { parts, things } = &mut *state;
         let part = part_of(parts, name);
-        if part.is_in_trouble() {
-            let is_full = part.under_way >= AT_ONCE && part.last.is_some_and(|last| now < last + SOONEST);
-            if is_full || part.next.is_some_and(|next| now < next) {
-                return Err(part.not_asked(now));
-            }
-            part.next = Some(now + APART);
-        } else if let Some(thing) = things.get_mut(path).filter(|thing| now < thing.again_at) {
+        if !part.is_in_trouble()
+            && let Some(thing) = things.get_mut(path).filter(|thing| now < thing.again_at)
+        {
             let (wait, kind) = (thing.again_at - now, thing.kind);
             let is_first = !std::mem::replace(&mut thing.is_told, true);
             return Err(Error::NotAsked { wait, kind, said: thing.said.clone(), is_first });
         }
-        part.under_way += 1;
-        part.last = Some(now);
+        part.admit(now)?;
         Ok(UnderWay { health: self, name: name.to_owned() })
     }
 
@@ -147,14 +106,8 @@ impl Health {
         let mut state = self.state();
         let State { parts, things } = &mut *state;
         let part = part_of(parts, name);
-        part.failures = part.failures.saturating_add(1);
-        let since = *part.since.get_or_insert(now);
-        part.said = without_request_id(&chain(error));
-        part.kind = error.kind();
-        if let Some(wait) = error.retry_after() {
-            part.next = part.next.max(Some(now + wait.min(ASKED_MAX)));
-        }
-        if part.failures == FAILURES_MIN {
+        let since = part.failed(now, without_request_id(&chain(error)), error);
+        if part.failures == part::FAILURES_MIN {
             tracing::error!(
                 part = name,
                 reason = part.said,
@@ -196,33 +149,11 @@ impl Health {
             tracing::info!(part = name, failing_for_seconds = seconds, "the API answers again");
             self.recoveries.send_modify(|recoveries| *recoveries += 1);
         }
-        *part = Part { under_way: part.under_way, ..Part::default() };
+        part.answered();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Part {
-    fn is_in_trouble(&self) -> bool {
-        self.failures >= FAILURES_MIN
-    }
-
-    fn not_asked(&mut self, now: Instant) -> Error {
-        let is_first = self.told.is_none();
-        Error::NotAsked { wait: self.come_back(now), kind: self.kind, said: self.said.clone(), is_first }
-    }
-
-    /// How long the next one waits that is not to ask now: in a row behind the others, unless the row is very long.
-    fn come_back(&mut self, now: Instant) -> Duration {
-        let soonest = (now + SOONEST).max(self.next.unwrap_or(now));
-        let turn = self.told.map_or(soonest, |told| soonest.max(told + APART));
-        if turn > soonest + LATEST {
-            return soonest - now + LATEST.mul_f64(rand::rng().random_range(0.0..1.0));
-        }
-        self.told = Some(turn);
-        turn - now
     }
 }
 
@@ -246,14 +177,6 @@ fn part_of<'a>(parts: &'a mut HashMap<String, Part>, name: &str) -> &'a mut Part
     parts.entry(name.to_owned()).or_default()
 }
 
-/// The part of the API that a path belongs to. None for what is below `organizations`, which a key of a workspace may
-/// not ask for: that says nothing of the API.
-fn part(path: &str) -> Option<&str> {
-    let (_, rest) = path.split_once("/v1/").unwrap_or(("", path));
-    let name = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
-    (name != "organizations").then_some(name)
-}
-
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -271,6 +194,9 @@ fn without_request_id(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::part::{APART, FAILURES_MIN};
     use super::*;
 
     const PATH: &str = "/v1/messages/batches/a";
@@ -395,17 +321,5 @@ mod tests {
         assert_eq!(asking.len(), 5);
         drop(asking);
         assert_eq!(health.state().parts["messages"].under_way, 0);
-    }
-
-    #[test]
-    fn a_part_is_what_follows_the_version_and_what_a_workspace_may_not_ask_for_is_none() {
-        for (path, expected) in [
-            ("/v1/messages/batches?limit=1", Some("messages")),
-            ("/gateway/v1/sessions/a/events", Some("sessions")),
-            ("/elsewhere", Some("elsewhere")),
-            ("/v1/organizations/external_keys/a", None),
-        ] {
-            assert_eq!(part(path), expected, "{path}");
-        }
     }
 }

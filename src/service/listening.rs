@@ -1,0 +1,120 @@
+//! The ops listener of a service: `/livez`, `/readyz` and `/metrics`.
+
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use axum::Router;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::readiness;
+use crate::config::{Need, Program, RESTANTE_OPS_LISTEN};
+use crate::ops::{self, Check, Note};
+use crate::outbox::trouble;
+use crate::{database, telemetry};
+
+/// Binds an address. The error names the variable and the address.
+///
+/// # Errors
+/// Where the address is taken or not ours.
+pub async fn bind(variable: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{variable}: cannot listen on {address}"))
+}
+
+/// Where services answer unless they are told otherwise, as the table of variables says.
+fn ops_defaults() -> Vec<String> {
+    let needs = RESTANTE_OPS_LISTEN.facts.read_by.iter();
+    needs
+        .filter_map(|(_, need)| match need {
+            Need::Default(address) => Some((*address).to_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The ops listener. Nobody asked for the default address, so a second worker on one machine is not refused over it:
+/// then there is none, and a warning that says how to have one.
+async fn bind_ops(address: SocketAddr, defaults: &[String]) -> anyhow::Result<Option<TcpListener>> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && defaults.contains(&address.to_string()) => {
+            tracing::warn!(
+                %address,
+                "somebody else answers at the default address: no /livez, /readyz and /metrics here. \
+                 Give this process a RESTANTE_OPS_LISTEN of its own"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("RESTANTE_OPS_LISTEN: cannot listen on {address}")),
+    }
+}
+
+/// Answers the ops listener in the background until `ended` is cancelled. `draining` makes the service not ready, and so does
+/// whatever keeps it from its work.
+///
+/// # Errors
+/// Where the address is taken, unless it is the default one; or metrics are recorded elsewhere.
+pub async fn serve_ops(
+    program: Program,
+    address: SocketAddr,
+    pool: PgPool,
+    draining: CancellationToken,
+    ended: CancellationToken,
+) -> anyhow::Result<()> {
+    serve_ops_with(Vec::new(), program, address, pool, draining, ended).await
+}
+
+/// What waits because something is wrong with us, or with the API, in one line.
+pub(super) fn note_of_trouble(pool: PgPool) -> Note {
+    Note::new("trouble", move || {
+        let pool = pool.clone();
+        async move {
+            let (cause, events) = trouble::most_frequent(&pool).await.ok().flatten()?;
+            let noun = if events == 1 { "event waits" } else { "events wait" };
+            Some(format!("{events} {noun} because of us: {cause}").into())
+        }
+    })
+}
+
+pub(super) async fn serve_ops_with(
+    notes: Vec<Note>,
+    program: Program,
+    address: SocketAddr,
+    pool: PgPool,
+    draining: CancellationToken,
+    ended: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(listener) = bind_ops(address, &ops_defaults()).await? else { return Ok(()) };
+    tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
+    let checks = vec![readiness::check(program, pool), Check::not_draining(draining)];
+    let recorder = telemetry::recorder()?;
+    telemetry::note_build(env!("CARGO_PKG_VERSION"), database::schema_version_known());
+    tokio::spawn(async move {
+        if let Err(error) = ops::serve(listener, checks, notes, recorder, Router::new(), ended).await {
+            tracing::error!(%error, "the ops listener has ended");
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_has_a_default_ops_address_of_its_own() {
+        assert_eq!(ops_defaults(), ["127.0.0.1:9091", "127.0.0.1:9092"]);
+    }
+
+    #[tokio::test]
+    async fn a_second_process_at_the_default_ops_address_goes_on_without_and_at_another_it_is_refused() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+
+        assert!(bind_ops(address, &[address.to_string()]).await.unwrap().is_none());
+        let refused = bind_ops(address, &["127.0.0.1:1".to_owned()]).await.unwrap_err();
+        assert!(refused.to_string().starts_with("RESTANTE_OPS_LISTEN: cannot listen on"), "{refused}");
+    }
+}

@@ -1,0 +1,182 @@
+//! A process around a service: its arguments, its threads, its signals and its exit code.
+
+use std::future::Future;
+use std::io;
+use std::num::NonZero;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Faults, Loaded, Log, Program, ReadFile, about, help_for};
+use crate::{database, telemetry};
+
+/// Runs a service from its variables to its exit code.
+///
+/// `--help` and `--version` are answered; a wrong or missing variable ends it with status 2 and every fault at once. `run`
+/// gets what [`stop_on_signal`] gives; to be told to stop is no failure, however early.
+pub fn main<C, F>(
+    program: Program,
+    from_vars: impl FnOnce(Vec<(String, String)>, ReadFile<'_>) -> Result<Loaded<C>, Faults>,
+    log: impl FnOnce(&C) -> Log,
+    run: impl FnOnce(C, CancellationToken) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    // Before anything else: whoever starts many programs may change their mind within the first milliseconds.
+    let (runtime, stop) = match runtime(threads(program)) {
+        Ok(started) => started,
+        Err(error) => {
+            eprintln!("{program} cannot start: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("--help" | "-h") => {
+            print!("{}{}", about(program), help_for(program));
+            return ExitCode::SUCCESS;
+        }
+        Some("--version" | "-V") => {
+            println!("{program} {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            eprintln!("{program} takes no arguments, only variables: see {program} --help");
+            return ExitCode::from(2);
+        }
+    }
+    let loaded = match from_vars(environment(), &|path: &Path| std::fs::read_to_string(path)) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(2);
+        }
+    };
+    let log = log(&loaded.config);
+    let _flush = match telemetry::init(log.format, &log.filter) {
+        Ok(flush) => flush,
+        Err(error) => {
+            eprintln!("{program} cannot log: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let ended = runtime.block_on(run(loaded.config, stop));
+    // A handler that blocks its thread must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ToldToStop>() => {
+            tracing::info!("{program} ends: {error}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{program} ends: {}", database::told(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every variable that is text.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// How many threads a program's tasks share. A handler may block one, so a worker has some to spare. Nothing in ingest blocks,
+/// and a delivery that goes from thread to thread on its way waits for each to wake up: with one thread instead of four on
+/// two cores, a lone one was answered a fifth sooner.
+fn threads(program: Program) -> usize {
+    let cores = std::thread::available_parallelism().map_or(4, NonZero::get);
+    match program {
+        Program::Ingest => (cores / 2).max(1),
+        _ => cores.max(4),
+    }
+}
+
+/// Where the tasks of a service run, and the token that a signal cancels.
+fn runtime(threads: usize) -> anyhow::Result<(Runtime, CancellationToken)> {
+    // One TLS provider for the whole process; without one the first connection would panic.
+    let _already_there = rustls::crypto::ring::default_provider().install_default();
+    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let stop = {
+        let _inside = runtime.enter();
+        stop_on_signal()?
+    };
+    Ok((runtime, stop))
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT. A second one ends the process at once, with status 130. SIGHUP, SIGUSR1 and
+/// SIGUSR2, by which a terminal that goes away or a rotation of logs would end it, end nothing.
+///
+/// # Errors
+/// Where signals cannot be waited for.
+pub fn stop_on_signal() -> io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        let mut ignored = signal(kind)?;
+        tokio::spawn(async move {
+            while ignored.recv().await.is_some() {
+                tracing::info!(
+                    signal = kind.as_raw_value(),
+                    "there is nothing to read anew; SIGTERM stops the program"
+                );
+            }
+        });
+    }
+    tokio::spawn(async move {
+        for second in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if second {
+                tracing::warn!("told to stop twice: ending without waiting");
+                std::process::exit(130);
+            }
+            tracing::info!("told to stop");
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// Why a program ends before it has begun.
+#[derive(Debug, thiserror::Error)]
+#[error("told to stop before the database answered")]
+pub(super) struct ToldToStop;
+
+/// How many files this process may have open, where the system says so. Each connection is one.
+pub fn open_files_max() -> Option<usize> {
+    open_files_of(&std::fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+fn open_files_of(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_the_one_in_force() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             unlimited            unlimited            processes \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files_of(limits), Some(1024));
+        assert_eq!(open_files_of("Max open files            unlimited   unlimited   files"), None);
+        assert_eq!(open_files_of(""), None);
+    }
+}
