@@ -11,7 +11,7 @@ use sqlx::{PgConnection, PgExecutor};
 
 use crate::api::{self, Batch};
 use crate::envelope::Subject;
-use crate::event::{Body, Event, NewEvent};
+use crate::event::{ANTHROPIC, Body, Event, NewEvent};
 use crate::handler::{self, Context, Error};
 use crate::registry::Registry;
 
@@ -36,6 +36,8 @@ impl BatchRef {
 /// The event that has the results of an ended batch stored. Each batch has one, however often it is seen to have ended.
 pub(crate) fn ended(batch: &Batch) -> NewEvent {
     NewEvent {
+        sender: ANTHROPIC.to_owned(),
+        account: Some(ANTHROPIC.to_owned()),
         event_id: format!("batch.ended:{}", batch.id),
         event_type: "batch.ended".to_owned(),
         key: Some(batch.id.clone()),

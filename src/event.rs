@@ -5,6 +5,9 @@
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
+/// The sender, and the account, that the environment configures.
+pub const ANTHROPIC: &str = "anthropic";
+
 /// The exact content of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -49,7 +52,11 @@ impl Body {
 /// An event that is not in the outbox yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// The sender's identifier; the outbox holds each one once.
+    /// Who sent it, by the name of its configuration: `anthropic`, where no other is configured.
+    pub sender: String,
+    /// The account of the API that it belongs to; none for the events of other senders.
+    pub account: Option<String>,
+    /// The sender's identifier; the outbox holds each one once for each sender.
     pub event_id: String,
     /// What happened, as the API spells it: `session.status_idled`.
     pub event_type: String,
@@ -68,6 +75,10 @@ pub struct NewEvent {
 pub struct Event {
     /// The outbox's own number for this event.
     pub id: i64,
+    /// Who sent it, by the name of its configuration.
+    pub sender: String,
+    /// The account of the API that it belongs to; none for the events of other senders.
+    pub account: Option<String>,
     /// The sender's identifier. It stays the same over every attempt, so it serves as an idempotency key.
     pub event_id: String,
     /// What happened, as the API spells it.

@@ -74,8 +74,10 @@ async fn work(
 
     let registry = registry(&config, &pool).await?;
     telemetry::start_worker_at_zero(&registry.event_types().collect::<Vec<_>>());
-    tracing::info!(base_url = %config.api.base_url, "the Claude API is called");
-    let api = api::Client::new(config.api)?;
+    for account in &config.accounts {
+        tracing::info!(account = account.name, base_url = %account.settings.base_url, "the Claude API is called");
+    }
+    let api = api::Accounts::new(config.accounts)?;
     let name = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("worker-{}", std::process::id()));
     worker::run(worker::Settings { name, ..config.worker }, pool, registry, api, stop).await?;
     ended.cancel();

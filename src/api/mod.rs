@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use url::Url;
 
+mod accounts;
 mod batch;
 mod error;
 mod health;
@@ -24,6 +25,7 @@ mod stand_in;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
 
@@ -51,6 +53,12 @@ pub struct Settings {
     pub version: String,
     /// `anthropic-beta` of every request.
     pub betas: Vec<String>,
+    /// The key for what is below `/v1/organizations/`, which the API shows to Admin keys only.
+    pub admin_key: Option<SecretString>,
+    /// `anthropic-workspace-id`, for a key that may act in several workspaces.
+    pub workspace_id: Option<String>,
+    /// The proxy that requests go through, as `http://HOST:PORT`.
+    pub proxy: Option<Url>,
     /// The longest silence within an answer, and before it. An answer that is read whole gets this long in all.
     pub idle_timeout: Duration,
 }
@@ -64,6 +72,9 @@ impl Settings {
             auth: Auth::XApiKey,
             version: "2023-06-01".to_owned(),
             betas: Vec::new(),
+            admin_key: None,
+            workspace_id: None,
+            proxy: None,
             idle_timeout: Duration::from_secs(60),
         }
     }
@@ -101,7 +112,7 @@ impl Client {
     /// # Errors
     /// [`Error::Settings`] where the settings cannot work, [`Error::Transport`] where TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Client, Error> {
-        let Settings { base_url, key, auth, version, betas, idle_timeout } = settings;
+        let Settings { base_url, key, auth, version, betas, idle_timeout, .. } = settings;
         if !is_plain(&base_url) || base_url.query().is_some() || base_url.fragment().is_some() {
             return Err(Error::Settings("the base URL must be http(s)://HOST[:PORT][/PATH], without a user"));
         }

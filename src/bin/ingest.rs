@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use restante::internals::config::{Ingest, Program, RESTANTE_LISTEN};
-use restante::internals::ingest::{self, OutboxStore};
+use restante::internals::ingest::{self, OutboxStore, Sender, Senders};
+use restante::internals::signature::Keys;
 use restante::internals::telemetry;
 use restante::{database, service};
 use tokio_util::sync::CancellationToken;
@@ -22,17 +23,36 @@ async fn run(mut config: Ingest, stop: CancellationToken) -> anyhow::Result<()> 
     service::serve_ops(Program::Ingest, config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
     telemetry::start_ingest_at_zero();
     config.limits.max_connections = max_connections(&config);
-    let on = [("standard", !config.keys.standard.is_empty()), ("older", !config.keys.older.is_empty())];
-    let schemes: Vec<_> = on.into_iter().filter(|(_, is_on)| *is_on).map(|(scheme, _)| scheme).collect();
-    tracing::info!(address = %listener.local_addr()?, schemes = schemes.join(", "), "receiving deliveries");
+    let schemes = schemes(&config.senders);
+    tracing::info!(address = %listener.local_addr()?, schemes, "receiving deliveries");
 
-    let settings = ingest::Settings { limits: config.limits, keys: config.keys, now: unix_seconds };
+    let (senders, _replace) = Senders::new(config.senders);
+    let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds };
     let store = OutboxStore::new(pool.clone(), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;
     ended.cancel();
     pool.close().await;
     anyhow::ensure!(drained, "not everything under way came to its end in time; what was cut got no 2xx");
     Ok(())
+}
+
+/// The schemes that are on, and where there are several senders, whose.
+fn schemes(senders: &[Sender]) -> String {
+    let of = |sender: &Sender| {
+        let Keys { standard, svix, older } = &sender.keys;
+        let on = [("standard", standard), ("svix", svix), ("older", older)];
+        let on: Vec<_> =
+            on.into_iter().filter(|(_, keys)| !keys.is_empty()).map(|(scheme, _)| scheme).collect();
+        on.join(", ")
+    };
+    match senders {
+        [sender] => of(sender),
+        _ => senders
+            .iter()
+            .map(|sender| format!("{}: {}", sender.name, of(sender)))
+            .collect::<Vec<_>>()
+            .join("; "),
+    }
 }
 
 /// As many connections as are configured, or as the limit of open files leaves room for: a connection that cannot be accepted

@@ -8,8 +8,7 @@ use super::settings::{keys, log};
 use super::table::*;
 use super::vars::{ReadFile, Vars, all};
 use super::{Faults, Loaded, Log, Program};
-use crate::ingest::Limits;
-use crate::signature::Keys;
+use crate::ingest::{Limits, Sender};
 
 /// What `restante-ingest` is started with.
 #[derive(Debug)]
@@ -18,8 +17,8 @@ pub struct Ingest {
     pub database_url: SecretString,
     /// `RESTANTE_DATABASE_CONNECTIONS`: how many connections the pool opens at most.
     pub database_connections: u32,
-    /// The keys of the signature schemes; at least one of the two schemes is on.
-    pub keys: Keys,
+    /// Who sends deliveries; each has at least one key.
+    pub senders: Vec<Sender>,
     /// `RESTANTE_LISTEN`: where webhooks arrive.
     pub listen: SocketAddr,
     /// `RESTANTE_OPS_LISTEN`: where `/livez`, `/readyz` and `/metrics` are answered; never the same port.
@@ -58,7 +57,7 @@ impl Ingest {
         let config = all!(Ingest {
             database_url: vars.get(&DATABASE_URL),
             database_connections: vars.get(&RESTANTE_DATABASE_CONNECTIONS),
-            keys,
+            senders: keys.map(|keys| vec![Sender::anthropic(keys)]),
             listen,
             ops_listen,
             limits: all!(Limits {

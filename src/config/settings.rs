@@ -23,6 +23,7 @@ pub(super) fn keys(vars: &mut Vars<'_>) -> Option<Keys> {
     all!(Keys {
         standard: vars.list(&ANTHROPIC_WEBHOOK_SIGNING_KEY),
         older: vars.list(&ANTHROPIC_WEBHOOK_SECRET),
+        ..Keys::default()
     })
 }
 

@@ -106,7 +106,7 @@ mod tests {
             ("https://gateway.example/claude/", "https://gateway.example/claude/v1/messages"),
             ("http://127.0.0.1:4000", "http://127.0.0.1:4000/v1/messages"),
         ] {
-            let url = load("ANTHROPIC_BASE_URL", given).unwrap().config.api.base_url;
+            let url = load("ANTHROPIC_BASE_URL", given).unwrap().config.accounts[0].settings.base_url.clone();
             assert_eq!(url.join("v1/messages").unwrap().as_str(), joined);
         }
     }
@@ -152,9 +152,13 @@ mod tests {
 
     #[test]
     fn values_that_become_headers_are_checked() {
-        let betas = load("ANTHROPIC_BETA", "one-2026-01-01, two,").unwrap().config.api.betas;
+        let betas =
+            load("ANTHROPIC_BETA", "one-2026-01-01, two,").unwrap().config.accounts[0].settings.betas.clone();
         assert_eq!(betas, ["one-2026-01-01", "two"]);
-        assert_eq!(load("RESTANTE_API_AUTH", "bearer").unwrap().config.api.auth, api::Auth::Bearer);
+        assert_eq!(
+            load("RESTANTE_API_AUTH", "bearer").unwrap().config.accounts[0].settings.auth,
+            api::Auth::Bearer
+        );
 
         for (name, bad) in [
             ("ANTHROPIC_BETA", "one two"),

@@ -6,6 +6,7 @@ use super::settings::{api, log};
 use super::table::*;
 use super::vars::{ReadFile, Vars, all};
 use super::{Faults, Loaded, Log, Program};
+use crate::api::Account;
 use crate::{handlers, worker};
 
 /// What `restante-worker` is started with.
@@ -13,8 +14,8 @@ use crate::{handlers, worker};
 pub struct Worker {
     /// `RESTANTE_DATABASE_CONNECTIONS`: how many connections the pool opens at most.
     pub database_connections: u32,
-    /// How the Claude API is called.
-    pub api: crate::api::Settings,
+    /// How the Claude API is called, for each account.
+    pub accounts: Vec<Account>,
     /// `RESTANTE_OPS_LISTEN`: where `/livez`, `/readyz` and `/metrics` are answered.
     pub ops_listen: SocketAddr,
     /// How the worker works. It gets the name of its process from whoever starts it.
@@ -39,7 +40,7 @@ impl Worker {
         let usual = vars.get(&DATABASE_URL).map(|url| worker::Settings::new("worker", url));
         let config = all!(Worker {
             database_connections: vars.get(&RESTANTE_DATABASE_CONNECTIONS),
-            api: api(&mut vars).flatten(),
+            accounts: api(&mut vars).flatten().map(|settings| vec![Account::anthropic(settings)]),
             ops_listen: vars.get(&RESTANTE_OPS_LISTEN),
             worker: all!(worker::Settings {
                 concurrency: vars.get(&RESTANTE_CONCURRENCY),
@@ -73,9 +74,12 @@ mod tests {
     fn the_defaults_are_those_of_the_table() {
         let config = Worker::from_vars(with(&[]), &no_files).unwrap().config;
 
-        assert_eq!(config.api.base_url.as_str(), "https://api.anthropic.com/");
-        assert_eq!((config.api.version.as_str(), config.api.auth), ("2023-06-01", Auth::XApiKey));
-        assert!(config.api.betas.is_empty());
+        assert_eq!(config.accounts[0].settings.base_url.as_str(), "https://api.anthropic.com/");
+        assert_eq!(
+            (config.accounts[0].settings.version.as_str(), config.accounts[0].settings.auth),
+            ("2023-06-01", Auth::XApiKey)
+        );
+        assert!(config.accounts[0].settings.betas.is_empty());
         assert_eq!((config.worker.concurrency, config.database_connections), (64, 16));
         assert_eq!(
             (config.worker.lease, config.handlers.reconcile),

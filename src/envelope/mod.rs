@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use self::members::{Members, scalar};
-use crate::event::{Body, NewEvent};
+use crate::event::{ANTHROPIC, Body, NewEvent};
 
 pub use self::data::Subject;
 
@@ -76,6 +76,8 @@ pub fn read(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64) -> Re
     let top = members(&text)?;
     let data = members_or_none(top.data);
     Ok(NewEvent {
+        sender: ANTHROPIC.to_owned(),
+        account: Some(ANTHROPIC.to_owned()),
         event_id: event_id(top.id, webhook_id, body),
         event_type: event_type(&top, &data).ok_or(Unreadable::NoType)?,
         key: data.id.and_then(mended).or_else(|| data.batch_id.and_then(mended)),
@@ -92,6 +94,8 @@ pub fn read(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64) -> Re
 /// the body, so that a repeated delivery is the same event.
 pub fn unreadable(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64) -> NewEvent {
     NewEvent {
+        sender: ANTHROPIC.to_owned(),
+        account: Some(ANTHROPIC.to_owned()),
         event_id: event_id(None, webhook_id, body),
         event_type: UNREADABLE.to_owned(),
         key: None,

@@ -1,4 +1,4 @@
-//! The endpoint for deliveries: one path under three names, and one answer for each way that a delivery can end.
+//! The endpoint for deliveries: a path for each sender, and one answer for each way that a delivery can end.
 //!
 //! The checks stand in the order of their cost: announced length, body under its deadline, signature, envelope,
 //! commit. Bodies are never decompressed, whatever `content-encoding` says, since the signature is over the bytes
@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use metrics::Label;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -20,35 +21,33 @@ use super::Limits;
 use super::accept::CLOSE;
 use super::body::{Incoming, NotRead};
 use super::commit::{Committer, Kept, NotStored};
+use super::senders::{Sender, Senders};
 use super::throttle::Throttle;
 use crate::envelope;
-use crate::signature::{self, Keys, Rejection};
+use crate::event::ANTHROPIC;
+use crate::signature::{self, Rejection};
 use crate::telemetry::metric;
 
-/// Where deliveries are received, each with and without a trailing slash: redirecting from one spelling to the
+/// Where the deliveries of each sender are received, with and without a trailing slash: redirecting from one spelling to the
 /// other would disable the endpoint.
-const PATHS: [&str; 6] = [
-    "/webhooks/anthropic",
-    "/webhooks/anthropic/",
-    "/webhook",
-    "/webhook/",
-    "/anthropic-webhook",
-    "/anthropic-webhook/",
-];
+const PATHS: [&str; 2] = ["/webhooks/{sender}", "/webhooks/{sender}/"];
+
+/// Further names of `/webhooks/anthropic`.
+const ALIASES: [&str; 4] = ["/webhook", "/webhook/", "/anthropic-webhook", "/anthropic-webhook/"];
 
 /// When a sender is asked to come back after a 503, in seconds: the shortest pause that the API makes by itself.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// The router that answers every request: deliveries with what became of them, health checks, all else with 404 or 405.
 pub(super) fn router(
-    keys: Keys,
+    senders: Senders,
     now: fn() -> i64,
     committer: Committer,
     stop: CancellationToken,
     limits: &Limits,
 ) -> Router {
     let endpoint = Arc::new(Endpoint {
-        keys,
+        senders,
         now,
         committer,
         stop,
@@ -58,23 +57,41 @@ pub(super) fn router(
     });
     let mut router = Router::new().route("/", get(health).fallback(elsewhere)).fallback(elsewhere);
     for path in PATHS {
-        router = router.route(path, get(health).post(deliver).fallback(wrong_method));
+        router = router.route(path, get(health_of).post(deliver).fallback(wrong_method_of));
+    }
+    for path in ALIASES {
+        router = router.route(
+            path,
+            get(health_of_anthropic).post(deliver_of_anthropic).fallback(wrong_method_of_anthropic),
+        );
     }
     router.with_state(endpoint)
 }
 
-async fn deliver(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
+async fn deliver_of_anthropic(endpoint: State<Arc<Endpoint>>, request: Request) -> Response {
+    deliver(endpoint, Path(ANTHROPIC.to_owned()), request).await
+}
+
+async fn deliver(
+    State(endpoint): State<Arc<Endpoint>>,
+    Path(sender): Path<String>,
+    request: Request,
+) -> Response {
+    let senders = endpoint.senders.now();
+    let Some(sender) = senders.iter().find(|known| known.name == sender) else {
+        return endpoint.refuse_unread(Refusal::NotFound, request);
+    };
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let chunked = head.headers.contains_key(TRANSFER_ENCODING);
     let mut body = Incoming::new(&head.headers, body);
-    let mut response = match endpoint.receive(&head.headers, &mut body).await {
+    let mut response = match endpoint.receive(sender, &head.headers, &mut body).await {
         Ok(reason) => {
-            metrics::counter!(metric::DELIVERIES_TOTAL, "answer" => "204", "reason" => reason).increment(1);
+            count(Some(sender), "204", reason);
             metrics::histogram!(metric::ACK_SECONDS).record(started.elapsed());
             StatusCode::NO_CONTENT.into_response()
         }
-        Err(refusal) => endpoint.refuse(refusal, body),
+        Err(refusal) => endpoint.refuse(Some(sender), refusal, body),
     };
     if chunked {
         // The sender may have given a length too, which hyper then drops. A proxy between us may have believed the
@@ -89,8 +106,25 @@ async fn health(State(endpoint): State<Arc<Endpoint>>) -> StatusCode {
     if endpoint.stop.is_cancelled() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
-async fn wrong_method(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
-    endpoint.refuse_unread(Refusal::WrongMethod, request)
+async fn health_of_anthropic(endpoint: State<Arc<Endpoint>>) -> StatusCode {
+    health_of(endpoint, Path(ANTHROPIC.to_owned())).await
+}
+
+async fn health_of(endpoint: State<Arc<Endpoint>>, Path(sender): Path<String>) -> StatusCode {
+    if endpoint.knows(&sender) { health(endpoint).await } else { StatusCode::NOT_FOUND }
+}
+
+async fn wrong_method_of_anthropic(endpoint: State<Arc<Endpoint>>, request: Request) -> Response {
+    wrong_method_of(endpoint, Path(ANTHROPIC.to_owned()), request).await
+}
+
+async fn wrong_method_of(
+    State(endpoint): State<Arc<Endpoint>>,
+    Path(sender): Path<String>,
+    request: Request,
+) -> Response {
+    let refusal = if endpoint.knows(&sender) { Refusal::WrongMethod } else { Refusal::NotFound };
+    endpoint.refuse_unread(refusal, request)
 }
 
 async fn elsewhere(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
@@ -98,7 +132,7 @@ async fn elsewhere(State(endpoint): State<Arc<Endpoint>>, request: Request) -> R
 }
 
 struct Endpoint {
-    keys: Keys,
+    senders: Senders,
     now: fn() -> i64,
     committer: Committer,
     stop: CancellationToken,
@@ -108,27 +142,39 @@ struct Endpoint {
 }
 
 impl Endpoint {
+    /// Is there a sender of this name?
+    fn knows(&self, sender: &str) -> bool {
+        self.senders.now().iter().any(|known| known.name == sender)
+    }
+
     /// Takes a delivery in. `Ok` means that its event is committed, and says for the metrics how it was.
-    async fn receive(&self, headers: &HeaderMap, body: &mut Incoming) -> Result<&'static str, Refusal> {
+    async fn receive(
+        &self,
+        sender: &Sender,
+        headers: &HeaderMap,
+        body: &mut Incoming,
+    ) -> Result<&'static str, Refusal> {
         let (body, _room) = body.read(&self.limits, &self.large_bodies).await?;
-        let verified = signature::verify(&self.keys, headers, &body, (self.now)())?;
+        let verified = signature::verify(&sender.keys, headers, &body, (self.now)())?;
         let (webhook_id, timestamp) = (verified.webhook_id.as_deref(), verified.timestamp);
         let (event, reason) = match envelope::read(&body, webhook_id, timestamp) {
             Ok(event) => (event, "stored"),
             Err(fault) => {
                 if let Some(left_out) = self.throttle.admit(envelope::UNREADABLE, Instant::now()) {
-                    tracing::warn!(%fault, left_out, "keeping a signed delivery that nobody can read, for a person to look at");
+                    tracing::warn!(%fault, sender = sender.name, left_out, "keeping a signed delivery that nobody can read, for a person to look at");
                 }
                 (envelope::unreadable(&body, webhook_id, timestamp), envelope::UNREADABLE)
             }
         };
         // The bytes are in the event now.
         drop(body);
+        let event = sender.stamp(event);
         let event_id = event.event_id.clone();
         let kept = self.committer.commit(event).await?;
         // The older scheme has no identifier.
         let scheme = if verified.webhook_id.is_some() { "standard" } else { "older" };
-        metrics::gauge!(metric::LAST_DELIVERY_TIMESTAMP_SECONDS, "scheme" => scheme).set((self.now)() as f64);
+        let labels = labels(Some(sender), [("scheme", scheme.to_owned())]);
+        metrics::gauge!(metric::LAST_DELIVERY_TIMESTAMP_SECONDS, labels).set((self.now)() as f64);
         match kept {
             Kept::New => return Ok(reason),
             Kept::Again { differs: false } => {}
@@ -136,6 +182,7 @@ impl Endpoint {
                 if let Some(left_out) = self.throttle.admit("differs", Instant::now()) {
                     tracing::warn!(
                         event.id = event_id,
+                        sender = sender.name,
                         left_out,
                         "a delivery repeats the identifier of an event whose body is another one: the first is kept, \
                          and the other one is in restante.delivery_differs"
@@ -149,17 +196,17 @@ impl Endpoint {
     /// As for [`Endpoint::refuse`], where nothing of the request counts but its first line.
     fn refuse_unread(&self, refusal: Refusal, request: Request) -> Response {
         let (head, body) = request.into_parts();
-        self.refuse(refusal, Incoming::new(&head.headers, body))
+        self.refuse(None, refusal, Incoming::new(&head.headers, body))
     }
 
     /// Counts a refusal, logs it with its reason only, and makes its answer.
-    fn refuse(&self, refusal: Refusal, unread: Incoming) -> Response {
+    fn refuse(&self, sender: Option<&Sender>, refusal: Refusal, unread: Incoming) -> Response {
         let status = refusal.status();
         let reason = refusal.reason();
-        let answer = status.as_str().to_owned();
-        metrics::counter!(metric::DELIVERIES_TOTAL, "answer" => answer, "reason" => reason).increment(1);
+        count(sender, status.as_str(), reason);
         if let Some(left_out) = self.throttle.admit(reason, Instant::now()) {
-            tracing::info!(reason, status = status.as_u16(), left_out, "refused a delivery");
+            let sender = sender.map(|sender| sender.name.as_str());
+            tracing::info!(reason, status = status.as_u16(), sender, left_out, "refused a delivery");
         }
 
         let mut response = status.into_response();
@@ -182,6 +229,19 @@ impl Endpoint {
         }
         response
     }
+}
+
+/// Counts an answer.
+fn count(sender: Option<&Sender>, answer: &str, reason: &'static str) {
+    let labels = labels(sender, [("answer", answer.to_owned()), ("reason", reason.to_owned())]);
+    metrics::counter!(metric::DELIVERIES_TOTAL, labels).increment(1);
+}
+
+/// Labels, with the sender's name where it is not the one that needs no configuration file.
+fn labels<const N: usize>(sender: Option<&Sender>, labels: [(&'static str, String); N]) -> Vec<Label> {
+    let sender =
+        sender.filter(|sender| sender.name != ANTHROPIC).map(|sender| ("sender", sender.name.clone()));
+    labels.into_iter().chain(sender).map(|(name, value)| Label::new(name, value)).collect()
 }
 
 /// Why a request does not lead to a committed event.

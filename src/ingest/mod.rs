@@ -13,6 +13,7 @@ mod endpoint;
 #[cfg(test)]
 mod fake;
 mod lanes;
+mod senders;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -27,14 +28,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::commit::{Inserted, Store, StoreError};
 pub use self::lanes::Took;
+pub use self::senders::{Sender, Senders};
 pub use self::store::OutboxStore;
-use crate::signature::Keys;
 
 /// What ingest needs to be told.
 #[derive(Debug)]
 pub struct Settings {
-    /// What deliveries are signed with.
-    pub keys: Keys,
+    /// Who sends deliveries.
+    pub senders: Senders,
     /// The clock against which the timestamps of deliveries are held, in Unix seconds.
     pub now: fn() -> i64,
     /// Bounds on what one sender, or all of them, can use up.
@@ -111,9 +112,9 @@ pub async fn run<S: Store>(
     store: S,
     stop: CancellationToken,
 ) -> bool {
-    let Settings { keys, now, limits } = settings;
+    let Settings { senders, now, limits } = settings;
     let (committer, mut commits) = commit::start(store, &limits);
-    let router = endpoint::router(keys, now, committer, stop.clone(), &limits);
+    let router = endpoint::router(senders, now, committer, stop.clone(), &limits);
 
     let lingered = async {
         stop.cancelled().await;

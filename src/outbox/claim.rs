@@ -61,6 +61,8 @@ macro_rules! claimed_row {
                     crashes: self.crashes?,
                     event: $crate::event::Event {
                         id: self.id?,
+                        sender: $crate::event::ANTHROPIC.to_owned(),
+                        account: Some($crate::event::ANTHROPIC.to_owned()),
                         event_id: self.event_id?,
                         event_type: self.event_type?,
                         subscriber: self.subscriber?,

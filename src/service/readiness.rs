@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::Program;
 use crate::database;
-use crate::event::{Body, NewEvent};
+use crate::event::{ANTHROPIC, Body, NewEvent};
 use crate::ops::{Check, Problem};
 use crate::outbox::claim::Ask;
 use crate::outbox::{self, Source};
@@ -71,6 +71,8 @@ async fn look(program: Program, pool: &PgPool) -> Outcome {
 async fn work(program: Program, connection: &mut PgConnection) -> sqlx::Result<()> {
     if program == Program::Ingest {
         let event = NewEvent {
+            sender: ANTHROPIC.to_owned(),
+            account: Some(ANTHROPIC.to_owned()),
             event_id: format!("readyz:{:032x}", rand::random::<u128>()),
             event_type: "readyz".to_owned(),
             key: None,

@@ -1,11 +1,12 @@
 //! The proof that a delivery comes from a holder of our signing key.
 //!
-//! Two schemes are read. A scheme is on only while it has keys: which headers a request happens to bring never
+//! Two schemes are read, the first under two spellings of its headers. A scheme is on only while it has keys: which headers a request happens to bring never
 //! switches one on, so nobody can pick the weaker door.
 //!
 //! | scheme | headers | signed bytes |
 //! |---|---|---|
 //! | Standard Webhooks | `webhook-id`, `webhook-timestamp`, `webhook-signature` (a list of `v1,<base64>`) | `id.timestamp.body` |
+//! | the same, as Svix spells it | `svix-id`, `svix-timestamp`, `svix-signature` | `id.timestamp.body` |
 //! | older | `anthropic-timestamp`, `anthropic-signature` (lower-case hex) | `timestamp.body` |
 //!
 //! Both sign with HMAC-SHA256 over the bytes as they were received: nothing is decoded, trimmed or printed anew
@@ -28,10 +29,12 @@ pub use self::standard::SIGNATURES_MAX;
 pub const TOLERANCE_SECONDS: u64 = 300;
 
 /// The keys that deliveries may be signed with, per scheme. Several keys serve a rotation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Keys {
     /// Keys of Standard Webhooks: the decoded bytes, not the `whsec_…` text. None: the scheme is off.
     pub standard: Vec<SecretSlice<u8>>,
+    /// The same for a sender whose headers are called `svix-id`, `svix-timestamp` and `svix-signature`.
+    pub svix: Vec<SecretSlice<u8>>,
     /// Keys of the older scheme: the secret's own bytes. None: the scheme is off.
     pub older: Vec<SecretSlice<u8>>,
 }
@@ -94,14 +97,17 @@ impl Rejection {
 
 /// Checks the signature of a delivery whose body is `body`, at the Unix second `now`.
 ///
-/// While both schemes are on, a delivery that verifies under either is accepted.
+/// While several schemes are on, a delivery that verifies under any of them is accepted.
 ///
 /// # Errors
-/// The check that failed; of two schemes, that of the one which got further.
+/// The check that failed; of several schemes, that of the one which got furthest.
 pub fn verify(keys: &Keys, headers: &HeaderMap, body: &[u8], now: i64) -> Result<Verified, Rejection> {
-    standard::verify(&keys.standard, headers, body, now).or_else(|standard| {
-        older::verify(&keys.older, headers, body, now).map_err(|older| standard.max(older))
-    })
+    standard::verify(&keys.standard, &standard::WEBHOOK, headers, body, now)
+        .or_else(|first| {
+            standard::verify(&keys.svix, &standard::SVIX, headers, body, now)
+                .map_err(|second| first.max(second))
+        })
+        .or_else(|first| older::verify(&keys.older, headers, body, now).map_err(|second| first.max(second)))
 }
 
 /// A scheme whose keys are all empty counts as off, since anybody can sign with the empty key.

@@ -12,17 +12,36 @@ use super::{Rejection, Verified, fresh, must_be_on, must_match, once, sole, valu
 /// not looked at, so that a list costs no more than this many comparisons per key.
 pub const SIGNATURES_MAX: usize = 16;
 
+/// What the three headers are called; each name but the first is read where those before it are absent.
+pub(super) struct Names {
+    id: &'static [&'static str],
+    timestamp: &'static [&'static str],
+    signature: &'static [&'static str],
+}
+
+/// The names of the specification, and those that some gateways make of them.
+pub(super) const WEBHOOK: Names = Names {
+    id: &["webhook-id", "x-webhook-id"],
+    timestamp: &["webhook-timestamp", "x-webhook-timestamp"],
+    signature: &["webhook-signature", "x-webhook-signature"],
+};
+
+/// The names from before the specification, which senders behind Svix still use.
+pub(super) const SVIX: Names =
+    Names { id: &["svix-id"], timestamp: &["svix-timestamp"], signature: &["svix-signature"] };
+
 /// Checks a delivery under Standard Webhooks with those of `keys` that are not empty.
 pub(super) fn verify(
     keys: &[SecretSlice<u8>],
+    names: &Names,
     headers: &HeaderMap,
     body: &[u8],
     now: i64,
 ) -> Result<Verified, Rejection> {
     must_be_on(keys)?;
-    let id = sole(headers, &["webhook-id", "x-webhook-id"])?;
-    let sent_at = once(sole(headers, &["webhook-timestamp", "x-webhook-timestamp"])?);
-    let lists = values(headers, &["webhook-signature", "x-webhook-signature"])?;
+    let id = sole(headers, names.id)?;
+    let sent_at = once(sole(headers, names.timestamp)?);
+    let lists = values(headers, names.signature)?;
 
     // A dot inside the identifier would leave open where it ends and the timestamp begins.
     if id.contains('.') {

@@ -29,11 +29,11 @@ fn key_b() -> SecretSlice<u8> {
 }
 
 pub(super) fn only_a() -> Keys {
-    Keys { standard: vec![key_a()], older: vec![] }
+    Keys { standard: vec![key_a()], older: vec![], ..Keys::default() }
 }
 
 fn only_older() -> Keys {
-    Keys { standard: vec![], older: vec![key(b"s3cret")] }
+    Keys { standard: vec![], older: vec![key(b"s3cret")], ..Keys::default() }
 }
 
 pub(super) fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -67,8 +67,8 @@ pub(super) fn sign(id: &str, sent_at: &str, body: &[u8]) -> String {
 #[test]
 fn the_published_vectors_verify() {
     let rotation = format!("{WITH_B} {WITH_A}");
-    let only_b = Keys { standard: vec![key_b()], older: vec![] };
-    let both = Keys { standard: vec![key_b(), key_a()], older: vec![] };
+    let only_b = Keys { standard: vec![key_b()], older: vec![], ..Keys::default() };
+    let both = Keys { standard: vec![key_b(), key_a()], older: vec![], ..Keys::default() };
     let table = [
         (&only_a(), WITH_A),
         (&only_b, WITH_B),
@@ -271,9 +271,9 @@ fn a_scheme_is_on_only_by_its_keys_and_nothing_signed_for_one_passes_as_the_othe
     // One secret for both schemes is the worst case.
     let shared = || key(b"s3cret");
     let off = Keys::default();
-    let standard_on = Keys { standard: vec![shared()], older: vec![] };
-    let older_on = Keys { standard: vec![], older: vec![shared()] };
-    let both_on = Keys { standard: vec![shared()], older: vec![shared()] };
+    let standard_on = Keys { standard: vec![shared()], older: vec![], ..Keys::default() };
+    let older_on = Keys { standard: vec![], older: vec![shared()], ..Keys::default() };
+    let both_on = Keys { standard: vec![shared()], older: vec![shared()], ..Keys::default() };
     let as_base64 = format!("v1,{}", BASE64_STANDARD.encode(hex::decode(OLDER).unwrap()));
     let as_standard = standard(ID, SENT_AT, &as_base64);
     let as_older = older(SENT_AT, OLDER);
@@ -303,15 +303,15 @@ fn the_empty_key_verifies_nothing() {
     mac.update(BODY);
     let forged = hex::encode(mac.finalize().into_bytes());
 
-    let empty = Keys { standard: vec![], older: vec![key(b"")] };
+    let empty = Keys { standard: vec![], older: vec![key(b"")], ..Keys::default() };
     assert_eq!(verify(&empty, &older(SENT_AT, &forged), BODY, NOW), Err(Rejection::NoKeys));
-    let beside = Keys { standard: vec![], older: vec![key(b""), key(b"s3cret")] };
+    let beside = Keys { standard: vec![], older: vec![key(b""), key(b"s3cret")], ..Keys::default() };
     assert_eq!(verify(&beside, &older(SENT_AT, &forged), BODY, NOW), Err(Rejection::Mismatch));
 }
 
 #[test]
 fn keys_do_not_show_in_debug() {
-    let keys = Keys { standard: vec![], older: vec![key(b"s3cret")] };
+    let keys = Keys { standard: vec![], older: vec![key(b"s3cret")], ..Keys::default() };
     let shown = format!("{keys:?}");
     assert!(!shown.contains("s3cret") && !shown.contains("115, 51"), "{shown}");
 }
@@ -334,7 +334,7 @@ proptest! {
                 headers.append(NAMES[name], value);
             }
         }
-        let keys = Keys { standard: vec![key_a()], older: vec![key(b"s3cret")] };
+        let keys = Keys { standard: vec![key_a()], older: vec![key(b"s3cret")], ..Keys::default() };
         prop_assert!(verify(&keys, &headers, &body, now).is_err());
     }
 

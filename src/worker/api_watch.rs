@@ -6,9 +6,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::event::ANTHROPIC;
 
 /// Looks, and says what is wrong, until `stop`.
-pub(super) async fn run(api: api::Client, stop: CancellationToken) {
+pub(super) async fn run(accounts: api::Accounts, stop: CancellationToken) {
+    let Some(api) = accounts.client(ANTHROPIC) else { return };
     let watch = async {
         let mut recoveries = api.recoveries();
         look(&api).await;

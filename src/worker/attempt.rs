@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use crate::database::{Connections, answered};
+use crate::event::ANTHROPIC;
+use crate::handler::Error;
 use crate::handler::{AttemptTx, Context, Deadline, Fence};
 use crate::outbox::outcome::Finish;
 use crate::outbox::settle::Finished;
@@ -27,6 +29,9 @@ use crate::worker::successors::Successors;
 use crate::worker::watch::{Watched, watched};
 use crate::{api, batch, telemetry};
 
+/// How long an event waits whose account is not configured.
+const NOT_CONFIGURED_PAUSE: Duration = Duration::from_secs(60);
+
 /// What all attempts of a worker share.
 pub(super) struct Shared {
     pub(super) pool: PgPool,
@@ -35,7 +40,7 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     /// The types that have a handler: labels of metrics are bounded by them.
     pub(super) event_types: Vec<&'static str>,
-    pub(super) api: api::Client,
+    pub(super) api: api::Accounts,
     pub(super) keeper: Keeper,
     /// How long a lease lasts.
     pub(super) lease: Duration,
@@ -118,7 +123,12 @@ async fn handled(
 ) -> (Result<Finished, Failed>, Option<AttemptTx>) {
     let claimed = judge.claimed;
     let fence = Fence { lease: claimed.lease, lease_time: shared.lease, deadline: deadline.clone() };
-    let mut cx = Context::new(&claimed.event, &shared.api, &shared.pool, &shared.connections, fence);
+    let account = claimed.event.account.as_deref().unwrap_or(ANTHROPIC);
+    let Some(api) = shared.api.client(account) else {
+        let reason = anyhow::anyhow!("the account `{account}` is not configured");
+        return (Err(judge.error(Error::Trouble(NOT_CONFIGURED_PAUSE, reason))), None);
+    };
+    let mut cx = Context::new(&claimed.event, &api, &shared.pool, &shared.connections, fence);
     match watched(route, &mut cx, kept, &deadline).await {
         Watched::Returned(returned) => {
             let (tx, result) = cx.into_parts();

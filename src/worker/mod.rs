@@ -126,11 +126,12 @@ pub async fn run(
     settings: Settings,
     pool: PgPool,
     registry: Registry,
-    api: api::Client,
+    api: impl Into<api::Accounts>,
     stop: CancellationToken,
 ) -> Result<u64, database::Error> {
     // A task, which the attempts' threads can go on with. A `main` that waits for it has a thread of its own, which would have
     // to be woken for each turn of the loop.
+    let api = api.into();
     let running = tokio::spawn(async move {
         let (url, poll) = (settings.database_url.clone(), settings.poll);
         let standing = batch::standing_jobs(&registry);
@@ -167,9 +168,9 @@ pub async fn run_until_idle(
     settings: Settings,
     pool: PgPool,
     registry: Registry,
-    api: api::Client,
+    api: impl Into<api::Accounts>,
 ) -> Result<u64, database::Error> {
-    let mut dispatcher = Dispatcher::start(settings, pool, registry, api).await?;
+    let mut dispatcher = Dispatcher::start(settings, pool, registry, api.into()).await?;
     loop {
         dispatcher.look_everywhere();
         dispatcher.go_on();

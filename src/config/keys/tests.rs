@@ -28,7 +28,8 @@ fn signing_keys_are_decoded_padded_or_not_and_separated_by_space_or_comma() {
 
     let loaded = load(SIGNING_KEY, &format!("{padded},  {all_ones} {bare}\n")).unwrap();
 
-    let keys: Vec<_> = loaded.config.keys.standard.iter().map(|key| key.expose_secret().to_vec()).collect();
+    let keys: Vec<_> =
+        loaded.config.senders[0].keys.standard.iter().map(|key| key.expose_secret().to_vec()).collect();
     assert_eq!(keys, [(0..32).collect::<Vec<u8>>(), vec![0xff; 32], (0..24).collect()]);
     let odd = "key 3 has 24 bytes, and those of the Claude API have 32: copy it once more, unless another sender gave it to you";
     assert_eq!(loaded.warnings.iter().map(|warning| &warning.message).collect::<Vec<_>>(), [odd]);
@@ -114,7 +115,8 @@ fn a_webhook_secret_is_a_whole_line_and_no_word_of_it() {
         ("your majesty likes his tea".to_owned(), vec!["your majesty likes his tea"]),
     ] {
         let loaded = load(WEBHOOK_SECRET, &value).unwrap();
-        let secrets: Vec<_> = loaded.config.keys.older.iter().map(|s| s.expose_secret().to_vec()).collect();
+        let secrets: Vec<_> =
+            loaded.config.senders[0].keys.older.iter().map(|s| s.expose_secret().to_vec()).collect();
         assert_eq!(secrets, expected.iter().map(|secret| secret.as_bytes().to_vec()).collect::<Vec<_>>());
     }
     assert_eq!(faults(WEBHOOK_SECRET, "s3cret\nshort"), ["secret 2 is shorter than 6 bytes"]);

@@ -4,12 +4,14 @@ use chrono::DateTime;
 
 use super::super::*;
 use super::read_text;
-use crate::event::Event;
+use crate::event::{ANTHROPIC, Event};
 
 /// An event whose handler is given its data.
 fn event(source: &str, body: Body) -> Event {
     Event {
         id: 1,
+        sender: ANTHROPIC.to_owned(),
+        account: Some(ANTHROPIC.to_owned()),
         event_id: "whe_1".into(),
         event_type: "session.created".into(),
         subscriber: String::new(),

@@ -17,6 +17,8 @@ fn a_webhook_of_the_api_is_read_whole() {
     assert_eq!(
         event,
         NewEvent {
+            sender: ANTHROPIC.to_owned(),
+            account: Some(ANTHROPIC.to_owned()),
             event_id: "whe_1".into(),
             event_type: "session.thread_idled".into(),
             key: Some("sesn_1".into()),

@@ -2,6 +2,7 @@ use chrono::DateTime;
 use futures_util::future::join_all;
 
 use super::*;
+use crate::event::ANTHROPIC;
 use crate::ingest::fake::{FakeStore, Verdict};
 
 fn limits() -> Limits {
@@ -10,6 +11,8 @@ fn limits() -> Limits {
 
 fn event(id: &str) -> NewEvent {
     NewEvent {
+        sender: ANTHROPIC.to_owned(),
+        account: Some(ANTHROPIC.to_owned()),
         event_id: id.into(),
         event_type: "session.status_idled".into(),
         key: None,

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::fake::FakeStore;
-use super::super::{Limits, Settings, run};
+use super::super::{Limits, Sender, Senders, Settings, run};
 use super::deliveries::{KEY, NOW};
 use crate::signature::Keys;
 
@@ -30,9 +30,10 @@ impl Door {
     pub(super) async fn with(limits: Limits, store: FakeStore) -> Door {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let keys = Keys { standard: vec![SecretSlice::from(KEY.to_vec())], older: vec![] };
+        let keys = Keys { standard: vec![SecretSlice::from(KEY.to_vec())], older: vec![], ..Keys::default() };
         let stop = CancellationToken::new();
-        let settings = Settings { keys, now: || NOW, limits };
+        let (senders, _) = Senders::new(vec![Sender::anthropic(keys)]);
+        let settings = Settings { senders, now: || NOW, limits };
         let running = tokio::spawn(run(settings, listener, store.clone(), stop.clone()));
         Door { address, store, stop, running }
     }

@@ -29,7 +29,7 @@ impl Dispatcher {
         settings: Settings,
         pool: PgPool,
         registry: Registry,
-        api: api::Client,
+        api: api::Accounts,
     ) -> Result<Self, database::Error> {
         for (subscriber, event_types) in registry.subscriptions() {
             outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
