@@ -1,6 +1,6 @@
 //! The client of the API: the one door through which requests leave with the key.
 //!
-//! Every request passes `Client::request`, which attaches the key and refuses any URL that is not of the configured
+//! Every request passes `Wire::request`, which attaches the key and refuses any URL that is not of the configured
 //! origin; redirects are not followed. So the key goes to that origin and nowhere else, whatever a URL in an answer
 //! or an id in an event says. Nothing is retried here: an [`Error`] says whose fault it is, and the handler that asked
 //! knows what follows from it. While the API answers nobody, few requests are made (`health`).
@@ -8,9 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
-use reqwest::{Method, RequestBuilder, Response, redirect};
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::{Method, Response};
+use secrecy::SecretString;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use url::Url;
@@ -19,23 +18,22 @@ mod accounts;
 mod batch;
 mod error;
 mod health;
+mod keys;
+mod missing;
 mod retry_after;
 #[cfg(test)]
 mod stand_in;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
 
 use health::Health;
-
-/// A connection is there within this time or not at all; the official SDKs wait as long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A connection that is silent for so long is probed, every so often. The official SDKs probe alike.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+use missing::Missing;
+use wire::Wire;
 
 /// The longest JSON answer that is read, decompressed. A page of 1,000 batches has less than one MiB.
 const JSON_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -57,7 +55,7 @@ pub struct Settings {
     pub admin_key: Option<SecretString>,
     /// `anthropic-workspace-id`, for a key that may act in several workspaces.
     pub workspace_id: Option<String>,
-    /// The proxy that requests go through, as `http://HOST:PORT`.
+    /// The proxy that requests go through, as `http://HOST:PORT`; without a user.
     pub proxy: Option<Url>,
     /// The longest silence within an answer, and before it. An answer that is read whole gets this long in all.
     pub idle_timeout: Duration,
@@ -89,19 +87,11 @@ pub enum Auth {
     Bearer,
 }
 
-/// The client. Cheap to clone; clones share their connections.
+/// The client of one account. Cheap to clone; clones share their connections.
+///
+/// That of an account which is [not configured](Error::NotConfigured) answers every call with that.
 #[derive(Clone, Debug)]
-pub struct Client {
-    http: reqwest::Client,
-    base_url: Url,
-    key: SecretString,
-    /// The header that carries the key, marked as sensitive.
-    credential: (HeaderName, HeaderValue),
-    version: HeaderValue,
-    betas: Vec<String>,
-    idle_timeout: Duration,
-    health: Arc<Health>,
-}
+pub struct Client(Result<Arc<Wire>, Arc<Missing>>);
 
 impl Client {
     /// A client; it does not connect yet.
@@ -112,39 +102,7 @@ impl Client {
     /// # Errors
     /// [`Error::Settings`] where the settings cannot work, [`Error::Transport`] where TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Client, Error> {
-        let Settings { base_url, key, auth, version, betas, idle_timeout, .. } = settings;
-        if !is_plain(&base_url) || base_url.query().is_some() || base_url.fragment().is_some() {
-            return Err(Error::Settings("the base URL must be http(s)://HOST[:PORT][/PATH], without a user"));
-        }
-        if is_of_version(&base_url) {
-            return Err(Error::Settings(
-                "the base URL must end before /v1, with which the paths of the API begin",
-            ));
-        }
-        if key.expose_secret().is_empty() {
-            return Err(Error::Settings("the API key is empty"));
-        }
-        let header = |value: &str, fault| HeaderValue::from_str(value).map_err(|_| Error::Settings(fault));
-        header(&betas.join(","), "a beta has characters that no header can carry")?;
-        let credential = {
-            let fault = "the API key has characters that no header can carry";
-            let (name, mut value) = match auth {
-                Auth::XApiKey => (HeaderName::from_static("x-api-key"), header(key.expose_secret(), fault)?),
-                Auth::Bearer => (AUTHORIZATION, header(&format!("Bearer {}", key.expose_secret()), fault)?),
-            };
-            value.set_sensitive(true);
-            (name, value)
-        };
-        Ok(Client {
-            http: http_client(idle_timeout)?,
-            base_url,
-            key,
-            credential,
-            version: header(&version, "the API version has characters that no header can carry")?,
-            betas,
-            idle_timeout,
-            health: Arc::new(Health::new()),
-        })
+        Ok(Client(Ok(Arc::new(Wire::new(settings, Health::new())?))))
     }
 
     /// The object at a path, exactly as it came. The path is given in segments, of which those that come from outside
@@ -159,83 +117,41 @@ impl Client {
         query: &[(&str, &str)],
         betas: &[&str],
     ) -> Result<Box<RawValue>, Error> {
-        let mut url = self.url(path)?;
+        let wire = self.wire()?;
+        let mut url = wire.url(path)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         // The deadline for all of it: an answer that trickles would pass any limit on silence.
-        let request = self.request(Method::GET, url.clone(), betas)?.timeout(self.idle_timeout);
+        let request = wire.request(Method::GET, url.clone(), betas)?.timeout(wire.idle_timeout);
         let answer = async {
-            let response = self.send(request.header("accept", "application/json")).await?;
+            let response = wire.send(request.header("accept", "application/json")).await?;
             let malformed = || Error::Malformed { promised: "a JSON object" };
             let body = read_at_most(response, JSON_BYTES_MAX).await?.ok_or_else(malformed)?;
             let value: Box<RawValue> = serde_json::from_slice(&body).map_err(|_| malformed())?;
             if value.get().starts_with('{') { Ok(value) } else { Err(malformed()) }
         };
-        self.health.ask(url.path(), answer).await
+        wire.health.ask(url.path(), answer).await
     }
 
     /// What is wrong with the API at this time, in a line, where its answers show that something is.
     pub fn trouble(&self) -> Option<String> {
-        self.health.trouble()
+        self.0.as_ref().map_or_else(|missing| Some(missing.to_string()), |wire| wire.health.trouble())
     }
 
     /// Changes whenever the API answers again after it was in [trouble](Client::trouble).
     pub fn recoveries(&self) -> watch::Receiver<u64> {
-        self.health.recoveries()
+        // Of an account that is not configured nobody hears.
+        self.0.as_ref().map_or_else(|_| watch::Sender::new(0).subscribe(), |wire| wire.health.recoveries())
     }
 
-    /// The choke point: a request with the key, for a URL of our own origin.
-    fn request(&self, method: Method, url: Url, betas: &[&str]) -> Result<RequestBuilder, Error> {
-        // A user in the URL would become an `authorization` header beside, or instead of, the key.
-        if url.origin() != self.base_url.origin() || !is_plain(&url) {
-            return Err(Error::ForeignOrigin);
-        }
-        let (name, value) = &self.credential;
-        let request =
-            self.http.request(method, url).header(name, value).header("anthropic-version", &self.version);
-        let betas: Vec<&str> = self.betas.iter().map(String::as_str).chain(betas.iter().copied()).collect();
-        Ok(if betas.is_empty() { request } else { request.header("anthropic-beta", betas.join(",")) })
-    }
-
-    /// The answer, where it is a success.
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request.send().await.map_err(Error::transport)?;
-        match response.status() {
-            status if status.is_success() => Ok(response),
-            status if status.is_redirection() => Err(Error::Redirected { status: status.as_u16() }),
-            _ => Err(error::read(response, &self.key, self.idle_timeout).await),
+    /// The way to the API, where there is one.
+    fn wire(&self) -> Result<&Wire, Error> {
+        match &self.0 {
+            Ok(wire) => Ok(wire),
+            Err(missing) => Err(missing.error()),
         }
     }
-
-    /// The URL of a path below the base.
-    fn url(&self, path: &[&str]) -> Result<Url, Error> {
-        if !path.iter().all(|segment| is_name(segment)) {
-            return Err(Error::BadId);
-        }
-        let mut url = self.base_url.clone();
-        url.path_segments_mut().map_err(|()| Error::ForeignOrigin)?.pop_if_empty().extend(path);
-        Ok(url)
-    }
-}
-
-fn http_client(idle_timeout: Duration) -> Result<reqwest::Client, Error> {
-    // An error says that the process has chosen its provider already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let user_agent = HeaderValue::from_static(concat!("restante/", env!("CARGO_PKG_VERSION")));
-    reqwest::Client::builder()
-        .default_headers([(USER_AGENT, user_agent)].into_iter().collect())
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .no_proxy()
-        .gzip(true)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(idle_timeout)
-        .tcp_keepalive(KEEPALIVE)
-        .tcp_keepalive_interval(KEEPALIVE)
-        .build()
-        .map_err(Error::transport)
 }
 
 /// A web address without a user in it.
@@ -252,13 +168,6 @@ pub(crate) fn is_of_version(base_url: &Url) -> bool {
     let path = base_url.path().to_ascii_lowercase();
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     matches!(segments.as_slice(), [.., "v1"] | [.., "v1", "messages"] | [.., "v1", "messages", "batches"])
-}
-
-/// Whether a path segment stands for itself. The empty one and those of dots would name another path; servers that
-/// cut parameters off at a `;` see dots where there is more; a URL parser drops tabs and line ends.
-fn is_name(segment: &str) -> bool {
-    let before_parameters = segment.split(';').next().unwrap_or_default();
-    !matches!(before_parameters, "" | "." | "..") && !segment.contains(char::is_control)
 }
 
 /// The body; `None` where it is longer.

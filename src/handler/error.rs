@@ -47,7 +47,9 @@ impl Error {
     pub(crate) fn is_known(&self) -> bool {
         let Error::Trouble(_, error) = self else { return false };
         let is_first = error.chain().find_map(|cause| match cause.downcast_ref::<api::Error>() {
-            Some(api::Error::NotAsked { is_first, .. }) => Some(*is_first),
+            Some(api::Error::NotAsked { is_first, .. } | api::Error::NotConfigured { is_first, .. }) => {
+                Some(*is_first)
+            }
             _ => None,
         });
         is_first == Some(false)
@@ -167,6 +169,8 @@ const MAKE_ROOM: Duration = Duration::from_secs(30);
 /// Somebody has to mend something. When it is mended, it shall be noticed soon; `api` sees to it that a backlog does not ask
 /// in vain.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// A worker that has the account lets them go on within seconds, so a backlog may leave in peace those that have it not.
+const CONFIGURE: Duration = Duration::from_secs(10 * 60);
 /// Something else answers in the API's place, or the API answers about something else.
 const ODD: Duration = Duration::from_secs(60);
 /// Where the API asks for fewer requests and does not say for how long.
@@ -177,6 +181,7 @@ impl From<api::Error> for Error {
         use api::Error as Api;
         match error {
             Api::NotAsked { wait, .. } => Error::Trouble(wait, error.into()),
+            Api::NotConfigured { .. } => Error::Trouble(CONFIGURE, error.into()),
             // Something is wrong with us or the API: that being mended heals the backlog instead of finding it buried.
             Api::RateLimited { retry_after, .. } => {
                 Error::Trouble(retry_after.unwrap_or(SLOW_DOWN), error.into())
