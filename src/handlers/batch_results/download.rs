@@ -19,10 +19,10 @@ use super::line::Row;
 use super::lines::{LINE_BYTES_MAX, Lines};
 use super::seen::Seen;
 
-/// How much is gathered before it is written: large enough for COPY to be quick, small enough to be nothing in memory.
+/// The size of a part: large enough for a quick COPY, and small enough for memory not to matter.
 const PART_BYTES: usize = 3 * 1024 * 1024;
 
-/// How much is sent, and how much is read, before the other side gets its turn. sqlx copies what it sends.
+/// How many bytes are sent, or read, before the other side gets its turn. sqlx copies what it sends.
 const TURN_BYTES: usize = 64 * 1024;
 
 /// How many parts may be written at once; while fewer are, the next one is read. Postgres takes three times as long for a part as
