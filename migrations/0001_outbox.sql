@@ -91,7 +91,7 @@ comment on column restante.outbox.type is 'What happened, as the API spells it: 
 comment on column restante.outbox.subscriber is
   'Which subscriber this row is for: empty for the handler of the type, else the name of a subscription with attempts of its own.';
 comment on column restante.outbox.key is
-  'What it happened to (data.id). Events of one key and subscriber run one at a time, by (created_at, id). Null: no order, no wait.';
+  'What it happened to (data.id). Events of one key and subscriber run one at a time, by (created_at, id). Null: no order.';
 comment on column restante.outbox.workspace_id is 'The workspace it happened in. Some events of the API have none.';
 comment on column restante.outbox.source is 'How it came here: webhook, poll, sql (an application) or worker (a handler).';
 comment on column restante.outbox.created_at is 'When it happened, by the sender''s clock. Decides the order.';

@@ -178,8 +178,8 @@ end $$;
 comment on function restante.step_down is
   'Engine: Blocks a head that no worker has claimed, if an older event of its key waits. The caller holds the locks of the keys.';
 
--- Settles noted keys whose lock it gets, until it has `p_limit` of them or reaches the end of a page beyond that. Returns how many
--- it settled and how many it had to leave.
+-- Settles noted keys whose lock it gets, a page of `p_limit` at a time, until it has at least that many. Returns how many it settled
+-- and how many it had to leave.
 create function restante.settle_keys(p_limit integer default 500)
 returns table (settled bigint, left_over bigint)
 language plpgsql

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const SOONEST: Duration = Duration::from_millis(5);
 /// The longest pause, so that an event which waits for a key runs within a second after the lock is released.
 const LATEST: Duration = Duration::from_millis(400);
-/// One claim settles up to this many keys. If it settled as many, there may be more.
+/// A claim stops once it has settled this many keys. If it settled as many, there may be more.
 const PORTION: i64 = 500;
 
 /// The keys that the last claim which looked at them had to leave.
