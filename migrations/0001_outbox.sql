@@ -1,8 +1,8 @@
 -- The outbox: every event, from the moment it is stored until it is finished, and after that.
 --
--- For people it is one table, `restante.outbox`. In Postgres it is partitioned by `finished_at`: rows that are not
--- finished have `finished_at = 'infinity'` and are in one small partition, `outbox_live`, however large the history
--- is; finished rows are in one partition a week, which can be detached and dropped as a whole.
+-- For people it is one table, `restante.outbox`. In Postgres it is partitioned by `finished_at`: rows that are not finished have
+-- `finished_at = 'infinity'` and are in one small partition, `outbox_live`, however large the history is; finished rows are in
+-- one partition a week, which can be detached and dropped as a whole.
 --
 -- No function waits for a row of the outbox (`skip locked`) or for the lock of a key (a try). A session that leaves a transaction
 -- open delays only the events that it has changed itself, and no function deadlocks with a hand-written UPDATE.
@@ -58,8 +58,8 @@ create table restante.outbox (
   run_at        timestamptz not null default '-infinity',
   holds_key     boolean     not null default false,
   -- Which index a row is in, as restante.lane() says. A claim turns `pending` into `running` and leaves the row in lane r, so
-  -- that no indexed column changes and Postgres can make a HOT update. Not a generated column: Postgres would read the
-  -- expression anew for every statement, a fifth of what it costs to store or to finish one event.
+  -- that no indexed column changes and Postgres can make a HOT update. Not a generated column: Postgres would read the expression
+  -- anew for every statement, a fifth of what it costs to store or to finish one event.
   lane          "char"      not null,
   attempt       integer     not null default 0,
   max_attempts  integer,
@@ -249,9 +249,10 @@ comment on table restante.paused_type is
 -- Makes the partitions of the history for the coming weeks.
 --
 -- Each partition is created separately and then attached, so that other sessions can read and write the outbox meanwhile. But
--- attaching locks the default partition exclusively, and a session that waits for such a lock makes all later ones wait behind it.
--- So this takes the locks at once or not at all: while a report or a backup reads the outbox, it fails with lock_not_available
--- (55P03) and has done nothing. The lock on the table also keeps two workers that start together from making the same week.
+-- attaching locks the default partition exclusively, and a session that waits for such a lock makes all later ones wait behind
+-- it. So this takes the locks at once or not at all: while a report or a backup reads the outbox, it fails with
+-- lock_not_available (55P03) and has done nothing. The lock on the table also keeps two workers that start together from making
+-- the same week.
 --
 -- TimeZone and DateStyle are set, because the limits of a week are written and read as text.
 create function restante.make_partitions(p_weeks integer default 26) returns integer

@@ -1,20 +1,20 @@
 -- The order of a key: its oldest event is its head. Only the head can be claimed; the others wait behind it.
 --
--- A session that stores, settles or changes an event decides under the lock of its key which event is the head. **No session waits
--- for that lock.** A session that does not get it stores its event as blocked, or finishes one without a look at its successors, and
--- notes the key in `key_unsettled` in the same transaction. The next claim of a worker settles the noted keys.
+-- A session that stores, settles or changes an event decides under the lock of its key which event is the head. **No session
+-- waits for that lock.** A session that does not get it stores its event as blocked, or finishes one without a look at its
+-- successors, and notes the key in `key_unsettled` in the same transaction. The next claim of a worker settles the noted keys.
 --
 -- Here and in the files that follow, work in several steps is a function in plpgsql: each step sees everything that was committed
 -- before it began, and a step after the lock of a key has to see what the last holder of that lock wrote.
 --
--- Plans must not depend on statistics. Plan nodes that are cheap on an empty table and ruinous on a full one are turned off, and the
--- generic plan is kept (planning anew cost 0.7 ms of the 0.9 ms of a call). `lane::text` keeps Postgres from looking up an id by a
--- scan of a partial index.
+-- Plans must not depend on statistics. Plan nodes that are cheap on an empty table and ruinous on a full one are turned off, and
+-- the generic plan is kept (planning anew cost 0.7 ms of the 0.9 ms of a call). `lane::text` keeps Postgres from looking up an id
+-- by a scan of a partial index.
 
--- Part of the number of each key's lock. Only workers and functions with the rights of the owner read it: another login that could
--- compute the number could hold the lock for no reason, and so keep the events of the key waiting. The index is there because
--- Postgres estimates a scan of a table as very expensive while such scans are turned off, and then compiles the statement (JIT). The
--- index is not unique, because a restore of the data may bring the same salt again.
+-- Part of the number of each key's lock. Only workers and functions with the rights of the owner read it: another login that
+-- could compute the number could hold the lock for no reason, and so keep the events of the key waiting. The index is there
+-- because Postgres estimates a scan of a table as very expensive while such scans are turned off, and then compiles the statement
+-- (JIT). The index is not unique, because a restore of the data may bring the same salt again.
 create table restante.key_salt (salt bigint not null);
 create index key_salt_salt on restante.key_salt (salt);
 insert into restante.key_salt (salt)
@@ -42,11 +42,10 @@ comment on function restante.lock_of_key is 'Engine: The number of the lock of a
 
 -- Takes the locks of keys until the transaction ends, and returns the keys whose lock it did not get.
 --
--- A transaction with one snapshot for all of its statements gets no lock, because it would not see what the last holder wrote. And
--- no transaction takes more than 1,000, because by default the server has room for some 6,400 in all. A key that is given twice is
--- locked twice, which does no harm and costs less than finding it out.
--- The function has no settings and no rights of its own, and assigns the results of its calls instead of using `perform`: it runs
--- for each event, so that time matters.
+-- A transaction with one snapshot for all of its statements gets no lock, because it would not see what the last holder wrote.
+-- And no transaction takes more than 1,000, because by default the server has room for some 6,400 in all. A key that is given
+-- twice is locked twice, which does no harm and costs less than finding it out. The function has no settings and no rights of its
+-- own, and assigns the results of its calls instead of using `perform`: it runs for each event, so that time matters.
 create function restante.try_lock_keys(p_keys text[]) returns text[]
 language plpgsql as $$
 declare
@@ -93,9 +92,9 @@ begin atomic
 end;
 comment on function restante.note_keys is 'Engine: Notes keys whose lock another session holds. The next claim settles them.';
 
--- Makes the oldest waiting event of each key its head, if the key has none, and returns these heads. With an owner, heads that were
--- created at `p_until` or before are leased to it at once: they have their turn among the events of all keys, and leasing them here
--- saves a claim. The caller holds the locks of the keys.
+-- Makes the oldest waiting event of each key its head, if the key has none, and returns these heads. With an owner, heads that
+-- were created at `p_until` or before are leased to it at once: they have their turn among the events of all keys, and leasing
+-- them here saves a claim. The caller holds the locks of the keys.
 create function restante.unblock(
   p_keys text[], p_subscribers text[],
   p_owner text default null, p_lease interval default null, p_until timestamptz default null)
@@ -178,8 +177,8 @@ end $$;
 comment on function restante.step_down is
   'Engine: Blocks a head that no worker has claimed, if an older event of its key waits. The caller holds the locks of the keys.';
 
--- Settles noted keys whose lock it gets, a page of `p_limit` at a time, until it has at least that many. Returns how many it settled
--- and how many it had to leave.
+-- Settles noted keys whose lock it gets, a page of `p_limit` at a time, until it has at least that many. Returns how many it
+-- settled and how many it had to leave.
 create function restante.settle_keys(p_limit integer default 500)
 returns table (settled bigint, left_over bigint)
 language plpgsql
@@ -194,8 +193,8 @@ declare
   v_locked      text[] := '{}';
   v_left        bigint := 0;
 begin
-  -- Steps from key to key over the index, a page at a time, until it has enough locks: a key that is noted a thousand times costs one
-  -- step. A key that another session holds costs no more than that, and does not keep others from being settled.
+  -- Steps from key to key over the index, a page at a time, until it has enough locks: a key that is noted a thousand times costs
+  -- one step. A key that another session holds costs no more than that, and does not keep others from being settled.
   for v_page_number in 1 .. 20 loop
     with recursive walk as (
       (select u.key, 1 as step from restante.key_unsettled as u
@@ -234,8 +233,8 @@ end $$;
 comment on function restante.settle_keys is
   'Engine: Gives the keys noted in key_unsettled their right heads, as far as it gets their locks. Each claim calls it.';
 
--- Repairs keys that have waiting events and no head (because a row was deleted by hand with the triggers off, say). Looks at about
--- `p_limit` keys with waiting events, starting after `p_after`. Returns how many it repaired and where to go on.
+-- Repairs keys that have waiting events and no head (because a row was deleted by hand with the triggers off, say). Looks at
+-- about `p_limit` keys with waiting events, starting after `p_after`. Returns how many it repaired and where to go on.
 create function restante.sweep(p_after text, p_limit integer default 500)
 returns table (healed integer, next_after text)
 language plpgsql

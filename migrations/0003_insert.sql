@@ -90,8 +90,8 @@ end $$;
 comment on function restante.insert_event is
   'Engine: Stores one event, unless it is stored already. Ingest may call only this and insert_events.';
 
--- Stores the events that are not stored yet, so that they may run at once. Returns how many were new, which identifiers were already
--- stored, and which of those are stored with another body. No identifier may be given twice.
+-- Stores the events that are not stored yet, so that they may run at once. Returns how many were new, which identifiers were
+-- already stored, and which of those are stored with another body. No identifier may be given twice.
 create function restante.insert_events(
   p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
   p_payloads text[], p_raws bytea[], p_digests bigint[], p_source text,
@@ -133,8 +133,8 @@ begin
 
   v_missed := restante.try_lock_keys(p_keys);
 
-  -- Most events find their key free, with no head and no waiting event. The snapshot of this statement is taken after the locks of
-  -- the keys, so that it sees every committed head.
+  -- Most events find their key free, with no head and no waiting event. The snapshot of this statement is taken after the locks
+  -- of the keys, so that it sees every committed head.
   with fresh as (
     -- Of several events of one key only the oldest.
     select distinct on (coalesce(u.key, u.event_id) collate "C") u.*

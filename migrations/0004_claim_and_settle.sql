@@ -8,8 +8,8 @@ create type restante.claimed as (
 comment on type restante.claimed is
   'What a worker learns about an event that it has claimed; or, if id is null, about the keys that were settled before a claim.';
 
--- About how much memory a body will take. A compressed body counts ten times its stored size, because only unpacking it would show
--- the real one.
+-- About how much memory a body will take. A compressed body counts ten times its stored size, because only unpacking it would
+-- show the real one.
 create function restante.claimed_bytes(p_payload json, p_raw bytea) returns integer
 language sql stable parallel safe
 return least(coalesce(pg_column_size(p_payload), pg_column_size(p_raw), 0), 50000000)
@@ -29,11 +29,11 @@ end;
 comment on function restante.give_sign is
   'Engine: Writes the sign of life of a worker, which counts for one lease from now. The lease renewer of the worker calls it.';
 
--- The next three functions are needed for few events of a claim. They are in plpgsql, because Postgres would inline SQL functions, and
--- then each claim would set them up.
+-- The next three functions are needed for few events of a claim. They are in plpgsql, because Postgres would inline SQL
+-- functions, and then each claim would set them up.
 
--- May a worker take over an event whose lease has run out? A worker that has just come back itself (the database may have been away)
--- first gives the other workers time to come back.
+-- May a worker take over an event whose lease has run out? A worker that has just come back itself (the database may have been
+-- away) first gives the other workers time to come back.
 create function restante.may_take_over(p_owner text, p_other text, p_lease interval) returns boolean
 language plpgsql stable as $$
 begin
@@ -68,12 +68,13 @@ end $$;
 comment on function restante.note_failed is 'Engine: Stores the failure of an attempt whose lease ran out.';
 
 -- Claims up to `p_limit` events for these subscribers, the oldest `created_at` first, and leases each for `p_lease`: new ones,
--- retries that are due, and events whose lease ran out. It looks at new events and lost leases only if they were created at `p_floor`
--- (the claim cursor) or later: while an old snapshot keeps vacuum from cleaning up, a scan from the oldest event on would pass
--- everything that has finished since. The first event is claimed however large it is, further ones up to about `p_bytes` in all.
+-- retries that are due, and events whose lease ran out. It looks at new events and lost leases only if they were created at
+-- `p_floor` (the claim cursor) or later: while an old snapshot keeps vacuum from cleaning up, a scan from the oldest event on
+-- would pass everything that has finished since. The first event is claimed however large it is, further ones up to about
+-- `p_bytes` in all.
 --
--- With `p_settles` the noted keys first get their heads. If there were any, the first row says how many were settled and how many were
--- left.
+-- With `p_settles` the noted keys first get their heads. If there were any, the first row says how many were settled and how many
+-- were left.
 create function restante.claim(
   p_owner text, p_subscribers text[], p_limit bigint, p_lease interval, p_floor timestamptz, p_bytes bigint, p_settles boolean)
 returns setof restante.claimed
@@ -100,8 +101,8 @@ begin
                and r.lease_until <= clock_timestamp()
                and (r.status <> 'running' or restante.may_take_over(p_owner, r.lease_owner, p_lease))
              order by r.created_at, r.id limit p_limit for update skip locked) as l),
-  -- Retries and scheduled events, those first that have been due for longest. With the statement's time, because a condition on a clock
-  -- that moves meanwhile cannot limit the index scan, which would then read the whole backlog.
+  -- Retries and scheduled events, those first that have been due for longest. With the statement's time, because a condition on a
+  -- clock that moves meanwhile cannot limit the index scan, which would then read the whole backlog.
   due as materialized (
     select l.*
       from unnest(p_subscribers) as s (subscriber)
@@ -132,7 +133,7 @@ begin
            lease_until = case when p.held_by is null then clock_timestamp() + p_lease else '-infinity' end,
            started_at = case when p.held_by is null then clock_timestamp() else o.started_at end,
            crashes = o.crashes + p.has_crashed::integer
-      -- By ctid, which does not change while the row is locked. A row that changed just before it was locked is left for the next claim.
+      -- By ctid, which does not change while the row is locked. A row that changed just before that is left for the next claim.
       from picked as p where o.ctid = p.place
     returning o.*,
       -- Functions, called for the few events that need them. Inserts as parts of this statement would cost each claim a tenth.
@@ -168,11 +169,11 @@ end $$;
 comment on function restante.let_next_go is
   'Engine: Makes the successor in each key its head after the old head was finished, or leases it. The caller holds the locks of the keys.';
 
--- Finishes attempts that succeeded: moves their rows to the history, and makes the successor in each key its head or leases it, as
--- restante.let_next_go() says.
+-- Finishes attempts that succeeded: moves their rows to the history, and makes the successor in each key its head or leases it,
+-- as restante.let_next_go() says.
 --
--- Returns the events that it finished (if one is missing, its lease was lost or another session has locked it), how many others may
--- be claimed now, and a row for each event that it leased.
+-- Returns the events that it finished (if one is missing, its lease was lost or another session has locked it), how many others
+-- may be claimed now, and a row for each event that it leased.
 create function restante.finish(
   p_ids bigint[], p_tokens bigint[], p_statuses text[], p_results text[],
   p_owner text default null, p_lease interval default null, p_until timestamptz default null)
@@ -197,7 +198,7 @@ begin
        for update of l skip locked),
   gone as (
     delete from restante.outbox_live as l using mine as m
-     -- By ctid, which does not change while the row is locked. A row whose lease was renewed just before that is not finished now.
+     -- By ctid, which does not change while the row is locked. A row whose lease was renewed just before that is left out.
      where l.ctid = m.place
     returning l.*, m.status as status_after, m.result as result_after),
   finished as (
@@ -229,8 +230,8 @@ begin
       from unnest(v_keys, v_subscribers) as k (key, subscriber) where not k.key = any (v_missed);
   end if;
 
-  -- Checked first, because an update that finds nothing costs three times as much. Key by key, because otherwise Postgres may begin
-  -- with all waiting events.
+  -- Checked first, because an update that finds nothing costs three times as much. Key by key, because otherwise Postgres may
+  -- begin with all waiting events.
   if exists (
        select from unnest(v_keys, v_subscribers) as k (key, subscriber)
         where (select true from restante.outbox_live as w
@@ -258,7 +259,7 @@ begin
   -- The fence: an attempt finishes its event only while it holds the event's lease.
   select l.ctid into v_place from restante.outbox_live as l
    where l.id = p_id and l.lease_token = p_token and l.status = 'running' for update skip locked;
-  -- By ctid, which does not change while the row is locked. A row whose lease was renewed just before that is not finished now.
+  -- By ctid, which does not change while the row is locked. A row whose lease was renewed just before that is left out.
   delete from restante.outbox_live as l where l.ctid = v_place returning l.* into v;
   if not found then
     return query select null::bigint[], 0::bigint, null::restante.claimed;
@@ -365,8 +366,8 @@ end $$;
 comment on function restante.fail is
   'Engine: Ends one attempt that did not succeed: a retry, a snooze, a deferral, a trouble or a dead letter. Fenced by the lease token.';
 
--- Hands events back unfinished. Any worker may claim them at once; their attempts do not count. Events whose type is paused are held.
--- Returns how many it handed back, which leaves out those whose lease was lost or that another session has locked.
+-- Hands events back unfinished. Any worker may claim them at once; their attempts do not count. Events whose type is paused are
+-- held. Returns how many it handed back, which leaves out those whose lease was lost or that another session has locked.
 create function restante.hand_back(p_ids bigint[], p_tokens bigint[]) returns bigint
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -396,8 +397,8 @@ end $$;
 comment on function restante.hand_back is
   'Engine: Hands events back unfinished. Any worker may claim them at once. Fenced by the lease token.';
 
--- Hands back the strays of a worker, which it has claimed and does not know of because an answer was lost: all of its events except
--- `p_known` and those that were claimed less than `p_age` ago. Returns how many there were.
+-- Hands back the strays of a worker, which it has claimed and does not know of because an answer was lost: all of its events
+-- except `p_known` and those that were claimed less than `p_age` ago. Returns how many there were.
 create function restante.hand_back_strays(p_owner text, p_known bigint[], p_age interval) returns bigint
 language plpgsql
 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$

@@ -83,7 +83,7 @@ create trigger outbox_guard_insert before insert on restante.outbox
   for each row when (new.lane is null) execute function restante.guard_insert();
 
 -- When a hand-written statement ends, every key that it touched gets its right head. A key that another session has locked is
--- noted, and so are all keys after the first thousand: once this transaction has committed, the next claim of a worker settles them.
+-- noted, and so are all keys after the first thousand: after this transaction's commit, the next claim of a worker settles them.
 create function restante.guard_statement() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -225,8 +225,9 @@ comment on function restante.resume is
   'Ends a pause and makes the held events pending, except those that another pause matches or that a person paused one by one. '
   'Returns how many.';
 
--- Makes events pending whose pause has ended: they were stored, or came back, while the transaction of resume() was still open. Finds
--- them by steps from pattern to pattern over the index, however many events other pauses hold. Returns how many rows it changed.
+-- Makes events pending whose pause has ended: they were stored, or came back, while the transaction of resume() was still open.
+-- Finds them by steps from pattern to pattern over the index, however many events other pauses hold. Returns how many rows it
+-- changed.
 create function restante.let_held_go(p_limit integer default 1000) returns bigint
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -253,7 +254,7 @@ begin
     from (select l.id from restante.outbox_live as l
            where l.lane = 'p' and l.held_by is not null and l.held_by = any (v_ended) and l.status = 'paused'
            limit p_limit for update skip locked) as r;
-  -- On the parent table, whose trigger gives the keys their heads. An event that another pause matches by now is held by that one.
+  -- On the parent table, whose trigger gives the keys their heads. If another pause matches by now, it holds the event.
   update restante.outbox as o
      set held_by = restante.held_by(o.type),
          status = case when restante.held_by(o.type) is null then 'pending' else 'paused' end

@@ -75,9 +75,9 @@ comment on column restante.batch_result.raw is 'The same as bytes, if it is no t
 comment on column restante.batch_result.text is 'The text blocks of the answer, joined. U+FFFD stands for what text cannot hold.';
 comment on column restante.batch_result.error_type is 'Why it errored: invalid_request_error wants a change, anything else may be sent again.';
 
--- The standing jobs: one event for each batch until it is complete (batch.poll while it runs, batch.ended from then on), and one for
--- the search for batches (batch.reconcile). If one were missing, nothing would report it, so workers check for them again and again:
--- a job that was cancelled, deleted or given up comes back, even if its identifier is taken.
+-- The standing jobs: one event for each batch until it is complete (batch.poll while it runs, batch.ended from then on), and one
+-- for the search for batches (batch.reconcile). If one were missing, nothing would report it, so workers check for them again and
+-- again: a job that was cancelled, deleted or given up comes back, even if its identifier is taken.
 
 create table restante.standing_job (
   type      text collate "C" not null,
@@ -124,7 +124,7 @@ declare
   v_made  integer := 0;
   v_batch record;
 begin
-  -- One worker at a time looks after a type, and the others skip it. So each step below sees the jobs that the last worker put in.
+  -- One worker at a time looks after a type, and the others skip it. So each step below sees the jobs of the last worker.
   for v_type in
     select s.type from restante.standing_job as s where s.type = any (p_types) order by s.type for update skip locked
   loop
@@ -167,8 +167,8 @@ begin
     end loop;
   end loop;
 
-  -- A job that has just been given up would fail again, so it stays a dead letter for some minutes, in which an operator can see it.
-  -- A job that a person is changing at this moment is left for the next call.
+  -- A job that has just been given up would fail again, so it stays a dead letter for some minutes, in which an operator can see
+  -- it. A job that a person is changing at this moment is left for the next call.
   v_dead := array(
     select l.id from restante.outbox_live as l
      where l.id = any (v_dead) and l.status = 'dead'
@@ -197,8 +197,8 @@ end $$;
 comment on function restante.watch_batch is
   'Engine: Puts the event into the outbox that polls a new batch until it has ended.';
 
--- Not during a restore, which is recognised by check_function_bodies: only the sessions of pg_dump's output turn it off. The restore
--- brings the event itself, and one that was made before it would take its number and its identifier.
+-- Not during a restore, which is recognised by check_function_bodies: only the sessions of pg_dump's output turn it off. The
+-- restore brings the event itself, and one that was made before it would take its number and its identifier.
 create trigger batch_is_watched after insert on restante.batch
   for each row when (new.complete_at is null and new.ended_at is null
                      and current_setting('check_function_bodies')::boolean)

@@ -1,7 +1,7 @@
 -- Who may do what. Grant a role to the login of a program or person: grant restante_ingest to my_ingest_login;
 --
--- Roles belong to the whole server, so they may exist already, from another database or created by an administrator. If we may not
--- create a role, the migration fails, and its hint says what an administrator has to run.
+-- Roles belong to the whole server, so they may exist already, from another database or created by an administrator. If we may
+-- not create a role, the migration fails, and its hint says what an administrator has to run.
 
 do $$
 declare

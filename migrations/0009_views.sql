@@ -1,5 +1,5 @@
--- The views that answer an operator's questions. Where the table has an infinite time they have null, so that one can calculate with
--- their times. Each view reads the backlog, not the history.
+-- The views that answer an operator's questions. Where the table has an infinite time they have null, so that one can calculate
+-- with their times. Each view reads the backlog, not the history.
 
 -- A job that never ends, or that waits for a batch to end, needs no operator as long as its last poll went well.
 create function restante.is_standing(type text, status text, outcome text) returns boolean
@@ -131,8 +131,8 @@ create view restante.outbox_keys as
     from restante.outbox_live where lane = 'b' group by key, subscriber;
 comment on view restante.outbox_keys is 'Keys with events that wait for an older one.';
 
--- In two parts, so that a condition on finished_at reads only the partitions it needs: `is null` reads the backlog, a time reads the
--- weeks that it falls into.
+-- In two parts, so that a condition on finished_at reads only the partitions it needs: `is null` reads the backlog, a time reads
+-- the weeks that it falls into.
 create view restante.outbox_events as
   select id, event_id, type, subscriber, key, workspace_id, source, status, attempt, max_attempts, created_at, received_at,
          started_at, nullif(nullif(run_at, '-infinity'), 'infinity') as run_at,

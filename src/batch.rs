@@ -1,8 +1,8 @@
 //! The table `restante.batch`: what the API last said about each batch, and the jobs that fetch its results.
 //!
-//! Every batch has a row in the outbox, first `batch.poll`, then `batch.ended`, until it is complete or its results are gone. The
-//! search for batches has a row, too. Workers call `restante.ensure_standing_jobs`, which puts a job back that was cancelled,
-//! deleted or given up, under an identifier that is free.
+//! Every batch has a row in the outbox, first `batch.poll`, then `batch.ended`, until it is complete or its results are
+//! gone. The search for batches has a row, too. Workers call `restante.ensure_standing_jobs`, which puts a job back
+//! that was cancelled, deleted or given up, under an identifier that is free.
 
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
@@ -33,7 +33,7 @@ impl BatchRef {
     }
 }
 
-/// The event whose handler stores the results of an ended batch. A batch always gets the same one, so it is stored once.
+/// The event whose handler stores the results of an ended batch. Each batch has one, so it is stored once.
 pub(crate) fn ended(batch: &Batch) -> NewEvent {
     NewEvent {
         event_id: format!("batch.ended:{}", batch.id),
@@ -53,8 +53,8 @@ pub(crate) struct Known {
     pub(crate) is_past: bool,
 }
 
-/// The API keeps results for 29 days after their batch was created. If we do not know when that was, we count from when we first
-/// heard of the batch.
+/// The API keeps results for 29 days after their batch was created. If we do not know when that was, we count from when
+/// we first heard of the batch.
 pub(crate) async fn known(
     executor: impl PgExecutor<'_>,
     batch_id: &str,
@@ -78,8 +78,8 @@ pub(crate) async fn known(
 /// Why an attempt for a batch is the last one.
 const VANISHED: &str = "the API keeps results for 29 days, and these are over";
 
-/// Decides what an attempt for a batch means. Once the results have vanished, a failure is final. A final failure is noted in the
-/// batch's row; otherwise its job would be started again.
+/// Decides what an attempt for a batch means. Once the results have vanished, a failure is final. A final failure is
+/// noted in the batch's row; otherwise its job would be started again.
 pub(crate) async fn conclude(
     cx: &Context<'_>,
     batch_id: &str,
@@ -125,7 +125,7 @@ pub(crate) fn standing_jobs(registry: &Registry) -> Vec<&'static str> {
     STANDING.into_iter().filter(|event_type| registry.names("", event_type)).collect()
 }
 
-/// Puts the missing ones of these jobs into the outbox, and replays those that were given up. Returns how many there were.
+/// Puts missing ones of these jobs into the outbox, and replays those that were given up. Returns how many.
 pub(crate) async fn ensure_standing_jobs(
     executor: impl PgExecutor<'_>,
     event_types: &[&str],
@@ -135,8 +135,8 @@ pub(crate) async fn ensure_standing_jobs(
         .await
 }
 
-/// Stores what the API says about batches. A complete batch stays as it is, and an ended one does not become open again because
-/// an older answer arrives late. Returns whether one of them should have ended a day ago.
+/// Stores what the API says about batches. A complete batch stays as it is, and an ended one does not become open again
+/// because an older answer arrives late. Returns whether one of them should have ended a day ago.
 pub(crate) async fn observe(connection: &mut PgConnection, batches: &[Batch]) -> sqlx::Result<bool> {
     let column = |count: fn(&Batch) -> i64| batches.iter().map(count).collect::<Vec<i64>>();
     let overdue = sqlx::query_scalar!(

@@ -12,8 +12,8 @@
 //!
 //! If an attempt does not count, the row says in `last_error` what the event waits for. No wait is longer than a year.
 //!
-//! `Err` rolls back what was written through [`Context::tx`]. `?` converts only [`api::Error`](crate::api::Error) and [`sqlx::Error`]; the
-//! handler classifies any other error itself, with [`Classify`]. The two convert like this:
+//! `Err` rolls back what was written through [`Context::tx`]. `?` converts only [`api::Error`](crate::api::Error) and
+//! [`sqlx::Error`]; the handler classifies any other error itself, with [`Classify`]. The two convert like this:
 //!
 //! | error | is |
 //! |---|---|
@@ -58,15 +58,15 @@ pub trait Handler: Send + Sync + 'static {
     const RETRY: retry::Policy = retry::Policy::DEFAULT;
     /// How long an attempt may take without reporting [progress](Context::progress).
     const TIMEOUT: Duration = Duration::from_secs(30);
-    /// How long [trouble](Error::Trouble) is waited out, counted from when the event was received. After that it counts as a
-    /// failure.
+    /// How long [trouble](Error::Trouble) is waited out, counted from when the event was received. After that it counts
+    /// as a failure.
     const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
     /// Whether a dead letter keeps later events of its key waiting until a person has replayed or cancelled it.
     const DEAD_HOLDS_KEY: bool = false;
-    /// The type that [`Event::data`](crate::Event::data) is read into. If it does not fit, the event becomes a dead letter.
+    /// The type that [`Event::data`](crate::Event::data) is read into. An event that does not fit becomes a dead letter.
     type Payload: DeserializeOwned + Send;
 
-    /// Handles one event. It runs at least once for each event, because a worker may vanish at any point. What it writes through
-    /// [`Context::tx`] is committed exactly once; what it does elsewhere must be safe to do twice.
+    /// Handles one event. It runs at least once for each event, because a worker may vanish at any point. What it
+    /// writes through [`Context::tx`] is committed exactly once; what it does elsewhere must be safe to do twice.
     fn handle(&self, cx: &mut Context<'_>, payload: Self::Payload) -> impl Future<Output = Result> + Send;
 }

@@ -1,13 +1,13 @@
 //! Mail for Claude workloads, kept in Postgres until it has been handled.
 //!
 //! `restante-ingest` stores each signed webhook of the Claude API as a row of `restante.outbox` before it answers 2xx.
-//! A worker claims the rows, oldest first, and runs a [`Handler`] for each. What the handler writes and the completion of
-//! its event are one commit. With this library you build a worker of your own.
+//! A worker claims the rows, oldest first, and runs a [`Handler`] for each. What the handler writes and the completion
+//! of its event are one commit. With this library you build a worker of your own.
 //!
 //! # A handler
 //!
-//! A handler names the event types it answers, and reads what it needs from the event. `Ok` commits; `Err` rolls back and
-//! decides what happens to the event, as the table in [`handler`] shows.
+//! A handler names the event types it answers, and reads what it needs from the event. `Ok` commits; `Err` rolls back
+//! and decides what happens to the event, as the table in [`handler`] shows.
 //!
 //! ```
 //! use anyhow::anyhow;
@@ -42,12 +42,13 @@
 //!
 //! # A worker
 //!
-//! The `main` of a worker is one call of `service::worker`. It needs the cargo feature `service`, which provides the rest of
-//! the process: variables, log, metrics, signals, health. A program that has these already calls [`worker::run`].
+//! The `main` of a worker is one call of `service::worker`. It needs the cargo feature `service`, which provides the
+//! rest of the process: variables, log, metrics, signals, health. A program that has these already calls
+//! [`worker::run`].
 //!
-//! A worker that runs next to `restante-worker` [subscribes](Registry::subscribe): it gets rows of its own, with attempts of
-//! their own, even for types that a built-in handler answers. A worker that replaces `restante-worker` adds its handlers to
-//! [`handlers::registry`].
+//! A worker that runs next to `restante-worker` [subscribes](Registry::subscribe): it gets rows of its own, with
+//! attempts of their own, even for types that a built-in handler answers. A worker that replaces `restante-worker` adds
+//! its handlers to [`handlers::registry`].
 //!
 //! ```no_run
 //! # #[cfg(feature = "service")] mod program {
@@ -70,13 +71,13 @@
 //! # A test
 //!
 //! [`database::migrate`] creates the schema, and `select restante.enqueue('order.placed', '{..}')` stores an event.
-//! [`worker::run_until_idle`] then runs handlers until no event is left that may run now. `examples/orders-worker` is such
-//! a worker as a crate of its own, with its migration and its tests.
+//! [`worker::run_until_idle`] then runs handlers until no event is left that may run now. `examples/orders-worker` is
+//! such a worker as a crate of its own, with its migration and its tests.
 //!
-//! Everything that is not named on this page is in `internals`. It is for our own programs, and may change with any release.
+//! Everything that is not named on this page is in `internals`, for our own programs. It may change with any release.
 
-// A module imports only from modules above it; tests/it/tidy.rs checks that. What our programs need of modules without `pub` is
-// exported in `internals`.
+// A module imports only from modules above it; tests/it/tidy.rs checks that. What our programs need of modules without
+// `pub` is exported in `internals`.
 
 // Floor 0: words. No IO, no clock.
 pub mod event;

@@ -15,9 +15,9 @@ use crate::{envelope, retry};
 
 /// Handlers by the subscriber they work for and the type they answer.
 ///
-/// A worker claims only the rows of the subscribers in its registry. If it has [registered](Registry::register) handlers,
-/// an event of a type that none of them answers ends as `ignored`. An event whose body cannot be read has the type
-/// `unreadable`, and becomes a dead letter in every worker, unless a handler answers that type.
+/// A worker claims only the rows of the subscribers in its registry. If it has [registered](Registry::register)
+/// handlers, an event of a type that none of them answers ends as `ignored`. An event whose body cannot be read has the
+/// type `unreadable`, and becomes a dead letter in every worker, unless a handler answers that type.
 #[derive(Clone, Default)]
 pub struct Registry {
     routes: BTreeMap<String, BTreeMap<&'static str, Arc<dyn Route>>>,
@@ -31,9 +31,9 @@ impl Registry {
 
     /// Adds a handler for its types.
     ///
-    /// Workers with registered handlers share all events, so all of them must have the same handlers: an event that reaches
-    /// a worker without a handler for it ends as `ignored`. A worker of your own that runs next to `restante-worker`
-    /// [subscribes](Registry::subscribe) instead.
+    /// Workers with registered handlers share all events, so all of them must have the same handlers: an event that
+    /// reaches a worker without a handler for it ends as `ignored`. A worker of your own that runs next to
+    /// `restante-worker` [subscribes](Registry::subscribe) instead.
     ///
     /// # Panics
     /// If one of its types already has a handler, so that the mistake is found at the start.
@@ -42,12 +42,12 @@ impl Registry {
         self.add("", handler)
     }
 
-    /// Adds a second handler for its types. It gets a row of its own for each event, with its own attempts, next to the row of
-    /// the registered handler. Neither row delays the other or makes it fail. Do not change the name `subscriber` later: its
-    /// rows carry it.
+    /// Adds a second handler for its types. It gets a row of its own for each event, with its own attempts, next to the
+    /// row of the registered handler. Neither row delays the other or makes it fail. Do not change the name
+    /// `subscriber` later: its rows carry it.
     ///
-    /// One subscriber may have several handlers. It gets the events that are stored after a worker first started with the
-    /// subscription; `delete from restante.subscription` ends it.
+    /// One subscriber may have several handlers. It gets the events that are stored after a worker first started with
+    /// the subscription; `delete from restante.subscription` ends it.
     ///
     /// # Panics
     /// If `subscriber` is empty, or already has a handler for one of the types.
@@ -90,8 +90,8 @@ impl Registry {
         self.routes.get(subscriber).is_some_and(|routes| routes.contains_key(event_type))
     }
 
-    /// The handler for an event: the one that names its type, otherwise the one with the longest pattern that matches it. No
-    /// pattern matches `unreadable`.
+    /// The handler for an event: the one that names its type, otherwise the one with the longest pattern that matches
+    /// it. No pattern matches `unreadable`.
     pub(crate) fn route(&self, subscriber: &str, event_type: &str) -> Option<&dyn Route> {
         let routes = self.routes.get(subscriber)?;
         if let Some(route) = routes.get(event_type) {
@@ -150,8 +150,8 @@ impl<H: Handler> Route for H {
     }
 }
 
-/// Answers events whose body cannot be read. Every registry has it: otherwise a worker would end them as `ignored`, and no
-/// operator would see them.
+/// Answers events whose body cannot be read. Every registry has it: otherwise a worker would end them as `ignored`, and
+/// no operator would see them.
 struct Unreadable;
 
 impl Handler for Unreadable {

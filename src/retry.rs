@@ -17,8 +17,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Twenty attempts, up to an hour apart. From the first to the last these are four and a half hours on average: longer than
-    /// an outage of the API that an operator does not hear of by other means.
+    /// Twenty attempts, up to an hour apart. From the first to the last these are four and a half hours on average:
+    /// longer than an outage of the API that an operator does not hear of by other means.
     pub const DEFAULT: Self =
         Self { max_attempts: 20, first: Duration::from_secs(2), cap: Duration::from_secs(60 * 60) };
 
@@ -28,11 +28,11 @@ impl Policy {
         self.first.saturating_mul(1 << doublings).min(self.cap).min(LONGEST)
     }
 
-    /// The wait after failure number `attempt`: from zero up to the [ceiling](Self::ceiling), so that events which failed together
-    /// do not come back together. `chance` is uniform in `0.0..1.0`.
+    /// The wait after failure number `attempt`: from zero up to the [ceiling](Self::ceiling), so that events which
+    /// failed together do not come back together. `chance` is uniform in `0.0..1.0`.
     ///
-    /// The wait is never shorter than `retry_after`, which the other side asked for; the jitter comes on top, and at most doubles
-    /// it.
+    /// The wait is never shorter than `retry_after`, which the other side asked for; the jitter comes on top, and at
+    /// most doubles it.
     pub fn wait(&self, attempt: u32, retry_after: Option<Duration>, chance: f64) -> Duration {
         let jitter = self.ceiling(attempt).mul_f64(chance.clamp(0.0, 1.0));
         match retry_after {

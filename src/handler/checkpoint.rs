@@ -1,4 +1,4 @@
-//! Transactions that commit before their attempt ends, and stay committed if it fails. Each commits only under the lease.
+//! Transactions that commit before their attempt ends, and stay committed if it fails. They need the lease to commit.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -36,8 +36,8 @@ impl Checkpoint {
     /// Commits, and renews the lease with the same commit: while the checkpoint is open, the worker cannot renew it.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`], and nothing was committed. [`Error::Trouble`] if the database is away: then the commit may have been
-    /// carried out although its answer was lost.
+    /// [`Error::LeaseLost`], and nothing was committed. [`Error::Trouble`] if the database is away: then the commit may
+    /// have been carried out although its answer was lost.
     pub async fn commit(mut self) -> Result {
         let Fence { lease, lease_time, .. } = self.fence;
         let ours = outbox::lease::renew(&mut *self.tx, &[lease], lease_time).await?;
@@ -87,7 +87,9 @@ impl Draft {
                 return Ok(Checkpoint { tx: self.tx, fence: self.fence, _hold: hold });
             }
             Held::Lost => Error::LeaseLost,
-            Held::Locked => Error::Trouble(AGAIN_SOON, anyhow::anyhow!("another session has locked the event")),
+            Held::Locked => {
+                Error::Trouble(AGAIN_SOON, anyhow::anyhow!("another session has locked the event"))
+            }
         };
         roll_back(self.tx).await;
         Err(error)

@@ -14,7 +14,8 @@ use crate::{api, handler};
 /// The transaction that commits together with the completion of its event.
 pub(crate) type AttemptTx = OwnedTransaction<Lent>;
 
-/// How much longer than its attempt a transaction may last, so that the attempt's own timeout comes first: its error says more.
+/// How much longer than its attempt a transaction may last, so that the attempt's own timeout comes first: its error
+/// says more.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What one attempt may use.
@@ -47,8 +48,9 @@ impl<'a> Context<'a> {
     /// The attempt's transaction, opened at the first call. What is written through it commits together with the
     /// completion of the event, or not at all.
     ///
-    /// It holds a connection while it is open: call the API before you open it, not after. Postgres ends the transaction when
-    /// it gets no statement for longer than the handler's timeout, even if the handler reports [progress](Context::progress).
+    /// It holds a connection while it is open: call the API before you open it, not after. Postgres ends the
+    /// transaction when it gets no statement for longer than the handler's timeout, even if the handler reports
+    /// [progress](Context::progress).
     ///
     /// # Errors
     /// [`Error::Trouble`] if the database is away.
@@ -56,7 +58,8 @@ impl<'a> Context<'a> {
         let tx = match self.tx.take() {
             Some(tx) => tx,
             None => {
-                // Not fenced here, because its commit is. The handler's statements may wait for locks as long as the attempt lasts.
+                // Not fenced here, because its commit is. The handler's statements may wait for locks as long as the
+                // attempt lasts.
                 let settings = format!("; set local lock_timeout = {}", self.patience_ms());
                 let connection = self.connections.lend().await?;
                 OwnedTransaction::begin(connection, self.begin_statement(&settings)).await?
@@ -65,8 +68,9 @@ impl<'a> Context<'a> {
         Ok(self.tx.insert(tx))
     }
 
-    /// Opens a transaction of its own, which commits at once and stays committed if the attempt fails. It is fenced: while it is
-    /// open, no other worker can claim the event. For long work in parts: the next attempt must cope with parts that are done.
+    /// Opens a transaction of its own, which commits at once and stays committed if the attempt fails. It is fenced:
+    /// while it is open, no other worker can claim the event. For long work in parts: the next attempt must cope with
+    /// parts that are done.
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Trouble`] if the database is away or another session has locked the event.
@@ -74,8 +78,8 @@ impl<'a> Context<'a> {
         self.begin("").await?.held().await
     }
 
-    /// As [`Context::checkpoint`], but locks the event only at the commit, so that several can be open at once. Its commit does
-    /// not wait for the disk.
+    /// As [`Context::checkpoint`], but locks the event only at the commit, so that several can be open at once. Its
+    /// commit does not wait for the disk.
     ///
     /// # Errors
     /// [`Error::Trouble`] if the database is away.
@@ -83,8 +87,8 @@ impl<'a> Context<'a> {
         self.begin("; set local synchronous_commit = off").await
     }
 
-    /// The pool, for reading. What is written through it is not part of the attempt's commit. A statement may take ten minutes,
-    /// and waits two seconds for a lock.
+    /// The pool, for reading. What is written through it is not part of the attempt's commit. A statement may take ten
+    /// minutes, and waits two seconds for a lock.
     pub fn pool(&self) -> &PgPool {
         self.pool
     }
@@ -103,8 +107,8 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Has a younger event of the same key been handled already? Then this one came late, and the state that it reports may be
-    /// out of date.
+    /// Has a younger event of the same key been handled already? Then this one came late, and the state that it reports
+    /// may be out of date.
     ///
     /// # Errors
     /// [`Error::Trouble`] if the database is away.

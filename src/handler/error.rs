@@ -16,21 +16,21 @@ pub enum Error {
     RetryAfter(Duration, anyhow::Error),
     /// It will never work.
     Permanent(anyhow::Error),
-    /// It is too early, for the given reason. Nothing is wrong: the attempt does not count, and earlier failures are forgiven.
+    /// It is too early, for the given reason. The attempt does not count, and earlier failures are forgiven.
     Snooze(Duration, Cow<'static, str>),
     /// The event has not had its turn, for the given reason. The attempt does not count, and earlier failures still do.
     Defer(Duration, Cow<'static, str>),
-    /// Something is wrong on our side or on the other side, not with the event: a revoked key, an outage. Once that is repaired,
-    /// all events that wait for it run. The attempt does not count, unless the trouble lasts longer than the handler's
-    /// [patience](crate::handler::Handler::PATIENCE).
+    /// Something is wrong on our side or on the other side, not with the event: a revoked key, an outage. Once that is
+    /// repaired, all events that wait for it run. The attempt does not count, unless the trouble lasts longer than the
+    /// handler's [patience](crate::handler::Handler::PATIENCE).
     Trouble(Duration, anyhow::Error),
     /// The attempt has lost its lease, so nothing of it counts.
     LeaseLost,
 }
 
 impl Error {
-    /// The kind of error, in one word to group failures by: `not_found`, `rate_limited` and so on for errors of the API, `database`,
-    /// `payload` if the event could not be read, and otherwise `handler`.
+    /// The kind of error, in one word to group failures by: `not_found`, `rate_limited` and so on for errors of the
+    /// API, `database`, `payload` if the event could not be read, and otherwise `handler`.
     pub fn kind(&self) -> &'static str {
         match self {
             Error::Retryable(error)
@@ -67,8 +67,8 @@ impl Error {
 }
 
 impl Error {
-    /// For the worker: the same error with its wait capped, so that it can be added to any time. `waited` is how long ago the event
-    /// was received; if that is longer than `patience`, trouble becomes a failure that counts.
+    /// For the worker: the same error with its wait capped, so that it can be added to any time. `waited` is how long
+    /// ago the event was received; if that is longer than `patience`, trouble becomes a failure that counts.
     pub(crate) fn bounded(self, waited: Duration, patience: Duration) -> Self {
         match self {
             Error::Trouble(_, error) if waited > patience => {
@@ -164,8 +164,8 @@ fn is_of_ours(code: &str) -> bool {
 pub(super) const AGAIN_SOON: Duration = Duration::from_secs(1);
 /// The disk of the database is full.
 const MAKE_ROOM: Duration = Duration::from_secs(30);
-/// A person has to repair something, and the worker should notice the repair soon. `api` keeps a backlog from sending requests
-/// in vain.
+/// A person has to repair something, and the worker should notice the repair soon. `api` keeps a backlog from sending
+/// requests in vain.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Something other than the API answered, or the answer is not about what was asked.
 const ODD: Duration = Duration::from_secs(60);
@@ -177,7 +177,7 @@ impl From<api::Error> for Error {
         use api::Error as Api;
         match error {
             Api::NotAsked { wait, .. } => Error::Trouble(wait, error.into()),
-            // Something is wrong on our side or on the API's. The backlog waits for the repair instead of becoming dead letters.
+            // Something is wrong on our side or on the API's: the events wait for the repair, and are not given up.
             Api::RateLimited { retry_after, .. } => {
                 Error::Trouble(retry_after.unwrap_or(SLOW_DOWN), error.into())
             }

@@ -1,7 +1,7 @@
 //! `batch.poll`: polls the API about a batch until it has ended.
 //!
-//! The API sends no webhook for batches, so this is how we learn that one has ended. An insert into `restante.batch` starts it
-//! (trigger `batch_is_watched`).
+//! The API sends no webhook for batches, so this is how we learn that one has ended. An insert into `restante.batch`
+//! starts it (trigger `batch_is_watched`).
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `batch.reconcile`: lists all batches of the API from time to time, and takes in those that no event has named.
 //!
-//! It is one row of the outbox that never finishes: it snoozes from one search to the next. So one worker at a time searches,
-//! however many there are.
+//! It is one row of the outbox that never finishes: it snoozes from one search to the next. So one worker at a time
+//! searches, however many there are.
 
 use std::time::Duration;
 
@@ -79,8 +79,8 @@ fn has_vanished(batch: &Batch) -> bool {
     batch.created_at.is_some_and(|created_at| chrono::Utc::now() - created_at > chrono::Duration::days(DAYS))
 }
 
-/// Stores the batches of a page. Those that have not ended are polled from then on; for the others it stores the event that
-/// fetches their results. Returns how many of these events were new.
+/// Stores the batches of a page. Those that have not ended are polled from then on; for the others it stores the event
+/// that fetches their results. Returns how many of these events were new.
 async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
     let mut checkpoint = cx.checkpoint().await?;
     observe(&mut checkpoint, page).await?;
@@ -101,8 +101,8 @@ async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
     Ok(found.new)
 }
 
-/// Puts the row of the search into the outbox if it is missing, and replays it if it was given up. Workers also do that by
-/// themselves.
+/// Puts the row of the search into the outbox if it is missing, and replays it if it was given up. Workers also do that
+/// by themselves.
 ///
 /// # Errors
 /// The database is away, or the schema is missing.

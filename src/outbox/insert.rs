@@ -53,12 +53,13 @@ pub struct Duplicate {
 /// Stores the events that are not stored yet. Of several with the same identifier the first counts, and the others are
 /// duplicates.
 ///
-/// One statement: it stores all of them or none, and has committed when it returns, unless `executor` is inside a transaction.
-/// A second call with the same events changes nothing. It waits only for a session that is storing the same identifier.
+/// One statement: it stores all of them or none, and has committed when it returns, unless `executor` is inside a
+/// transaction. A second call with the same events changes nothing. It waits only for a session that is storing the
+/// same identifier.
 ///
 /// # Errors
-/// No event was stored. It was an outage where [`crate::database::is_unavailable`] is true; another session is storing one of
-/// the identifiers where [`crate::database::is_locked`] is; otherwise the database refuses an event.
+/// No event was stored. It was an outage where [`crate::database::is_unavailable`] is true; another session is storing
+/// one of the identifiers where [`crate::database::is_locked`] is; otherwise the database refuses an event.
 pub async fn insert_events(
     executor: impl PgExecutor<'_>,
     source: Source,

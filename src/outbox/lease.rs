@@ -20,11 +20,13 @@ pub struct Lease {
 pub struct Renewed {
     /// They last for one lease time from now.
     pub renewed: Vec<Lease>,
-    /// They are still ours, and end when they did before: another session has locked the event, and may be about to change it.
+    /// They are still ours, and end when they did before: another session has locked the event, and may be about to
+    /// change it.
     pub locked: Vec<Lease>,
 }
 
-/// Renews leases for another `lease` from now, by the database's clock. Does not wait for a row that another session has locked.
+/// Renews leases for another `lease` from now, by the database's clock. Does not wait for a row that another session
+/// has locked.
 ///
 /// # Errors
 /// The database is away or did not answer. Then count no lease as renewed.
@@ -88,8 +90,8 @@ pub async fn sign_off(executor: impl PgExecutor<'_>, owner: &str) -> sqlx::Resul
 
 /// The statement that begins a transaction of an attempt.
 ///
-/// Postgres ends the transaction when it is silent for longer than `patience`, or when one of its statements takes longer: the
-/// worker may have lost its network or hang, and then cannot release its locks itself.
+/// Postgres ends the transaction when it is silent for longer than `patience`, or when one of its statements takes
+/// longer: the worker may have lost its network or hang, and then cannot release its locks itself.
 pub fn begin(patience: Duration) -> String {
     let ms = patience.as_millis().clamp(1, PATIENCE_MS_MAX);
     format!("begin; set local idle_in_transaction_session_timeout = {ms}; set local statement_timeout = {ms}")

@@ -4,8 +4,8 @@
 //! ([finish](settle::finish), [fail](settle::fail), [hand_back](settle::hand_back)). Nothing else writes `restante.outbox`,
 //! except a person's UPDATE, which a trigger makes safe (`migrations/0005_operator.sql`).
 //!
-//! Every statement of an attempt carries the lease token of its claim. If the row has another token, the lease was lost: the
-//! statement changes nothing, and its result says so.
+//! Every statement of an attempt carries the lease token of its claim. If the row has another token, the lease was
+//! lost: the statement changes nothing, and its result says so.
 
 pub mod claim;
 pub mod insert;

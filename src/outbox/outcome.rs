@@ -27,8 +27,8 @@ pub enum Outcome {
     Crashed,
     /// The lease was lost before the attempt ended: nothing of the attempt counts.
     LeaseLost,
-    /// The database did not answer. The attempt may have been settled; if it was not, the lease runs out, and the event is
-    /// claimed again. This is the last variant, as [`ALL`](Self::ALL) needs it.
+    /// The database did not answer. The attempt may have been settled; if it was not, the lease runs out, and the event
+    /// is claimed again. This is the last variant, as [`ALL`](Self::ALL) needs it.
     Unknown,
 }
 

@@ -59,7 +59,8 @@ macro_rules! finish {
 /// Finishes events, and makes the successor in each key claimable or leases it as `next` says, in one statement.
 ///
 /// # Errors
-/// The database is away or refuses a result; then nothing was finished, unless only the answer was lost: see [`was_finished`].
+/// The database is away or refuses a result; then nothing was finished, unless only the answer was lost: see
+/// [`was_finished`].
 pub async fn finish(
     executor: impl PgExecutor<'_>,
     attempts: &[Finished],
@@ -131,8 +132,8 @@ pub async fn was_finished(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::
     .await
 }
 
-/// Ends an attempt that did not succeed. Returns false, and changes nothing, if the lease was lost or another session has locked
-/// the event; [`is_ours`] says which.
+/// Ends an attempt that did not succeed. Returns false, and changes nothing, if the lease was lost or another session
+/// has locked the event; [`is_ours`] says which.
 ///
 /// # Errors
 /// The database is away or did not answer; then nothing was changed, unless only the answer was lost.
@@ -160,8 +161,8 @@ pub async fn fail(executor: impl PgExecutor<'_>, lease: Lease, verdict: &Verdict
     Ok(status.is_some())
 }
 
-/// Hands events back unfinished. Any worker may claim them at once; their attempts do not count. Leaves those whose lease was
-/// lost or that another session has locked. Returns how many were handed back.
+/// Hands events back unfinished. Any worker may claim them at once; their attempts do not count. Leaves those whose
+/// lease was lost or that another session has locked. Returns how many were handed back.
 ///
 /// # Errors
 /// The database is away or did not answer.
@@ -172,8 +173,8 @@ pub async fn hand_back(executor: impl PgExecutor<'_>, leases: &[Lease]) -> sqlx:
         .await
 }
 
-/// Hands back the events that `owner` has claimed at least `age` ago and that are not among `known`, because the answer of their
-/// claim was lost. Returns how many there were.
+/// Hands back the events that `owner` has claimed at least `age` ago and that are not among `known`, because the answer
+/// of their claim was lost. Returns how many there were.
 ///
 /// # Errors
 /// The database is away or did not answer.

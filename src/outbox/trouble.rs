@@ -1,8 +1,8 @@
-//! Trouble: events that wait because something is wrong on our side or on the API's run again as soon as that is repaired.
+//! Trouble: events that wait because something is wrong on our side or on the API's, and run soon after its repair.
 //!
-//! Such an event waits for minutes, because a repair takes a person. Nothing reports the repair, so every few seconds the worker
-//! tries one event of each kind of trouble before its time. If that event gets further, all the others run too. While the
-//! trouble lasts, this costs one call of the API in those seconds, however many events wait.
+//! Such an event waits for minutes, because a repair takes a person. Nothing reports the repair, so every few seconds
+//! the worker tries one event of each kind of trouble before its time. If that event gets further, all the others run
+//! too. While the trouble lasts, this costs one call of the API in those seconds, however many events wait.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,9 @@ use sqlx::{PgConnection, PgExecutor};
 
 use crate::outbox::Outcome;
 
-/// The kinds of trouble that an operator or the API's side repairs, so that it may be over at any time. Not `rate_limited`: there
-/// the API said when to come back. Not the kinds of a team's own handlers: we cannot know what those wait for.
+/// The kinds of trouble that an operator or the API's side repairs, so that it may be over at any time. Not
+/// `rate_limited`: there the API said when to come back. Not the kinds of a team's own handlers: we cannot know what
+/// those wait for.
 const KINDS: [&str; 7] =
     ["account", "settings", "redirected", "refused_by_api", "unavailable", "transport", "malformed"];
 
@@ -35,8 +36,8 @@ enum Became {
     Gone,
 }
 
-/// Checks the events that were tried. If one got further, makes all others in the same trouble due. Then tries one event of each
-/// kind of trouble. Returns how many events it made due.
+/// Checks the events that were tried. If one got further, makes all others in the same trouble due. Then tries one
+/// event of each kind of trouble. Returns how many events it made due.
 ///
 /// # Errors
 /// The database is away or did not answer.
@@ -57,8 +58,8 @@ pub async fn look_for_repairs(connection: &mut PgConnection, tried: &mut Tried) 
     Ok(let_go)
 }
 
-/// The most frequent cause among events that wait for a repair, and how many have it. Looks at the first thousand events that
-/// wait for a time.
+/// The most frequent cause among events that wait for a repair, and how many have it. Looks at the first thousand
+/// events that wait for a time.
 ///
 /// # Errors
 /// The database is away or did not answer.

@@ -1,7 +1,7 @@
 //! One attempt: runs the handler of a claimed event under its lease, and settles the event.
 //!
-//! What the handler returns is an intention. The attempt has an outcome only when the database has answered, and only then is it
-//! counted and logged ([`Report`]).
+//! What the handler returns is an intention. The attempt has an outcome only when the database has answered, and only
+//! then is it counted and logged ([`Report`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,8 +107,8 @@ fn finished(claimed: &Claimed, finish: Finish, result: Option<String>) -> Finish
     Finished { lease: claimed.lease, finish, result }
 }
 
-/// Runs the handler. Returns what its event should become, and its transaction if it has begun one and returned. A handler that
-/// was cancelled has its connection closed.
+/// Runs the handler. Returns what its event should become, and its transaction if it has begun one and returned. A
+/// handler that was cancelled has its connection closed.
 async fn handled(
     shared: &Shared,
     judge: &Judge<'_>,

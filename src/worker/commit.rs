@@ -14,9 +14,9 @@ use crate::outbox::settle::{self, Finished, is_ours, was_finished};
 use crate::worker::finish::{Settlement, patient};
 use crate::worker::successors::Successors;
 
-/// How long a handler's commit is retried while another session has locked its event. Then it is rolled back, and the event runs
-/// again. Short, because the attempt holds a connection that others wait for. A renewal of the lease takes less; a person may
-/// take an hour.
+/// How long a handler's commit is retried while another session has locked its event. Then it is rolled back, and the
+/// event runs again. Short, because the attempt holds a connection that others wait for. A renewal of the lease takes
+/// less; a person may take an hour.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How long an event waits after its commit was given up because another session had locked it.
@@ -31,7 +31,8 @@ pub(super) enum Committed {
     Not(Error),
 }
 
-/// Commits, and starts the successor that was leased with the completion. After an error it finds out whether the commit arrived.
+/// Commits, and starts the successor that was leased with the completion. After an error it finds out whether the
+/// commit arrived.
 pub(super) async fn commit(
     tx: AttemptTx,
     finished: &Finished,
@@ -75,8 +76,8 @@ async fn try_to_commit(
     }
 }
 
-/// Finds out whether a commit that returned an error was carried out: it may have reached Postgres although its answer was lost.
-/// In both cases nothing is half done.
+/// Finds out whether a commit that returned an error was carried out: it may have reached Postgres although its answer
+/// was lost. In both cases nothing is half done.
 async fn find_out(pool: &PgPool, lease: Lease, error: sqlx::Error) -> Committed {
     match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
         (Ok(true), _) => Committed::Settled(Settlement::Made { unblocked: true }),

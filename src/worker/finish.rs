@@ -1,5 +1,5 @@
-//! Settles one attempt that has no open transaction. The statement is fenced, and retried while the database is away. It says
-//! so when it is unknown whether the event was settled.
+//! Settles one attempt that has no open transaction. The statement is fenced, and retried while the database is away.
+//! It says so when it is unknown whether the event was settled.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -73,7 +73,7 @@ pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settlement {
         if !completed.finished.is_empty() {
             return Ok(Settlement::Made { unblocked: completed.unblocked > 0 });
         }
-        // Another session has locked the row, or an earlier try finished it and its answer was lost, or the lease is lost.
+        // Another session has locked the row, an earlier try finished it and its answer was lost, or the lease is lost.
         if is_ours(pool, lease).await? {
             Err(Busy::Locked)
         } else if was_finished(pool, lease).await? {
@@ -116,7 +116,7 @@ pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict) -> Sett
     settled.unwrap_or_else(unknown)
 }
 
-/// Hands back an event whose lease may have run out, unless another worker has claimed it since. The attempt does not count.
+/// Hands back an event whose lease may have run out, unless it was claimed again since. The attempt does not count.
 pub(super) async fn hand_back(pool: &PgPool, lease: Lease) {
     let handed_back = (|| async {
         let is_back = settle::hand_back(pool, &[lease]).await? > 0;

@@ -1,8 +1,8 @@
 //! The group commit: finishes attempts whose handlers took no transaction, several with one commit.
 //!
-//! Attempts that end while a commit is under way share the next one. No timer holds back a lone attempt. Two commits are under
-//! way at a time if successors wait for them, otherwise one: a second commit would then start nothing sooner, and two
-//! workers on the cores of one were measured to do 0.7 of its work.
+//! Attempts that end while a commit is under way share the next one. No timer holds back a lone attempt. Two commits
+//! are under way at a time if successors wait for them, otherwise one: a second commit would then start nothing sooner,
+//! and two workers on the cores of one were measured to do 0.7 of its work.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::worker::successors::Successors;
 
 /// Commits at one time, at most. Each uses one connection.
 pub(super) const LANES: u32 = 2;
-/// The most events in one commit, as many as in a commit of ingest. Until the commit each event with a key holds a lock in the
-/// shared memory of Postgres.
+/// The most events in one commit, as many as in a commit of ingest. Until the commit each event with a key holds a lock
+/// in the shared memory of Postgres.
 const BATCH_MAX: usize = 512;
 /// The most attempts that wait to be settled. When there are more, an attempt that ends waits for room.
 const WAITING_MAX: u32 = 2048;
@@ -59,7 +59,7 @@ struct Item {
 }
 
 impl GroupCommit {
-    /// Settles in the background for as long as the returned value lives. Notifies `more` when a successor may be claimed.
+    /// Settles in the background while the returned value lives. Notifies `more` when a successor may be claimed.
     pub(super) fn start(
         pool: PgPool,
         connections: Connections,
@@ -103,7 +103,8 @@ async fn settle_all(lane: Lane, mut items: mpsc::UnboundedReceiver<Item>) {
         let lane = lane.clone();
         tokio::spawn(async move {
             let (left, has_failed) = lane.settle(batch).await;
-            // After an answer the turn ends here, so that the next commit need not wait for rows that another session has locked.
+            // After an answer the turn ends here, so that the next commit need not wait for rows that another session
+            // has locked.
             let _turn = has_failed.then_some(turn);
             lane.settle_each(left).await;
         });

@@ -10,8 +10,8 @@ use crate::outbox::outcome::{Failure, Fault, Verdict};
 use crate::registry::Route;
 use crate::{database, retry};
 
-/// After this many workers vanished while they ran an event, it is given up without another run: it may be what kills them. Its
-/// last run is made alone, so that a crash hits no other event.
+/// After this many workers vanished while they ran an event, it is given up without another run: it may be what kills
+/// them. Its last run is made alone, so that a crash hits no other event.
 pub(super) const CRASHES_MAX: i32 = 3;
 
 /// An attempt that did not succeed.
@@ -55,7 +55,7 @@ impl Judge<'_> {
             Error::Snooze(wait, reason) => Verdict::Snooze { wait, reason: reason.into_owned() }.into(),
             Error::Defer(wait, reason) => Verdict::Defer { wait, reason: reason.into_owned() }.into(),
             Error::Trouble(wait, error) => {
-                // Up to a fifth more, at random: otherwise all events in the same trouble would come back in one moment.
+                // Up to a fifth more, at random: otherwise all events in the same trouble would come back at once.
                 let spread = wait.min(SPREAD_MAX) / 1000 * rand::rng().random_range(0..200);
                 let verdict =
                     Verdict::Trouble { wait: wait.saturating_add(spread), kind, reason: chain(&error) };

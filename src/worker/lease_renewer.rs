@@ -1,10 +1,10 @@
 //! The lease renewer: renews the leases of running attempts, from a thread that no handler can block.
 //!
-//! It stops renewing a lease when the attempt has passed its deadline, so that another worker can take over from a handler that
-//! hangs without yielding. It notifies an attempt whose lease is lost, or may be.
+//! It stops renewing a lease when the attempt has passed its deadline, so that another worker can take over from a
+//! handler that hangs without yielding. It notifies an attempt whose lease is lost, or may be.
 //!
-//! With each renewal, and before the first claim, it writes the worker's sign of life. When a lease runs out, that counts as a
-//! crash only if its worker has given no sign.
+//! With each renewal, and before the first claim, it writes the worker's sign of life. When a lease runs out, that
+//! counts as a crash only if its worker has given no sign.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -12,40 +12,41 @@
 //!       └──────────────────  suspect ──────────────────────┘
 //! ```
 //!
-//! * **Waiting**: the event is leased to this worker and has not started. The worker starts it as soon as fewer attempts run than
-//!   it has places. Where handlers are quick, the worker claims up to 20 ms of work ahead.
+//! * **Waiting**: the event is leased to this worker and has not started. The worker starts it as soon as fewer attempts run
+//!   than it has places. If handlers are quick, the worker claims up to 20 ms of work ahead.
 //! * **Suspect**: two workers vanished while they ran the event. It starts when nothing else runs, and nothing else starts
 //!   before it has ended. The lease renewer renews its lease meanwhile.
 //! * **Running**: its handler runs. The lease renewer renews the lease from a thread of its own.
-//! * **Settling**: the handler returned, and the commit that says so is under way. The event keeps its place, because the answer
-//!   may bring the next event of its key.
+//! * **Settling**: the handler returned, and the commit that says so is under way. The event keeps its place, because the
+//!   answer may bring the next event of its key.
 //!
-//! The worker itself is in one of three states. It *looks* while a claim is due or under way. Otherwise it *listens* for hints
-//! and polls. After a signal to stop it *stops*: it hands back waiting events, lets running handlers end, and claims nothing.
+//! The worker itself is in one of three states. It *looks* while a claim is due or under way. Otherwise it *listens*
+//! for hints and polls. After a signal to stop it *stops*: it hands back waiting events, lets running handlers end, and
+//! claims nothing.
 //!
 //! # What the worker promises
 //!
-//! 1. A claimed event waits for half a second at most. If it could not start by then, it is handed back, and another worker can
-//!    run it.
+//! 1. A claimed event waits for half a second at most. If it could not start by then, it is handed back, and another worker
+//!    can run it.
 //! 2. A worker never runs more attempts than it has places.
-//! 3. An older event does not wait for the end of a long key. While a claim is due, a completion leases successors only up to the
-//!    claim cursor; a claim that found no place for a second gets the next ones.
+//! 3. An older event does not wait for the end of a long key. While a claim is due, a completion leases successors only up to
+//!    the claim cursor; a claim that found no place for a second gets the next places.
 //! 4. No wake-up is lost. A worker that waits has an attempt, a statement or a timer that ends the wait, or it listens. Polls
-//!    are the truth; a hint only makes them come sooner.
+//!    find every event; a hint only makes a poll come sooner.
 //! 5. An event below the claim cursor is found by a full scan, within ten seconds.
-//! 6. A worker claims nothing without a sign of life in the database. Without one, other workers could not tell its crash from
-//!    a pause.
+//! 6. A worker claims nothing without a sign of life in the database. Without one, other workers could not tell its crash
+//!    from a pause.
 //! 7. A suspect runs alone, so that a crash hits no other event.
 //!
-//! The order within a key and the exclusion between workers are not promises of this module: the outbox keeps them, by heads
-//! and by lease tokens. Even a worker that breaks all of the above settles no event that another worker has claimed.
+//! The order within a key and the exclusion between workers are not promises of this module: the outbox keeps them, by
+//! heads and by lease tokens. Even a worker that breaks all of the above settles no event of another worker.
 //!
 //! # What a late answer can do
 //!
-//! A statement is given up after five seconds, and Postgres may carry it out all the same. Therefore:
+//! The worker gives a statement up after five seconds, but Postgres may still carry it out. Therefore:
 //!
-//! * A **claim** that returns late brings leases that have already been running. The worker's clock counts each lease from before
-//!   the statement; an event whose lease may have run out does not start, and is handed back.
+//! * A **claim** that returns late brings leases that have already been running. The worker's clock counts each lease from
+//!   before the statement; an event whose lease may have run out does not start, and is handed back.
 //! * A claim or a completion whose answer is **lost** may have leased events that the worker does not know of: strays. Ten
 //!   seconds later no answer can be on its way any more. Then the worker hands back every event that Postgres has leased to
 //!   it and that it does not know of.
@@ -56,10 +57,10 @@
 //!
 //! # Where things are
 //!
-//! `schedule` decides, as a state machine without IO; `dispatcher` carries out, and reports what happened. `attempt` is one run
-//! of a handler, which `watch` watches; `judge` says what its error means. `commit`, `group_commit` and `finish` settle it, `report`
-//! counts and logs the outcome, and `successors` leases the next event of its key with the same statement. `lease_renewer`
-//! renews leases. `wakeup`, `upkeep` and `api_watch` run next to them.
+//! `schedule` decides, as a state machine without IO; `dispatcher` carries out, and reports what happened. `attempt` is
+//! one run of a handler, which `watch` watches; `judge` says what its error means. `commit`, `group_commit` and
+//! `finish` settle it, `report` counts and logs the outcome, and `successors` leases the next event of its key with the
+//! same statement. `lease_renewer` renews leases. `wakeup`, `upkeep` and `api_watch` run next to them.
 
 mod api_watch;
 mod attempt;
@@ -125,7 +126,8 @@ impl Settings {
 /// Runs until `stop`, then drains. Returns how many events were handed back unfinished.
 ///
 /// # Errors
-/// The subscriptions could not be written at the start. A later outage of the database is no error: the worker waits for it.
+/// The subscriptions could not be written at the start. A later outage of the database is no error: the worker waits
+/// for it.
 pub async fn run(
     settings: Settings,
     pool: PgPool,
@@ -133,8 +135,8 @@ pub async fn run(
     api: api::Client,
     stop: CancellationToken,
 ) -> Result<u64, database::Error> {
-    // As a task, the loop runs on the threads that run the attempts. Run by a `main` that blocks on it, each of its turns would
-    // have to wake the main thread.
+    // As a task, the loop runs on the threads that run the attempts. Run by a `main` that blocks on it, each of its
+    // turns would have to wake the main thread.
     let running = tokio::spawn(async move {
         let (url, poll) = (settings.database_url.clone(), settings.poll);
         let standing = batch::standing_jobs(&registry);
@@ -162,8 +164,8 @@ pub async fn run(
     AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
-/// Runs until no event is left that may run now, and returns how many attempts that took. Events that wait for a later time
-/// stay. For tests of handlers, and for programs that work through an outbox once.
+/// Runs until no event is left that may run now, and returns how many attempts that took. Events that wait for a later
+/// time stay. For tests of handlers, and for programs that work through an outbox once.
 ///
 /// # Errors
 /// The subscriptions could not be written at the start, because the database is away or refuses them.

@@ -1,7 +1,8 @@
 //! Same-key runs: when an event is finished, the next one of its key is leased with the same statement and run at once.
 //!
-//! The schedule decides whose turn it is (`schedule/turn.rs`). Statements that settle an event read the decision here, and pass
-//! on the events that they leased. If the answer of such a statement is lost, its events are handed back, as after a claim.
+//! The schedule decides whose turn it is (`schedule/turn.rs`). Statements that settle an event read the decision here,
+//! and pass on the events that they leased. If the answer of such a statement is lost, its events are handed back, as
+//! after a claim.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -30,8 +31,8 @@ const NOBODY: i64 = i64::MIN;
 const EVERYBODY: i64 = i64::MAX;
 
 impl Successors {
-    /// For a worker called `owner`, whose leases last for `lease`. Leased events arrive at the returned receiver. No successor has
-    /// its turn yet.
+    /// For a worker called `owner`, whose leases last for `lease`. Leased events arrive at the returned receiver. No
+    /// successor has its turn yet.
     pub(super) fn new(owner: String, lease: Duration) -> (Self, mpsc::UnboundedReceiver<Leased>) {
         let (leased, ready) = mpsc::unbounded_channel();
         (Self { owner, lease, until: NOBODY.into(), leased, is_answer_lost: AtomicBool::new(false) }, ready)

@@ -27,7 +27,9 @@ const KNOWN_PLACES: &[(&str, &str, &str)] = &[
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `PG_BIN` names a directory without the programs.
-    #[error("PG_BIN is {0}, but it has no `initdb` and `postgres` that run; set it to the directory that has them")]
+    #[error(
+        "PG_BIN is {0}, but it has no `initdb` and `postgres` that run; set it to the directory that has them"
+    )]
     NotThere(PathBuf),
     /// Only an old Postgres was found.
     #[error(

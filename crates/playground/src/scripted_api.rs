@@ -1,5 +1,5 @@
-//! A Claude API that gives exactly the answers that a test sets, byte for byte: for everything that a well-behaved API does
-//! not do.
+//! A Claude API that gives exactly the answers that a test sets, byte for byte: for everything that a well-behaved API
+//! does not do.
 //!
 //! It uses a bare socket, because an HTTP server would not break off where a test wants it to.
 
@@ -22,8 +22,8 @@ use crate::answer::End;
 /// The key that its clients send, and that must appear nowhere else.
 pub const KEY: &str = "sk-ant-canary-7f3a";
 
-/// The API. It answers a path with the answer that was last set for it: first it looks for the path with its query, then
-/// without. A path without an answer gets a 404.
+/// The API. It answers a path with the answer that was last set for it: first it looks for the path with its query,
+/// then without. A path without an answer gets a 404.
 pub struct ScriptedApi {
     /// Its origin, such as `http://127.0.0.1:40100`.
     pub origin: String,

@@ -20,8 +20,8 @@ use crate::nothing_runs::NothingRuns;
 use crate::postgres::PrivatePostgres;
 use crate::{cluster, eventually};
 
-/// The surroundings of a test. At its end it fails a test that leaves events running, because a worker that has ended must
-/// leave none. Events that the test [claims](World::claim) itself are allowed to run, and all events after
+/// The surroundings of a test. At its end it fails a test that leaves events running, because a worker that has ended
+/// must leave none. Events that the test [claims](World::claim) itself are allowed to run, and all events after
 /// [`World::may_leave_running`].
 pub struct World {
     /// The URL of the database, with its superuser.
@@ -68,7 +68,7 @@ impl World {
         (postgres, world)
     }
 
-    /// Stores an event as ingest would after the check of its signature. `second` is when it happened, within one minute.
+    /// Stores an event as ingest would after the signature check. `second` is when it happened, within one minute.
     pub async fn receive(&self, event_id: &str, key: &str, second: u32, play: Value) -> u64 {
         let event = self.new_event(event_id, key, second, play);
         self.receive_all(&[event]).await
@@ -154,7 +154,7 @@ impl World {
         outbox::claim(&self.pool, ask).await.unwrap().claimed
     }
 
-    /// Gives the noted keys their heads, as a claim does. Returns how many were settled, and how many another session holds.
+    /// Gives the noted keys their heads, as a claim does. Returns how many it settled, and how many it had to leave.
     pub async fn settle_keys(&self) -> (i64, i64) {
         sqlx::query_as("select settled, left_over from restante.settle_keys()")
             .fetch_one(&self.pool)
@@ -208,7 +208,7 @@ impl World {
         value.unwrap_or_else(|| "null".to_owned())
     }
 
-    /// The outbox, one line for each event, in the order of their numbers. Fails if an event is not in the lane of its state.
+    /// The outbox, one line for each event, in the order of their numbers. Fails if an event is in a wrong lane.
     pub async fn outbox(&self) -> String {
         let astray: Vec<String> = sqlx::query_scalar(
             "select format('%s %s in lane %s', event_id, status, lane) from restante.outbox

@@ -1,7 +1,7 @@
 //! One download of a batch's results, in parts: while some parts are written, the next one is read.
 //!
-//! Each part is one commit, together with the batch's counts. Reading and writing take turns within the future of the handler.
-//! So an error in one of them ends the others, and nothing runs on after the handler is cancelled.
+//! Each part is one commit, together with the batch's counts. Reading and writing take turns within the future of the
+//! handler. So an error in one of them ends the others, and nothing runs on after the handler is cancelled.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -25,8 +25,8 @@ const PART_BYTES: usize = 3 * 1024 * 1024;
 /// How many bytes are sent, or read, before the other side gets its turn. sqlx copies what it sends.
 const TURN_BYTES: usize = 64 * 1024;
 
-/// How many parts may be written at once; while fewer are, the next one is read. Postgres takes three times as long for a part as
-/// we do, and two of its processes write in parallel.
+/// How many parts may be written at once; while fewer are, the next one is read. Postgres takes three times as long for
+/// a part as we do, and two of its processes write in parallel.
 const PARTS_MAX: usize = 3;
 
 /// Stores the results. Returns the first line that could not be read, with the reason, if there was one.
@@ -150,11 +150,11 @@ impl<'a, 'b> Source<'a, 'b> {
     }
 }
 
-/// Commits a part together with the batch's counts, if the attempt still has its lease. Returns how many results it had.
+/// Commits a part together with the batch's counts, if the attempt still has its lease. Returns how many results it has.
 ///
-/// The commit does not wait for the disk. That loses nothing: a crash of the server may lose the last parts, and the next download
-/// brings them again. A later commit cannot survive the crash without them, and so neither can the one that marks the batch
-/// complete.
+/// The commit does not wait for the disk. That loses nothing: a crash of the server may lose the last parts, and the
+/// next download brings them again. A later commit cannot survive the crash without them, and so neither can the one
+/// that marks the batch complete.
 async fn store(
     cx: &Context<'_>,
     batch: &Batch,
@@ -173,8 +173,8 @@ async fn store(
 
 /// Returns how many rows were written.
 async fn write(cx: &Context<'_>, batch: &Batch, part: &mut CopyBuffer) -> Result<u64, Error> {
-    // If this is cancelled, because another part fails or the lease is lost, the connection is closed: in the middle of a COPY it
-    // can send nothing else.
+    // If this is cancelled, because another part fails or the lease is lost, the connection is closed: in the middle of
+    // a COPY it can send nothing else.
     let mut draft = cx.draft().await?;
     let statement = format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
     let mut copy = draft.copy_in_raw(&statement).await?;

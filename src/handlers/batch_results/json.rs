@@ -1,8 +1,8 @@
 //! Reads JSON of any shape, in one pass, and borrows what it can.
 //!
-//! A strict reader would lose a paid-for result over one odd value. Here a value of an unexpected shape counts as absent, and
-//! of a repeated member the last one counts. Members that are not asked for are skipped without being built, however deeply
-//! they nest. Some JSON is valid and serde refuses it; [`mended`] makes a copy that serde can read.
+//! A strict reader would lose a paid-for result over one odd value. Here a value of an unexpected shape counts as
+//! absent, and of a repeated member the last one counts. Members that are not asked for are skipped without being
+//! built, however deeply they nest. Serde refuses some valid JSON; [`mended`] makes a copy that it can read.
 
 use std::borrow::Cow;
 use std::fmt;

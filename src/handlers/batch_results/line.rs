@@ -1,8 +1,8 @@
 //! One line of a batch's results, and the columns it fills.
 //!
-//! The API may change order and shape, so only a `custom_id` and a `result.type` are required. Everything else is read if it has
-//! the expected shape, and is null otherwise. The exact bytes are stored as well, so nothing is lost that the columns cannot
-//! hold.
+//! The API may change order and shape, so only a `custom_id` and a `result.type` are required. Everything else is read
+//! if it has the expected shape, and is null otherwise. The exact bytes are stored as well, so nothing is lost that the
+//! columns cannot hold.
 
 use std::borrow::Cow;
 use std::str;
@@ -11,8 +11,8 @@ use super::json;
 pub(super) use super::shape::Usage;
 use super::shape::{Line, Outcome};
 
-/// The longest `custom_id` that is stored. The API's own limit is 64. An index entry of Postgres holds at most 2,704 bytes, and a
-/// longer one would make the whole part fail.
+/// The longest `custom_id` that is stored. The API's own limit is 64. An index entry of Postgres holds at most 2,704
+/// bytes, and a longer one would make the whole part fail.
 const CUSTOM_ID_BYTES_MAX: usize = 2048;
 
 /// The columns of one line. Postgres refuses NUL, so the texts have U+FFFD in its place.
@@ -63,8 +63,8 @@ pub(super) enum BadLine {
 impl<'a> Row<'a> {
     /// Reads a line, given without its ending.
     ///
-    /// Texts without an escape are borrowed from the line. Bytes that are not UTF-8, halves of surrogate pairs and numbers too large
-    /// for a float are replaced in the columns only.
+    /// Texts without an escape are borrowed from the line. Bytes that are not UTF-8, halves of surrogate pairs and
+    /// numbers too large for a float are replaced in the columns only.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Row<'a>, BadLine> {
         match str::from_utf8(bytes) {
             Ok(text) => {

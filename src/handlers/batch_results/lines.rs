@@ -1,8 +1,8 @@
 //! Splits a byte stream into lines while it arrives.
 //!
-//! Chunks of any size go in, whole lines come out. As in the API's own SDK, `\n`, `\r\n` and `\r` end a line. Unicode's separators
-//! (U+2028, U+0085) do not, because JSON strings may hold them. The lines do not depend on how the stream is cut into chunks.
-//! The splitter holds at most one unfinished line, and no more of it than the cap. It leaves out blank lines.
+//! Chunks of any size go in, whole lines come out. As in the API's own SDK, `\n`, `\r\n` and `\r` end a line. Unicode's
+//! separators (U+2028, U+0085) do not, because JSON strings may hold them. The lines do not depend on how the stream is
+//! cut into chunks. The splitter holds at most one unfinished line, up to the cap. It leaves out blank lines.
 
 use std::mem;
 
@@ -12,8 +12,8 @@ use memchr::memchr2;
 /// The cap for a line of results: 64 MiB, far above any message that the API can produce.
 pub(super) const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The splitter. After each [`Lines::push`], call [`Lines::next`] until it returns `None`; at the end of the stream call
-/// [`Lines::finish`] likewise.
+/// The splitter. After each [`Lines::push`], call [`Lines::next`] until it returns `None`; at the end of the stream
+/// call [`Lines::finish`] likewise.
 #[derive(Debug)]
 pub(super) struct Lines {
     line_bytes_max: usize,
@@ -57,8 +57,8 @@ impl Lines {
         self.chunk = if self.chunk.is_empty() { chunk } else { [&self.chunk[..], &chunk].concat().into() };
     }
 
-    /// The next whole line, without its ending; `None` if more bytes are needed. A line within one chunk is not copied, so it
-    /// keeps that chunk alive.
+    /// The next whole line, without its ending; `None` if more bytes are needed. A line within one chunk is not copied,
+    /// so it keeps that chunk alive.
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
         loop {
             if self.after_return && !self.chunk.is_empty() {
@@ -80,7 +80,8 @@ impl Lines {
         }
     }
 
-    /// The lines that are left at the end of the stream, including a last one without an ending. Call it until it returns `None`.
+    /// The lines that are left at the end of the stream, including a last one without an ending. Call it until it
+    /// returns `None`.
     pub(super) fn finish(&mut self) -> Result<Option<Bytes>, TooLong> {
         if let Some(line) = self.next()? {
             return Ok(Some(line));

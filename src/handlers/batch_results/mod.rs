@@ -1,9 +1,9 @@
 //! `batch.completed` and its spellings: a batch may have ended. Stores all of its results.
 //!
 //! The event is only a hint, so the handler asks the API whether the batch has ended. It streams the results into
-//! `restante.batch_result` in parts. The API can send them only from the beginning; after a break the next download skips the
-//! results that are stored already. The batch is complete when as many different results are stored as the API counts, so a
-//! stream that ends early is never taken for a complete one.
+//! `restante.batch_result` in parts. The API can send them only from the beginning; after a break the next download
+//! skips the results that are stored already. The batch is complete when as many different results are stored as the
+//! API counts, so a stream that ends early is never taken for a complete one.
 
 mod copy;
 mod download;
@@ -24,11 +24,12 @@ use crate::batch::{BatchRef, conclude, known, observe};
 use crate::handler::{self, Context, Error, Handler};
 use crate::retry;
 
-/// How many batches a worker stores at once. One keeps Postgres busy if its download is quick; each takes about 15 megabytes of
-/// memory.
+/// How many batches a worker stores at once. One keeps Postgres busy if its download is quick; each takes about 15
+/// megabytes of memory.
 const TURNS: usize = 2;
 
-/// How long an attempt waits for its turn. If it gets none, its event is deferred for the same time, and leaves its place to others.
+/// How long an attempt waits for its turn. If it gets none, its event is deferred for the same time, and leaves its
+/// place to others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why an event waits whose batch is still being processed.
@@ -62,16 +63,16 @@ impl Handler for BatchResults {
         "message_batch.expired",
         "message_batch.failed",
     ];
-    /// No limit: retries go on until the API deletes the results, 29 days after the batch was created. Until then nothing is lost,
-    /// and no operator should be needed.
+    /// No limit: retries go on until the API deletes the results, 29 days after the batch was created. Until then
+    /// nothing is lost, and no operator should be needed.
     const RETRY: retry::Policy = retry::Policy {
         max_attempts: u32::MAX,
         first: Duration::from_secs(1),
         cap: Duration::from_secs(60 * 60),
     };
     const PATIENCE: Duration = retry::LONGEST;
-    /// The longest time without a byte, because every chunk is progress. Longer than the timeout of the API client, whose error says
-    /// more.
+    /// The longest time without a byte, because every chunk is progress. Longer than the timeout of the API client,
+    /// whose error says more.
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = BatchRef;
 
@@ -125,8 +126,8 @@ async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) ->
     )
     .fetch_one(&mut *tx)
     .await?;
-    // No batch is empty, because the API accepts none without requests. If it gives no count, or one that cannot be read, a stream
-    // that was cut before its first byte would look complete.
+    // No batch is empty, because the API accepts none without requests. If it gives no count, or one that cannot be
+    // read, a stream that was cut before its first byte would look complete.
     if expected == 0 {
         let results = counted.results;
         return Err(Error::Retryable(anyhow!(

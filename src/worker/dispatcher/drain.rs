@@ -9,7 +9,8 @@ use crate::{database, outbox};
 
 use super::{Dispatcher, now, statements};
 
-/// How long an aborted attempt may take to end. One that blocks its thread cannot be aborted; the worker does not wait for it.
+/// How long an aborted attempt may take to end. One that blocks its thread cannot be aborted; the worker does not wait
+/// for it.
 const ABORT_WAIT: Duration = Duration::from_secs(1);
 
 impl Dispatcher {

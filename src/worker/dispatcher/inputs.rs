@@ -11,8 +11,8 @@ use crate::worker::schedule::Input;
 use super::{Dispatcher, now};
 
 impl Dispatcher {
-    /// An attempt ended; takes those as well that ended meanwhile. Panics of a handler are caught where it runs, so an error here
-    /// is a bug of the worker. The lease of that event runs out.
+    /// An attempt ended; takes those as well that ended meanwhile. Panics of a handler are caught where it runs, so an
+    /// error here is a bug of the worker. The lease of that event runs out.
     pub(super) fn take_ended(&mut self, ended: Result<Duration, JoinError>) {
         let (now, mut ended) = (now(), Some(ended));
         while let Some(attempt) = ended {

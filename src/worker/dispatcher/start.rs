@@ -35,8 +35,8 @@ impl Dispatcher {
             outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
         }
         let more = Arc::new(Notify::new());
-        // Claiming and settling have their own connections. Otherwise handlers that hold all connections would wait for a
-        // completion that gets none.
+        // Claiming and settling have their own connections. Otherwise handlers that hold all connections would wait for
+        // a completion that gets none.
         let max_connections = pool.options().get_max_connections();
         let ours = (max_connections / 4).clamp(1, 1 + group_commit::LANES);
         let connections = Connections::of(&pool, ours);

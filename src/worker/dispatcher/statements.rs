@@ -65,7 +65,10 @@ pub(super) async fn hand_back(pool: PgPool, leases: Vec<Lease>) -> u64 {
         }
         Err(error) => {
             let error = database::told(&error);
-            tracing::warn!(error, "could not hand events back; they are claimed again when their leases run out");
+            tracing::warn!(
+                error,
+                "could not hand events back; they are claimed again when their leases run out"
+            );
             0
         }
     }

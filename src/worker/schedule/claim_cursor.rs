@@ -1,9 +1,9 @@
 //! The claim cursor: where a claim begins to look, which is at the oldest event or where the last claim ended.
 //!
-//! A claim scans an index from the oldest event on. Finished events stay in that index until vacuum removes them, and vacuum
-//! cannot while any session keeps an old snapshot open. So a claim begins where the last one ended, and full scans take only a
-//! small part of the time. A full scan finds events that arrived late, that an operator replayed, or that another worker
-//! handed back.
+//! A claim scans an index from the oldest event on. Finished events stay in that index until vacuum removes them, and
+//! vacuum cannot while any session keeps an old snapshot open. So a claim begins where the last one ended, and full
+//! scans take only a small part of the time. A full scan finds events that arrived late, that an operator replayed, or
+//! that another worker handed back.
 
 use std::time::{Duration, Instant};
 

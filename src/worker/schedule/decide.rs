@@ -38,7 +38,7 @@ impl<T: Item> Schedule<T> {
         }
     }
 
-    /// Starts an event if one may start: a suspect once nothing else runs, another event only while there is no suspect.
+    /// Starts an event if one may start: a suspect once nothing else runs, others only while there is no suspect.
     fn start(&mut self, now: Instant, outside: Outside) -> Option<Action<T>> {
         if self.is_for_a_suspect() {
             if self.running > 0 || outside.settling > 0 {
@@ -95,8 +95,8 @@ impl<T: Item> Schedule<T> {
         Some(Action::Claim(Ask { limit: room, cursor, settles }))
     }
 
-    /// How many events may be claimed. An event that is being settled keeps its place, because its successor may come with the
-    /// answer. The read-ahead is refilled when half of it has started.
+    /// How many events may be claimed. An event that is being settled keeps its place, because its successor may come
+    /// with the answer. The read-ahead is refilled when half of it has started.
     fn room(&self, outside: Outside) -> usize {
         let ahead = self.read_ahead.events(self.concurrency);
         if self.waiting.ready() > ahead / 2 {

@@ -1,5 +1,5 @@
-//! Held keys: when to look again at keys that another session has locked. The first looks come soon, because most locks last
-//! only a moment. While a session leaves its transaction open, they come less and less often.
+//! Held keys: when to look again at keys that another session has locked. The first looks come soon, because most locks
+//! last only a moment. While a session leaves its transaction open, they come less and less often.
 
 use std::time::{Duration, Instant};
 

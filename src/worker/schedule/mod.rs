@@ -150,8 +150,8 @@ impl<T: Item> Schedule<T> {
         self.is_claiming || self.handing_back > 0
     }
 
-    /// Is nothing under way, and nothing to be expected soon? Keys that a session has held for long are not waited for: it has
-    /// left its transaction open.
+    /// Is nothing under way, and nothing to be expected soon? Keys that a session has held for long are not waited for:
+    /// it has left its transaction open.
     pub(super) fn is_idle(&self, outside: Outside) -> bool {
         let is_at_rest =
             self.running == 0 && outside.settling == 0 && !self.is_asking() && self.waiting.is_empty();

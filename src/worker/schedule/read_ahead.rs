@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Events that are claimed ahead start within about this time.
 const AHEAD: Duration = Duration::from_millis(20);
-/// The most events ahead, however quick the handlers are: enough for some commits of completions. With 400 a worker did a fifth
-/// less, with 1000 a twentieth less.
+/// The most events ahead, however quick the handlers are: enough for some commits of completions. With 400 a worker did
+/// a fifth less, with 1000 a twentieth less.
 const AHEAD_MAX: u64 = 2000;
 
 /// A moving average of how long handlers take.
@@ -16,8 +16,8 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Notes how long one handler took. The average rises sooner than it falls: claiming too few events costs a round trip, but
-    /// claiming too many keeps events waiting that another worker might have started.
+    /// Notes how long one handler took. The average rises sooner than it falls: claiming too few events costs a round
+    /// trip, but claiming too many keeps events waiting that another worker might have started.
     pub(super) fn note(&mut self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
         self.average = match self.average {

@@ -1,10 +1,10 @@
-//! Strays: events that the database has leased to this worker without its knowledge, because the answer of the statement was
-//! lost. The worker hands them back; otherwise they would wait until their leases run out.
+//! Strays: events that the database has leased to this worker without its knowledge, because the answer of the
+//! statement was lost. The worker hands them back; otherwise they would wait until their leases run out.
 
 use std::time::{Duration, Instant};
 
-/// Twice the time after which a statement is given up: after that, no answer can be on its way any more. Younger strays are not
-/// handed back.
+/// Twice the time after which a statement is given up: after that, no answer can be on its way any more. Younger strays
+/// are not handed back.
 pub(in crate::worker) const STRAY_AGE: Duration = Duration::from_secs(10);
 
 /// When to hand strays back.

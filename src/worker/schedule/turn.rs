@@ -1,7 +1,7 @@
 //! The turn of successors: which of them a completion may lease.
 //!
-//! That saves a key the way through `pending` and a claim. It must not reverse the order among keys: a successor is leased only
-//! if every older event has been claimed already, or if nothing waits to be claimed.
+//! That saves a key the way through `pending` and a claim. It must not reverse the order among keys: a successor is
+//! leased only if every older event has been claimed already, or if nothing waits to be claimed.
 
 use chrono::{DateTime, Utc};
 

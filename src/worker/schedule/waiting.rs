@@ -1,7 +1,7 @@
 //! Claimed events that have not started: the ready ones, and the suspects, which run alone.
 //!
-//! A ready event waits for half a second at most. If it could not start by then, it is handed back so that another worker can
-//! run it: the handlers have become slow, or a suspect has this worker for itself.
+//! A ready event waits for half a second at most. If it could not start by then, it is handed back so that another
+//! worker can run it: the handlers have become slow, or a suspect has this worker for itself.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -44,8 +44,8 @@ impl<T: Item> Waiting<T> {
         !self.suspects.is_empty()
     }
 
-    /// Takes the next event to start. An event that came with a late answer may have lost its lease already, and another worker
-    /// may run it; that one does not start.
+    /// Takes the next event to start. An event that came with a late answer may have lost its lease already, and
+    /// another worker may run it; that one does not start.
     pub(super) fn next_ready(&mut self, now: Instant) -> Option<T> {
         self.ready.pop_front_if(|item| now < item.leased_until())
     }
@@ -55,8 +55,8 @@ impl<T: Item> Waiting<T> {
         self.suspects.pop_front_if(|item| now < item.leased_until())
     }
 
-    /// When to hand back all ready events: when the first one, which has waited longest, has waited for too long. While there is a
-    /// suspect nothing else starts, so they are handed back at once.
+    /// When to hand back all ready events: when the first one, which has waited longest, has waited for too long. While
+    /// there is a suspect nothing else starts, so they are handed back at once.
     pub(super) fn overdue_at(&self) -> Option<Instant> {
         let wait = if self.has_suspect() { Duration::ZERO } else { READY_WAIT };
         self.ready.front().map(|item| item.leased_until().min(item.claimed_at() + wait))

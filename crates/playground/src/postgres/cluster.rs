@@ -1,4 +1,4 @@
-//! The cluster of a private Postgres: its directory, the account that owns the directory, and the programs that run on it.
+//! The cluster of a private Postgres: its directory, the account that owns it, and the programs that run on it.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};

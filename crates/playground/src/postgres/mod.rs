@@ -205,8 +205,8 @@ impl PrivatePostgres {
 }
 
 /// A free port. It is below the ports that systems give to outgoing connections (from 32768 on Linux, from 49152 on
-/// macOS): otherwise a client that keeps trying to connect while the server is down could get the server's own port, and
-/// hold it when the server comes back.
+/// macOS): otherwise a client that keeps trying to connect while the server is down could get the server's own port,
+/// and hold it when the server comes back.
 fn free_port() -> io::Result<u16> {
     let mut last = io::Error::other("no port was tried");
     for _ in 0..100 {

@@ -97,7 +97,7 @@ impl Launch {
         self
     }
 
-    /// Starts the program. If it cannot be executed, it ends at once with status 126 or 127, and the log has the reason.
+    /// Starts the program. If it cannot be executed, it ends at once with status 126 or 127, and logs the reason.
     ///
     /// # Errors
     /// If the log cannot be opened or no process can be started.
@@ -113,7 +113,7 @@ impl Launch {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A process group of its own: Ctrl-C at the terminal reaches only us, and we decide in which order things end.
+            // A process group of its own: Ctrl-C at the terminal reaches only us, and we end things in our order.
             .process_group(0);
         for (name, value) in &self.variables {
             match value {
@@ -144,8 +144,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// Arguments: stop signal, grace in tenths of a second, what to remove (or nothing), then the program and its own.
 ///
-/// The watcher is forked twice, so that the program does not have a child that it never started. The program replaces the
-/// shell (`exec`) and so has its process id; a program started with `&` would ignore SIGINT.
+/// The watcher is forked twice, so that the program does not have a child that it never started. The program replaces
+/// the shell (`exec`) and so has its process id; a program started with `&` would ignore SIGINT.
 const WATCH_AND_EXEC: &str = r#"
 signal=$1 tenths=$2 remove=$3
 shift 3

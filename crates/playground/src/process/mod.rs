@@ -6,6 +6,7 @@
 //! is a POSIX shell, unlike `PR_SET_PDEATHSIG`.
 //!
 //! A child must end its own children: Postgres backends end with their postmaster.
+//!
 //! Everything here blocks; async callers use `spawn_blocking`.
 
 use std::fs;

@@ -1,5 +1,6 @@
-//! A simulation of two workers and one outbox, without any IO. The schedules are the real ones. The outbox is a model, and so
-//! is everything in between: answers that come late or get lost, outages, workers that vanish, handlers that become slow.
+//! A simulation of two workers and one outbox, without any IO. The schedules are the real ones. The outbox is a model,
+//! and so is everything in between: answers that come late or get lost, outages, workers that vanish, handlers that
+//! become slow.
 //!
 //! Time is simulated as well, so hours pass in a second. A seed decides everything that is random. The invariants of
 //! ARCHITECTURE.md are assertions in [`audit`] and where the simulated workers act.

@@ -118,8 +118,8 @@ impl Outbox {
         Lease { id, token: event.token, created_at: event.created_at, crashes: event.crashes }
     }
 
-    /// Claims up to `limit` events, the oldest first: from the cursor on those that are pending or whose lease ran out, and retries
-    /// that are due.
+    /// Claims up to `limit` events, the oldest first: from the cursor on those that are pending or whose lease ran out,
+    /// and retries that are due.
     pub(super) fn claim(
         &mut self,
         now: Instant,
