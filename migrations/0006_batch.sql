@@ -186,7 +186,7 @@ comment on function restante.ensure_standing_jobs is
   'Engine: Puts missing standing jobs into the outbox, and replays those that were given up. Workers call it every ten seconds. '
   'Returns how many there were.';
 
--- Has every new batch polled that may not have ended, whatever inserted its row.
+-- Starts the poll of every new batch that may not have ended, however its row was inserted.
 create function restante.watch_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$

@@ -9,7 +9,7 @@ use sqlx::PgExecutor;
 
 use crate::event::NewEvent;
 
-/// Who puts an event into the outbox.
+/// How an event came into the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A signed delivery.
@@ -58,8 +58,9 @@ pub struct Duplicate {
 /// same identifier.
 ///
 /// # Errors
-/// No event was stored. It was an outage where [`crate::database::is_unavailable`] is true; another session is storing
-/// one of the identifiers where [`crate::database::is_locked`] is; otherwise the database refuses an event.
+/// An outage if [`crate::database::is_unavailable`] says so: the events may be stored if only the answer was lost.
+/// Another session is storing one of the identifiers if [`crate::database::is_locked`] says so. Otherwise the database
+/// refuses an event, and none is stored.
 pub async fn insert_events(
     executor: impl PgExecutor<'_>,
     source: Source,

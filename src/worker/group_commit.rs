@@ -68,8 +68,8 @@ impl GroupCommit {
     ) -> Self {
         let (queue, items) = mpsc::unbounded_channel();
         let settled = Arc::new(Notify::new());
-        let (told, is_awaited) = (Arc::clone(&settled), Arc::default());
-        let lane = Lane { pool, connections, successors, more, settled: told, is_awaited };
+        let (notify, is_awaited) = (Arc::clone(&settled), Arc::default());
+        let lane = Lane { pool, connections, successors, more, settled: notify, is_awaited };
         tokio::spawn(settle_all(lane, items));
         Self { queue, room: Arc::new(Semaphore::new(WAITING_MAX as usize)), settled }
     }
@@ -144,7 +144,7 @@ impl Lane {
         // Count before the room is freed: once nothing is left to be settled, everything is counted.
         tally.count();
         drop(finished);
-        self.tell(completed.unblocked > 0);
+        self.wake_dispatcher(completed.unblocked > 0);
         (left, has_failed)
     }
 
@@ -156,13 +156,13 @@ impl Lane {
             let settlement = finish::finish(&self.pool, finished).instrument(report.span().clone()).await;
             report.ended(settlement.outcome(intended));
             drop((lease_guard, room));
-            self.tell(settlement.has_unblocked());
+            self.wake_dispatcher(settlement.has_unblocked());
         };
         join_all(items.into_iter().map(settle)).await;
     }
 
     /// Wakes the dispatcher: there is room again (the caller has freed it), and, if `is_unblocked`, a successor can be claimed.
-    fn tell(&self, is_unblocked: bool) {
+    fn wake_dispatcher(&self, is_unblocked: bool) {
         if is_unblocked {
             self.more.notify_one();
         }

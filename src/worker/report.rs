@@ -34,10 +34,10 @@ impl Report {
     /// Counts and logs how the attempt ended.
     pub(super) fn ended(&self, outcome: Outcome) {
         telemetry::attempts(outcome, self.event_type).increment(1);
-        self.tell(outcome);
+        self.log(outcome);
     }
 
-    fn tell(&self, outcome: Outcome) {
+    fn log(&self, outcome: Outcome) {
         if outcome == Outcome::LeaseLost {
             metrics::counter!(telemetry::metric::LOST_LEASES_TOTAL).increment(1);
             tracing::warn!(parent: &self.span, "the lease was lost: this attempt does not settle its event");
@@ -96,7 +96,7 @@ pub(super) struct Tally(Vec<(Outcome, &'static str, u64)>);
 impl Tally {
     /// Logs how an attempt ended, and notes it for [`count`](Self::count).
     pub(super) fn ended(&mut self, report: &Report, outcome: Outcome) {
-        report.tell(outcome);
+        report.log(outcome);
         let of_kind = |(noted, event_type, _): &&mut (Outcome, &str, u64)| {
             *noted == outcome && *event_type == report.event_type
         };

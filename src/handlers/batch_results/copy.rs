@@ -1,7 +1,7 @@
 //! Rows of results in Postgres's binary `COPY` format.
 //!
 //! As the manual's page on `COPY` describes it ("Binary Format"): a header, then for each row the number of its fields
-//! and each field with its length, then a trailer. Binary, because so nothing has to be escaped, or parsed twice.
+//! and each field with its length, then a trailer. Binary, so that nothing has to be escaped, or parsed twice.
 
 use super::line::Row;
 

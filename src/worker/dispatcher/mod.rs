@@ -34,7 +34,7 @@ pub(super) struct Dispatcher {
     hand_backs: JoinSet<Input<Leased>>,
     /// Leased when their predecessors were settled.
     successors: mpsc::UnboundedReceiver<Leased>,
-    /// When the schedule wants to be asked again, whatever happens.
+    /// When the schedule decides again if nothing happens before.
     wait_until: Option<Instant>,
     claimed: u64,
     handed_back: u64,
