@@ -68,9 +68,8 @@ impl<'a> Context<'a> {
         Ok(self.tx.insert(tx))
     }
 
-    /// Opens a transaction of its own, which commits at once and stays committed if the attempt fails. It is fenced:
-    /// while it is open, no other worker can claim the event. For long work in parts: the next attempt must cope with
-    /// parts that are done.
+    /// Opens a separate transaction, whose commit stays even if the attempt fails. It is fenced: while it is open, no
+    /// other worker can claim the event. For long work in parts: the next attempt must cope with parts that are done.
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Trouble`] if the database is away or another session has locked the event.

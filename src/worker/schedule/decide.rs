@@ -28,7 +28,8 @@ impl<T: Item> Schedule<T> {
             .unwrap_or_else(|| Action::Wait { until: self.wait_until(now, outside) })
     }
 
-    /// Which successors may be leased. While an older event may be waiting to be claimed, only those up to the cursor.
+    /// Which successors may be leased: all while no claim is due or under way, otherwise those up to the cursor, and none
+    /// once a due claim has waited for a place for [`PLACE_WAIT`].
     fn turn_at(&self, now: Instant) -> Turn {
         match self.claim_due {
             _ if self.is_stopping => Turn::Nobody,
