@@ -162,7 +162,7 @@ async fn an_event_that_kills_its_workers_is_given_up() {
 
     expect![["a dead, attempt 4\n"]].assert_eq(&world.outbox().await);
     let error = world.value("select last_error from restante.outbox_dead").await;
-    assert_eq!(error, "given up: 3 workers vanished while they ran it");
+    assert_eq!(error, "given up: 3 workers vanished while they ran the event");
     assert!(world.ledger().await.is_empty());
 }
 
