@@ -87,7 +87,7 @@ async fn work(program: Program, connection: &mut PgConnection) -> sqlx::Result<(
             subscribers: &[],
             limit: 0,
             lease: Duration::from_secs(1),
-            floor: None,
+            cursor: None,
             settles: false,
         };
         outbox::claim(connection, nothing).await?;

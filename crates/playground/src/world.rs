@@ -150,7 +150,7 @@ impl World {
     pub async fn claim_as(&self, owner: &str, limit: i64) -> Vec<Claimed> {
         self.end.but_for(owner);
         let lease = Duration::from_secs(30);
-        let ask = Ask { owner, subscribers: &[String::new()], limit, lease, floor: None, settles: true };
+        let ask = Ask { owner, subscribers: &[String::new()], limit, lease, cursor: None, settles: true };
         outbox::claim(&self.pool, ask).await.unwrap().claimed
     }
 

@@ -29,7 +29,7 @@ impl Claimant {
         let statement = async |connection: &mut PgConnection| {
             let Ask { cursor, settles, .. } = ask;
             let (owner, subscribers) = (self.owner.as_str(), self.subscribers.as_slice());
-            let ask = claim::Ask { owner, subscribers, limit, lease: self.lease, floor: cursor, settles };
+            let ask = claim::Ask { owner, subscribers, limit, lease: self.lease, cursor, settles };
             claim(connection, ask).await
         };
         match self.connections.run(statement).await {
