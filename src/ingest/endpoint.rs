@@ -1,8 +1,8 @@
 //! The endpoint for deliveries: one path under three names, and one answer for each way that a delivery can end.
 //!
-//! The checks stand in the order of their cost: announced length, body under its deadline, signature, envelope,
-//! commit. Bodies are never decompressed, whatever `content-encoding` says, since the signature is over the bytes
-//! as they were sent; nor does `content-type` matter. A refused sender learns nothing but the status.
+//! The checks come in the order of their cost: announced length, body under its deadline, signature, envelope,
+//! commit. Bodies are never decompressed, whatever `content-encoding` says, because the signature covers the bytes
+//! as they were sent. `content-type` does not matter either. A refused sender learns only the status.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,8 +25,8 @@ use crate::envelope;
 use crate::signature::{self, Keys, Rejection};
 use crate::telemetry::metric;
 
-/// Where deliveries are received, each with and without a trailing slash: redirecting from one spelling to the
-/// other would disable the endpoint.
+/// The paths of the endpoint, each with and without a trailing slash: a redirect from one to the other would make the
+/// API disable the endpoint.
 const PATHS: [&str; 6] = [
     "/webhooks/anthropic",
     "/webhooks/anthropic/",
@@ -36,10 +36,10 @@ const PATHS: [&str; 6] = [
     "/anthropic-webhook/",
 ];
 
-/// When a sender is asked to come back after a 503, in seconds: the shortest pause that the API makes by itself.
+/// How long a sender should wait after a 503, in seconds: the shortest pause that the API makes by itself.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// The router that answers every request: deliveries with what became of them, health checks, all else with 404 or 405.
+/// The router for all requests: deliveries and health checks. Any other request gets a 404 or 405.
 pub(super) fn router(
     keys: Keys,
     now: fn() -> i64,
@@ -77,14 +77,14 @@ async fn deliver(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Res
         Err(refusal) => endpoint.refuse(refusal, body),
     };
     if chunked {
-        // The sender may have given a length too, which hyper then drops. A proxy between us may have believed the
-        // length, so what follows on the connection could be anybody's.
+        // The sender may have given a length too, which hyper then drops. A proxy in between may have used that
+        // length, so the next bytes on the connection may belong to another sender.
         response.headers_mut().insert(CONNECTION, CLOSE);
     }
     response
 }
 
-/// The answer to a balancer that looks whether somebody is there. It is told before others when we are about to leave.
+/// Answers the health check of a load balancer. It says 503 from the stop on, while deliveries are still taken.
 async fn health(State(endpoint): State<Arc<Endpoint>>) -> StatusCode {
     if endpoint.stop.is_cancelled() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
@@ -108,7 +108,8 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes a delivery in. `Ok` means that its event is committed, and says for the metrics how it was.
+    /// Reads, verifies and commits a delivery. `Ok` means that its event is committed, and is the reason for the
+    /// metrics.
     async fn receive(&self, headers: &HeaderMap, body: &mut Incoming) -> Result<&'static str, Refusal> {
         let (body, _room) = body.read(&self.limits, &self.large_bodies).await?;
         let verified = signature::verify(&self.keys, headers, &body, (self.now)())?;
@@ -117,12 +118,16 @@ impl Endpoint {
             Ok(event) => (event, "stored"),
             Err(fault) => {
                 if let Some(left_out) = self.throttle.admit(envelope::UNREADABLE, Instant::now()) {
-                    tracing::warn!(%fault, left_out, "keeping a signed delivery that nobody can read, for a person to look at");
+                    tracing::warn!(
+                        %fault,
+                        left_out,
+                        "storing a signed delivery whose body cannot be read; it will become a dead letter"
+                    );
                 }
                 (envelope::unreadable(&body, webhook_id, timestamp), envelope::UNREADABLE)
             }
         };
-        // The bytes are in the event now.
+        // The event has its own copy.
         drop(body);
         let event_id = event.event_id.clone();
         let kept = self.committer.commit(event).await?;
@@ -137,8 +142,8 @@ impl Endpoint {
                     tracing::warn!(
                         event.id = event_id,
                         left_out,
-                        "a delivery repeats the identifier of an event whose body is another one: the first is kept, \
-                         and the other one is in restante.delivery_differs"
+                        "a delivery repeats the identifier of an event with another body: the event is unchanged, \
+                         and the other body is in restante.delivery_differs"
                     );
                 }
             }
@@ -146,13 +151,13 @@ impl Endpoint {
         Ok("duplicate")
     }
 
-    /// As for [`Endpoint::refuse`], where nothing of the request counts but its first line.
+    /// As [`Endpoint::refuse`], for a request that is refused by its path or method alone.
     fn refuse_unread(&self, refusal: Refusal, request: Request) -> Response {
         let (head, body) = request.into_parts();
         self.refuse(refusal, Incoming::new(&head.headers, body))
     }
 
-    /// Counts a refusal, logs it with its reason only, and makes its answer.
+    /// Counts a refusal, logs its reason and nothing else of the request, and returns the answer.
     fn refuse(&self, refusal: Refusal, unread: Incoming) -> Response {
         let status = refusal.status();
         let reason = refusal.reason();
@@ -168,7 +173,7 @@ impl Endpoint {
             Refusal::WrongMethod => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             }
-            // Nobody can say where the next request would begin.
+            // It is unknown where the next request would begin.
             Refusal::NotRead(_) => {
                 headers.insert(CONNECTION, CLOSE);
             }
@@ -187,9 +192,9 @@ impl Endpoint {
 /// Why a request does not lead to a committed event.
 #[derive(Clone, Copy, Debug)]
 enum Refusal {
-    /// There is nothing at its path.
+    /// No endpoint has its path.
     NotFound,
-    /// Its method means nothing here.
+    /// The endpoint does not take its method.
     WrongMethod,
     NotRead(NotRead),
     Unverified(Rejection),

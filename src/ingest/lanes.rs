@@ -18,10 +18,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Limits;
 
-/// After so long a commit counts as standing still. The usual ones take milliseconds.
+/// A commit that takes longer counts as standing still. The usual ones take milliseconds.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
-/// Events that wait for a commit can tell that they are enough.
+/// Wakes the lanes when enough events wait for another commit.
 #[derive(Debug)]
 pub(super) struct Gate {
     enough: AtomicUsize,
@@ -33,7 +33,7 @@ impl Gate {
         Arc::new(Self { enough: usize::MAX.into(), reached: Notify::new() })
     }
 
-    /// Says that so many wait now.
+    /// Notes that `waiting` events are in the queue now.
     pub(super) fn note_waiting(&self, waiting: usize) {
         if waiting >= self.enough.load(Ordering::SeqCst) {
             self.reached.notify_one();
@@ -48,7 +48,7 @@ pub(super) struct Lanes {
     lanes_max: usize,
     batch_events_max: usize,
     gate: Arc<Gate>,
-    /// How many events were being committed or waiting at a time: the most of late.
+    /// The most events that were committing or waiting at one time recently.
     crowd: usize,
     times: Times,
 }
@@ -72,7 +72,7 @@ impl Lanes {
         }
     }
 
-    /// Starts a commit of so many events.
+    /// Starts a commit of `events` events.
     pub(super) fn start(
         &mut self,
         events: usize,
@@ -82,13 +82,13 @@ impl Lanes {
         self.begun.insert(id, Begun { events, at: Instant::now() });
     }
 
-    /// Waits until another commit may begin. Returns false where that is because none is under way.
+    /// Waits until another commit may begin. Returns false once no commit is under way.
     pub(super) async fn have_room<T>(&mut self, queue: &mpsc::Receiver<T>) -> bool {
         while let Some(last) = self.begun.values().map(|begun| begun.at).max() {
             let under_way: usize = self.begun.values().map(|begun| begun.events).sum();
             self.crowd = self.crowd.max(under_way + queue.len());
             let enough = self.enough(last.elapsed() >= STANDSTILL);
-            // First what is enough, then the look at the queue: whoever comes in between tells us.
+            // The threshold is stored before the queue is read, so that an event which arrives in between wakes us.
             self.gate.enough.store(enough, Ordering::SeqCst);
             if queue.len() >= enough {
                 return true;
@@ -103,7 +103,7 @@ impl Lanes {
         false
     }
 
-    /// How many events have to wait for another commit to begin.
+    /// How many events must wait in the queue before another commit begins.
     fn enough(&self, all_stand_still: bool) -> usize {
         let (lanes, enough) = if all_stand_still {
             (self.lanes_max, 1)
@@ -116,7 +116,7 @@ impl Lanes {
     fn note(&mut self, ended: Result<(task::Id, Option<Took>), JoinError>) {
         let (id, took) = ended.unwrap_or_else(|panicked| (panicked.id(), None));
         self.begun.remove(&id);
-        // Forgotten after some thirty commits.
+        // A peak is forgotten after about thirty commits.
         self.crowd -= self.crowd.div_ceil(32);
         if let Some(took) = took {
             self.times.note(took);
@@ -129,33 +129,33 @@ impl Lanes {
 pub struct Took {
     /// Working on the events.
     pub worked: Duration,
-    /// Waiting for its disk, and for the network between us.
+    /// Waiting for its disk, and for the network.
     pub waited: Duration,
 }
 
-/// How long commits work and how long they wait.
+/// How long recent commits worked and waited.
 #[derive(Debug, Default)]
 struct Times {
-    /// On average.
+    /// The average.
     worked: Duration,
-    /// At least, of late: what is above that, a busy processor adds.
+    /// The recent minimum: a busy processor adds the rest.
     waited: Duration,
 }
 
 impl Times {
-    /// An eighth of the average is the last commit; a minimum is forgotten after some fifty.
+    /// The last commit makes up an eighth of the average; a minimum is forgotten after about fifty commits.
     fn note(&mut self, Took { worked, waited }: Took) {
         self.worked = if self.worked.is_zero() { worked } else { (self.worked * 7 + worked) / 8 };
         let least = if self.waited.is_zero() { waited } else { self.waited + self.waited / 32 };
         self.waited = waited.min(least);
     }
 
-    /// How many commits at a time keep one processor of the database busy: one, and one more for each time that the work
-    /// fits whole into the waiting. Half a fit is none: beside a quick disk, a flush and the way there and back take half as
-    /// long as the work, and a second commit would halve the batches for the sake of little.
+    /// How many commits at a time keep one processor of the database busy: one, and one more for each time that the
+    /// work fits whole into the waiting. A half does not count: on a quick disk, the flush and the network take half as
+    /// long as the work, and a second commit would halve the batches and gain little.
     fn lanes(&self, most: usize) -> usize {
         let fits = self.waited.as_secs_f64() / self.worked.as_secs_f64().max(1e-6);
-        // Saturates, should the work be close to nothing.
+        // The cast saturates where the work takes next to no time.
         (1 + fits as usize).min(most)
     }
 }
