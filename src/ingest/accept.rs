@@ -41,7 +41,7 @@ pub(super) const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Accepts connections on `listener` and serves them with `router` until `over`. From `stop` on, which may come earlier,
 /// every answer ends its connection. At `over` the listener and the router are dropped; the caller gets the connections
 /// that are still open.
-pub(super) async fn until(
+pub(super) async fn accept_until(
     over: impl Future<Output = ()>,
     stop: CancellationToken,
     listener: TcpListener,

@@ -23,19 +23,20 @@ const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// Wakes the lanes when enough events wait for another commit.
 #[derive(Debug)]
-pub(super) struct Gate {
-    enough: AtomicUsize,
+pub(super) struct BatchThreshold {
+    /// How many events are enough now.
+    events: AtomicUsize,
     reached: Notify,
 }
 
-impl Gate {
+impl BatchThreshold {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { enough: usize::MAX.into(), reached: Notify::new() })
+        Arc::new(Self { events: usize::MAX.into(), reached: Notify::new() })
     }
 
     /// Notes that `waiting` events are in the queue now.
     pub(super) fn note_waiting(&self, waiting: usize) {
-        if waiting >= self.enough.load(Ordering::SeqCst) {
+        if waiting >= self.events.load(Ordering::SeqCst) {
             self.reached.notify_one();
         }
     }
@@ -47,9 +48,9 @@ pub(super) struct Lanes {
     begun: HashMap<task::Id, Begun>,
     lanes_max: usize,
     batch_events_max: usize,
-    gate: Arc<Gate>,
+    batch_threshold: Arc<BatchThreshold>,
     /// The most events that were committing or waiting at one time recently.
-    crowd: usize,
+    peak_in_flight: usize,
     times: Times,
 }
 
@@ -60,14 +61,14 @@ struct Begun {
 }
 
 impl Lanes {
-    pub(super) fn new(limits: &Limits, gate: Arc<Gate>) -> Self {
+    pub(super) fn new(limits: &Limits, batch_threshold: Arc<BatchThreshold>) -> Self {
         Self {
             commits: JoinSet::new(),
             begun: HashMap::new(),
             lanes_max: limits.lanes_max,
             batch_events_max: limits.batch_events_max,
-            gate,
-            crowd: 0,
+            batch_threshold,
+            peak_in_flight: 0,
             times: Times::default(),
         }
     }
@@ -86,38 +87,38 @@ impl Lanes {
     pub(super) async fn have_room<T>(&mut self, queue: &mpsc::Receiver<T>) -> bool {
         while let Some(last) = self.begun.values().map(|begun| begun.at).max() {
             let under_way: usize = self.begun.values().map(|begun| begun.events).sum();
-            self.crowd = self.crowd.max(under_way + queue.len());
-            let enough = self.enough(last.elapsed() >= STANDSTILL);
+            self.peak_in_flight = self.peak_in_flight.max(under_way + queue.len());
+            let threshold = self.threshold(last.elapsed() >= STANDSTILL);
             // The threshold is stored before the queue is read, so that an event which arrives in between wakes us.
-            self.gate.enough.store(enough, Ordering::SeqCst);
-            if queue.len() >= enough {
+            self.batch_threshold.events.store(threshold, Ordering::SeqCst);
+            if queue.len() >= threshold {
                 return true;
             }
             tokio::select! {
-                () = self.gate.reached.notified() => {}
+                () = self.batch_threshold.reached.notified() => {}
                 Some(ended) = self.commits.join_next_with_id() => self.note(ended),
                 () = sleep_until(last + STANDSTILL), if last.elapsed() < STANDSTILL => {}
             }
         }
-        self.gate.enough.store(usize::MAX, Ordering::SeqCst);
+        self.batch_threshold.events.store(usize::MAX, Ordering::SeqCst);
         false
     }
 
     /// How many events must wait in the queue before another commit begins.
-    fn enough(&self, all_stand_still: bool) -> usize {
-        let (lanes, enough) = if all_stand_still {
+    fn threshold(&self, all_stand_still: bool) -> usize {
+        let (lanes, threshold) = if all_stand_still {
             (self.lanes_max, 1)
         } else {
-            (self.times.lanes(self.lanes_max), self.crowd.div_ceil(2).min(self.batch_events_max))
+            (self.times.lanes(self.lanes_max), self.peak_in_flight.div_ceil(2).min(self.batch_events_max))
         };
-        if self.begun.len() < lanes { enough } else { usize::MAX }
+        if self.begun.len() < lanes { threshold } else { usize::MAX }
     }
 
     fn note(&mut self, ended: Result<(task::Id, Option<Took>), JoinError>) {
         let (id, took) = ended.unwrap_or_else(|panicked| (panicked.id(), None));
         self.begun.remove(&id);
         // A peak is forgotten after about thirty commits.
-        self.crowd -= self.crowd.div_ceil(32);
+        self.peak_in_flight -= self.peak_in_flight.div_ceil(32);
         if let Some(took) = took {
             self.times.note(took);
         }

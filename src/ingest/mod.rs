@@ -125,7 +125,7 @@ pub async fn run<S: Store>(
         Instant::now()
     };
     let (connections, stopped_at) =
-        tokio::join!(accept::until(lingered, stop.clone(), listener, router, &limits), stopped);
+        tokio::join!(accept::accept_until(lingered, stop.clone(), listener, router, &limits), stopped);
 
     // The commits end by themselves once the last connection is gone, and with it the last `Committer`.
     let cut_at = stopped_at + limits.drain;

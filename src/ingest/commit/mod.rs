@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::database;
 use crate::event::{Body, NewEvent};
 use crate::ingest::Limits;
-use crate::ingest::lanes::{Gate, Lanes, Took};
+use crate::ingest::lanes::{BatchThreshold, Lanes, Took};
 use crate::ingest::throttle::Throttle;
 use crate::outbox::insert::Duplicate;
 
@@ -72,7 +72,7 @@ pub(super) enum Kept {
     Again { differs: bool },
 }
 
-/// Why it is not known whether a delivery's event is committed. In every case the sender should try again.
+/// Why a delivery gets no 2xx: its event is not known to be committed. In every case the sender should try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotStored {
     /// The store did not commit the event in time.
@@ -101,17 +101,17 @@ impl NotStored {
 pub(super) fn start<S: Store>(store: S, limits: &Limits) -> (Committer, JoinHandle<()>) {
     let (queue, waiting) = mpsc::channel(limits.queue_events_max);
     let lane = Lane { store, ingest_wait: limits.ingest_wait, throttle: Throttle::default() };
-    let gate = Gate::new();
-    let lanes = Lanes::new(limits, Arc::clone(&gate));
+    let batch_threshold = BatchThreshold::new();
+    let lanes = Lanes::new(limits, Arc::clone(&batch_threshold));
     let dispatch = tokio::spawn(dispatch(Arc::new(lane), waiting, lanes, limits.clone()));
-    (Committer { queue, gate, ingest_wait: limits.ingest_wait }, dispatch)
+    (Committer { queue, batch_threshold, ingest_wait: limits.ingest_wait }, dispatch)
 }
 
 /// Hands events to the lanes.
 #[derive(Clone, Debug)]
 pub(super) struct Committer {
     queue: mpsc::Sender<Waiting>,
-    gate: Arc<Gate>,
+    batch_threshold: Arc<BatchThreshold>,
     ingest_wait: Duration,
 }
 
@@ -125,7 +125,7 @@ impl Committer {
             mpsc::error::TrySendError::Full(_) => NotStored::Full,
             mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
         })?;
-        self.gate.note_waiting(self.queue.max_capacity() - self.queue.capacity());
+        self.batch_threshold.note_waiting(self.queue.max_capacity() - self.queue.capacity());
         match timeout(self.ingest_wait, answered).await {
             Ok(Ok(answer)) => answer,
             // The time is over, or the lane is gone: it panicked, or the drain time ended.
@@ -311,7 +311,7 @@ impl<S: Store> Lane<S> {
             }
             if let Some(left_out) = self.throttle.admit("unavailable", Instant::now()) {
                 let error = database::told(outcome.as_ref());
-                tracing::warn!(error, left_out, "waiting for the database");
+                tracing::warn!(error, left_out, "waiting for the database; the events are tried again");
             }
             sleep(delay).await;
         }
