@@ -1,9 +1,9 @@
-//! The client of the API: the one door through which requests leave with the key.
+//! The client of the API: the only place from which requests leave with the key.
 //!
-//! Every request passes `Client::request`, which attaches the key and refuses any URL that is not of the configured
-//! origin; redirects are not followed. So the key goes to that origin and nowhere else, whatever a URL in an answer
-//! or an id in an event says. Nothing is retried here: an [`Error`] says whose fault it is, and the handler that asked
-//! knows what follows from it. While the API answers nobody, few requests are made (`health`).
+//! Every request passes `Client::request`, which attaches the key and refuses any URL outside the configured origin;
+//! redirects are not followed. So the key goes to that origin and nowhere else, whatever a URL in an answer or an id in
+//! an event says. Nothing is retried here: an [`Error`] says whose fault it is, and the handler that asked decides what
+//! follows. While the API is in trouble, few requests are made (`health`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,19 +31,20 @@ pub use error::{Answer, Error};
 
 use health::Health;
 
-/// A connection is there within this time or not at all; the official SDKs wait as long.
+/// How long to wait for a connection; the official SDKs wait as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that is silent for so long is probed, every so often. The official SDKs probe alike.
+/// A connection that is silent for this long is probed, and again at this interval, as in the official SDKs.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The longest JSON answer that is read, decompressed. A page of 1,000 batches has less than one MiB.
 const JSON_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// What a [`Client`] is made of.
+/// The settings of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the API is, `https://api.anthropic.com` or a stand-in of it. May have a path, which comes before the API's.
+    /// Where the API is: `https://api.anthropic.com` or a replacement. It may have a path, which comes before the
+    /// API's.
     pub base_url: Url,
     /// The key, without white space around it.
     pub key: SecretString,
@@ -59,12 +60,13 @@ pub struct Settings {
     pub workspace_id: Option<String>,
     /// The proxy that requests go through, as `http://HOST:PORT`.
     pub proxy: Option<Url>,
-    /// The longest silence within an answer, and before it. An answer that is read whole gets this long in all.
+    /// The longest silence before and within an answer. An answer that is read whole must arrive within this time in
+    /// total.
     pub idle_timeout: Duration,
 }
 
 impl Settings {
-    /// The usual: the key as `x-api-key`, version 2023-06-01, no betas, 60 s of silence at most.
+    /// The usual settings: the key as `x-api-key`, version 2023-06-01, no betas, 60 s of silence at most.
     pub fn new(base_url: Url, key: SecretString) -> Settings {
         Settings {
             base_url,
@@ -80,7 +82,7 @@ impl Settings {
     }
 }
 
-/// How the key is sent. The API takes one of them, and refuses both at once.
+/// How the key is sent. The API takes either, and refuses both at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// `x-api-key: KEY`.
@@ -104,13 +106,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client; it does not connect yet.
+    /// Makes a client; it does not connect yet.
     ///
-    /// TLS is rustls with ring, which becomes the process's default where there is none. Proxies that the environment
+    /// TLS is rustls with ring, which becomes the default of the process if it has none. Proxies that the environment
     /// names are not used.
     ///
     /// # Errors
-    /// [`Error::Settings`] where the settings cannot work, [`Error::Transport`] where TLS cannot be set up.
+    /// [`Error::Settings`] if the settings cannot work, [`Error::Transport`] if TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Client, Error> {
         let Settings { base_url, key, auth, version, betas, idle_timeout, .. } = settings;
         if !is_plain(&base_url) || base_url.query().is_some() || base_url.fragment().is_some() {
@@ -118,7 +120,7 @@ impl Client {
         }
         if is_of_version(&base_url) {
             return Err(Error::Settings(
-                "the base URL must end before /v1, with which the paths of the API begin",
+                "the base URL must not include /v1: the paths of the API begin with it",
             ));
         }
         if key.expose_secret().is_empty() {
@@ -147,12 +149,12 @@ impl Client {
         })
     }
 
-    /// The object at a path, exactly as it came. The path is given in segments, of which those that come from outside
-    /// may hold anything; the query in pairs. The betas come on top of the configured ones.
+    /// Fetches the object at a path, and returns its JSON exactly as it came. The path is given in segments, which may
+    /// contain anything, also text from outside; the query in pairs. The betas are added to the configured ones.
     ///
     /// # Errors
-    /// [`Error::BadId`] where a segment cannot name anything, [`Error::Malformed`] where the answer is no JSON object,
-    /// and whatever the API or the way to it says.
+    /// [`Error::BadId`] if a segment cannot name anything, [`Error::Malformed`] if the answer is not a JSON object, and
+    /// those of any request: the API refuses it or cannot answer, or the connection fails.
     pub async fn get_json(
         &self,
         path: &[&str],
@@ -163,7 +165,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        // The deadline for all of it: an answer that trickles would pass any limit on silence.
+        // One deadline for the whole answer: an answer that trickles would pass any limit on silence.
         let request = self.request(Method::GET, url.clone(), betas)?.timeout(self.idle_timeout);
         let answer = async {
             let response = self.send(request.header("accept", "application/json")).await?;
@@ -175,7 +177,7 @@ impl Client {
         self.health.ask(url.path(), answer).await
     }
 
-    /// What is wrong with the API at this time, in a line, where its answers show that something is.
+    /// What is wrong with the API at present, in a line; `None` unless its answers show that something is.
     pub fn trouble(&self) -> Option<String> {
         self.health.trouble()
     }
@@ -185,9 +187,9 @@ impl Client {
         self.health.recoveries()
     }
 
-    /// The choke point: a request with the key, for a URL of our own origin.
+    /// Makes a request with the key. Every request passes here; a URL outside the configured origin is an error.
     fn request(&self, method: Method, url: Url, betas: &[&str]) -> Result<RequestBuilder, Error> {
-        // A user in the URL would become an `authorization` header beside, or instead of, the key.
+        // A user in the URL would become an `authorization` header in addition to, or instead of, the key.
         if url.origin() != self.base_url.origin() || !is_plain(&url) {
             return Err(Error::ForeignOrigin);
         }
@@ -198,7 +200,7 @@ impl Client {
         Ok(if betas.is_empty() { request } else { request.header("anthropic-beta", betas.join(",")) })
     }
 
-    /// The answer, where it is a success.
+    /// Sends a request. Returns the answer if it is a success, else the error that it means.
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let response = request.send().await.map_err(Error::transport)?;
         match response.status() {
@@ -220,7 +222,7 @@ impl Client {
 }
 
 fn http_client(idle_timeout: Duration) -> Result<reqwest::Client, Error> {
-    // An error says that the process has chosen its provider already, which is as good.
+    // An error means that the process already has a provider, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let user_agent = HeaderValue::from_static(concat!("restante/", env!("CARGO_PKG_VERSION")));
     reqwest::Client::builder()
@@ -246,22 +248,22 @@ fn is_plain(url: &Url) -> bool {
         && url.password().is_none()
 }
 
-/// Does the address end in what every path begins with, so that `/v1` would be there twice? A gateway may have a `/v1` of its
-/// own further to the front.
+/// Does the address end in `/v1` or one of our paths, so that `/v1` would occur twice? A gateway may have a `/v1` of
+/// its own further to the front.
 pub(crate) fn is_of_version(base_url: &Url) -> bool {
     let path = base_url.path().to_ascii_lowercase();
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     matches!(segments.as_slice(), [.., "v1"] | [.., "v1", "messages"] | [.., "v1", "messages", "batches"])
 }
 
-/// Whether a path segment stands for itself. The empty one and those of dots would name another path; servers that
-/// cut parameters off at a `;` see dots where there is more; a URL parser drops tabs and line ends.
+/// Whether a path segment is safe as a name. An empty one, `.` and `..` would name another path; some servers cut off
+/// everything from a `;` on, and then see dots; a URL parser drops tabs and line ends.
 fn is_name(segment: &str) -> bool {
     let before_parameters = segment.split(';').next().unwrap_or_default();
     !matches!(before_parameters, "" | "." | "..") && !segment.contains(char::is_control)
 }
 
-/// The body; `None` where it is longer.
+/// Reads the body; `None` if it is longer than `bytes_max`.
 async fn read_at_most(mut response: Response, bytes_max: usize) -> Result<Option<Vec<u8>>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(Error::transport)? {
