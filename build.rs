@@ -1,7 +1,7 @@
-//! Hands the query macros of sqlx their metadata, so that the project builds without a database.
+//! Gives the query macros of sqlx their metadata, so that the project builds without a database.
 //!
-//! They look for one file per query; the project keeps one reviewable file, `sqlx-data.json`, and this unpacks it.
-//! `scripts/sqlx-data` writes it, and sets `SQLX_OFFLINE=false` meanwhile: then the macros ask a database.
+//! The macros look for one file per query; the project keeps one reviewable file, `sqlx-data.json`, which is unpacked
+//! here. `scripts/sqlx-data` writes that file, with `SQLX_OFFLINE=false`: then the macros ask a database.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ const DATA: &str = "sqlx-data.json";
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
-    // Migrations too are compiled in, and cargo would not see a new one.
+    // The migrations are compiled in too, and cargo would not notice a new one.
     for path in ["migrations", DATA] {
         println!("cargo::rerun-if-changed={path}");
     }
@@ -33,7 +33,7 @@ fn main() -> Result<(), Failure> {
     for (hash, query) in queries()? {
         fs::write(directory.join(format!("query-{hash}.json")), query.to_string())?;
     }
-    // A DATABASE_URL of the environment, or of a .env file anywhere above, does not count beside these two.
+    // These two override a DATABASE_URL of the environment, or of a .env file in any parent directory.
     println!("cargo::rustc-env=SQLX_OFFLINE=true");
     println!("cargo::rustc-env=SQLX_OFFLINE_DIR={}", directory.display());
     Ok(())
@@ -43,5 +43,5 @@ fn queries() -> Result<BTreeMap<String, Value>, Failure> {
     let text =
         fs::read_to_string(DATA).map_err(|error| format!("{DATA}: {error}; `make prepare` writes it"))?;
     Ok(serde_json::from_str(&text)
-        .map_err(|error| format!("{DATA}: {error}; `make prepare` writes it anew"))?)
+        .map_err(|error| format!("{DATA}: {error}; `make prepare` writes it again"))?)
 }

@@ -1,30 +1,33 @@
 -- Logins for a database of Restante: one that owns it, and one for each program or person, with the rights of a role.
 --
--- For psql, as a superuser, before the first `restante migrate`, which then runs as restante_owner_login. Later it sets the
--- passwords anew, as often as you like; a schema that somebody else has migrated goes over to restante_owner_login.
--- The image of Postgres runs it when its volume is empty (docker-compose.yml); elsewhere run it by hand:
+-- Run it in psql as a superuser before the first `restante migrate`, which then runs as restante_owner_login. You may
+-- run it again at any time: it sets the passwords again, and a schema that another login has migrated then belongs to
+-- restante_owner_login. The image of Postgres runs it when its volume is empty (docker-compose.yml); elsewhere run it
+-- by hand:
 --
 --     psql --file=deploy/logins.sql "$ADMIN_URL"
 --
--- with DATABASE_PASSWORD_OWNER, _INGEST, _WORKER and _OPERATOR in the environment, where no list of processes shows them.
+-- with DATABASE_PASSWORD_OWNER, _INGEST, _WORKER and _OPERATOR in the environment, so that no list of processes shows
+-- them.
 \set ON_ERROR_STOP on
 \set owner_password `echo "$DATABASE_PASSWORD_OWNER"`
 \set ingest_password `echo "$DATABASE_PASSWORD_INGEST"`
 \set worker_password `echo "$DATABASE_PASSWORD_WORKER"`
 \set operator_password `echo "$DATABASE_PASSWORD_OPERATOR"`
 
--- What is made here is made all together or not at all, and no password shows in the server's log.
+-- One transaction, so that all of it is made or nothing; and no password appears in the server's log.
 begin;
 set local log_statement = 'none';
 set local log_min_duration_statement = -1;
 set local log_min_error_statement = 'panic';
 
--- A password that is forgotten must not take away the one that is there.
+-- A variable that was forgotten must not delete the present password.
 select format('do $do$ begin raise exception %L; end $do$', 'set DATABASE_PASSWORD_OWNER, _INGEST, _WORKER and _OPERATOR')
  where '' in (:'owner_password', :'ingest_password', :'worker_password', :'operator_password')
 \gexec
 
--- The roles that migrations grant rights to. They are made here so that the owner needs no right to make roles.
+-- The roles that the migrations grant rights to. They are created here so that the owner needs no right to create
+-- roles.
 select format('create role %I nologin', name)
   from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app']) as role (name)
  where not exists (select from pg_roles where rolname = name)
@@ -44,14 +47,14 @@ alter role restante_operator_login login password :'operator_password';
 grant restante_ingest   to restante_ingest_login;
 grant restante_worker   to restante_worker_login;
 grant restante_operator to restante_operator_login;
--- So that `restante status` sees whose old transaction keeps vacuum from cleaning up.
+-- So that `restante status` can show whose old transaction keeps vacuum from cleaning up.
 grant pg_read_all_stats to restante_operator_login;
 
--- Whoever owns the database may make the schema in it.
+-- The owner of the database may create the schema in it.
 select format('alter database %I owner to restante_owner_login', current_database())
 \gexec
 
--- What somebody else has migrated goes over to the owner, so that the next `restante migrate` is his as well.
+-- Objects that another login has migrated get the new owner, so that the owner can run the next `restante migrate`.
 select format('alter %s %s owner to restante_owner_login', o.kind, o.name)
   from (
     select 'schema' as kind, n.nspname::text as name, n.nspowner as owner, n.oid as schema from pg_namespace as n
@@ -60,7 +63,7 @@ select format('alter %s %s owner to restante_owner_login', o.kind, o.name)
            c.relnamespace
       from pg_class as c
      where c.relkind in ('r', 'p', 'v', 'S')
-       -- A sequence of a column follows its table.
+       -- A sequence of a column changes its owner with its table.
        and not (c.relkind = 'S' and exists (
              select from pg_depend as d
               where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_class'::regclass and d.deptype = 'a'))

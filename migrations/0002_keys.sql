@@ -1,20 +1,20 @@
--- The order of a key: its oldest event is its head, which alone can be claimed, and the others wait behind it.
+-- The order of a key: its oldest event is its head. Only the head can be claimed; the others wait behind it.
 --
--- Who is the head is decided under the lock of the key, by whoever stores, settles or changes an event of it. **Nobody waits
--- for that lock.** Who cannot have it stores an event as blocked, or finishes one without a look at its successors, and notes
--- the key in `key_unsettled` in the same transaction. The next claim of a worker settles the keys that are noted there.
+-- A session that stores, settles or changes an event decides under the lock of its key which event is the head. **No session
+-- waits for that lock.** A session that does not get it stores its event as blocked, or finishes one without a look at its
+-- successors, and notes the key in `key_unsettled` in the same transaction. The next claim of a worker settles the noted keys.
 --
--- Here and in the files that follow, what takes several steps is a function in plpgsql: each step sees what was committed
--- before it began, and a step that follows the lock of a key has to see what the last holder of that lock wrote.
+-- Here and in the files that follow, work in several steps is a function in plpgsql: each step sees everything that was committed
+-- before it began, and a step after the lock of a key has to see what the last holder of that lock wrote.
 --
--- Plans must not depend on statistics. What is cheap on an empty table and ruinous on a full one is turned off, and the generic plan
--- is kept (planning anew cost 0.7 ms of the 0.9 ms of a call). `lane::text` keeps Postgres from looking up an id by a walk of a
--- partial index.
+-- Plans must not depend on statistics. Plan nodes that are cheap on an empty table and ruinous on a full one are turned off, and
+-- the generic plan is kept (planning anew cost 0.7 ms of the 0.9 ms of a call). `lane::text` keeps Postgres from looking up an id
+-- by a scan of a partial index.
 
--- Part of the number of each key's lock. Only workers and functions with the rights of the owner read it: another login that could
--- compute the number could hold the lock for no reason, and so keep the events of the key waiting. The index is there because
--- Postgres takes a scan of a table for very expensive where scans are turned off, and then compiles the statement. The index is not
--- unique, because a restore of the data may bring the same salt again.
+-- Part of the number of each key's lock. Only workers and functions with the rights of the owner read it: another login that
+-- could compute the number could hold the lock for no reason, and so keep the events of the key waiting. The index is there
+-- because Postgres estimates a scan of a table as very expensive while such scans are turned off, and then compiles the statement
+-- (JIT). The index is not unique, because a restore of the data may bring the same salt again.
 create table restante.key_salt (salt bigint not null);
 create index key_salt_salt on restante.key_salt (salt);
 insert into restante.key_salt (salt)
@@ -28,11 +28,11 @@ create table restante.key_unsettled (
   noted_at   timestamptz not null default clock_timestamp()
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 create index key_unsettled_key on restante.key_unsettled (key);
--- A key may be there several times, so nothing but the whole row tells one from another.
+-- A key may be there several times, so only the whole row identifies a row.
 alter table restante.key_unsettled replica identity full;
 comment on table restante.key_unsettled is
-  'Keys whose head has to be looked at: somebody else had the lock of the key, or a row of it. The next claim settles them. '
-  'A key may be noted several times.';
+  'Keys whose head has yet to be decided: another session held the lock of the key, or of a row of it. The next claim settles '
+  'them. A key may be noted several times.';
 
 -- The number of the lock of a key.
 create function restante.lock_of_key(key text, salt bigint) returns bigint
@@ -40,12 +40,12 @@ language sql immutable parallel safe
 return hashtextextended(key, salt);
 comment on function restante.lock_of_key is 'Engine: The number of the lock of a key.';
 
--- Takes the locks of keys until the transaction ends, and returns the keys whose lock is not to be had.
+-- Takes the locks of keys until the transaction ends, and returns the keys whose lock it did not get.
 --
--- None is to be had for a transaction with one snapshot for all of its statements: it would not see what the last holder
--- wrote. And no transaction takes more than 1,000: the server has room for some 6,400 in all, by default. A key that is given
--- twice is locked twice, which does no harm and takes less than to find it out.
--- It has no settings and no rights of its own, and assigns what it calls instead of performing it: for each event that counts.
+-- A transaction with one snapshot for all of its statements gets no lock, because it would not see what the last holder wrote.
+-- And no transaction takes more than 1,000, because by default the server has room for some 6,400 in all. A key that is given
+-- twice is locked twice, which does no harm and costs less than finding it out. The function has no settings and no rights of its
+-- own, and assigns the results of its calls instead of using `perform`: it runs for each event, so that time matters.
 create function restante.try_lock_keys(p_keys text[]) returns text[]
 language plpgsql as $$
 declare
@@ -66,7 +66,7 @@ begin
   return v_missed;
 end $$;
 comment on function restante.try_lock_keys is
-  'Engine: Takes the locks of keys until the transaction ends, and returns the keys whose lock is not to be had. Waits for none.';
+  'Engine: Takes the locks of keys until the transaction ends, and returns the keys whose lock it did not get. Never waits.';
 
 -- As restante.try_lock_keys(), for one key, in a third of the time.
 create function restante.try_lock_key(p_key text) returns boolean
@@ -83,18 +83,18 @@ begin
 end $$;
 comment on function restante.try_lock_key is 'Engine: Takes the lock of a key until the transaction ends, or returns false at once.';
 
--- Notes keys whose lock could not be had.
+-- Notes keys whose lock another session holds.
 create function restante.note_keys(p_keys text[], p_subscribers text[]) returns void
 language sql
 begin atomic
   insert into restante.key_unsettled (key, subscriber)
   select distinct u.key, u.subscriber from unnest(p_keys, p_subscribers) as u (key, subscriber) where u.key is not null;
 end;
-comment on function restante.note_keys is 'Engine: Notes keys whose lock could not be had. The next claim settles them.';
+comment on function restante.note_keys is 'Engine: Notes keys whose lock another session holds. The next claim settles them.';
 
--- Makes the oldest waiting event of each key its head, where the key has none, and answers with these heads. With an owner,
--- those that were created at `p_until` or before are leased to it at once: it is their turn among the events of all keys,
--- and to lease them here spares a claim and the way to it. The caller holds the locks of the keys.
+-- Makes the oldest waiting event of each key its head, if the key has none, and returns these heads. With an owner, heads that
+-- were created at `p_until` or before are leased to it at once: they have their turn among the events of all keys, and leasing
+-- them here saves a claim. The caller holds the locks of the keys.
 create function restante.unblock(
   p_keys text[], p_subscribers text[],
   p_owner text default null, p_lease interval default null, p_until timestamptz default null)
@@ -124,7 +124,7 @@ begin
                     and (select not exists (select from restante.paused_type))) is true as has_turn
               from restante.outbox_live as l
              where l.id = f.id and l.lane::text = 'b' for update skip locked) as r),
-  -- A first row that somebody is changing by hand: whether he keeps it is not known before he is done.
+  -- A person is changing the oldest row by hand: whether it stays the oldest is known only after that.
   noted as (
     insert into restante.key_unsettled (key, subscriber)
     select f.key, f.subscriber from first as f where f.id not in (select r.id from free as r))
@@ -139,10 +139,10 @@ begin
   returning l.*;
 end $$;
 comment on function restante.unblock is
-  'Engine: Makes the oldest waiting event of each key its head, where there is none, and leases those whose turn it is. The caller '
+  'Engine: Makes the oldest waiting event of each key its head, if the key has none, and leases those that have their turn. The caller '
   'holds the locks of the keys.';
 
--- Puts a head that nobody has claimed behind an older event of its key that waits. The caller holds the locks of the keys.
+-- Blocks a head that no worker has claimed, if an older event of its key waits. The caller holds the locks of the keys.
 create function restante.step_down(p_keys text[], p_subscribers text[]) returns void
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -166,7 +166,7 @@ begin
       cross join lateral (
             select from restante.outbox_live as l
              where l.id = y.id and l.status = 'pending' and l.lane::text in ('r', 'l') for update skip locked) as r),
-  -- A head that is being claimed at this moment, or changed by hand: whether it stays one is not known before that is done.
+  -- A worker is claiming the head at this moment, or a person is changing it: whether it stays the head is known only after that.
   noted as (
     insert into restante.key_unsettled (key, subscriber)
     select y.key, y.subscriber from younger as y where y.id not in (select f.id from free as f))
@@ -175,10 +175,10 @@ begin
     from free as f where l.id = f.id;
 end $$;
 comment on function restante.step_down is
-  'Engine: Puts a head that nobody has claimed behind an older event of its key that waits. The caller holds the locks of the keys.';
+  'Engine: Blocks a head that no worker has claimed, if an older event of its key waits. The caller holds the locks of the keys.';
 
--- Settles up to `p_limit` of the keys that are noted, those whose lock is to be had, and returns how many it settled and how many
--- it had to leave.
+-- Settles noted keys whose lock it gets, a page of `p_limit` at a time, until it has at least that many. Returns how many it
+-- settled and how many it had to leave.
 create function restante.settle_keys(p_limit integer default 500)
 returns table (settled bigint, left_over bigint)
 language plpgsql
@@ -193,8 +193,8 @@ declare
   v_locked      text[] := '{}';
   v_left        bigint := 0;
 begin
-  -- A walk from key to key over the index, a page at a time until enough locks are had: a key that is noted a thousand times
-  -- costs one step. Keys that somebody holds cost no more than that, and keep no others from their turn.
+  -- Steps from key to key over the index, a page at a time, until it has enough locks: a key that is noted a thousand times costs
+  -- one step. A key that another session holds costs no more than that, and does not keep others from being settled.
   for v_page_number in 1 .. 20 loop
     with recursive walk as (
       (select u.key, 1 as step from restante.key_unsettled as u
@@ -224,17 +224,17 @@ begin
     from (select distinct gone.key, gone.subscriber from gone) as g;
   perform restante.step_down(v_keys, v_subscribers);
   perform restante.unblock(v_keys, v_subscribers);
-  -- With those that were noted again meanwhile.
+  -- Keys that were noted again meanwhile count as left.
   return query
   select cardinality(v_locked)::bigint,
          v_left + (select count(*) from unnest(v_locked) as k (key)
                     where (select true from restante.key_unsettled as u where u.key = k.key limit 1));
 end $$;
 comment on function restante.settle_keys is
-  'Engine: Gives the keys that are noted in key_unsettled their rightful heads, as far as their locks are to be had. Each claim calls it.';
+  'Engine: Gives the keys noted in key_unsettled their right heads, as far as it gets their locks. Each claim calls it.';
 
--- Heals keys whose head has gone without a successor (a row deleted by hand with the triggers off, say). Looks at no more than
--- `p_limit` keys that wait, starting after `p_after`, and answers how many it helped and where to go on.
+-- Repairs keys that have waiting events and no head (because a row was deleted by hand with the triggers off, say). Looks at
+-- about `p_limit` keys with waiting events, starting after `p_after`. Returns how many it repaired and where to go on.
 create function restante.sweep(p_after text, p_limit integer default 500)
 returns table (healed integer, next_after text)
 language plpgsql
@@ -246,7 +246,7 @@ declare
   v_missed      text[];
   v_last        text;
 begin
-  -- A walk from key to key over the index: a key with a hundred thousand waiting events costs one step.
+  -- Steps from key to key over the index: a key with a hundred thousand waiting events costs one step.
   with recursive walk as (
     (select w.key, w.subscriber, 1 as step from restante.outbox_live as w
       where w.lane = 'b' and w.key > coalesce(p_after, '') order by w.key, w.subscriber limit 1)
@@ -271,11 +271,11 @@ begin
     return query select 0, v_last;
     return;
   end if;
-  -- A key that somebody holds is looked at by him, or in the next round.
+  -- A key that another session holds gets its head from that session, or in the next round.
   v_missed := restante.try_lock_keys(v_keys);
   select array_agg(u.key), array_agg(u.subscriber) into v_keys, v_subscribers
     from unnest(v_keys, v_subscribers) as u (key, subscriber) where not u.key = any (v_missed);
   return query select count(*)::integer, v_last from restante.unblock(v_keys, v_subscribers);
 end $$;
 comment on function restante.sweep is
-  'Engine: Gives keys that wait without a head their head back, a page at a time. Workers call it every few seconds.';
+  'Engine: Gives keys that have waiting events and no head a head again, a page at a time. Workers call it every few seconds.';

@@ -1,19 +1,19 @@
--- Storing events, each once: the way in for ingest, handlers and applications.
+-- Stores events, each once: for ingest, handlers and applications.
 
--- Does a pattern of a subscription or a pause cover a type? A trailing * covers any ending.
+-- Does a pattern of a subscription or a pause match a type? A trailing * matches any ending.
 create function restante.covers(pattern text, type text) returns boolean
 language sql immutable parallel safe
 return pattern = type or (right(pattern, 1) = '*' and starts_with(type, left(pattern, -1)));
 comment on function restante.covers is
-  'Engine: Does the pattern of a subscription or a pause cover a type? A trailing * covers any ending.';
+  'Engine: Does the pattern of a subscription or a pause match a type? A trailing * matches any ending.';
 
--- The pattern of a pause that covers a type; null where none does.
+-- The pattern of a pause that matches a type; null if there is none.
 create function restante.held_by(type text) returns text
 language sql stable
 return (select min(t.type) from restante.paused_type as t where restante.covers(t.type, held_by.type));
-comment on function restante.held_by is 'Engine: The pattern of a pause that covers a type; null where none does.';
+comment on function restante.held_by is 'Engine: The pattern of a pause that matches a type; null if there is none.';
 
--- Notes that identifiers came again, where what they said differs from what is stored. Returns those that differ.
+-- Stores the bodies of repeated identifiers that differ from the body that is stored. Returns the identifiers that differ.
 create function restante.note_differing(
   p_event_ids text[], p_digests bigint[], p_payloads text[], p_raws bytea[])
 returns text[]
@@ -37,11 +37,10 @@ begin
   return v_differing;
 end $$;
 comment on function restante.note_differing is
-  'Engine: Keeps what was delivered under an identifier that is stored with another body. Returns the identifiers that differ.';
+  'Engine: Stores bodies whose identifier is already stored with another body. Returns the identifiers that differ.';
 
--- Stores one event, unless it is stored already. Returns the row made for the handler of its type; null where the identifier
--- was there, and then whether something else is stored under it. To a lone event this is half of the work that the
--- function for many would be.
+-- Stores one event, unless it is stored already. Returns the row made for the handler of its type; or null if the identifier is
+-- already stored, and then whether it is stored with another body. For one event this is half the work of the function for many.
 create function restante.insert_event(
   p_event_id text, p_type text, p_key text, p_workspace_id text, p_created_at timestamptz, p_payload text, p_raw bytea,
   p_digest bigint, p_run_at timestamptz, p_source text,
@@ -54,7 +53,7 @@ declare
   v_lock_timeout text;
 begin
   differs := false;
-  -- Somebody may be storing this identifier in a transaction that is open. Deliveries wait together, so one must not for long.
+  -- Another session may be storing this identifier in an open transaction. Deliveries share a commit, so none may wait for long.
   if p_source = 'webhook' then
     v_lock_timeout := set_config('lock_timeout', '200ms', true);
   end if;
@@ -66,7 +65,7 @@ begin
   end if;
   v_is_locked := p_key is null or restante.try_lock_key(p_key);
   if v_is_locked then
-    -- Most events find their key free, and nobody else waits for them.
+    -- Most events find their key free, with no head and no waiting event.
     insert into restante.outbox_live as l
       (event_id, type, key, workspace_id, source, created_at, payload, raw, run_at, lane)
     select p_event_id, p_type, p_key, p_workspace_id, p_source, p_created_at, p_payload::json, p_raw,
@@ -77,7 +76,7 @@ begin
              where h.key = p_key and h.subscriber = '' and h.lane in ('r', 'l') limit 1) is null
        and (select true from restante.outbox_live as w
              where w.key = p_key and w.subscriber = '' and w.lane = 'b' limit 1) is null
-    -- A head that somebody put there by hand, without the lock of the key.
+    -- A person may have inserted a head by hand, without the lock of the key.
     on conflict (key, subscriber) where key is not null and lane in ('r', 'l') do nothing
     returning l.id into id;
   end if;
@@ -89,10 +88,10 @@ begin
   end if;
 end $$;
 comment on function restante.insert_event is
-  'Engine: Stores one event, unless it is stored already. With insert_events, all that ingest may call.';
+  'Engine: Stores one event, unless it is stored already. Ingest may call only this and insert_events.';
 
--- Stores events that are not stored yet, to be run at once. Returns how many were new, which identifiers were there already,
--- and under which of those something else is stored. No identifier may be given twice.
+-- Stores the events that are not stored yet, so that they may run at once. Returns how many were new, which identifiers were
+-- already stored, and which of those are stored with another body. No identifier may be given twice.
 create function restante.insert_events(
   p_event_ids text[], p_types text[], p_keys text[], p_workspace_ids text[], p_created_ats timestamptz[],
   p_payloads text[], p_raws bytea[], p_digests bigint[], p_source text,
@@ -109,7 +108,7 @@ declare
 begin
   duplicates := '{}';
   differing := '{}';
-  -- As restante.insert_event() does.
+  -- For the reason given in restante.insert_event().
   if p_source = 'webhook' then
     v_lock_timeout := set_config('lock_timeout', '200ms', true);
   end if;
@@ -134,10 +133,10 @@ begin
 
   v_missed := restante.try_lock_keys(p_keys);
 
-  -- Most events find their key free, and nobody else waits for them. The snapshot of this
-  -- statement is taken after the locks of the keys, so that it sees every head that was committed.
+  -- Most events find their key free, with no head and no waiting event. The snapshot of this statement is taken after the locks
+  -- of the keys, so that it sees every committed head.
   with fresh as (
-    -- Of several events of one key the oldest.
+    -- Of several events of one key only the oldest.
     select distinct on (coalesce(u.key, u.event_id) collate "C") u.*
       from unnest(p_event_ids, p_types, p_keys, p_workspace_ids, p_created_ats, p_payloads, p_raws) with ordinality
            as u (event_id, type, key, workspace_id, created_at, payload, raw, turn)
@@ -149,12 +148,12 @@ begin
     select f.event_id, f.type, f.key, f.workspace_id, p_source, f.created_at, f.payload::json, f.raw, 'r'
       from fresh as f
      where (v_missed = '{}' or f.key is null or not f.key = any (v_missed))
-     -- Where nobody subscribes and nothing is paused, which is asked once, no type has to be compared.
+     -- Without subscriptions and pauses, which each subselect checks once, no type has to be compared.
        and ((select not exists (select from restante.subscription))
             or not exists (select from restante.subscription as b where restante.covers(b.type, f.type)))
        and ((select not exists (select from restante.paused_type))
             or not exists (select from restante.paused_type as t where restante.covers(t.type, f.type)))
-       -- Not `not exists`: Postgres would make a join of it, which may read a whole index.
+       -- Not `not exists`: Postgres would turn that into a join, which may read a whole index.
        and (select true from restante.outbox_live as h
              where h.key = f.key and h.subscriber = '' and h.lane in ('r', 'l') limit 1) is null
        and (select true from restante.outbox_live as w
@@ -170,7 +169,7 @@ begin
   end if;
 end $$;
 comment on function restante.insert_events is
-  'Engine: Stores events once each, in one statement of the caller. With insert_event, all that ingest may call.';
+  'Engine: Stores events once each, in one statement of the caller. Ingest may call only this and insert_event.';
 
 -- The slow path of insert_event() and insert_events(). It stores the events whose identifiers are in `p_rest`: those that wait for
 -- an older event of their key, whose key another session has locked, that are paused, or that have subscribers, each of which gets a
@@ -231,4 +230,4 @@ begin
 end $$;
 comment on function restante.insert_behind is
   'Engine: Stores events that wait for an older one of their key, are paused or have subscribers. The caller holds the locks of the '
-  'keys but those of p_missed, which are noted.';
+  'keys, except those of p_missed, which this function notes.';

@@ -1,22 +1,22 @@
--- An attempt, from its claim to its end. Every end is fenced by the lease token that the claim gave it.
+-- An attempt, from its claim to its end. Every end is fenced by the lease token that the claim gave to the attempt.
 
--- What a worker gets to know of an event that it may run; or, where `id` is null, of the keys that were settled before a claim.
+-- What a worker learns about an event that it has claimed; or, if `id` is null, about the keys that were settled before a claim.
 create type restante.claimed as (
   id bigint, event_id text, event_type text, subscriber text, key text, workspace_id text, source text, created_at timestamptz,
   received_at timestamptz, payload text, raw bytea, attempt integer, max_attempts integer, crashes integer,
   lease_token bigint, keys_settled bigint, keys_left bigint);
 comment on type restante.claimed is
-  'What a worker gets to know of an event that it may run; or, where id is null, of the keys that were settled before a claim.';
+  'What a worker learns about an event that it has claimed; or, if id is null, about the keys that were settled before a claim.';
 
--- How much memory a body will take, about. One that Postgres has compressed is taken for ten times of what it is stored in,
--- since only unpacking it would tell.
+-- About how much memory a body will take. A compressed body counts ten times its stored size, because only unpacking it would
+-- show the real one.
 create function restante.claimed_bytes(p_payload json, p_raw bytea) returns integer
 language sql stable parallel safe
 return least(coalesce(pg_column_size(p_payload), pg_column_size(p_raw), 0), 50000000)
        * case when coalesce(pg_column_compression(p_payload), pg_column_compression(p_raw)) is null then 1 else 10 end;
-comment on function restante.claimed_bytes is 'Engine: How much memory the body of an event will take, about, without unpacking it.';
+comment on function restante.claimed_bytes is 'Engine: About how much memory the body of an event will take, without unpacking it.';
 
--- Says that a worker is there, until one lease from now.
+-- Writes the sign of life of a worker, which counts for one lease from now.
 create function restante.give_sign(p_owner text, p_lease interval) returns void
 language sql
 begin atomic
@@ -26,12 +26,14 @@ begin atomic
      set alive_until = excluded.alive_until,
          connected_since = case when w.alive_until < clock_timestamp() then excluded.connected_since else w.connected_since end;
 end;
-comment on function restante.give_sign is 'Engine: Says that a worker is there, until one lease from now. Its lease keeper calls it.';
+comment on function restante.give_sign is
+  'Engine: Writes the sign of life of a worker, which counts for one lease from now. The lease renewer of the worker calls it.';
 
--- What few events of a claim need is a function in plpgsql: Postgres would take in one in SQL, and each claim would set it up.
+-- The next three functions are needed for few events of a claim. They are in plpgsql, because Postgres would inline SQL
+-- functions, and then each claim would set them up.
 
--- May a worker take over an event whose lease has run out? A worker that was away itself (the database may have been) first gives
--- the other workers time to come back.
+-- May a worker take over an event whose lease has run out? A worker that has just come back itself (the database may have been
+-- away) first gives the other workers time to come back.
 create function restante.may_take_over(p_owner text, p_other text, p_lease interval) returns boolean
 language plpgsql stable as $$
 begin
@@ -43,16 +45,16 @@ end $$;
 comment on function restante.may_take_over is
   'Engine: May a worker take over an event whose lease has run out?';
 
--- Has the worker vanished whose lease of an event ran out? One that gives a sign lives, and has merely lost the lease.
+-- Has the worker whose lease ran out vanished? If it gives a sign of life, it lives, and has only lost the lease.
 create function restante.has_vanished(p_owner text, p_other text) returns boolean
 language plpgsql stable as $$
 begin
   return p_other <> p_owner
      and not exists (select from restante.worker as w where w.owner = p_other and w.alive_until > clock_timestamp());
 end $$;
-comment on function restante.has_vanished is 'Engine: Has the worker vanished whose lease of an event ran out?';
+comment on function restante.has_vanished is 'Engine: Has the worker whose lease of an event ran out vanished?';
 
--- Stores the failure of an attempt whose lease ran out. Its worker cannot do it.
+-- Stores the failure of an attempt whose lease ran out. The claim does it, because the attempt's own worker no longer can.
 create function restante.note_failed(p_event restante.outbox_live, p_began_at timestamptz, p_has_crashed boolean) returns void
 language plpgsql as $$
 begin
@@ -66,12 +68,13 @@ end $$;
 comment on function restante.note_failed is 'Engine: Stores the failure of an attempt whose lease ran out.';
 
 -- Claims up to `p_limit` events for these subscribers, the oldest `created_at` first, and leases each for `p_lease`: new ones,
--- retries that are due, and events whose lease ran out. Of those that are not waiting for a time only such as were created at
--- `p_floor` or later are looked at: while an old snapshot keeps vacuum away, a walk from the very first would pass everything
--- that was finished since. The first event is claimed however large it is, further ones up to some `p_bytes` in all.
+-- retries that are due, and events whose lease ran out. It looks at new events and lost leases only if they were created at
+-- `p_floor` (the claim cursor) or later: while an old snapshot keeps vacuum from cleaning up, a scan from the oldest event on
+-- would pass everything that has finished since. The first event is claimed however large it is, further ones up to about
+-- `p_bytes` in all.
 --
--- With `p_settles` the keys that are noted get their heads before, and where there were any, the first row says how many were
--- settled and how many had to be left.
+-- With `p_settles` the noted keys first get their heads. If there were any, the first row says how many were settled and how many
+-- were left.
 create function restante.claim(
   p_owner text, p_subscribers text[], p_limit bigint, p_lease interval, p_floor timestamptz, p_bytes bigint, p_settles boolean)
 returns setof restante.claimed
@@ -98,8 +101,8 @@ begin
                and r.lease_until <= clock_timestamp()
                and (r.status <> 'running' or restante.may_take_over(p_owner, r.lease_owner, p_lease))
              order by r.created_at, r.id limit p_limit for update skip locked) as l),
-  -- Retries and scheduled events, those that have been due for longest. The statement's time, because a condition on a
-  -- clock that moves meanwhile cannot bound the walk of the index: it would read the whole backlog.
+  -- Retries and scheduled events, those first that have been due for longest. With the statement's time, because a condition on a
+  -- clock that moves meanwhile cannot limit the index scan, which would then read the whole backlog.
   due as materialized (
     select l.*
       from unnest(p_subscribers) as s (subscriber)
@@ -116,7 +119,7 @@ begin
      order by b.created_at, b.id limit p_limit),
   picked as materialized (
     select o.place, o.status, o.started_at,
-           -- What was stored while the pause began, or waited, is held here.
+           -- Holds events that were stored while the pause was not committed yet.
            case when (select exists (select from restante.paused_type)) then restante.held_by(o.type) end as held_by,
            o.status = 'running' and restante.has_vanished(p_owner, o.lease_owner) as has_crashed
       from oldest as o where o.bytes_before < p_bytes),
@@ -130,23 +133,23 @@ begin
            lease_until = case when p.held_by is null then clock_timestamp() + p_lease else '-infinity' end,
            started_at = case when p.held_by is null then clock_timestamp() else o.started_at end,
            crashes = o.crashes + p.has_crashed::integer
-      -- By its place, which it keeps while it is locked. One that was changed just before it was locked is left for the next claim.
+      -- By ctid, which does not change while the row is locked. A row that changed just before that is left for the next claim.
       from picked as p where o.ctid = p.place
     returning o.*,
-      -- Called for the few that need it. A part of this statement that inserts them would cost each claim a tenth.
+      -- Functions, called for the few events that need them. Inserts as parts of this statement would cost each claim a tenth.
       case when p.status = 'running' then restante.note_failed(o, p.started_at, p.has_crashed) end as is_failed,
       case when p.held_by is not null then restante.note_keys(array[o.key], array[o.subscriber]) end as is_noted)
   select c.id, c.event_id, c.type, c.subscriber, c.key, c.workspace_id, c.source::text,
-         -- Clients know no other years. Only the owner of the table can write such.
+         -- Clients cannot read other years. Only the owner of the table can write them.
          least(greatest(c.created_at, '0001-01-01Z'), '9999-12-31Z'), least(greatest(c.received_at, '0001-01-01Z'), '9999-12-31Z'),
          c.payload::text, c.raw, c.attempt, c.max_attempts, c.crashes, c.lease_token, null::bigint, null::bigint
     from claimed as c where c.status = 'running' order by c.created_at, c.id;
 end $$;
 comment on function restante.claim is
-  'Engine: Leases the oldest events that may run now to a worker, with a new lease token each.';
+  'Engine: Leases the oldest events that may run now to a worker, each with a new lease token.';
 
--- Lets the next of each key go after its head was finished, or leases it to an owner where it was created at `p_until` or
--- before, as restante.unblock() does. Returns what restante.finish() does. The caller holds the locks of the keys.
+-- Makes the successor in each key its head after the old head was finished, or leases it to an owner, as restante.unblock() says.
+-- Returns the same columns as restante.finish(). The caller holds the locks of the keys.
 create function restante.let_next_go(
   p_finished bigint[], p_keys text[], p_subscribers text[], p_owner text, p_lease interval, p_until timestamptz)
 returns table (finished bigint[], unblocked bigint, next restante.claimed)
@@ -164,13 +167,13 @@ begin
     from heads as h where h.status = 'running';
 end $$;
 comment on function restante.let_next_go is
-  'Engine: Lets the next of each key go after its head was finished, or leases it. The caller holds the locks of the keys.';
+  'Engine: Makes the successor in each key its head after the old head was finished, or leases it. The caller holds the locks of the keys.';
 
--- Finishes attempts that succeeded: moves their rows to the history and lets the next event of each key go, or leases it, as
--- restante.let_next_go() says.
+-- Finishes attempts that succeeded: moves their rows to the history, and makes the successor in each key its head or leases it,
+-- as restante.let_next_go() says.
 --
--- Returns the events it finished (one that is missing was not this attempt's any more, or is being changed right now), how many
--- others may be claimed now, and a row for each event that it leased.
+-- Returns the events that it finished (if one is missing, its lease was lost or another session has locked it), how many others
+-- may be claimed now, and a row for each event that it leased.
 create function restante.finish(
   p_ids bigint[], p_tokens bigint[], p_statuses text[], p_results text[],
   p_owner text default null, p_lease interval default null, p_until timestamptz default null)
@@ -195,7 +198,7 @@ begin
        for update of l skip locked),
   gone as (
     delete from restante.outbox_live as l using mine as m
-     -- By its place, which it keeps while it is locked. One whose lease was renewed just before that is not finished now.
+     -- By ctid, which does not change while the row is locked. A row whose lease was renewed just before that is left out.
      where l.ctid = m.place
     returning l.*, m.status as status_after, m.result as result_after),
   finished as (
@@ -216,8 +219,8 @@ begin
     return;
   end if;
 
-  -- Before the look at who waits, which then sees what the last holder of each lock wrote. What somebody else holds is noted.
-  -- It counts as unblocked: the next claim may find something.
+  -- The locks come before the look at waiting events, so that it sees what the last holder of each lock wrote. A key that another
+  -- session holds is noted. It counts as unblocked, because the next claim may find an event of it.
   v_missed := restante.try_lock_keys(v_keys);
   if v_missed <> '{}' then
     insert into restante.key_unsettled (key, subscriber)
@@ -227,8 +230,8 @@ begin
       from unnest(v_keys, v_subscribers) as k (key, subscriber) where not k.key = any (v_missed);
   end if;
 
-  -- Asked first, because an update that finds nothing costs three times as much. Key by key, or Postgres may begin with
-  -- all that waits.
+  -- Checked first, because an update that finds nothing costs three times as much. Key by key, because otherwise Postgres may
+  -- begin with all waiting events.
   if exists (
        select from unnest(v_keys, v_subscribers) as k (key, subscriber)
         where (select true from restante.outbox_live as w
@@ -239,8 +242,8 @@ begin
   return query select v_ids, v_noted, null::restante.claimed;
 end $$;
 comment on function restante.finish is
-  'Engine: Moves the events of attempts that succeeded to the history, and lets the next of each key go, or leases it. Fenced by the '
-  'lease token.';
+  'Engine: Moves the events of attempts that succeeded to the history, and makes the successor in each key its head, or leases it. '
+  'Fenced by the lease token.';
 
 -- Finishes one attempt that succeeded, as restante.finish() does, in two thirds of its time.
 create function restante.finish_one(
@@ -256,7 +259,7 @@ begin
   -- The fence: an attempt finishes its event only while it holds the event's lease.
   select l.ctid into v_place from restante.outbox_live as l
    where l.id = p_id and l.lease_token = p_token and l.status = 'running' for update skip locked;
-  -- By its place, which it keeps while it is locked. One whose lease was renewed just before that is not finished now.
+  -- By ctid, which does not change while the row is locked. A row whose lease was renewed just before that is left out.
   delete from restante.outbox_live as l where l.ctid = v_place returning l.* into v;
   if not found then
     return query select null::bigint[], 0::bigint, null::restante.claimed;
@@ -291,13 +294,14 @@ comment on function restante.finish_one is
 
 -- Ends one attempt that did not succeed. `p_verdict` says what follows:
 --
---   retry   it failed, and runs again after `p_wait`
---   snooze  it was too early: it runs again after `p_wait`, and the failures before it are forgiven, because what polls for
---           weeks must not be given up over failures that lie days apart
---   defer   it could not run now: it runs again after `p_wait`, and the attempt does not count
---   dead    it is given up
+--   retry    it failed, and runs again after `p_wait`
+--   snooze   it was too early: it runs again after `p_wait`, and the failures before it are forgiven, because an event that polls
+--            for weeks must not be given up over failures that are days apart
+--   defer    it could not run now: it runs again after `p_wait`, and the attempt does not count
+--   trouble  something is wrong on our side or on the other side: as for defer
+--   dead     it is given up
 --
--- Returns the new status; null where the lease was lost, or where somebody is changing the event right now.
+-- Returns the new status; null if the lease was lost, or if another session has locked the event.
 create function restante.fail(
   p_id bigint, p_token bigint, p_verdict text, p_outcome text, p_kind text, p_error text, p_wait interval,
   p_holds_key boolean)
@@ -324,7 +328,7 @@ begin
   end if;
 
   if p_verdict <> 'dead' then
-    -- What a pause covers does not come back before it is resumed.
+    -- An event whose type is paused waits until the pause ends.
     v_held_by := restante.held_by(v.type);
     update restante.outbox_live as l
        set status = case when v_held_by is null then 'retry' else 'paused' end,
@@ -349,7 +353,7 @@ begin
     end if;
   end if;
 
-  -- It is its key's head no more.
+  -- The event is no longer the head of its key.
   if v.key is not null then
     if restante.try_lock_key(v.key) then
       perform restante.unblock(array[v.key], array[v.subscriber]);
@@ -360,10 +364,10 @@ begin
   return case when v_held_by is null then 'dead' else 'paused' end;
 end $$;
 comment on function restante.fail is
-  'Engine: Ends one attempt that did not succeed: a retry, a snooze, a deferral or a dead letter. Fenced by the lease token.';
+  'Engine: Ends one attempt that did not succeed: a retry, a snooze, a deferral, a trouble or a dead letter. Fenced by the lease token.';
 
--- Gives events back unfinished, to be claimed at once by anybody; their attempts do not count. Those that a pause covers are held.
--- Returns how many were still this attempt's, and were not being changed by somebody.
+-- Hands events back unfinished. Any worker may claim them at once; their attempts do not count. Events whose type is paused are
+-- held. Returns how many it handed back, which leaves out those whose lease was lost or that another session has locked.
 create function restante.hand_back(p_ids bigint[], p_tokens bigint[]) returns bigint
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -383,7 +387,7 @@ begin
            run_at = '-infinity', attempt = l.attempt - 1, lease_token = l.lease_token + 1, lease_until = '-infinity'
       from mine as m where l.ctid = m.place
     returning l.key, l.subscriber),
-  -- An older event may have come meanwhile. It goes first, since nothing of this attempt counts.
+  -- An older event may have come meanwhile. It runs first, because nothing of this attempt counts.
   noted as (
     insert into restante.key_unsettled (key, subscriber)
     select b.key, b.subscriber from back as b where b.key is not null)
@@ -391,10 +395,10 @@ begin
   return v_count;
 end $$;
 comment on function restante.hand_back is
-  'Engine: Gives events back unfinished, to be claimed at once by anybody. Fenced by the lease token.';
+  'Engine: Hands events back unfinished. Any worker may claim them at once. Fenced by the lease token.';
 
--- Gives back what a worker has claimed and does not know of, because an answer was lost: its events but those it names, unless
--- they were claimed less than `p_age` ago. Returns how many there were.
+-- Hands back the strays of a worker, which it has claimed and does not know of because an answer was lost: all of its events
+-- except `p_known` and those that were claimed less than `p_age` ago. Returns how many there were.
 create function restante.hand_back_strays(p_owner text, p_known bigint[], p_age interval) returns bigint
 language plpgsql
 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
@@ -409,4 +413,4 @@ begin
   return restante.hand_back(v_ids, v_tokens);
 end $$;
 comment on function restante.hand_back_strays is
-  'Engine: Gives back what a worker has claimed and does not know of, because the answer of the claim was lost.';
+  'Engine: Hands back events that a worker has claimed and does not know of, because an answer was lost.';

@@ -1,8 +1,8 @@
 -- The outbox for people: the guard that makes any hand-written UPDATE of `status` safe, and the functions that they call.
 
--- A state that the engine changes comes with a new lease token; a hand-written UPDATE leaves the token as it is, and that
--- is how the guard knows it. It then makes the row whole for its new state, and takes the lease from a running attempt:
--- that attempt's writes roll back.
+-- When the engine changes a state, it writes a new lease token. A hand-written UPDATE leaves the token as it is, so the guard
+-- recognises it. The guard then sets all columns that belong to the new state. A running attempt loses its lease by that, and its
+-- writes roll back.
 create function restante.guard_row() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -12,11 +12,11 @@ begin
       raise exception 'run_at must be a time: an event that waits forever is shown nowhere'
         using hint = 'Set status = ''paused'' to hold an event.', errcode = 'check_violation';
     end if;
-    -- A dead letter that held its key had no time to run at.
+    -- A dead letter that held its key has no time to run at.
     new.run_at := '-infinity';
   end if;
   if new.status = old.status then
-    -- A change of run_at may make an event wait, or go.
+    -- A change of run_at may make an event wait, or let it run.
     new.lane := restante.lane(new.status, new.run_at, new.holds_key);
     return new;
   end if;
@@ -49,14 +49,14 @@ begin
   new.finished_at := 'infinity';
   if new.status in ('pending', 'retry') then
     if old.status in ('dead', 'done', 'ignored', 'cancelled') then
-      -- A replay starts afresh.
+      -- A replay starts from the beginning.
       new.attempt := 0;
       new.crashes := 0;
       new.result  := null;
     end if;
     if new.key is not null then
-      -- Whether the key is free can only be known under its lock, and no lock of a key may be taken while further
-      -- rows are still to be locked. So it waits here; when the statement ends, guard_statement lets the right one go.
+      -- Whether the key is free is known only under its lock, and no lock of a key may be taken before all rows are locked. So
+      -- the event is blocked here, and when the statement ends, guard_statement gives the key its head.
       new.status := 'blocked';
     end if;
   end if;
@@ -64,7 +64,7 @@ begin
   return new;
 end $$;
 comment on function restante.guard_row is
-  'Engine: Makes a hand-written change of status whole: takes the lease, starts a replay afresh, has an event with a key wait.';
+  'Engine: Completes a hand-written change of status: takes the lease, restarts a replay from zero, blocks an event with a key.';
 
 create trigger outbox_guard_row before update of status, run_at, holds_key, lane on restante.outbox
   for each row when (old.lease_token = new.lease_token) execute function restante.guard_row();
@@ -82,8 +82,8 @@ comment on function restante.guard_insert is 'Engine: Gives a row that is insert
 create trigger outbox_guard_insert before insert on restante.outbox
   for each row when (new.lane is null) execute function restante.guard_insert();
 
--- When a hand-written statement ends, every key that it touched gets its rightful head. A key that somebody else has locked is
--- noted, and so are all but the first thousand: the next claim of a worker settles them, once this transaction has committed.
+-- When a hand-written statement ends, every key that it touched gets its right head. A key that another session has locked is
+-- noted, and so are all keys after the first thousand: after this transaction's commit, the next claim of a worker settles them.
 create function restante.guard_statement() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -99,7 +99,7 @@ begin
     return null;
   end if;
   v_missed := restante.try_lock_keys(v_keys);
-  -- Joined, since there may be a million of them.
+  -- By a join, because there may be a million keys.
   insert into restante.key_unsettled (key, subscriber)
   select c.key, c.subscriber
     from unnest(v_keys, v_subscribers) as c (key, subscriber)
@@ -113,16 +113,16 @@ begin
   return null;
 end $$;
 comment on function restante.guard_statement is
-  'Engine: Gives every key that an UPDATE or a DELETE touched its rightful head, or notes it for the next claim.';
+  'Engine: Gives every key that an UPDATE or a DELETE touched its right head, or notes it for the next claim.';
 
 create trigger outbox_guard_statement after update on restante.outbox
   referencing new table as changed for each statement execute function restante.guard_statement();
 
--- Events deleted by hand let their successors go, too.
+-- When a person deletes a head, its successor becomes the head.
 create trigger outbox_guard_delete after delete on restante.outbox
   referencing old table as changed for each statement execute function restante.guard_statement();
 
--- Is a type one that the Claude API sends, or one of the engine's own? An application cannot say for them what happened.
+-- Is a type one that the Claude API sends, or one of the engine's own? Applications cannot enqueue those.
 create function restante.is_reserved(type text) returns boolean
 language sql immutable parallel safe
 return type = 'unreadable' or split_part(type, '.', 1) || '.' = any (array[
@@ -131,7 +131,7 @@ return type = 'unreadable' or split_part(type, '.', 1) || '.' = any (array[
 comment on function restante.is_reserved is
   'Engine: Is a type one that the Claude API sends, or one of Restante''s own? Applications cannot enqueue those.';
 
--- For applications, in their own transaction: something to be handled, once the transaction commits.
+-- For applications: stores an event in their own transaction. It may run once the transaction commits.
 create function restante.enqueue(
   type text, payload json, key text default null, run_at timestamptz default null,
   event_id text default null, created_at timestamptz default null, workspace_id text default null)
@@ -143,7 +143,7 @@ declare
   v_fault    text;
   v_hint     text;
 begin
-  -- All of them are in indexes, whose rows Postgres limits to 2,704 bytes.
+  -- All of these are in indexes, and Postgres limits an index entry to 2,704 bytes.
   select format('%s must have 1 to 512 bytes', a.name) into v_fault
     from (values ('type', enqueue.type), ('event_id', v_event_id), ('key', enqueue.key),
                  ('workspace_id', enqueue.workspace_id)) as a (name, value)
@@ -176,12 +176,12 @@ begin
   end if;
   return e.id from restante.insert_event(
     v_event_id, enqueue.type, enqueue.key, enqueue.workspace_id,
-    -- What is scheduled for later takes its place in the order of its key at that time.
+    -- A scheduled event takes its place in the order of its key by the time that it is scheduled for.
     coalesce(enqueue.created_at, enqueue.run_at, clock_timestamp()),
     enqueue.payload::text, null, null, enqueue.run_at, 'sql') as e;
 end $$;
 comment on function restante.enqueue is
-  'Puts an event into the outbox as part of your transaction. Returns its id, or null where event_id is already stored.';
+  'Puts an event into the outbox as part of your transaction. Returns its id, or null if event_id is already stored.';
 
 create function restante.pause(type text, reason text default null) returns bigint
 language plpgsql security definer
@@ -200,7 +200,7 @@ begin
   return v_paused;
 end $$;
 comment on function restante.pause is
-  'Holds the waiting events of a type, those that run once they come back, and those that will come, until restante.resume. '
+  'Holds the events of a type until restante.resume: those that wait now, running ones when they are to run again, and new ones. '
   'Returns how many it held at once.';
 
 create function restante.resume(type text) returns bigint
@@ -214,7 +214,7 @@ begin
     raise exception 'restante.resume: the type % is not paused', coalesce(resume.type, 'null')
       using errcode = 'invalid_parameter_value', hint = 'select type from restante.paused_type shows what is.';
   end if;
-  -- What another pause covers stays held, and so does what a person paused alone.
+  -- Events that another pause matches stay held, and so do events that a person paused one by one.
   update restante.outbox as o set status = 'pending'
    where o.finished_at = 'infinity' and o.status = 'paused' and o.held_by is not null
      and restante.covers(resume.type, o.type) and restante.held_by(o.type) is null;
@@ -222,10 +222,12 @@ begin
   return v_resumed;
 end $$;
 comment on function restante.resume is
-  'Ends a pause and lets the held events go, but those that another pause covers or a person paused alone. Returns how many.';
+  'Ends a pause and makes the held events pending, except those that another pause matches or that a person paused one by one. '
+  'Returns how many.';
 
--- Lets events go whose pause has ended: those that were stored, or came back, while resume() was under way and not yet committed.
--- Finds them by a walk from pattern to pattern over the index, however many events are held rightly. Returns how many rows it changed.
+-- Makes events pending whose pause has ended: they were stored, or came back, while the transaction of resume() was still open.
+-- Finds them by steps from pattern to pattern over the index, however many events other pauses hold. Returns how many rows it
+-- changed.
 create function restante.let_held_go(p_limit integer default 1000) returns bigint
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -252,7 +254,7 @@ begin
     from (select l.id from restante.outbox_live as l
            where l.lane = 'p' and l.held_by is not null and l.held_by = any (v_ended) and l.status = 'paused'
            limit p_limit for update skip locked) as r;
-  -- On the parent, whose trigger gives the keys their heads. What another pause covers by now is held by that one.
+  -- On the parent table, whose trigger gives the keys their heads. If another pause matches by now, it holds the event.
   update restante.outbox as o
      set held_by = restante.held_by(o.type),
          status = case when restante.held_by(o.type) is null then 'pending' else 'paused' end
@@ -260,4 +262,4 @@ begin
   return coalesce(cardinality(v_ids), 0);
 end $$;
 comment on function restante.let_held_go is
-  'Engine: Lets events go whose pause has ended while they were being stored. Workers call it every few seconds.';
+  'Engine: Makes events pending whose pause ended while they were being stored. Workers call it every few seconds.';

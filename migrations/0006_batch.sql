@@ -11,7 +11,7 @@ create table restante.batch (
   created_at       timestamptz,
   expires_at       timestamptz,
   ended_at         timestamptz,
-  -- Results vanish 29 days after the batch was created, not after it ended.
+  -- The API deletes results 29 days after the batch was created, not after it ended.
   results_deadline timestamptz generated always as
     ((created_at at time zone 'UTC' + interval '29 days') at time zone 'UTC') stored,
   results_stored   bigint      not null default 0,
@@ -23,18 +23,18 @@ create table restante.batch (
   download_started_at timestamptz,
   constraint batch_pk primary key (id)
 );
-comment on table restante.batch is 'Every message batch we know of, as the API last described it, and how much of its results is here.';
+comment on table restante.batch is 'Every message batch that we know of, as the API last described it, and how much of its results is stored.';
 comment on column restante.batch.id is 'The API''s identifier. Insert one to have the batch watched and its results stored.';
-comment on column restante.batch.status is 'processing_status as the API last said it; null until it was asked.';
-comment on column restante.batch.processing is 'Requests under way. The API counts all of them here until the whole batch has ended.';
-comment on column restante.batch.results_deadline is 'When the API forgets the results: 29 days after created_at.';
+comment on column restante.batch.status is 'processing_status as the API last reported it; null before the first poll.';
+comment on column restante.batch.processing is 'Requests under way. The API counts all requests here until the whole batch has ended.';
+comment on column restante.batch.results_deadline is 'When the API deletes the results: 29 days after created_at.';
 comment on column restante.batch.results_stored is 'Result lines stored so far.';
 comment on column restante.batch.bytes_stored is 'Bytes of result lines stored so far, uncompressed.';
-comment on column restante.batch.complete_at is 'When every result was here and counted; null until then.';
+comment on column restante.batch.complete_at is 'When every result was stored and counted; null until then.';
 comment on column restante.batch.given_up_because is
-  'Why its results cannot be had: archived, vanished. Nobody asks for them then. Set it to null to have them asked for, '
-  'set it to a reason of your own to have it left alone.';
-comment on column restante.batch.first_seen_at is 'When we first heard of it.';
+  'Why its results cannot be fetched: archived, vanished. Workers then leave the batch alone. Set it to null to have the results '
+  'fetched, or to a reason of your own to have the batch left alone.';
+comment on column restante.batch.first_seen_at is 'When we first heard of the batch.';
 comment on column restante.batch.checked_at is 'When the API was last asked about it.';
 comment on column restante.batch.download_started_at is 'When the download of its results last began.';
 
@@ -59,8 +59,8 @@ create table restante.batch_result (
   constraint batch_result_pk primary key (batch_id, custom_id),
   constraint batch_result_one_line check ((line is null) <> (raw is null))
 );
--- pglz, which Postgres takes by itself, needs more time than all the rest of storing a result. Not every server was built
--- with lz4; where this one was not, results are stored all the same.
+-- pglz, the default of Postgres, takes more time than all the rest of storing a result. Not every server was built with lz4; one
+-- that was not stores the results with pglz.
 do $$ begin
   if exists (select from pg_settings where name = 'default_toast_compression' and 'lz4' = any (enumvals)) then
     alter table restante.batch_result
@@ -69,15 +69,15 @@ do $$ begin
 end $$;
 
 comment on table restante.batch_result is 'One row for each result of a batch.';
-comment on column restante.batch_result.outcome is 'succeeded, errored, canceled, expired, or what the API newly says.';
-comment on column restante.batch_result.line is 'The result line, exactly as it came.';
-comment on column restante.batch_result.raw is 'The same as bytes, where it is no text that Postgres can hold.';
+comment on column restante.batch_result.outcome is 'succeeded, errored, canceled, expired, or a new word of the API.';
+comment on column restante.batch_result.line is 'The result line, exactly as it was received.';
+comment on column restante.batch_result.raw is 'The same as bytes, if it is no text that Postgres can hold.';
 comment on column restante.batch_result.text is 'The text blocks of the answer, joined. U+FFFD stands for what text cannot hold.';
 comment on column restante.batch_result.error_type is 'Why it errored: invalid_request_error wants a change, anything else may be sent again.';
 
--- The engine's own jobs: one event for each batch until it is complete (batch.poll while it runs, batch.ended from then on), and
--- one for the search for batches (batch.reconcile). Nobody else would notice if one were missing, so they are counted again and
--- again: a job that was called off, deleted or given up comes back, and its identifier need not be free.
+-- The standing jobs: one event for each batch until it is complete (batch.poll while it runs, batch.ended from then on), and one
+-- for the search for batches (batch.reconcile). If one were missing, nothing would report it, so workers check for them again and
+-- again: a job that was cancelled, deleted or given up comes back, even if its identifier is taken.
 
 create table restante.standing_job (
   type      text collate "C" not null,
@@ -85,16 +85,16 @@ create table restante.standing_job (
   constraint standing_job_once primary key (type),
   constraint standing_job_known check (type in ('batch.poll', 'batch.ended', 'batch.reconcile'))
 );
-comment on table restante.standing_job is 'The types of the engine''s own jobs, which are put back where they are missing.';
-comment on column restante.standing_job.ensured_at is 'When a worker last looked whether they are there.';
+comment on table restante.standing_job is 'The types of the standing jobs. Workers put a missing job back.';
+comment on column restante.standing_job.ensured_at is 'When a worker last checked whether jobs of this type are missing.';
 insert into restante.standing_job (type) values ('batch.poll'), ('batch.ended'), ('batch.reconcile');
 
--- Finds the jobs among any backlog. Their types and sources never change, so that no claim has to write it.
+-- Finds the jobs in any backlog. Their types never change, so that no claim has to write to the index.
 create index outbox_live_standing on restante.outbox_live (type, id)
   where type in ('batch.poll', 'batch.ended', 'batch.reconcile') and subscriber = '';
-comment on index restante.outbox_live_standing is 'The engine''s own jobs, however large the backlog is.';
+comment on index restante.outbox_live_standing is 'Finds the standing jobs, however large the backlog is.';
 
--- Puts a job into the outbox. Somebody may have taken its identifier, and then it gets another one.
+-- Puts a job into the outbox. If its identifier is taken, the job gets another one.
 create function restante.begin_standing_job(p_type text, p_batch_id text) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -106,15 +106,14 @@ begin
   end if;
   perform restante.insert_event(
     v_event_id, p_type,
-    -- The events that the sender has of a batch have the same key: its results are stored by one of them at a time.
+    -- The same key as the sender's own events of the batch, so that only one event at a time stores its results.
     case when p_type = 'batch.ended' then p_batch_id end, null, clock_timestamp(),
     case when p_batch_id is null then '{}' else json_build_object('batch_id', p_batch_id)::text end, null, null, null,
     case when p_batch_id is null then 'worker' else 'poll' end);
 end $$;
-comment on function restante.begin_standing_job is 'Engine: Puts one of the engine''s own jobs into the outbox.';
+comment on function restante.begin_standing_job is 'Engine: Puts a standing job into the outbox.';
 
--- Puts those jobs of the given types into the outbox that are not there, and lets those go on that were given up. Returns how
--- many there were.
+-- Puts missing jobs of the given types into the outbox, and replays those that were given up. Returns how many there were.
 create function restante.ensure_standing_jobs(p_types text[]) returns integer
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -125,7 +124,7 @@ declare
   v_made  integer := 0;
   v_batch record;
 begin
-  -- One worker at a time looks after a type, and the others pass by: each step below sees what the last one has begun.
+  -- One worker at a time looks after a type, and the others skip it. So each step below sees the jobs of the last worker.
   for v_type in
     select s.type from restante.standing_job as s where s.type = any (p_types) order by s.type for update skip locked
   loop
@@ -152,7 +151,7 @@ begin
        where b.complete_at is null and b.given_up_because is null
          and (b.ended_at is not null) = (v_type = 'batch.ended')
          and not exists (select from jobs as j where j.batch_id = b.id and j.status <> 'dead')
-         -- What the sender's own event is about to do needs no second one.
+         -- If an event of the sender is about to do the same, no job is needed.
          and not exists (
              select from restante.outbox_live as h
               where h.key = b.id and h.subscriber = '' and h.lane in ('r', 'l') and h.status <> 'dead'
@@ -168,8 +167,8 @@ begin
     end loop;
   end loop;
 
-  -- What has just failed for good fails again: some minutes lie between, in which it can be seen.
-  -- What somebody is changing at this moment is looked at the next time.
+  -- A job that has just been given up would fail again, so it stays a dead letter for some minutes, in which an operator can see
+  -- it. A job that a person is changing at this moment is left for the next call.
   v_dead := array(
     select l.id from restante.outbox_live as l
      where l.id = any (v_dead) and l.status = 'dead'
@@ -177,17 +176,17 @@ begin
                         where f.outbox_id = l.id and f.failed_at > clock_timestamp() - interval '10 minutes')
        for update skip locked);
   if v_dead <> '{}' then
-    -- As a person would replay them.
+    -- As an operator would replay them.
     update restante.outbox as o set status = 'pending' where o.finished_at = 'infinity' and o.id = any (v_dead);
     v_made := v_made + cardinality(v_dead);
   end if;
   return v_made;
 end $$;
 comment on function restante.ensure_standing_jobs is
-  'Engine: Puts the engine''s own jobs into the outbox where they are missing, and replays those that were given up. Workers call it '
-  'every ten seconds. Returns how many there were.';
+  'Engine: Puts missing standing jobs into the outbox, and replays those that were given up. Workers call it every ten seconds. '
+  'Returns how many there were.';
 
--- Every batch that is known and may not have ended is watched, however it became known.
+-- Starts the poll of every new batch that may not have ended, however its row was inserted.
 create function restante.watch_batch() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -196,10 +195,10 @@ begin
   return null;
 end $$;
 comment on function restante.watch_batch is
-  'Engine: Puts the event into the outbox that has a new batch watched until it has ended.';
+  'Engine: Puts the event into the outbox that polls a new batch until it has ended.';
 
--- Not while pg_dump's output is read, whose sessions alone do not check the bodies of functions: there the event comes by
--- itself, and one that is made before it would take its number and its identifier.
+-- Not during a restore, which is recognised by check_function_bodies: only the sessions of pg_dump's output turn it off. The
+-- restore brings the event itself, and one that was made before it would take its number and its identifier.
 create trigger batch_is_watched after insert on restante.batch
   for each row when (new.complete_at is null and new.ended_at is null
                      and current_setting('check_function_bodies')::boolean)
@@ -218,4 +217,4 @@ create view restante.batch_overview as
          created_at, ended_at, complete_at, results_deadline,
          results_deadline - clock_timestamp() as results_vanish_in
     from restante.batch;
-comment on view restante.batch_overview is 'Each batch in a line: what the API says of it, what is stored, how long the results can still be had.';
+comment on view restante.batch_overview is 'Each batch in a row: what the API says about it, what is stored, how long the API still keeps the results.';

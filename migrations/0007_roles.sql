@@ -1,14 +1,14 @@
 -- Who may do what. Grant a role to the login of a program or person: grant restante_ingest to my_ingest_login;
 --
--- Roles belong to the whole server, so they may be there already, from another database or made by an administrator.
--- Where we may not make them, nothing else is lost: an administrator makes them and runs the grants (docs/runbook.md).
+-- Roles belong to the whole server, so they may exist already, from another database or created by an administrator. If we may
+-- not create a role, the migration fails, and its hint says what an administrator has to run.
 
 do $$
 declare
   v_role text;
 begin
   foreach v_role in array array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app'] loop
-    -- Whoever may not make roles is told so even where the role is there, so this has to be asked first.
+    -- Checked first, because a login without the right to create roles gets an error even if the role exists.
     continue when exists (select from pg_catalog.pg_roles as r where r.rolname = v_role);
     begin
       execute format('create role %I nologin', v_role);
@@ -23,11 +23,11 @@ begin
 end $$;
 
 revoke all on schema restante from public;
--- Postgres lets everybody execute every new function, so a migration that makes one ends with this line.
+-- Postgres lets every login execute every new function, so a migration that makes one ends with this line.
 revoke execute on all functions in schema restante from public;
 
 grant usage on schema restante to restante_ingest, restante_worker, restante_operator, restante_app;
--- Programs check that the schema is theirs. The table is made by whoever applies the migrations.
+-- Programs check the version of the schema in this table. `restante migrate` makes it.
 do $$
 begin
   if to_regclass('restante.schema_migration') is not null then
@@ -56,7 +56,7 @@ grant execute on function restante.covers, restante.lane, restante.held_by, rest
   restante.hand_back, restante.hand_back_strays, restante.sweep, restante.let_held_go, restante.make_partitions, restante.ensure_standing_jobs
   to restante_worker;
 
--- The operator looks at everything, and changes the columns that are his.
+-- The operator reads everything except the salt, and changes the columns that are an operator's to change.
 grant select on all tables in schema restante to restante_operator;
 revoke select on restante.key_salt from restante_operator;
 grant update (status, run_at, max_attempts) on restante.outbox to restante_operator;
@@ -64,5 +64,5 @@ grant insert (id), update (given_up_because) on restante.batch to restante_opera
 grant delete on restante.subscription to restante_operator;
 grant execute on function restante.covers, restante.held_by, restante.pause, restante.resume to restante_operator;
 
--- Applications put in what is to be done.
+-- Applications enqueue events.
 grant execute on function restante.enqueue to restante_app;

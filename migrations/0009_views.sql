@@ -1,17 +1,16 @@
--- The outbox to look at: the views that answer an operator's questions, in times that can be reckoned with: where the table
--- says infinity, they say null. Each costs the backlog, not the history.
+-- The views that answer an operator's questions. Where the table has an infinite time they have null, so that one can calculate
+-- with their times. Each view reads the backlog, not the history.
 
--- A job that never comes to an end of its own, or waits for the API to come to one, is nothing that somebody has to deal with,
--- as long as its last look went well.
+-- A job that never ends, or that waits for a batch to end, needs no operator as long as its last poll went well.
 create function restante.is_standing(type text, status text, outcome text) returns boolean
 language sql immutable parallel safe
 return type in ('batch.poll', 'batch.reconcile')
    and status in ('pending', 'running', 'retry')
    and coalesce(outcome, 'snoozed') = 'snoozed';
 comment on function restante.is_standing is
-  'Engine: Is this a job that looks again and again (for batches, or whether one has ended), and whose last look went well?';
+  'Engine: Is this a job that polls again and again (for batches, or whether one has ended), and whose last poll went well?';
 
--- What people are told of an event's state. It is the status, but for two kinds that no one has to do anything about.
+-- The state of an event as operators see it. It is the status, except for two kinds of events that need no operator.
 create function restante.state(type text, status text, outcome text, run_at timestamptz) returns text
 language sql stable parallel safe
 return case
@@ -20,14 +19,14 @@ return case
   else status
 end;
 comment on function restante.state is
-  'Engine: What people are told of an event that is not finished: its status, or scheduled (for a later time), or standing (a job that '
-  'looks again and again).';
+  'Engine: The state of an unfinished event as operators see it: its status, or scheduled (for a later time), or standing (a job that '
+  'polls again and again).';
 
--- One cause, one text: each answer of the API names a request of its own.
+-- Removes the identifier of the request, which differs in each answer of the API, so that one cause has one text.
 create function restante.cause(error text) returns text
 language sql immutable parallel safe
 return regexp_replace(left(error, 500), '( \(request [^)]*\)|, request_id: \S+)', '', 'g');
-comment on function restante.cause is 'Engine: An error without the identifier of its request, so that one can count how often it came.';
+comment on function restante.cause is 'Engine: An error without the identifier of its request, so that one can count how often it occurred.';
 
 create view restante.outbox_overview as
   select l.type, l.subscriber, l.status, count(*) as events, min(l.created_at) as oldest_created_at,
@@ -36,14 +35,14 @@ create view restante.outbox_overview as
    where not restante.is_standing(l.type, l.status, l.outcome)
    group by l.type, l.subscriber, l.status;
 comment on view restante.outbox_overview is
-  'What is not finished, by type and status, without the jobs that only look again and again (outbox_standing).';
+  'How many events are not finished, by type and status, without the jobs that only poll again and again (outbox_standing).';
 
 create view restante.outbox_standing as
   select id, event_id, type, status, nullif(nullif(run_at, '-infinity'), 'infinity') as next_look_at, last_error as reason
     from restante.outbox_live as l
    where restante.is_standing(l.type, l.status, l.outcome);
 comment on view restante.outbox_standing is
-  'Jobs that look again and again: for batches, or whether one has ended. Nothing is wrong with them, nor to be done.';
+  'Jobs that poll again and again: for batches, or whether one has ended. Nothing is wrong with them, and nothing needs doing.';
 
 create view restante.outbox_waiting as
   select l.id, l.event_id, l.type, l.subscriber, l.key, l.status, l.attempt, l.received_at,
@@ -86,7 +85,7 @@ create view restante.outbox_running as
          lease_until <= clock_timestamp() as lease_ran_out
     from restante.outbox_live where lane = 'r' and status = 'running';
 comment on view restante.outbox_running is
-  'What runs now, where, and since when. A lease that ran out is taken over by the next claim.';
+  'Which events run now, on which worker, and since when. If a lease has run out, the next claim takes the event over.';
 
 create view restante.outbox_dead as
   select o.id, o.event_id, o.type, o.subscriber, o.key, o.created_at, o.attempt, o.crashes, o.last_error,
@@ -96,7 +95,7 @@ create view restante.outbox_dead as
           select failed_at, outcome, kind from restante.failure
            where outbox_id = o.id order by failed_at desc limit 1) as f on true
    where o.status = 'dead';
-comment on view restante.outbox_dead is 'What was given up, and why. It waits here until a person replays or cancels it.';
+comment on view restante.outbox_dead is 'Dead letters: events that were given up, and why. Each waits until a person replays or cancels it.';
 
 create view restante.outbox_stuck as
   select l.id, l.event_id, l.type, l.subscriber, l.key, l.status, l.attempt,
@@ -117,7 +116,7 @@ create view restante.outbox_stuck as
       or (l.lane = 'l' and l.status in ('pending', 'retry') and l.run_at < clock_timestamp() - interval '1 minute')
       or (l.lane = 'l' and l.status = 'retry' and (l.outcome = 'trouble' or l.attempt >= 3));
 comment on view restante.outbox_stuck is
-  'What should have moved and has not, with the likely reason; what waits because something is wrong with us included.';
+  'Events that should have gone on and have not, with the likely reason. Includes events in trouble.';
 
 create view restante.outbox_trouble as
   select restante.cause(last_error) as cause, count(*) as events, min(received_at) as waiting_since, min(run_at) as next_attempt_at
@@ -125,15 +124,15 @@ create view restante.outbox_trouble as
    where lane = 'l' and status = 'retry' and outcome = 'trouble'
    group by 1;
 comment on view restante.outbox_trouble is
-  'What waits because something is wrong with us, or with the other side: each cause with how many events wait for its mending.';
+  'Causes of trouble, on our side or on the other side, and how many events wait until each is repaired.';
 
 create view restante.outbox_keys as
   select key, subscriber, count(*) as waiting, min(created_at) as oldest_created_at
     from restante.outbox_live where lane = 'b' group by key, subscriber;
 comment on view restante.outbox_keys is 'Keys with events that wait for an older one.';
 
--- In two parts, so that a condition on finished_at reads what it names and nothing else: `is null` the backlog, a time the
--- weeks it falls into.
+-- In two parts, so that a condition on finished_at reads only the partitions it needs: `is null` reads the backlog, a time reads
+-- the weeks that it falls into.
 create view restante.outbox_events as
   select id, event_id, type, subscriber, key, workspace_id, source, status, attempt, max_attempts, created_at, received_at,
          started_at, nullif(nullif(run_at, '-infinity'), 'infinity') as run_at,
@@ -145,7 +144,7 @@ create view restante.outbox_events as
          started_at, null, null, lease_owner, outcome, last_error, held_by, result, finished_at, payload, raw
     from restante.outbox where finished_at < 'infinity';
 comment on view restante.outbox_events is
-  'Every event, finished or not, with null for each time that there is none. To change one, update restante.outbox.';
+  'Every event, finished or not, with null instead of an infinite time. To change one, update restante.outbox.';
 
 create view restante.outbox_horizon as
   select 'session' as kind, pid::text as holder, usename::text as role, state,
@@ -157,7 +156,7 @@ create view restante.outbox_horizon as
   union all
   select 'prepared', gid, owner::text, null, clock_timestamp() - prepared, age(transaction)
     from pg_prepared_xacts;
-comment on view restante.outbox_horizon is 'Who keeps vacuum from cleaning up. An old transaction here is worth ending.';
+comment on view restante.outbox_horizon is 'Sessions, replication slots and prepared transactions that keep vacuum from cleaning up. It is worth ending an old one.';
 
 revoke execute on function restante.is_standing, restante.state, restante.cause from public;
 grant execute on function restante.is_standing, restante.state, restante.cause to restante_worker, restante_operator;

@@ -1,8 +1,8 @@
-//! The table `restante.batch`: what the API last said of each batch, and the jobs that see to its results.
+//! The table `restante.batch`: what the API last said about each batch, and the jobs that fetch its results.
 //!
-//! Every batch has a row of the outbox, `batch.poll` and then `batch.ended`, until it is complete or nothing is to be had. So
-//! has the search for batches. `restante.ensure_standing_jobs`, which workers call, puts back what was called off, deleted or
-//! given up, under an identifier that nobody has taken.
+//! Every batch has a row in the outbox, first `batch.poll`, then `batch.ended`, until it is complete or its results are
+//! gone. The search for batches has a row, too. Workers call `restante.ensure_standing_jobs`, which puts a job back
+//! that was cancelled, deleted or given up, under an identifier that is free.
 
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
@@ -15,7 +15,7 @@ use crate::event::{ANTHROPIC, Body, Event, NewEvent};
 use crate::handler::{self, Context, Error};
 use crate::registry::Registry;
 
-/// Which batch. Official envelopes name it `id`, others `batch_id`.
+/// The batch that an event names. Official envelopes call it `id`, others `batch_id`.
 #[derive(Debug, Deserialize)]
 #[serde(from = "Subject")]
 pub struct BatchRef(Subject);
@@ -33,7 +33,7 @@ impl BatchRef {
     }
 }
 
-/// The event that has the results of an ended batch stored. Each batch has one, however often it is seen to have ended.
+/// The event whose handler stores the results of an ended batch. Each batch has one, so it is stored once.
 pub(crate) fn ended(batch: &Batch) -> NewEvent {
     NewEvent {
         sender: ANTHROPIC.to_owned(),
@@ -47,15 +47,16 @@ pub(crate) fn ended(batch: &Batch) -> NewEvent {
     }
 }
 
-/// What is known of a batch before it is asked for.
+/// What we know of a batch before we ask the API.
 pub(crate) struct Known {
-    /// Every result is here.
+    /// Every result is stored.
     pub(crate) is_complete: bool,
-    /// The results, if they are not here, have vanished.
+    /// The API no longer has the results.
     pub(crate) is_past: bool,
 }
 
-/// Results can be had for 29 days from the creation of their batch; where we do not know that, from when we heard of it.
+/// The API keeps results for 29 days after their batch was created. If we do not know when that was, we count from when
+/// we first heard of the batch.
 pub(crate) async fn known(
     executor: impl PgExecutor<'_>,
     batch_id: &str,
@@ -76,11 +77,11 @@ pub(crate) async fn known(
     .await
 }
 
-/// Why nothing is waited for any more.
-const VANISHED: &str = "the results could be had for 29 days, and these are over";
+/// Why an attempt for a batch is the last one.
+const VANISHED: &str = "the API keeps results for 29 days, and these are over";
 
-/// What an attempt at a batch means for it. Nothing is waited for any more once the results have vanished; and where none can
-/// be had, that is noted at the batch, or its job would be begun again.
+/// Decides what an attempt for a batch means. Once the results have vanished, a failure is final. A final failure is
+/// noted in the batch's row; otherwise its job would be started again.
 pub(crate) async fn conclude(
     cx: &Context<'_>,
     batch_id: &str,
@@ -89,7 +90,7 @@ pub(crate) async fn conclude(
 ) -> handler::Result {
     let reason = match result {
         Err(Error::Permanent(error)) => error,
-        // Whatever is wrong with the database comes to its end by itself.
+        // A failure of the database is never final: it passes by itself.
         Err(Error::Trouble(_, error)) if known.is_past && error.is::<api::Error>() => error.context(VANISHED),
         Err(Error::Retryable(error)) if known.is_past && !error.is::<sqlx::Error>() => {
             error.context(VANISHED)
@@ -108,25 +109,26 @@ pub(crate) async fn conclude(
     Err(Error::Permanent(reason))
 }
 
-/// The engine's own jobs: they have to go on, whatever becomes of their events. `restante.standing_job` has the same.
+/// The types of the standing jobs, which `restante.standing_job` has too. They have to go on even if one of their events is
+/// cancelled, deleted or given up.
 pub const STANDING: [&str; 3] = ["batch.poll", "batch.ended", RECONCILE];
 
-/// The search for batches that nobody told us of.
+/// The search for batches that no event has named.
 pub(crate) const RECONCILE: &str = "batch.reconcile";
 
-/// Is the event one of the engine's own jobs? Workers without a handler for it leave it to those who have one.
+/// Is the event a standing job? A worker without a handler for it leaves it to other workers.
 pub(crate) fn is_standing(event: &Event) -> bool {
     event.subscriber.is_empty()
         && STANDING.contains(&event.event_type.as_str())
         && matches!(event.source.as_str(), "poll" | "worker")
 }
 
-/// The jobs that a worker with these handlers looks after.
+/// The standing jobs that a worker with these handlers looks after.
 pub(crate) fn standing_jobs(registry: &Registry) -> Vec<&'static str> {
     STANDING.into_iter().filter(|event_type| registry.names("", event_type)).collect()
 }
 
-/// Puts those of the jobs into the outbox that are not there, and answers how many that were.
+/// Puts missing ones of these jobs into the outbox, and replays those that were given up. Returns how many.
 pub(crate) async fn ensure_standing_jobs(
     executor: impl PgExecutor<'_>,
     event_types: &[&str],
@@ -136,8 +138,8 @@ pub(crate) async fn ensure_standing_jobs(
         .await
 }
 
-/// Notes what the API says of batches. Those that are complete stay as they are, and one that has ended does not begin
-/// again because an older answer arrives late. Returns whether one of them should have ended long ago.
+/// Stores what the API says about batches. A complete batch stays as it is, and an ended one does not become open again
+/// because an older answer arrives late. Returns whether one of them should have ended a day ago.
 pub(crate) async fn observe(connection: &mut PgConnection, batches: &[Batch]) -> sqlx::Result<bool> {
     let column = |count: fn(&Batch) -> i64| batches.iter().map(count).collect::<Vec<i64>>();
     let overdue = sqlx::query_scalar!(

@@ -1,8 +1,8 @@
-//! The contract of a handler: what it answers, what it may use, and what its result means.
+//! The contract of a handler: which events it answers, what it may use, and what its result means.
 //!
 //! | a handler returns | means | the event then | counts as an attempt |
 //! |---|---|---|---|
-//! | `Ok(())` | dealt with | is `done`, in one commit with what was written through [`Context::tx`] | yes |
+//! | `Ok(())` | handled | is `done`, in one commit with what was written through [`Context::tx`] | yes |
 //! | [`Error::Retryable`], [`Error::RetryAfter`] | may work later | runs again after a growing wait; `dead` when its policy is spent | yes |
 //! | [`Error::Permanent`] | will never work: something is wrong with *the event* | is `dead` now | yes |
 //! | [`Error::Snooze`] | too early: all is well | runs again after that wait, with earlier failures forgiven | no |
@@ -10,20 +10,19 @@
 //! | [`Error::Trouble`] | something is wrong with *us*, or with the other side | runs again after that wait | no, within [`Handler::PATIENCE`] |
 //! | a panic, a timeout, a crash | unknown | as for `Retryable`; three crashes make it `dead` | yes |
 //!
-//! A wait that is not counted has a reason in the row, `last_error`, for whoever looks. No wait is longer than a year.
+//! If an attempt does not count, the row says in `last_error` what the event waits for. No wait is longer than a year.
 //!
-//! `Err` rolls back what was written through [`Context::tx`]. Nothing turns an arbitrary error into one of these by itself:
-//! an error is classified where it is understood, with [`Classify`], and only [`api::Error`](crate::api::Error) and [`sqlx::Error`] bring their
-//! classification along:
+//! `Err` rolls back what was written through [`Context::tx`]. `?` converts only [`api::Error`](crate::api::Error) and
+//! [`sqlx::Error`]; the handler classifies any other error itself, with [`Classify`]. The two convert like this:
 //!
 //! | error | is |
 //! |---|---|
-//! | the API refuses the key, the account or the request, answers with a redirect or not as an API does, or not at all | `Trouble` |
-//! | the API does not find it | `Retryable` |
+//! | the API refuses the key, the account or the request; it redirects, answers not as an API does, or not at all | `Trouble` |
+//! | the API does not find the object (404) | `Retryable` |
 //! | the id cannot be part of a URL | `Permanent` |
 //! | the database is away or read-only, ends a deadlock, has no room; a table, a column or a right is missing | `Trouble` |
-//! | the database will never take the value: SQLSTATE 22xxx, 54xxx | `Permanent` |
-//! | any other of the database | `Retryable` |
+//! | the database will never accept the value: SQLSTATE 22xxx, 54xxx | `Permanent` |
+//! | any other error of the database | `Retryable` |
 
 use std::future::Future;
 use std::time::Duration;
@@ -44,7 +43,7 @@ pub use context::Context;
 pub(crate) use deadline::Deadline;
 pub use error::{Classify, Error};
 
-/// What a handler answers with.
+/// What a handler returns.
 pub type Result = std::result::Result<(), Error>;
 
 /// Answers one or more types of event.
@@ -59,14 +58,15 @@ pub trait Handler: Send + Sync + 'static {
     const RETRY: retry::Policy = retry::Policy::DEFAULT;
     /// How long an attempt may take without reporting [progress](Context::progress).
     const TIMEOUT: Duration = Duration::from_secs(30);
-    /// How long [trouble](Error::Trouble) is waited out, from when the event was received. From then on it counts as a failure.
+    /// How long [trouble](Error::Trouble) is waited out, counted from when the event was received. After that it counts
+    /// as a failure.
     const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-    /// Whether a dead letter keeps later events of its key waiting until a person has looked at it.
+    /// Whether a dead letter keeps later events of its key waiting until a person has replayed or cancelled it.
     const DEAD_HOLDS_KEY: bool = false;
-    /// What [`Event::data`](crate::Event::data) is read into. Where it does not fit, the event is a dead letter.
+    /// The type that [`Event::data`](crate::Event::data) is read into. An event that does not fit becomes a dead letter.
     type Payload: DeserializeOwned + Send;
 
-    /// Deals with one event. It runs at least once for each: a worker may vanish at any point. What it writes through
-    /// [`Context::tx`] is written exactly once; what it does elsewhere should be safe to do twice.
+    /// Handles one event. It runs at least once for each event, because a worker may vanish at any point. What it
+    /// writes through [`Context::tx`] is committed exactly once; what it does elsewhere must be safe to do twice.
     fn handle(&self, cx: &mut Context<'_>, payload: Self::Payload) -> impl Future<Output = Result> + Send;
 }

@@ -1,13 +1,13 @@
-//! Mail for Claude workloads, held in Postgres until it has been dealt with.
+//! Mail for Claude workloads, kept in Postgres until it has been handled.
 //!
 //! `restante-ingest` stores each signed webhook of the Claude API as a row of `restante.outbox` before it answers 2xx.
-//! A worker claims the rows, oldest first, and runs a [`Handler`] for each: what the handler writes and the completion of
-//! its event are one commit. A worker of your own is made of this library.
+//! A worker claims the rows, oldest first, and runs a [`Handler`] for each. What the handler writes and the completion
+//! of its event are one commit. With this library you build a worker of your own.
 //!
 //! # A handler
 //!
-//! It names the types it answers and reads what it needs of the event. `Ok` commits, `Err` rolls back and says what
-//! becomes of the event; the table is in [`handler`].
+//! A handler names the event types it answers, and reads what it needs from the event. `Ok` commits; `Err` rolls back
+//! and decides what happens to the event, as the table in [`handler`] shows.
 //!
 //! ```
 //! use anyhow::anyhow;
@@ -42,12 +42,13 @@
 //!
 //! # A worker
 //!
-//! `service::worker` is the whole of its `main`. It comes with the cargo feature `service`, which brings what surrounds a
-//! worker in its process: variables, log, metrics, signals, health. A program that has these already calls [`worker::run`].
+//! The `main` of a worker is one call of `service::worker`. It needs the cargo feature `service`, which provides the
+//! rest of the process: variables, log, metrics, signals, health. A program that has these already calls
+//! [`worker::run`].
 //!
-//! Beside `restante-worker` it [subscribes](Registry::subscribe): it then gets rows of its own, with attempts of its own,
-//! also for types that a built-in handler answers. Where it takes the place of `restante-worker`, it adds to
-//! [`handlers::registry`].
+//! A worker that runs next to `restante-worker` [subscribes](Registry::subscribe): it gets rows of its own, with
+//! attempts of their own, even for types that a built-in handler answers. A worker that replaces `restante-worker` adds
+//! its handlers to [`handlers::registry`].
 //!
 //! ```no_run
 //! # #[cfg(feature = "service")] mod program {
@@ -69,16 +70,16 @@
 //!
 //! # A test
 //!
-//! [`worker::run_until_idle`] runs handlers on a database until nothing is left that may run now. [`database::migrate`]
-//! makes the schema, and `select restante.enqueue('order.placed', '{..}')` an event. `examples/orders-worker` is such a
-//! worker as a crate of its own, with its migration and its tests.
+//! [`database::migrate`] creates the schema, and `select restante.enqueue('order.placed', '{..}')` stores an event.
+//! [`worker::run_until_idle`] then runs handlers until no event is left that may run now. `examples/orders-worker` is
+//! such a worker as a crate of its own, with its migration and its tests.
 //!
-//! Everything that is not named on this page is in `internals`, for our own programs, and changes with any release.
+//! Everything that is not named on this page is in `internals`, for our own programs. It may change with any release.
 
-// The modules stand in the order in which an event passes them; a module imports only from those above it (tests/it/tidy.rs
-// holds the floors). Those without `pub` are named in `internals`, as far as our programs need them.
+// A module imports only from modules above it; tests/it/tidy.rs checks that. What our programs need of modules without
+// `pub` is exported in `internals`.
 
-// Floor 0: words. No IO, nothing imported from the floors below.
+// Floor 0: words. No IO, no clock.
 pub mod event;
 
 mod envelope;
@@ -95,7 +96,7 @@ mod ops;
 mod outbox;
 mod telemetry;
 
-// Floor 2: the contract between the worker and those who extend it.
+// Floor 2: the contract between the worker and a handler.
 pub mod handler;
 pub mod registry;
 
@@ -119,7 +120,7 @@ pub use handler::{Context, Error, Handler};
 pub use outbox::Source;
 pub use registry::Registry;
 
-/// What our own programs and their tests need beside the above. No promise is made of it: it changes with any release.
+/// For our own programs and their tests only. It may change with any release.
 #[doc(hidden)]
 pub mod internals {
     pub mod batch {
@@ -152,7 +153,7 @@ pub mod internals {
     }
 }
 
-/// The page that a stranger reads first: its code compiles.
+/// Compiles the code in the README, the page that a newcomer reads first.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

@@ -1,8 +1,8 @@
-//! The ops listener: whether the process lives, whether it is ready, and its metrics, on a port of their own.
+//! The ops listener: whether the process is alive, whether it is ready, and its metrics, on a port of their own.
 //!
-//! `/livez` answers as long as the process runs: restarting it mends no database that is away. `/readyz` runs
-//! the checks that the caller gave, side by side and each against a deadline, so that it answers in about a
-//! second while the database hangs. It faces operators, never the internet, and never redirects.
+//! `/livez` answers 200 as long as the process runs: a restart would not repair a database that is down. `/readyz` runs
+//! the checks that the caller gave, concurrently and each with a deadline, so that it answers in about a second even if
+//! the database hangs. The listener is for operators, never for the internet, and never redirects.
 
 use std::borrow::Cow;
 use std::io;
@@ -25,25 +25,25 @@ use tokio_util::sync::CancellationToken;
 /// How long one check may take before it counts as failed. Probes commonly give up after a few seconds.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 
-/// How long open connections are waited for once the listener is told to stop.
+/// How long the listener waits for open connections after the stop.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// How often histograms are folded, so that they do not grow while nobody asks for them.
+/// How often the recorder folds its histograms, so that they do not grow while nobody asks for `/metrics`.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Why a check failed. It is shown to whoever reaches the port, so it holds no secret.
+/// Why a check failed. Anyone who reaches the port can read it, so it contains no secret.
 pub type Problem = Cow<'static, str>;
 
 type Look = dyn Fn() -> Pin<Box<dyn Future<Output = Option<Problem>> + Send>> + Send + Sync;
 
-/// Something that an operator should know and that makes the process no less ready: `/readyz` tells of it beside the checks.
+/// Something that an operator should know although the process is ready: `/readyz` shows it next to the checks.
 pub struct Note {
     name: &'static str,
     look: Box<Look>,
 }
 
 impl Note {
-    /// What `look` gives is shown; it is dropped at the deadline of one second, as a check is.
+    /// Shows what `look` returns; `look` is dropped at the deadline of one second, as a check is.
     pub fn new<F>(name: &'static str, look: impl Fn() -> F + Send + Sync + 'static) -> Note
     where
         F: Future<Output = Option<Problem>> + Send + 'static,
@@ -62,9 +62,9 @@ pub struct Check {
 }
 
 impl Check {
-    /// A condition that holds while `run` gives `Ok`; `mend` tells an operator what to do where it does not.
+    /// A condition that holds while `run` returns `Ok`; `mend` says what an operator should do if it does not.
     ///
-    /// `run` is dropped at the deadline of one second, so it must bear that at any await, and must not block.
+    /// `run` is dropped at the deadline of one second: that must be safe at any await, and it must not block.
     pub fn new<F>(
         name: &'static str,
         mend: &'static str,
@@ -76,10 +76,10 @@ impl Check {
         Check { name, mend, run: Box::new(move || Box::pin(run())) }
     }
 
-    /// A condition that holds until `draining` is cancelled. Thus a load balancer turns away before the work
-    /// under way has ended, while the listener goes on answering.
+    /// A condition that holds until `draining` is cancelled. So load balancers stop sending while the work under way
+    /// still runs and the listener still answers.
     pub fn not_draining(draining: CancellationToken) -> Check {
-        Check::new("not_draining", "Nothing: the process was told to stop", move || {
+        Check::new("not_draining", "Nothing: the process received a signal to stop", move || {
             let outcome =
                 if draining.is_cancelled() { Err("the process is stopping".into()) } else { Ok(()) };
             std::future::ready(outcome)
@@ -87,21 +87,21 @@ impl Check {
     }
 }
 
-/// Answers on the listener until `stop` is cancelled: `/livez`, `/readyz`, `/metrics`, and the routes of `more`.
+/// Serves `/livez`, `/readyz`, `/metrics` and the routes of `more` on the listener until `stop` is cancelled.
 ///
-/// `notes` stand in the answer of `/readyz` and decide nothing: a refused API key is no reason to take a worker away, which
-/// waits for the key and can be mended without a restart.
+/// `/readyz` shows `notes`, but they do not decide whether the process is ready: if the API refuses the key, the worker
+/// waits for a valid one, so there is no reason to replace it.
 ///
-/// Returns within about a second of `stop`, also where a client holds its connection open. Let `stop` be
-/// cancelled last, after the drain, so that a draining process is still seen to live.
+/// Returns within about a second of `stop`, even if a client holds its connection open. Cancel `stop` last, after the
+/// drain, so that a draining process still answers `/livez`.
 ///
 /// # Errors
 ///
-/// The listener failed.
+/// An IO error if the listener failed.
 ///
 /// # Panics
 ///
-/// Panics where `more` has one of the three routes.
+/// Panics if `more` has one of the three routes.
 pub async fn serve(
     listener: TcpListener,
     checks: Vec<Check>,
@@ -120,7 +120,7 @@ pub async fn serve(
     }
 }
 
-/// What is asked when somebody asks whether the process is ready.
+/// The checks and notes that `/readyz` runs.
 struct Asked {
     checks: Vec<Check>,
     notes: Vec<Note>,
@@ -141,7 +141,7 @@ fn router(asked: Asked, deadline: Duration, prometheus: PrometheusHandle, more: 
         .merge(more)
 }
 
-/// What `/readyz` answers.
+/// The answer of `/readyz`.
 #[derive(Serialize)]
 struct Readiness {
     ready: bool,
@@ -150,14 +150,14 @@ struct Readiness {
     notes: Vec<Noted>,
 }
 
-/// Something to be known.
+/// The result of one note.
 #[derive(Serialize)]
 struct Noted {
     name: &'static str,
     note: Problem,
 }
 
-/// What became of one check.
+/// The result of one check.
 #[derive(Serialize)]
 struct Checked {
     name: &'static str,
@@ -188,7 +188,7 @@ async fn checked(check: &Check, deadline: Duration) -> Checked {
     Checked { name: check.name, ok: problem.is_none(), problem, mend }
 }
 
-/// What cannot be found out in time is left out: the checks say what is away.
+/// A note that does not return in time is left out: the checks report what is down.
 async fn noted(note: &Note, deadline: Duration) -> Option<Noted> {
     let text = tokio::time::timeout(deadline, (note.look)()).await.ok()??;
     Some(Noted { name: note.name, note: text })
@@ -208,7 +208,7 @@ async fn upkeep(prometheus: PrometheusHandle) {
     }
 }
 
-/// A graceful stop alone would wait for a client that sent half a request.
+/// Bounds the graceful stop, which alone would wait for a client that sent half a request.
 async fn grace_after(stop: CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(STOP_GRACE).await;

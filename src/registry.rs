@@ -15,9 +15,9 @@ use crate::{envelope, retry};
 
 /// Handlers by the subscriber they work for and the type they answer.
 ///
-/// A worker claims the rows of the subscribers in its registry and leaves all others alone. Events of a type that nobody
-/// [registered](Registry::register) for end as `ignored` in a worker that has registered handlers at all; only bodies that
-/// nobody can read, which are events of the type `unreadable`, are dead letters in every worker.
+/// A worker claims only the rows of the subscribers in its registry. If it has [registered](Registry::register)
+/// handlers, an event of a type that none of them answers ends as `ignored`. An event whose body cannot be read has the
+/// type `unreadable`, and becomes a dead letter in every worker, unless a handler answers that type.
 #[derive(Clone, Default)]
 pub struct Registry {
     routes: BTreeMap<String, BTreeMap<&'static str, Arc<dyn Route>>>,
@@ -29,27 +29,28 @@ impl Registry {
         Self::default()
     }
 
-    /// Adds the handler of its types.
+    /// Adds a handler for its types.
     ///
-    /// Workers with registered handlers share all events among them, so they must have the same ones: what reaches one
-    /// that has no handler for it ends as `ignored`. A worker of your own beside `restante-worker`
-    /// [subscribes](Registry::subscribe) instead.
+    /// Workers with registered handlers share all events, so all of them must have the same handlers: an event that
+    /// reaches a worker without a handler for it ends as `ignored`. A worker of your own that runs next to
+    /// `restante-worker` [subscribes](Registry::subscribe) instead.
     ///
     /// # Panics
-    /// Where one of its types has a handler: that is a mistake to find at the start, not a case to handle.
+    /// If one of its types already has a handler, so that the mistake is found at the start.
     #[must_use]
     pub fn register<H: Handler>(self, handler: H) -> Self {
         self.add("", handler)
     }
 
-    /// Adds a handler that gets a row of its own for each event of its types, with attempts of its own, beside the type's
-    /// own handler. Neither sees, holds up or fails the other. `subscriber` names it for good: its rows carry the name.
+    /// Adds a second handler for its types. It gets a row of its own for each event, with its own attempts, next to the
+    /// row of the registered handler. Neither row delays the other or makes it fail. Do not change the name
+    /// `subscriber` later: its rows carry it.
     ///
-    /// Several handlers may work for one subscriber. It gets what is stored after a worker first started with the
-    /// subscription; `delete from restante.subscription` ends it.
+    /// One subscriber may have several handlers. It gets the events that are stored after a worker first started with
+    /// the subscription; `delete from restante.subscription` ends it.
     ///
     /// # Panics
-    /// Where `subscriber` is empty, or has a handler for one of the types already.
+    /// If `subscriber` is empty, or already has a handler for one of the types.
     #[must_use]
     pub fn subscribe<H: Handler>(self, subscriber: &str, handler: H) -> Self {
         assert!(!subscriber.is_empty(), "a subscriber needs a name");
@@ -66,12 +67,12 @@ impl Registry {
         self
     }
 
-    /// Whose rows a worker with this registry claims.
+    /// The subscribers whose rows a worker with this registry claims. Registered handlers are the subscriber `""`.
     pub fn subscribers(&self) -> Vec<String> {
         self.routes.keys().cloned().collect()
     }
 
-    /// The subscriptions that the outbox has to know, each with its types.
+    /// The subscriptions to store in the outbox, each with its types.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         self.routes
             .iter()
@@ -84,13 +85,13 @@ impl Registry {
         self.routes.values().flat_map(|routes| routes.keys().copied()).chain([envelope::UNREADABLE])
     }
 
-    /// Does a handler name this very type? A pattern may cover what it was not meant for.
+    /// Does a handler name exactly this type? A pattern that matches it does not count.
     pub(crate) fn names(&self, subscriber: &str, event_type: &str) -> bool {
         self.routes.get(subscriber).is_some_and(|routes| routes.contains_key(event_type))
     }
 
-    /// The handler for an event: the one that names its type, else the one with the longest pattern that covers it. No
-    /// pattern covers what cannot be read.
+    /// The handler for an event: the one that names its type, otherwise the one with the longest pattern that matches
+    /// it. No pattern matches `unreadable`.
     pub(crate) fn route(&self, subscriber: &str, event_type: &str) -> Option<&dyn Route> {
         let routes = self.routes.get(subscriber)?;
         if let Some(route) = routes.get(event_type) {
@@ -113,7 +114,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// A handler whose payload type is out of sight.
+/// A handler without its payload type, so that different handlers fit into one map.
 pub(crate) trait Route: Send + Sync {
     fn retry(&self) -> retry::Policy;
     fn timeout(&self) -> Duration;
@@ -149,8 +150,8 @@ impl<H: Handler> Route for H {
     }
 }
 
-/// Answers the events whose body nobody can read. Every registry has it: a worker that leaves it out would end them as
-/// `ignored`, and nobody would see them again.
+/// Answers events whose body cannot be read. Every registry has it: otherwise a worker would end them as `ignored`, and
+/// no operator would see them.
 struct Unreadable;
 
 impl Handler for Unreadable {
@@ -160,7 +161,7 @@ impl Handler for Unreadable {
     async fn handle(&self, cx: &mut Context<'_>, _: IgnoredAny) -> handler::Result {
         Err(Error::Permanent(match envelope::fault(cx.event.body.as_bytes()) {
             Some(fault) => anyhow!("no envelope can be read: {fault}"),
-            None => anyhow!("the event's own type is `{}`, and nobody answers it", envelope::UNREADABLE),
+            None => anyhow!("the event's own type is `{}`, and no handler answers it", envelope::UNREADABLE),
         }))
     }
 }

@@ -1,8 +1,8 @@
-//! When a failed attempt is made again: exponential backoff with full jitter, and a cap.
+//! When an event is retried after a failed attempt: exponential backoff with full jitter, and a cap.
 
 use std::time::Duration;
 
-/// No wait, and no timeout, is longer: what a handler says must never be more than a clock or a database can add.
+/// The longest wait and the longest timeout, so that the wait of a handler can always be added to a time.
 pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How often, and how far apart, attempts are made.
@@ -10,15 +10,15 @@ pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub struct Policy {
     /// How many attempts are made before the event is a dead letter.
     pub max_attempts: u32,
-    /// The longest wait after the first failure. It doubles with each further one.
+    /// The longest wait after the first failure. It doubles with each further failure.
     pub first: Duration,
     /// No wait is longer than this, except one that the other side asked for.
     pub cap: Duration,
 }
 
 impl Policy {
-    /// Twenty attempts, up to an hour apart: on average four and a half hours from the first to the last, which is longer
-    /// than an outage of the API that a person would want to hear of by other means.
+    /// Twenty attempts, up to an hour apart. From the first to the last these are four and a half hours on average:
+    /// longer than an outage of the API that an operator does not hear of by other means.
     pub const DEFAULT: Self =
         Self { max_attempts: 20, first: Duration::from_secs(2), cap: Duration::from_secs(60 * 60) };
 
@@ -28,10 +28,11 @@ impl Policy {
         self.first.saturating_mul(1 << doublings).min(self.cap).min(LONGEST)
     }
 
-    /// The wait after failure number `attempt`: anything from nothing to the [ceiling](Self::ceiling), so that events which
+    /// The wait after failure number `attempt`: from zero up to the [ceiling](Self::ceiling), so that events which
     /// failed together do not come back together. `chance` is uniform in `0.0..1.0`.
     ///
-    /// What the other side asked for (`retry_after`) is the least, with the jitter on top.
+    /// The wait is never shorter than `retry_after`, which the other side asked for; the jitter comes on top, and at
+    /// most doubles it.
     pub fn wait(&self, attempt: u32, retry_after: Option<Duration>, chance: f64) -> Duration {
         let jitter = self.ceiling(attempt).mul_f64(chance.clamp(0.0, 1.0));
         match retry_after {

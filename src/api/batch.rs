@@ -1,7 +1,7 @@
-//! Message batches, as the API tells of them, and their results.
+//! Message batches, as the API describes them, and their results.
 //!
-//! The objects are read with tolerance: all but the id may be missing, null or of a new kind, since a field is the
-//! API's to change and a batch must not be lost over it.
+//! Reading is tolerant: every member but the id may be missing, null or of another type, because the API may change a
+//! member and a batch must not be lost over that.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -19,7 +19,7 @@ use super::{Client, Error, is_plain};
 /// The results of a batch as bytes, in chunks of any size; decompressed, and cut wherever the network cut them.
 pub type ResultsStream = BoxStream<'static, Result<Bytes, Error>>;
 
-/// A batch, as the API last said.
+/// A batch, as the API last described it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Batch {
     /// The API's id.
@@ -27,51 +27,51 @@ pub struct Batch {
     /// `message_batch`.
     #[serde(default, rename = "type", deserialize_with = "lenient")]
     pub kind: Option<String>,
-    /// `processing_status`: `in_progress`, `canceling`, `ended`, or what the API newly says.
+    /// `processing_status`: `in_progress`, `canceling`, `ended`, or a new word.
     #[serde(default, rename = "processing_status", deserialize_with = "lenient")]
     pub status: Option<String>,
-    /// How many requests are where. While the batch runs, all of them count as processing.
+    /// How many requests are in which state. While the batch runs, all of them count as processing.
     #[serde(default, deserialize_with = "lenient_counts")]
     pub request_counts: RequestCounts,
-    /// The 29 days until the results disappear begin here.
+    /// When the batch was created. The results disappear 29 days later.
     #[serde(default, deserialize_with = "lenient")]
     pub created_at: Option<DateTime<Utc>>,
-    /// When the API gives up on what is still processing, 24 hours after creation.
+    /// When the API gives up on the requests that are still processing, 24 hours after creation.
     #[serde(default, deserialize_with = "lenient")]
     pub expires_at: Option<DateTime<Utc>>,
     /// When processing ended.
     #[serde(default, deserialize_with = "lenient")]
     pub ended_at: Option<DateTime<Utc>>,
-    /// When somebody asked to cancel it.
+    /// When its cancellation was requested.
     #[serde(default, deserialize_with = "lenient")]
     pub cancel_initiated_at: Option<DateTime<Utc>>,
     /// When its results became unavailable.
     #[serde(default, deserialize_with = "lenient")]
     pub archived_at: Option<DateTime<Utc>>,
-    /// Where the results are. Not to be trusted with the key as it is; [`Client::results`] knows.
+    /// Where the results are. Do not send the key to this URL unchecked; [`Client::results`] checks it.
     #[serde(default, deserialize_with = "lenient")]
     pub results_url: Option<String>,
 }
 
 impl Batch {
-    /// Whether it ended, by whatever says so: a status that is an end, the time of the end, or results to be had. A
-    /// status that is not known is none: such a batch is asked for again.
+    /// Whether the batch has ended: its status says so, or it has the time of its end, or the URL of its results. An
+    /// unknown status does not count as an end: such a batch is asked for again.
     pub fn is_terminal(&self) -> bool {
-        // The API says `ended`. The others are what texts about it name, and it costs nothing to know them.
+        // The API says `ended`. Texts about the API name the others, and it costs nothing to know them.
         let ends = ["ended", "completed", "canceled", "cancelled", "expired", "failed"];
         self.status.as_deref().is_some_and(|status| ends.contains(&status))
             || self.ended_at.is_some()
             || self.results_url.is_some()
     }
 
-    /// How many results there are in the end: the number of its requests. Zero where the API did not say.
+    /// How many results there will be: the number of its requests. Zero if the API did not say.
     pub fn expected_results(&self) -> i64 {
         let RequestCounts { processing, succeeded, errored, canceled, expired } = self.request_counts;
         [processing, succeeded, errored, canceled, expired].into_iter().fold(0, i64::saturating_add)
     }
 }
 
-/// The requests of a batch by their state. None is below zero.
+/// The requests of a batch by their state. No number is below zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RequestCounts {
@@ -84,7 +84,7 @@ pub struct RequestCounts {
     /// Answered with an error.
     #[serde(deserialize_with = "lenient_count")]
     pub errored: i64,
-    /// Called off before they were begun.
+    /// Canceled before they began.
     #[serde(deserialize_with = "lenient_count")]
     pub canceled: i64,
     /// Not begun within the 24 hours.
@@ -92,21 +92,21 @@ pub struct RequestCounts {
     pub expired: i64,
 }
 
-/// Part of a list.
+/// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// What is on it, newest first.
+    /// The entries, newest first.
     pub data: Vec<T>,
     /// The `after_id` of the next page; `None` on the last.
     pub next_after_id: Option<String>,
 }
 
 impl Client {
-    /// A batch.
+    /// Fetches a batch.
     ///
     /// # Errors
-    /// [`Error::Malformed`] also where the answer is about something else. [`Error::NotFound`] may be transient, soon
-    /// after creation: a batch is not lost over one.
+    /// Those of [`Client::get_json`]; [`Error::Malformed`] also if the answer is about another object.
+    /// [`Error::NotFound`] may be transient soon after creation: do not give up a batch for one.
     pub async fn batch(&self, id: &str) -> Result<Batch, Error> {
         let answer = self.get_json(&["v1", "messages", "batches", id], &[], &[]).await?;
         let batch: Option<Batch> = serde_json::from_str(answer.get()).ok();
@@ -116,10 +116,12 @@ impl Client {
         batch.filter(is_asked_for).ok_or(Error::Malformed { promised: "the batch that was asked for" })
     }
 
-    /// The batches of the workspace, newest first, from behind `after_id` on. The API takes a limit of 1 to 1,000.
+    /// Lists the batches of the workspace, newest first, beginning after `after_id`. The API takes a limit of 1 to
+    /// 1,000.
     ///
     /// # Errors
-    /// [`Error::Malformed`] where the answer is no list of batches, and those of any request.
+    /// Those of [`Client::get_json`]; [`Error::Malformed`] also if the answer is not a list of batches. A 404 is
+    /// [`Error::Refused`].
     pub async fn batches(&self, after_id: Option<&str>, limit: u16) -> Result<Page<Batch>, Error> {
         #[derive(Deserialize)]
         struct List {
@@ -134,7 +136,7 @@ impl Client {
         let query: Vec<(&str, &str)> =
             [("limit", limit.as_str())].into_iter().chain(after_id.map(|id| ("after_id", id))).collect();
         let answer = match self.get_json(&["v1", "messages", "batches"], &query, &[]).await {
-            // The list is always there: the base URL is wrong, or the key may not see it.
+            // The list always exists: the base URL is wrong, or the key may not see the list.
             Err(Error::NotFound(answer)) => return Err(Error::Refused(answer)),
             other => other?,
         };
@@ -146,12 +148,13 @@ impl Client {
         Ok(Page { data: list.data, next_after_id })
     }
 
-    /// The results of a batch, from their beginning; the API knows no other place to begin.
+    /// Streams the results of a batch from their beginning; the API offers no other place to begin.
     ///
-    /// The stream can end anywhere, also between two lines, without an error: that all came is for the caller to count.
+    /// The stream can end anywhere without an error, also between two lines: the caller has to count whether all
+    /// arrived.
     ///
     /// # Errors
-    /// Those of any request, and [`Error::Malformed`] where a web page answers. In the stream, [`Error::Transport`].
+    /// Those of any request, and [`Error::Malformed`] if the answer is a web page. In the stream, [`Error::Transport`].
     pub async fn results(&self, batch: &Batch) -> Result<ResultsStream, Error> {
         let wire = self.wire()?;
         let url = wire.results_url(batch)?;
@@ -170,7 +173,7 @@ impl Client {
 }
 
 impl Wire {
-    /// Where the results are: where the API says, if that is within our origin, and else where they always are.
+    /// The URL of the results: the one that the API gave if it is within our origin, else the usual one.
     fn results_url(&self, batch: &Batch) -> Result<Url, Error> {
         let said = batch.results_url.as_deref().and_then(|url| Url::parse(url).ok());
         match said.filter(|url| is_plain(url) && url.origin() == self.base_url.origin()) {
@@ -180,7 +183,7 @@ impl Wire {
     }
 }
 
-/// The body. Ends with its first error, where reqwest's own stream repeats a timeout for as long as it is asked.
+/// The body as a stream that ends with its first error; reqwest's own stream repeats a timeout at every poll.
 fn chunks(response: Response) -> impl Stream<Item = Result<Bytes, Error>> {
     stream::try_unfold(response, async |mut response| {
         let chunk = response.chunk().await.map_err(Error::transport)?;
@@ -188,7 +191,7 @@ fn chunks(response: Response) -> impl Stream<Item = Result<Bytes, Error>> {
     })
 }
 
-/// The value, or none where it is missing, null or of another kind.
+/// The value, or `None` if it is missing, null or of another type.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
@@ -197,7 +200,7 @@ fn lenient_counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RequestC
     Ok(lenient(deserializer)?.unwrap_or_default())
 }
 
-/// A number that may come as a float or in quotes. What is no count is zero.
+/// A number that may come as a float or in quotes. Any other value counts as zero.
 fn lenient_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let count = match Value::deserialize(deserializer)? {
         Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|count| count as i64)),

@@ -1,8 +1,8 @@
-//! What went wrong with a request, by whose fault it is.
+//! The errors of requests, classified by whose fault they are.
 //!
-//! Statuses and headers are read here and nowhere else. What the API says is passed on in short, without the key
-//! should it be echoed, and without control characters, so that it can go into a log and a column. The text of a
-//! message is never matched on: it is not stable.
+//! Statuses and headers are interpreted here and nowhere else. What the API says is passed on shortened, without
+//! control characters, and without the key if the API repeats it, so that it can go into a log and a column. Nothing
+//! depends on the text of a message: it is not stable.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use serde_json::Value;
 use super::keys::Secrets;
 use super::retry_after::retry_after;
 
-/// How much of the answer's body is read.
+/// How much is read of the body of an answer.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// How much is kept of each text in it.
+/// How much is kept of each text in the body.
 const TEXT_CHARS_MAX: usize = 300;
 
-/// Codes that say that the account cannot be served, whatever the status beside them. No wait heals them.
+/// Codes that say that the API does not serve the account, whatever the status. Waiting does not help.
 const ACCOUNT_CODES: [&str; 4] = [
     "enforced_spend_limit_reached",
     "contract_spend_limit_reached",
@@ -29,18 +29,18 @@ const ACCOUNT_CODES: [&str; 4] = [
     "cmek_key_disabled",
 ];
 
-/// What the API calls it where there is no such thing.
+/// The `error.type` of the API for an object that does not exist.
 const NOT_FOUND: &str = "not_found_error";
 
-/// Why there is no result.
+/// Why a request gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API refuses requests like this one (400, 405, 413, 422, 423, other 4xx). All requests are questions whose form is
-    /// ours, so it is our settings, our account or something between us and the API that has to be mended, and never the
-    /// thing that was asked for.
+    /// The API refuses requests like this one (400, 405, 413, 422, 423, other 4xx). We choose the form of all requests,
+    /// so the fault is in our settings, our account or something between us and the API, and never in the object that
+    /// was asked for.
     #[error("the API refused the request: {0}")]
     Refused(Box<Answer>),
-    /// The key or the account is at fault, not the request (401, 402, 403, a spend limit). A person has to mend it.
+    /// The key or the account is at fault, not the request (401, 402, 403, a spend limit). The operator has to fix it.
     #[error("the API does not serve this key or account: {0}")]
     Account(Box<Answer>),
     /// Too many requests (429).
@@ -51,8 +51,8 @@ pub enum Error {
         /// What it said.
         answer: Box<Answer>,
     },
-    /// There is no such thing, or not yet, or not for this key (404, 410). The API does not tell which. Only the API itself can
-    /// say so: another server's 404 is a refusal.
+    /// The object does not exist, not yet, or not for this key (404, 410); the API does not say which. This error comes
+    /// from the API only: a 404 of another server is [`Error::Refused`].
     #[error("the API does not find it: {0}")]
     NotFound(Box<Answer>),
     /// The API cannot answer now (408, 409, 5xx).
@@ -69,16 +69,17 @@ pub enum Error {
         /// The HTTP status.
         status: u16,
     },
-    /// No connection, a timeout, or a connection that broke. Names no URL.
+    /// No connection, a timeout, or a connection that broke. The text contains no URL.
     #[error("the connection to the API failed")]
     Transport(#[source] reqwest::Error),
-    /// A success that is not what was promised, such as a page of HTML: something else may answer in the API's place.
+    /// A success with another content than expected, such as a page of HTML: another server may answer in the API's
+    /// place.
     #[error("the answer is not {promised}")]
     Malformed {
         /// What it should have been.
         promised: &'static str,
     },
-    /// The URL is not of the configured origin, and so does not get the key.
+    /// The URL is outside the configured origin, so the request was not sent.
     #[error("the URL is not of the API's origin")]
     ForeignOrigin,
     /// The id is empty, consists of dots, or has control characters: it cannot name anything.
@@ -87,33 +88,34 @@ pub enum Error {
     /// The settings cannot work.
     #[error("{0}")]
     Settings(&'static str),
-    /// It is below `/v1/organizations/`, which the API shows to an Admin key only. It was not asked.
+    /// The path is below `/v1/organizations/`, which the API shows to an Admin key only, and the client has none. The
+    /// request was not sent.
     #[error("no Admin key is configured")]
     NoAdminKey,
-    /// The account of the event is not configured, so that there is no key to ask with. Nobody was asked.
+    /// The account of the event is not configured, so there is no key. The request was not sent.
     #[error("{said}")]
     NotConfigured {
         /// Which account, and what to do.
         said: String,
-        /// Nobody has been told so before, since the accounts were configured.
+        /// This is the first such error since the accounts were configured.
         is_first: bool,
     },
-    /// The API is in trouble, or does not answer about this very thing, and was not asked again.
+    /// The API is in trouble, or does not answer about this very object, so the request was not sent.
     #[error("not asked again yet: {said}")]
     NotAsked {
-        /// When to come back.
+        /// How long to wait before the next try.
         wait: Duration,
-        /// The kind of what was said last.
+        /// The kind of the last error.
         kind: &'static str,
-        /// What was said last.
+        /// The text of the last error.
         said: String,
-        /// Nobody has been told so before, since this trouble began.
+        /// This is the first such error since the trouble began.
         is_first: bool,
     },
 }
 
 impl Error {
-    /// Is something wrong with us, with the API or with what is between, and not with what was asked for?
+    /// Is something wrong with us, with the API or with the way to it, and not with the object that was asked for?
     pub fn is_trouble(&self) -> bool {
         match self {
             Error::Refused(_)
@@ -138,7 +140,7 @@ impl Error {
         }
     }
 
-    /// What a person should do about it.
+    /// What the operator should do about it.
     pub fn advice(&self) -> &'static str {
         match self {
             Error::Account(_) => "give a valid ANTHROPIC_API_KEY of the workspace whose webhooks arrive here",
@@ -155,7 +157,7 @@ impl Error {
         }
     }
 
-    /// What kind of error it is, in one word to group by.
+    /// The kind of error: one word to group by.
     pub fn kind(&self) -> &'static str {
         match self {
             Error::Refused(_) => "refused_by_api",
@@ -179,18 +181,18 @@ impl Error {
     }
 }
 
-/// What the API said when it did not do what it was asked for.
+/// The answer of the API to a request that failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// `error.type`.
     pub kind: Option<String>,
-    /// `error.details.error_code`, which is more precise where it is there.
+    /// `error.details.error_code`, which is more precise but often absent.
     pub code: Option<String>,
-    /// `error.message`, or the beginning of a body that is no error of the API. At most 300 characters.
+    /// `error.message`, or the beginning of a body that is not an error of the API. At most 300 characters.
     pub message: String,
-    /// What the API's support asks for.
+    /// The id of the request, which the API's support asks for.
     pub request_id: Option<String>,
     /// The workspace that the key belongs to, where the API says so.
     pub workspace_id: Option<String>,
@@ -209,10 +211,10 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Returns the error that a response stands for. Reads of its body what arrives within `timeout`.
+/// Reads the error from a response, with as much of its body as arrives within `timeout`.
 pub(super) async fn read(mut response: Response, secrets: &Secrets, timeout: Duration) -> Error {
     let mut body = Vec::new();
-    // The status is what counts: a body that breaks off, trickles or never ends only shortens the message.
+    // The status decides: if the body breaks off, trickles or never ends, only the message is shorter.
     let _ = tokio::time::timeout(timeout, async {
         while body.len() < BODY_BYTES_MAX
             && let Ok(Some(chunk)) = response.chunk().await
@@ -243,7 +245,7 @@ fn answer(status: u16, headers: &HeaderMap, body: &[u8], secrets: &Secrets) -> A
     }
 }
 
-/// Whose fault it is. `x-should-retry` decides where the status leaves it open, as in the official SDKs.
+/// Classifies an answer. `x-should-retry` decides where the status leaves it open, as in the official SDKs.
 fn classified(answer: Answer, headers: &HeaderMap) -> Error {
     let should_retry = match headers.get("x-should-retry").map(HeaderValue::as_bytes) {
         Some(b"true") => Some(true),
@@ -256,10 +258,10 @@ fn classified(answer: Answer, headers: &HeaderMap) -> Error {
     match answer.status {
         401..=403 => Error::Account(answer),
         _ if is_account => Error::Account(answer),
-        // A limit that no wait lifts is one of the account, not of the pace.
+        // If a wait does not lift the limit, it is a limit of the account and not of the rate.
         429 if should_retry == Some(false) => Error::Account(answer),
         429 => Error::RateLimited { retry_after, answer },
-        // A gateway that does not know the path, or the page of another server, says nothing of the thing.
+        // Any other 404 may come from a gateway that does not know the path, or from another server.
         404 | 410 if answer.kind.as_deref() == Some(NOT_FOUND) => Error::NotFound(answer),
         404 | 410 => Error::Refused(answer),
         status if should_retry.unwrap_or(matches!(status, 408 | 409 | 500..)) => {
@@ -269,9 +271,9 @@ fn classified(answer: Answer, headers: &HeaderMap) -> Error {
     }
 }
 
-/// The text without the keys, on one line, in short.
+/// The text without the keys, on one line, shortened.
 fn presentable(text: &str, secrets: &Secrets) -> String {
-    // The keys go first: a cut, or a changed character, might leave a part of them standing.
+    // The keys are replaced first: after a cut or a changed character, a part of them could remain.
     let text = secrets.blotted_out(text).replace(char::is_control, " ");
     let text = text.trim();
     match text.char_indices().nth(TEXT_CHARS_MAX) {

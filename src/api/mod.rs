@@ -1,9 +1,9 @@
-//! The client of the API: the one door through which requests leave with the key.
+//! The client of the API: the only place from which requests leave with the key.
 //!
-//! Every request passes `Wire::request`, which attaches the key and refuses any URL that is not of the configured
-//! origin; redirects are not followed. So the key goes to that origin and nowhere else, whatever a URL in an answer
-//! or an id in an event says. Nothing is retried here: an [`Error`] says whose fault it is, and the handler that asked
-//! knows what follows from it. While the API answers nobody, few requests are made (`health`).
+//! Every request passes `Wire::request`, which attaches the key and refuses any URL outside the configured origin;
+//! redirects are not followed. So the key goes to that origin and nowhere else, whatever a URL in an answer or an id in
+//! an event says. Nothing is retried here: an [`Error`] says whose fault it is, and the handler that asked decides what
+//! follows. While the API is in trouble, few requests are made (`health`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +38,11 @@ use wire::Wire;
 /// The longest JSON answer that is read, decompressed. A page of 1,000 batches has less than one MiB.
 const JSON_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// What a [`Client`] is made of.
+/// The settings of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the API is, `https://api.anthropic.com` or a stand-in of it. May have a path, which comes before the API's.
+    /// Where the API is: `https://api.anthropic.com` or a replacement. It may have a path, which comes before the
+    /// API's.
     pub base_url: Url,
     /// The key, without white space around it.
     pub key: SecretString,
@@ -57,12 +58,13 @@ pub struct Settings {
     pub workspace_id: Option<String>,
     /// The proxy that requests go through, as `http://HOST:PORT`; without a user.
     pub proxy: Option<Url>,
-    /// The longest silence within an answer, and before it. An answer that is read whole gets this long in all.
+    /// The longest silence before and within an answer. An answer that is read whole must arrive within this time in
+    /// total.
     pub idle_timeout: Duration,
 }
 
 impl Settings {
-    /// The usual: the key as `x-api-key`, version 2023-06-01, no betas, 60 s of silence at most.
+    /// The usual settings: the key as `x-api-key`, version 2023-06-01, no betas, 60 s of silence at most.
     pub fn new(base_url: Url, key: SecretString) -> Settings {
         Settings {
             base_url,
@@ -78,7 +80,7 @@ impl Settings {
     }
 }
 
-/// How the key is sent. The API takes one of them, and refuses both at once.
+/// How the key is sent. The API takes either, and refuses both at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// `x-api-key: KEY`.
@@ -94,23 +96,23 @@ pub enum Auth {
 pub struct Client(Result<Arc<Wire>, Arc<Missing>>);
 
 impl Client {
-    /// A client; it does not connect yet.
+    /// Makes a client; it does not connect yet.
     ///
-    /// TLS is rustls with ring, which becomes the process's default where there is none. Proxies that the environment
+    /// TLS is rustls with ring, which becomes the default of the process if it has none. Proxies that the environment
     /// names are not used.
     ///
     /// # Errors
-    /// [`Error::Settings`] where the settings cannot work, [`Error::Transport`] where TLS cannot be set up.
+    /// [`Error::Settings`] if the settings cannot work, [`Error::Transport`] if TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Client, Error> {
         Ok(Client(Ok(Arc::new(Wire::new(settings, Health::new())?))))
     }
 
-    /// The object at a path, exactly as it came. The path is given in segments, of which those that come from outside
-    /// may hold anything; the query in pairs. The betas come on top of the configured ones.
+    /// Fetches the object at a path, and returns its JSON exactly as it came. The path is given in segments, which may
+    /// contain anything, also text from outside; the query in pairs. The betas are added to the configured ones.
     ///
     /// # Errors
-    /// [`Error::BadId`] where a segment cannot name anything, [`Error::Malformed`] where the answer is no JSON object,
-    /// and whatever the API or the way to it says.
+    /// [`Error::BadId`] if a segment cannot name anything, [`Error::Malformed`] if the answer is not a JSON object, and
+    /// those of any request: the API refuses it or cannot answer, or the connection fails.
     pub async fn get_json(
         &self,
         path: &[&str],
@@ -122,7 +124,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        // The deadline for all of it: an answer that trickles would pass any limit on silence.
+        // One deadline for the whole answer: an answer that trickles would pass any limit on silence.
         let request = wire.request(Method::GET, url.clone(), betas)?.timeout(wire.idle_timeout);
         let answer = async {
             let response = wire.send(request.header("accept", "application/json")).await?;
@@ -134,7 +136,7 @@ impl Client {
         wire.health.ask(url.path(), answer).await
     }
 
-    /// What is wrong with the API at this time, in a line, where its answers show that something is.
+    /// What is wrong with the API at present, in a line; `None` unless its answers show that something is.
     pub fn trouble(&self) -> Option<String> {
         self.0.as_ref().map_or_else(|missing| Some(missing.to_string()), |wire| wire.health.trouble())
     }
@@ -162,15 +164,15 @@ fn is_plain(url: &Url) -> bool {
         && url.password().is_none()
 }
 
-/// Does the address end in what every path begins with, so that `/v1` would be there twice? A gateway may have a `/v1` of its
-/// own further to the front.
+/// Does the address end in `/v1` or one of our paths, so that `/v1` would occur twice? A gateway may have a `/v1` of
+/// its own further to the front.
 pub(crate) fn is_of_version(base_url: &Url) -> bool {
     let path = base_url.path().to_ascii_lowercase();
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     matches!(segments.as_slice(), [.., "v1"] | [.., "v1", "messages"] | [.., "v1", "messages", "batches"])
 }
 
-/// The body; `None` where it is longer.
+/// Reads the body; `None` if it is longer than `bytes_max`.
 async fn read_at_most(mut response: Response, bytes_max: usize) -> Result<Option<Vec<u8>>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(Error::transport)? {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// The longest wait that is believed, in seconds. Asking again after an hour costs one request.
+/// The longest wait that is obeyed, in seconds. Asking again after an hour costs one request.
 const SECONDS_MAX: f64 = 3600.0;
 
-/// The wait: `retry-after-ms`, else `retry-after` in seconds (a fraction is fine), else as an HTTP date, which is how
-/// the official SDKs read it. None where no header asks for a wait longer than nothing.
+/// The wait: `retry-after-ms`, else `retry-after` in seconds (fractions too), else `retry-after` as an HTTP date, in
+/// the order of the official SDKs. `None` if no header asks for a wait above zero.
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |text: &str| text.parse().ok();

@@ -1,4 +1,4 @@
-//! The scripted API of the playground, which answers every request alike, and clients of it.
+//! The scripted API of the playground, giving every request the same answer, and clients of it.
 
 use restante_playground::{Answer, ScriptedApi};
 use url::Url;
@@ -22,7 +22,7 @@ impl StandIn {
         StandIn::new(Answer::bytes(answer)).await
     }
 
-    /// Answers with these bytes, and is silent from there on.
+    /// Answers with these bytes, and is then silent.
     pub(super) async fn hanging_after(answer: &[u8]) -> StandIn {
         StandIn::new(Answer::bytes(answer).then_silence()).await
     }
@@ -37,7 +37,7 @@ impl StandIn {
         self.client_with(|_| ())
     }
 
-    /// A client of it, after a change of the usual settings.
+    /// A client with changed settings.
     pub(super) fn client_with(&self, change: impl FnOnce(&mut Settings)) -> Client {
         let mut settings = Settings::new(self.base_url.clone(), "sk-secret".into());
         change(&mut settings);

@@ -1,4 +1,4 @@
-//! The client against a stand-in of the API on a socket, and the URLs that it makes and refuses.
+//! The client against a stand-in for the API on a socket, and the URLs that the client makes and refuses.
 
 use proptest::prelude::*;
 

@@ -10,10 +10,10 @@ use super::health::Health;
 use super::keys::{Keys, is_of_organization};
 use super::{Error, Settings, error, is_of_version, is_plain};
 
-/// A connection is there within this time or not at all; the official SDKs wait as long.
+/// How long to wait for a connection; the official SDKs wait as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that is silent for so long is probed, every so often. The official SDKs probe alike.
+/// A connection that is silent for this long is probed, and again at this interval, as in the official SDKs.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How requests of one account leave, and how the API fares by their answers.
@@ -41,7 +41,7 @@ impl Wire {
         }
         if is_of_version(&base_url) {
             return Err(Error::Settings(
-                "the base URL must end before /v1, with which the paths of the API begin",
+                "the base URL must not include /v1: the paths of the API begin with it",
             ));
         }
         let header = |value: &str, fault| HeaderValue::from_str(value).map_err(|_| Error::Settings(fault));
@@ -61,9 +61,9 @@ impl Wire {
         })
     }
 
-    /// The choke point: a request with the key, for a URL of our own origin.
+    /// Makes a request with the key. Every request passes here; a URL outside the configured origin is an error.
     pub(super) fn request(&self, method: Method, url: Url, betas: &[&str]) -> Result<RequestBuilder, Error> {
-        // A user in the URL would become an `authorization` header beside, or instead of, the key.
+        // A user in the URL would become an `authorization` header in addition to, or instead of, the key.
         if url.origin() != self.base_url.origin() || !is_plain(&url) {
             return Err(Error::ForeignOrigin);
         }
@@ -79,7 +79,7 @@ impl Wire {
         Ok(if betas.is_empty() { request } else { request.header("anthropic-beta", betas.join(",")) })
     }
 
-    /// The answer, where it is a success.
+    /// Sends a request. Returns the answer if it is a success, else the error that it means.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let response = request.send().await.map_err(Error::transport)?;
         match response.status() {
@@ -101,7 +101,7 @@ impl Wire {
 }
 
 fn http_client(idle_timeout: Duration, proxy: Option<Url>) -> Result<reqwest::Client, Error> {
-    // An error says that the process has chosen its provider already, which is as good.
+    // An error means that the process already has a provider, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let user_agent = HeaderValue::from_static(concat!("restante/", env!("CARGO_PKG_VERSION")));
     let client = reqwest::Client::builder()
@@ -127,8 +127,8 @@ fn http_client(idle_timeout: Duration, proxy: Option<Url>) -> Result<reqwest::Cl
     client.build().map_err(Error::transport)
 }
 
-/// Whether a path segment stands for itself. The empty one and those of dots would name another path; servers that
-/// cut parameters off at a `;` see dots where there is more; a URL parser drops tabs and line ends.
+/// Whether a path segment is safe as a name. An empty one, `.` and `..` would name another path; some servers cut off
+/// everything from a `;` on, and then see dots; a URL parser drops tabs and line ends.
 fn is_name(segment: &str) -> bool {
     let before_parameters = segment.split(';').next().unwrap_or_default();
     !matches!(before_parameters, "" | "." | "..") && !segment.contains(char::is_control)

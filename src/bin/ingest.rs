@@ -32,11 +32,14 @@ async fn run(mut config: Ingest, stop: CancellationToken) -> anyhow::Result<()> 
     let drained = ingest::run(settings, listener, store, stop).await;
     ended.cancel();
     pool.close().await;
-    anyhow::ensure!(drained, "not everything under way came to its end in time; what was cut got no 2xx");
+    anyhow::ensure!(
+        drained,
+        "some requests or commits did not end within RESTANTE_DRAIN_SECONDS and were cut; their senders got no 2xx"
+    );
     Ok(())
 }
 
-/// The schemes that are on, and where there are several senders, whose.
+/// The schemes that are on. With several senders, each scheme list follows the name of its sender.
 fn schemes(senders: &[Sender]) -> String {
     let of = |sender: &Sender| {
         let Keys { standard, svix, older } = &sender.keys;
@@ -55,10 +58,10 @@ fn schemes(senders: &[Sender]) -> String {
     }
 }
 
-/// As many connections as are configured, or as the limit of open files leaves room for: a connection that cannot be accepted
-/// waits, but a file that cannot be opened may be a connection to the database.
+/// The configured number of connections, or fewer if the limit of open files is lower. An HTTP connection that is not
+/// accepted yet only waits, but if no file can be opened, a connection to the database may fail.
 fn max_connections(config: &Ingest) -> usize {
-    /// Listeners, the log, the ops pages, and the connections that a pool is just replacing.
+    /// Listeners, the log, the ops pages, and the connections that a pool is replacing.
     const OTHER_FILES: usize = 32;
     let Some(files) = service::open_files_max() else { return config.limits.max_connections };
     let others = OTHER_FILES + config.database_connections as usize;
@@ -67,8 +70,8 @@ fn max_connections(config: &Ingest) -> usize {
         tracing::info!(
             connections = room,
             open_files = files,
-            "fewer connections than RESTANTE_MAX_CONNECTIONS says, because of the limit of open files: raise `ulimit -n`, or \
-             LimitNOFILE of systemd"
+            "ingest accepts fewer connections than RESTANTE_MAX_CONNECTIONS says, because of the limit of open files: \
+             raise `ulimit -n`, or LimitNOFILE of systemd"
         );
     }
     room.min(config.limits.max_connections)

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: the faults that keep a program from starting, and the warnings that do not.
 //!
-//! None repeats a value, as `mod.rs` demands: what stands in the wrong variable may well be a key.
+//! None of them repeats a value, as `mod.rs` requires: an operator may have put a key into the wrong variable.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use super::Program;
 
 /// Why a program cannot start: every fault of its configuration.
 ///
-/// Its `Display` has one line per fault and per warning, for a misspelt name is often why another is missing.
+/// Its `Display` has one line per fault and per warning, because a variable is often missing for a misspelt name.
 #[derive(Debug, thiserror::Error)]
 pub struct Faults {
-    /// The program that was to start.
+    /// The program that cannot start.
     pub program: Program,
     /// At least one.
     pub faults: Vec<Fault>,
-    /// What [`Loaded::warnings`](super::Loaded::warnings) would have been.
+    /// As [`Loaded::warnings`](super::Loaded::warnings).
     pub warnings: Vec<Warning>,
 }
 
@@ -35,11 +35,11 @@ impl fmt::Display for Faults {
 /// Why one variable cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The variable, as it is (or should be) spelt in the environment.
+    /// The name of the variable, as it is or should be in the environment.
     pub variable: String,
     /// What is wrong, without the value.
     pub problem: String,
-    /// What to do about it.
+    /// How to fix it.
     pub mend: String,
 }
 
@@ -49,12 +49,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Something that looks like a mistake in one variable.
+/// A likely mistake in one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// The variable, as it is spelt in the environment.
+    /// The name of the variable, as it is in the environment.
     pub variable: String,
-    /// What is odd, and what to do about it.
+    /// What looks wrong, and how to fix it.
     pub message: String,
 }
 

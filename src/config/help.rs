@@ -1,6 +1,7 @@
 //! The table of variables as text for people: the end of `--help`.
 //!
-//! `.env.example` is the same table as lines to fill in, and the README has some of it; the tests make both.
+//! `.env.example` is the same table as lines to fill in, and the README has a part of it; the tests compare both with
+//! it.
 
 use std::fmt::Write as _;
 
@@ -21,8 +22,8 @@ restante-ingest receives the signed webhooks of the Claude API, and commits each
 
 Usage: restante-ingest [--help | --version]
 
-It takes no arguments and reads these variables. `restante config ingest` shows what they come to, `restante doctor` what is
-missing. The schema is made before, by `restante migrate`. SIGTERM lets what is under way come to its end.
+It takes no arguments and reads these variables. `restante config ingest` shows the values in force, and `restante doctor`
+what is missing. Run `restante migrate` first: it makes the schema. After SIGTERM, deliveries under way are finished.
 
 "
         }
@@ -33,12 +34,12 @@ name, watches batches until they end, and stores their results.
 
 Usage: restante-worker [--help | --version]
 
-It takes no arguments and reads these variables. `restante config worker` shows what they come to, `restante doctor` what is
-missing. The schema is made before, by `restante migrate`. SIGTERM lets what is under way come to its end.
+It takes no arguments and reads these variables. `restante config worker` shows the values in force, and `restante doctor`
+what is missing. Run `restante migrate` first: it makes the schema. After SIGTERM, attempts under way are finished.
 
 "
         }
-        // Its command line says it.
+        // Its command line describes it.
         Program::Tool => "",
     }
 }
@@ -48,8 +49,8 @@ pub fn help_for(program: Program) -> String {
     help_for_command(program, VARIABLES, &[])
 }
 
-/// The variables that one command of a program reads, as the end of the command's `--help`. It does not work without those of
-/// `required`.
+/// The variables that one command of a program reads, as the end of the command's `--help`. Those in `required` are
+/// shown as required.
 pub fn help_for_command(program: Program, variables: &[&Variable], required: &[&Variable]) -> String {
     let mut help = String::from("Environment:\n");
     for variable in variables {

@@ -10,10 +10,10 @@ use super::vars::{ReadFile, Vars, all};
 use super::{Faults, Loaded, Log, Program};
 use crate::ingest::{Limits, Sender};
 
-/// What `restante-ingest` is started with.
+/// The configuration that `restante-ingest` starts with.
 #[derive(Debug)]
 pub struct Ingest {
-    /// `DATABASE_URL`: where the database is, commonly with a password in it.
+    /// `DATABASE_URL`: where the database is, usually with a password in it.
     pub database_url: SecretString,
     /// `RESTANTE_DATABASE_CONNECTIONS`: how many connections the pool opens at most.
     pub database_connections: u32,
@@ -23,18 +23,19 @@ pub struct Ingest {
     pub listen: SocketAddr,
     /// `RESTANTE_OPS_LISTEN`: where `/livez`, `/readyz` and `/metrics` are answered; never the same port.
     pub ops_listen: SocketAddr,
-    /// What one sender, or all of them, can use up.
+    /// Bounds on what one sender, or all of them, can use up.
     pub limits: Limits,
     /// `RESTANTE_LOG` and `RUST_LOG`.
     pub log: Log,
 }
 
 impl Ingest {
-    /// The configuration that the variables give; `read_file` gives the text of a file that a `_FILE` variable names.
+    /// Reads the configuration from the variables; `read_file` returns the text of a file that a `_FILE` variable
+    /// names.
     ///
     /// # Errors
     ///
-    /// Every variable that is missing or wrong, at once.
+    /// All variables that are missing or wrong, at once.
     pub fn from_vars(
         variables: impl IntoIterator<Item = (String, String)>,
         read_file: ReadFile<'_>,
@@ -44,14 +45,14 @@ impl Ingest {
         if keys.as_ref().is_some_and(|keys| keys.standard.is_empty() && keys.older.is_empty()) {
             let (key, secret) =
                 (ANTHROPIC_WEBHOOK_SIGNING_KEY.facts.name, ANTHROPIC_WEBHOOK_SECRET.facts.name);
-            let problem = format!("neither it nor {secret} is set, so no webhook could be verified");
+            let problem = format!("neither it nor {secret} is set, so no webhook can be verified");
             vars.fault(key, problem, format!("Set it (or {key}_FILE) to the endpoint's whsec_... key"));
         }
         let listen = vars.get(&RESTANTE_LISTEN);
         let ops_listen = vars.get(&RESTANTE_OPS_LISTEN);
         if listen.zip(ops_listen).is_some_and(|(listen, ops)| collide(listen, ops)) {
-            let problem = format!("it takes the same port as {}", RESTANTE_LISTEN.facts.name);
-            let mend = "Give them different ports, so that the ops pages do not face the internet";
+            let problem = format!("it has the same port as {}", RESTANTE_LISTEN.facts.name);
+            let mend = "Give them different ports, so that the ops pages are not on the internet";
             vars.fault(RESTANTE_OPS_LISTEN.facts.name, problem, mend);
         }
         let config = all!(Ingest {
@@ -74,7 +75,7 @@ impl Ingest {
     }
 }
 
-/// Whether the second of two sockets could not be bound. Port 0 asks for any free one.
+/// Whether two sockets cannot both be bound. Port 0 asks for any free port.
 fn collide(left: SocketAddr, right: SocketAddr) -> bool {
     left.port() != 0
         && left.port() == right.port()
@@ -112,13 +113,13 @@ mod tests {
         assert_eq!(
             faults(vars(&LEAST[..1])),
             ["ANTHROPIC_WEBHOOK_SIGNING_KEY: neither it nor ANTHROPIC_WEBHOOK_SECRET is set, so no webhook \
-              could be verified"]
+              can be verified"]
         );
     }
 
     #[test]
     fn the_two_listeners_have_different_ports() {
-        let same = "RESTANTE_OPS_LISTEN: it takes the same port as RESTANTE_LISTEN";
+        let same = "RESTANTE_OPS_LISTEN: it has the same port as RESTANTE_LISTEN";
         assert_eq!(faults(with(&[("RESTANTE_OPS_LISTEN", "127.0.0.1:8080")])), [same]);
         assert_eq!(faults(with(&[("RESTANTE_LISTEN", "[::]:9091")])), [same]);
 

@@ -1,6 +1,6 @@
-//! The parsers of what is secret: webhook keys, the API key, the address of the database.
+//! The parsers of the secret variables: webhook keys, the API key, the address of the database.
 //!
-//! What they say of a bad value names its position in a list, never its text.
+//! A fault names the position of a bad value in its list, never its text.
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -14,22 +14,22 @@ use crate::database::{Unusable, servers};
 #[cfg(test)]
 mod tests;
 
-/// The decoded bytes of a key that webhooks are signed with.
+/// The decoded bytes of a webhook signing key.
 pub type SigningKey = SecretSlice<u8>;
 
-/// What the API's own signing keys have. Other senders of Standard Webhooks make keys of 24 to 64 bytes.
+/// The length of the API's own signing keys. Other senders of Standard Webhooks make keys of 24 to 64 bytes.
 const SIGNING_KEY_BYTES: usize = 32;
 
-/// Below this a signing key is taken for a fragment of one, cut by a copy.
+/// A shorter signing key counts as incompletely copied.
 const SIGNING_KEY_BYTES_MIN: usize = 16;
 
-/// Below this a secret can be guessed: what Standard Webhooks recommends a key to have at least.
+/// The least that Standard Webhooks recommends for a key: a shorter secret can be guessed.
 const WEBHOOK_SECRET_BYTES_RECOMMENDED: usize = 24;
 
 /// Long enough for `s3cret`, the secret of the published example of the older scheme.
 const WEBHOOK_SECRET_BYTES_MIN: usize = 6;
 
-/// Official SDKs take a key with or without its padding and do not look at its spare bits, so this does not either.
+/// The official SDKs take a key with or without its padding and ignore its spare bits, so this does the same.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -39,7 +39,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The decoded `whsec_` keys of a list.
 pub(super) fn signing_keys(list: &str) -> Fallible<Vec<SigningKey>> {
-    let mend = "Copy each key from the Console as it stands there: whsec_ and base64, separated from the next by a comma";
+    let mend =
+        "Copy each key from the Console unchanged: whsec_ and base64, separated from the next by a comma";
     entries(list.split([',', ' ', '\t', '\r', '\n']), "key")?
         .map(|(position, entry)| {
             let key = signing_key(entry);
@@ -61,7 +62,8 @@ pub(super) fn signing_key_doubts(keys: &[SigningKey]) -> Vec<String> {
         .collect()
 }
 
-/// The raw secrets of the older scheme, one a line. A line is taken whole: words of a passphrase are no secrets.
+/// The raw secrets of the older scheme, one a line. A line is one secret even if it contains blanks: it may be a
+/// passphrase.
 pub(super) fn webhook_secrets(list: &str) -> Fallible<Vec<SigningKey>> {
     let mend = "Give whole secrets, as the sender has them, one a line and without quotes";
     entries(list.lines(), "secret")?
@@ -73,7 +75,7 @@ pub(super) fn webhook_secrets(list: &str) -> Fallible<Vec<SigningKey>> {
 }
 
 pub(super) fn webhook_secret_doubts(secrets: &[SigningKey]) -> Vec<String> {
-    // Each was text before it was bytes.
+    // They were read from text, so none is skipped here.
     let texts = secrets.iter().filter_map(|secret| str::from_utf8(secret.expose_secret()).ok());
     (1..)
         .zip(texts)
@@ -83,10 +85,10 @@ pub(super) fn webhook_secret_doubts(secrets: &[SigningKey]) -> Vec<String> {
         .collect()
 }
 
-/// Why no sender can have this secret.
+/// Why this cannot be a sender's secret.
 fn webhook_secret_problem(secret: &str) -> Option<String> {
     if is_in_quotes(secret) {
-        Some("stands in quotes, and here they are a part of it".to_owned())
+        Some("is in quotes, which count as a part of it".to_owned())
     } else if is_placeholder(secret) {
         Some("is a placeholder".to_owned())
     } else if secret.len() < WEBHOOK_SECRET_BYTES_MIN {
@@ -96,7 +98,7 @@ fn webhook_secret_problem(secret: &str) -> Option<String> {
     }
 }
 
-/// What looks like a mistake in a secret, and may be none.
+/// Likely mistakes in a secret that is usable.
 fn webhook_secret_oddities(secret: &str) -> impl Iterator<Item = String> {
     let recommended = WEBHOOK_SECRET_BYTES_RECOMMENDED;
     let unseen = secret.chars().find(|character| {
@@ -104,19 +106,20 @@ fn webhook_secret_oddities(secret: &str) -> impl Iterator<Item = String> {
             || matches!(character, '\u{a0}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     });
     [
-        secret.starts_with("whsec_").then(|| {
-            "looks like a signing key, and those belong into ANTHROPIC_WEBHOOK_SIGNING_KEY".to_owned()
-        }),
+        secret
+            .starts_with("whsec_")
+            .then(|| "looks like a signing key, which belongs into ANTHROPIC_WEBHOOK_SIGNING_KEY".to_owned()),
         (secret.len() < recommended)
             .then(|| format!("is shorter than the {recommended} bytes that Standard Webhooks recommends")),
-        secret
-            .contains(',')
-            .then(|| "holds a comma, which is a part of it: several secrets stand one a line".to_owned()),
+        secret.contains(',').then(|| {
+            "contains a comma, which counts as a part of it: put several secrets on a line each".to_owned()
+        }),
         secret.trim_matches(QUOTES).ne(secret).then(|| {
-            "begins or ends with a quote, which is a part of it: take it away if it is not".to_owned()
+            "begins or ends with a quote, which counts as a part of it: remove the quote if it is not"
+                .to_owned()
         }),
         unseen.map(|unseen| {
-            format!("holds U+{:04X}, a character that nobody sees: type the secret anew", u32::from(unseen))
+            format!("contains U+{:04X}, an invisible character: type the secret again", u32::from(unseen))
         }),
     ]
     .into_iter()
@@ -132,12 +135,12 @@ pub(super) fn api_key(value: &str) -> Fallible<SecretString> {
         return Ok(value.to_owned().into());
     }
     Err(unfit(
-        "it holds a blank or a character that no HTTP header can carry",
-        "Copy the key once more, without quotes or line breaks",
+        "it contains a blank or a character that is not allowed in an HTTP header",
+        "Copy the key again, without quotes or line breaks",
     ))
 }
 
-/// The address of the database, which commonly holds a password.
+/// The address of the database, which usually contains a password.
 pub(super) fn database_url(value: &str) -> Fallible<SecretString> {
     match servers(value) {
         Ok(_) => Ok(value.to_owned().into()),
@@ -147,7 +150,7 @@ pub(super) fn database_url(value: &str) -> Fallible<SecretString> {
 
 fn signing_key(entry: &str) -> Result<Vec<u8>, String> {
     if entry.contains(QUOTES) {
-        return Err("holds a quote, which here is a part of it".to_owned());
+        return Err("contains a quote, which counts as a part of it".to_owned());
     }
     let encoded = entry.strip_prefix("whsec_").unwrap_or(entry);
     if encoded.is_empty() {
@@ -155,7 +158,7 @@ fn signing_key(entry: &str) -> Result<Vec<u8>, String> {
     }
     let key = BASE64.decode(encoded);
     let is_whole = key.as_ref().is_ok_and(|key| key.len() >= SIGNING_KEY_BYTES_MIN);
-    // Letters of a real key may happen to make a word.
+    // The letters of a real key may happen to form a word.
     let is_placeholder = if is_whole {
         encoded.bytes().all(|byte| byte == b'x' || byte == b'X')
     } else {
@@ -178,7 +181,7 @@ fn entries<'a>(
 ) -> Fallible<impl Iterator<Item = (usize, &'a str)>> {
     let mut entries = separated.map(str::trim).filter(|entry| !entry.is_empty()).peekable();
     if entries.peek().is_none() {
-        return Err(unfit(format!("it holds no {word}"), format!("Put a {word} into it")));
+        return Err(unfit(format!("it contains no {word}"), format!("Put a {word} into it")));
     }
     Ok((1..).zip(entries))
 }

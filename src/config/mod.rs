@@ -1,13 +1,13 @@
-//! The configuration: what the environment told a program, checked as a whole before anything starts.
+//! The configuration: the variables of a program, checked as a whole before anything starts.
 //!
-//! One plain struct per program, built by its `from_vars` from variables that the caller took from the
+//! Each program has one plain struct. Its `from_vars` builds it from variables that the caller took from the
 //! environment; nothing here reads the environment or a disk by itself. `table` declares each variable once,
-//! and `vars` reads it. The structs are made of the settings of what the program starts, such as
-//! `ingest::Limits`, so nobody maps one to the other, and a field has the name of its variable.
+//! and `vars` reads it. The structs contain the settings of the parts that the program starts, such as
+//! `ingest::Limits`, so no code maps one to the other, and a field has the name of its variable.
 //!
-//! Two rules hold throughout. Every fault is reported at once, each with the way to mend it. And no fault or
-//! warning repeats a value, not even of a variable that is no secret: what stands in the wrong variable may
-//! well be a key, and a start that fails is exactly what gets pasted into a ticket.
+//! Two rules hold throughout. All faults are reported at once, each with its fix. And no fault or warning repeats a
+//! value, not even that of a variable that is not secret: an operator may have put a key into the wrong variable, and
+//! the output of a failed start often ends up in a ticket.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ pub use self::variable::{Need, Var, Variable};
 pub use self::vars::ReadFile;
 pub use self::worker::Worker;
 
-/// U+FEFF, which some editors put at the beginning of a file, unseen.
+/// U+FEFF, which some editors put invisibly at the beginning of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Which program reads a variable.
@@ -71,19 +71,19 @@ pub struct Log {
     pub filter: String,
 }
 
-/// A configuration that is fit to start with, and what is to be said about it.
+/// A valid configuration, with its warnings and its origins.
 #[derive(Debug)]
 pub struct Loaded<C> {
     /// The configuration.
     pub config: C,
     /// Likely mistakes that do not prevent the start.
     pub warnings: Vec<Warning>,
-    /// Every variable of the program and what is in force, in the order of [`VARIABLES`].
+    /// Every variable of the program with the value in force, in the order of [`VARIABLES`].
     pub settings: Vec<Setting>,
 }
 
 impl<C> Loaded<C> {
-    /// What is in force, one line per variable, with the secrets left out.
+    /// The values in force, one line per variable, without the secrets.
     pub fn describe(&self) -> String {
         let width = self.settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
         self.settings
@@ -93,12 +93,12 @@ impl<C> Loaded<C> {
     }
 }
 
-/// What is in force for one variable.
+/// The value in force for one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// The variable.
     pub name: &'static str,
-    /// Its value; for a secret only whether there is one.
+    /// Its value; for a secret only that it is set.
     pub shown: String,
     /// Where the value comes from.
     pub origin: Origin,
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// The least that lets every program start.
+    /// The fewest variables with which every program starts.
     pub(super) const LEAST: [(&str, &str); 3] = [
         ("DATABASE_URL", "postgres://restante:pw@db/restante"),
         ("ANTHROPIC_API_KEY", "sk-ant-test"),

@@ -1,6 +1,6 @@
-//! Words that stand where a secret should: what examples and templates hold until somebody fills them in.
+//! Placeholders: the words that examples and templates contain in place of a secret.
 
-/// What is left of placeholders when only letters and digits count.
+/// Placeholders, without everything but letters and digits.
 const WORDS: [&str; 13] = [
     "changeit",
     "changeme",
@@ -17,11 +17,11 @@ const WORDS: [&str; 13] = [
     "webhooksecret",
 ];
 
-/// How instructions begin and what they speak of: `your-webhook-secret`, `REPLACE_WITH_YOUR_KEY`.
+/// How instructions begin and end: `your-webhook-secret`, `REPLACE_WITH_YOUR_KEY`.
 const VERBS: [&str; 6] = ["your", "replace", "insert", "enter", "put", "my"];
 const OBJECTS: [&str; 5] = ["secret", "key", "here", "me", "this"];
 
-/// Whether a value is no secret but the place for one.
+/// Whether a value is a placeholder and not a secret.
 pub(super) fn is_placeholder(value: &str) -> bool {
     let bare = value.strip_prefix("whsec_").unwrap_or(value);
     let letters: String = bare.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();

@@ -1,9 +1,10 @@
-//! Values that stand in quotes, which no shell has taken off.
+//! Values that are still in quotes, because no shell removed them.
 
-/// Around what some programs take for a value, and others for a part of it; the last ones come out of word processors.
+/// The quotes that some programs remove from a value and others take as a part of it; the last four come from word
+/// processors.
 pub(super) const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
 
-/// Whether a value was meant to be what stands between its first and its last character.
+/// Whether the first and the last character of a value are a pair of quotes.
 pub(super) fn is_in_quotes(value: &str) -> bool {
     let (mut first, mut last) = (value.chars(), value.chars());
     match (first.next(), last.next_back()) {

@@ -6,7 +6,7 @@ use super::vars::{Vars, all};
 use crate::api;
 use crate::signature::Keys;
 
-/// How the API is called; `Some(None)` where there is no key, and none is needed.
+/// How the API is called; `Some(None)` if there is no key and none is required.
 pub(super) fn api(vars: &mut Vars<'_>) -> Option<Option<api::Settings>> {
     let key = vars.find(&ANTHROPIC_API_KEY);
     let base_url = vars.get(&ANTHROPIC_BASE_URL);

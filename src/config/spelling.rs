@@ -1,4 +1,4 @@
-//! Names that no program knows, and which variable each was meant to be.
+//! Unknown names of variables, and which variable each probably means.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use secrecy::zeroize::Zeroizing;
 use super::table::VARIABLES;
 use super::{BYTE_ORDER_MARK, Warning};
 
-/// One warning for each `RESTANTE_*` variable that no program reads, and for each of ours behind a byte order mark.
+/// One warning for each `RESTANTE_*` variable that no program reads, and for each known name behind a byte order mark.
 pub(super) fn unknown(variables: &BTreeMap<String, Zeroizing<String>>) -> Vec<Warning> {
     let known = |name: &str| {
         VARIABLES.iter().any(|v| {
@@ -19,7 +19,7 @@ pub(super) fn unknown(variables: &BTreeMap<String, Zeroizing<String>>) -> Vec<Wa
         .filter(|name| name.strip_prefix(BYTE_ORDER_MARK).is_some_and(known))
         .map(|name| Warning {
             variable: name.trim_start_matches(BYTE_ORDER_MARK).to_owned(),
-            message: "a byte order mark stands before its name, so that no program finds it: save the file as UTF-8 without one"
+            message: "a byte order mark is before its name, so no program finds it: save the file as UTF-8 without one"
                 .to_owned(),
         });
     variables
@@ -30,7 +30,7 @@ pub(super) fn unknown(variables: &BTreeMap<String, Zeroizing<String>>) -> Vec<Wa
         .map(|(name, _)| {
             let message = match nearest(name) {
                 Some(nearest) => format!("no program reads it; did you mean {nearest}?"),
-                None => "no program reads it; see --help for those that are read".to_owned(),
+                None => "no program reads it; --help lists the variables".to_owned(),
             };
             Warning { variable: name.clone(), message }
         })
@@ -38,7 +38,7 @@ pub(super) fn unknown(variables: &BTreeMap<String, Zeroizing<String>>) -> Vec<Wa
         .collect()
 }
 
-/// Kubernetes puts variables of its own into every pod for each service, named after it: `RESTANTE_PORT` and
+/// Kubernetes sets variables of its own in every pod for each service, named after the service: `RESTANTE_PORT` and
 /// the like for a service called `restante`.
 fn is_service_link(name: &str, value: &str) -> bool {
     name.contains("_SERVICE_HOST")
@@ -47,7 +47,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || (name.ends_with("_PORT") && value.contains("://"))
 }
 
-/// The known name that a misspelt one most likely stands for.
+/// The known name that a misspelt one most likely means.
 fn nearest(unknown: &str) -> Option<&'static str> {
     let bare = unknown.strip_prefix("RESTANTE_").unwrap_or(unknown);
     if let Some(variable) = VARIABLES.iter().find(|v| v.name == bare) {
@@ -57,12 +57,12 @@ fn nearest(unknown: &str) -> Option<&'static str> {
         .iter()
         .map(|v| (distance(unknown, v.name), v.name))
         .min()
-        // A third of the letters: generous, since a wrong guess costs a reader one line.
+        // A third of the letters: generous, because a wrong guess costs the reader only one line.
         .filter(|(distance, name)| distance * 3 <= name.len())
         .map(|(_, name)| name)
 }
 
-/// How many letters have to be put in, taken out or changed (Levenshtein's distance).
+/// How many letters must be inserted, removed or changed (Levenshtein distance).
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();

@@ -1,7 +1,7 @@
 //! The variables: each is declared here, once, with its meaning, type, bounds, readers, defaults and first release.
 //!
-//! `--help`, `.env.example`, the faults and `restante config` all speak from these declarations, so none of them can drift. A
-//! declaration that nobody reads fails a test; a reader of what is not declared does not compile.
+//! `--help`, `.env.example`, the faults and `restante config` are all made from these declarations, so none of them can
+//! drift. A declaration that no program reads fails a test; code that reads an undeclared variable does not compile.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::variable::{Var, Variable, number, seconds, seconds_or_off, secret, te
 use crate::api;
 use crate::telemetry::LogFormat;
 
-/// The text above a declaration is its meaning, wherever that is shown.
+/// The doc comment of a declaration is its meaning, and is shown wherever the meaning is.
 macro_rules! variables {
     ($(
         $(#[doc = $meaning:literal])+
@@ -29,7 +29,7 @@ macro_rules! variables {
                 $form.declared(stringify!($name), concat!($($meaning),+).trim_ascii(), &$readers, $since);
         )+
 
-        /// Every variable that a program of this project reads, those that are needed first.
+        /// Every variable that a program of this project reads, the required ones first.
         pub static VARIABLES: &[&Variable] = &[$(&$name.facts),+];
     };
 }
@@ -49,8 +49,8 @@ variables! {
         secret(keys::signing_keys).doubted(|keys| keys::signing_key_doubts(keys)),
         read by [(Ingest, Optional), (Tool, Optional)], since "0.1.0";
 
-    /// the raw secret of the older anthropic-signature scheme, blanks and commas included; several (for a rotation) stand
-    /// one a line; turns that scheme on
+    /// the raw secret of the older anthropic-signature scheme, blanks and commas included; several (for a rotation) on
+    /// a line each; turns that scheme on
     ANTHROPIC_WEBHOOK_SECRET: Vec<SigningKey> =
         secret(keys::webhook_secrets).doubted(|secrets| keys::webhook_secret_doubts(secrets)),
         read by [(Ingest, Optional), (Tool, Optional)], since "0.1.0";
@@ -69,7 +69,7 @@ variables! {
     ANTHROPIC_VERSION: String = text(texts::version),
         read by [(Worker, Default("2023-06-01")), (Tool, Default("2023-06-01"))], since "0.1.0";
 
-    /// anthropic-beta values to send beside those that a call needs anyway, separated by comma
+    /// anthropic-beta values to send in addition to those that a call needs, separated by commas
     ANTHROPIC_BETA: Vec<String> = text(texts::betas),
         read by [(Worker, Optional), (Tool, Optional)], since "0.1.0";
 
@@ -90,13 +90,13 @@ variables! {
     RESTANTE_MAX_CONNECTIONS: usize = number(1..=1_000_000),
         read by [(Ingest, Default("4096"))], since "0.1.0";
 
-    // Not 0: it is also what a database that is there has for its answer, and nothing would ever be taken.
-    /// how many seconds a delivery waits out a database that is away before it is answered 503
+    // Not 0: it also bounds how long a healthy database may take, so no delivery would ever be stored.
+    /// how many seconds a delivery waits for a database that is unavailable before ingest answers 503
     RESTANTE_INGEST_WAIT_SECONDS: Duration = seconds(1..=60),
         read by [(Ingest, Default("10"))], since "0.1.0";
 
-    /// how many seconds an idle HTTP connection is kept open; longer than the proxy before it keeps one, which is 60 or 75
-    /// seconds in the usual ones
+    /// how many seconds an idle HTTP connection is kept open; longer than the proxy in front keeps one, which is
+    /// usually 60 or 75 seconds
     RESTANTE_IDLE_SECONDS: Duration = seconds(1..=3_600),
         read by [(Ingest, Default("90"))], since "0.1.0";
 
@@ -104,24 +104,25 @@ variables! {
     RESTANTE_CONCURRENCY: usize = number(1..=10_000),
         read by [(Worker, Default("64"))], since "0.1.0";
 
-    /// how many seconds an attempt outlives a worker that has vanished; renewed while the handler lives
+    /// how many seconds after a worker has vanished another one takes over its events; renewed while a handler runs
     RESTANTE_LEASE_SECONDS: Duration = seconds(1..=3_600),
         read by [(Worker, Default("30"))], since "0.1.0";
 
-    /// how many seconds lie between two looks at a batch that has not ended, before jitter
+    /// how many seconds pass between two requests for a batch that has not ended, before jitter
     RESTANTE_BATCH_POLL_SECONDS: Duration = seconds(1..=86_400),
         read by [(Worker, Default("60"))], since "0.1.0";
 
-    /// how many seconds lie between two searches for what webhooks missed; 0 turns them off
+    /// how many seconds pass between two searches for batches that no webhook announced; 0 turns them off
     RESTANTE_RECONCILE_SECONDS: Option<Duration> = seconds_or_off(0..=86_400),
         read by [(Worker, Default("300"))], since "0.1.0";
 
-    /// how many seconds after SIGTERM webhooks are still taken, while /readyz says that ingest leaves and balancers hear of
-    /// it; at most half of RESTANTE_DRAIN_SECONDS, which it is a part of
+    /// how many seconds after SIGTERM ingest still takes webhooks, while /readyz answers 503 and load balancers notice
+    /// it; at most half of RESTANTE_DRAIN_SECONDS, and a part of it
     RESTANTE_LINGER_SECONDS: Duration = seconds(0..=300),
         read by [(Ingest, Default("5"))], since "0.1.0";
 
-    /// how many seconds SIGTERM waits for work under way; keep it below the grace period of whatever sends the signal
+    /// how many seconds after SIGTERM a program waits for work under way; keep it below the grace period of the
+    /// supervisor that sends SIGTERM
     RESTANTE_DRAIN_SECONDS: Duration = seconds(0..=3_600),
         read by [(Ingest, Default("20")), (Worker, Default("20"))], since "0.1.0";
 

@@ -1,4 +1,4 @@
-//! The parsers of what is no secret: addresses, the settings of the API, the log.
+//! The parsers of the variables that are not secret: addresses, the settings of the API, the log.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ pub(super) fn log_format(value: &str) -> Fallible<LogFormat> {
 }
 
 pub(super) fn log_filter(value: &str) -> Fallible<String> {
-    let mend = "Write it like info, or info,restante=debug (target=level, separated by comma)";
+    let mend = "Write it like info, or info,restante=debug (target=level, separated by commas)";
     let parsed = EnvFilter::builder().parse(value).map_err(|_| unfit("it is not a log filter", mend));
     parsed.map(|_| value.to_owned())
 }
@@ -29,23 +29,24 @@ pub(super) fn auth(value: &str) -> Fallible<api::Auth> {
     one_of(value, [("x-api-key", api::Auth::XApiKey), ("bearer", api::Auth::Bearer)])
 }
 
-/// http or https, without user, query or fragment. Its path ends in a slash, so that `base_url.join("v1/messages")` keeps the
-/// whole of it.
+/// http or https, without user, query or fragment. Its path ends in a slash, so that `base_url.join("v1/messages")`
+/// keeps all of the path.
 pub(super) fn base_url(value: &str) -> Fallible<Url> {
-    let refuse = |problem| unfit(problem, "Write it like https://api.anthropic.com, with a path if need be");
+    let refuse =
+        |problem| unfit(problem, "Write it like https://api.anthropic.com, with a path if it needs one");
     let mut url = Url::parse(value).map_err(|_| refuse("it cannot be read as a URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(refuse("it is neither http nor https"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("it holds a user or a password, which do not belong into it"));
+        return Err(refuse("it contains a user or a password, which do not belong there"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(refuse("it holds a query or a fragment, to which no path can be added"));
+        return Err(refuse("it contains a query or a fragment, so no path can be added"));
     }
     if api::is_of_version(&url) {
-        let mend = "Leave /v1 and what follows out, as in https://api.anthropic.com";
-        return Err(unfit("it ends in /v1, with which the paths of the API begin", mend));
+        let mend = "Remove /v1 and everything after it, as in https://api.anthropic.com";
+        return Err(unfit("it ends in /v1, but the paths of the API begin with /v1 themselves", mend));
     }
     if !url.path().ends_with('/') {
         url.set_path(&format!("{}/", url.path()));
@@ -53,7 +54,7 @@ pub(super) fn base_url(value: &str) -> Fallible<Url> {
     Ok(url)
 }
 
-/// A version is a date to the API. Only its shape is checked, for a later one may come.
+/// For the API, a version is a date. Only its shape is checked, because later versions may come.
 pub(super) fn version(value: &str) -> Fallible<String> {
     let shape: String = value.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     match shape.as_str() {
@@ -69,13 +70,13 @@ pub(super) fn betas(value: &str) -> Fallible<Vec<String>> {
     match values.iter().position(|value| !is_sound(value)) {
         None => Ok(values),
         Some(position) => Err(unfit(
-            format!("value {} has other characters than letters, digits and - _ .", position + 1),
+            format!("value {} has characters other than letters, digits and - _ .", position + 1),
             "Write it like name-2026-01-01,other-2026-02-02",
         )),
     }
 }
 
-/// Warns where the API key would travel in the clear.
+/// Warns if the API key would be sent unencrypted.
 pub(super) fn base_url_doubts(url: &Url) -> Vec<String> {
     let is_near = match url.host() {
         Some(Host::Domain(domain)) => domain == "localhost",
@@ -86,7 +87,7 @@ pub(super) fn base_url_doubts(url: &Url) -> Vec<String> {
     if is_near || url.scheme() != "http" {
         return Vec::new();
     }
-    vec!["it is plain http to another machine, so the API key travels in the clear".to_owned()]
+    vec!["it is plain http to another machine, so the API key is sent unencrypted".to_owned()]
 }
 
 #[cfg(test)]
@@ -130,7 +131,7 @@ mod tests {
             "https://api.anthropic.com/v1/messages/batches/",
         ] {
             let faults = load("ANTHROPIC_BASE_URL", bad).map(drop).unwrap_err().faults;
-            assert!(faults[0].mend.starts_with("Leave /v1 and what follows out"), "{bad}: {faults:?}");
+            assert!(faults[0].mend.starts_with("Remove /v1 and everything after it"), "{bad}: {faults:?}");
         }
         for good in ["https://gateway.example/v1/account/anthropic", "https://v1.example", "https://x/api-v1"]
         {

@@ -10,27 +10,28 @@ use super::vars::{ReadFile, Vars, all};
 use super::{Faults, Loaded, Log, Program};
 use crate::signature::Keys;
 
-/// What the hand tool is started with. Which of it a command needs, the command says.
+/// The configuration of the hand tool. Each command checks that what it needs is there.
 #[derive(Debug)]
 pub struct Tool {
-    /// `DATABASE_URL`: where the database is, commonly with a password in it.
+    /// `DATABASE_URL`: where the database is, usually with a password in it.
     pub database_url: Option<SecretString>,
     /// The keys that deliveries are signed with.
     pub keys: Keys,
-    /// How the Claude API is called, where there is a key for it.
+    /// How the Claude API is called; `None` without a key for it.
     pub api: Option<crate::api::Settings>,
-    /// `RESTANTE_OPS_LISTEN`: the ops listener to ask, where it is not the default one.
+    /// `RESTANTE_OPS_LISTEN`: the ops listener to ask, if it is not the default one.
     pub ops_listen: Option<SocketAddr>,
     /// `RESTANTE_LOG` and `RUST_LOG`.
     pub log: Log,
 }
 
 impl Tool {
-    /// The configuration that the variables give; `read_file` gives the text of a file that a `_FILE` variable names.
+    /// Reads the configuration from the variables; `read_file` returns the text of a file that a `_FILE` variable
+    /// names.
     ///
     /// # Errors
     ///
-    /// Every variable that is wrong, at once. None is missing: a command asks for what it needs.
+    /// All variables that are wrong, at once. A missing one is no error here: each command checks for what it needs.
     pub fn from_vars(
         variables: impl IntoIterator<Item = (String, String)>,
         read_file: ReadFile<'_>,

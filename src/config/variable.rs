@@ -1,11 +1,11 @@
-//! What one variable is: the facts that are documented, and how its text becomes a value of a type.
+//! One variable: its documented facts, and how its text becomes a typed value.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Program;
 
-/// A value, or what is wrong with its text and how to fix it; neither may repeat the text.
+/// A value, or what is wrong with its text and how to fix it. Neither may repeat the text.
 pub(super) type Fallible<T> = Result<T, (String, String)>;
 
 /// Why a text cannot be used, and how to fix it.
@@ -13,14 +13,14 @@ pub(super) fn unfit(problem: impl Into<String>, mend: impl Into<String>) -> (Str
     (problem.into(), mend.into())
 }
 
-/// What a program makes of a variable that is absent.
+/// What a program does when a variable is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// The program does not start.
     Required,
-    /// The program does without.
+    /// The program works without it.
     Optional,
-    /// This value is in force.
+    /// The program uses this value.
     Default(&'static str),
 }
 
@@ -31,18 +31,18 @@ pub struct Variable {
     pub name: &'static str,
     /// The programs that read it.
     pub read_by: &'static [(Program, Need)],
-    /// It may also come from a file, under its name with `_FILE` added, and is never shown.
+    /// It may also come from the file that its name with `_FILE` added names, and is never shown.
     pub secret: bool,
-    /// For a whole number: the values that make sense.
+    /// For a whole number: the allowed range.
     pub bounds: Option<RangeInclusive<u64>>,
-    /// What it means, with its unit.
+    /// Its meaning, with its unit.
     pub meaning: &'static str,
     /// The first release that reads it.
     pub since: &'static str,
 }
 
 impl Variable {
-    /// What the program makes of its absence, or `None` where the program does not read it.
+    /// What `program` does when it is absent, or `None` if the program does not read it.
     pub fn need(&self, program: Program) -> Option<Need> {
         self.read_by.iter().find(|(reader, _)| *reader == program).map(|(_, need)| *need)
     }
@@ -50,7 +50,7 @@ impl Variable {
 
 /// One variable whose value is a `T`. All of them are declared in `table`.
 pub struct Var<T> {
-    /// What is documented of it.
+    /// Its documented facts.
     pub facts: Variable,
     parse: Parse<T>,
     doubts: fn(&T) -> Vec<String>,
@@ -58,7 +58,7 @@ pub struct Var<T> {
 
 enum Parse<T> {
     Text(fn(&str) -> Fallible<T>),
-    /// The least, the most, and what a number between them comes to.
+    /// The least, the most, and how a number between them becomes a value.
     Number(u64, u64, fn(u64) -> Option<T>),
 }
 
@@ -72,13 +72,13 @@ impl<T> Var<T> {
         Var::new(Parse::Number(*bounds.start(), *bounds.end(), value), Some(bounds))
     }
 
-    /// Warns of what `doubts` says of a value.
+    /// Adds a check whose findings are warnings.
     pub(super) const fn doubted(mut self, doubts: fn(&T) -> Vec<String>) -> Var<T> {
         self.doubts = doubts;
         self
     }
 
-    /// Adds what the declaration says of the variable. Only `variables!` calls it, so none is without a name.
+    /// Adds the facts of the declaration. Only `variables!` makes variables, and it calls this, so each has a name.
     pub(super) const fn declared(
         mut self,
         name: &'static str,
@@ -104,7 +104,7 @@ impl<T> Var<T> {
         }
     }
 
-    /// What looks like a mistake in a value that can be used.
+    /// Likely mistakes in a valid value.
     pub(super) fn doubts(&self, value: &T) -> Vec<String> {
         (self.doubts)(value)
     }
@@ -137,7 +137,7 @@ pub(super) const fn seconds_or_off(bounds: RangeInclusive<u64>) -> Var<Option<Du
     Var::whole(bounds, |seconds| Some(Some(seconds).filter(|s| *s > 0).map(Duration::from_secs)))
 }
 
-/// Returns what one of two words stands for.
+/// The value that one of two words stands for.
 pub(super) fn one_of<T>(value: &str, [(first, left), (second, right)]: [(&str, T); 2]) -> Fallible<T> {
     match value {
         _ if value == first => Ok(left),

@@ -1,4 +1,4 @@
-//! The variables that a program was given: each is found, read by its declaration, and noted with what is wrong with it.
+//! Reads the variables of a program: finds each, parses it as declared, and collects its faults and warnings.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,14 +15,14 @@ use super::{BYTE_ORDER_MARK, Fault, Faults, Loaded, Origin, Program, Setting, Wa
 #[cfg(test)]
 mod tests;
 
-/// Gives the text of the file that a `_FILE` variable names.
+/// Returns the text of the file that a `_FILE` variable names.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
-/// A value that was found, and nothing said about it yet.
+/// A value that was found and is not checked yet.
 type Found = (Zeroizing<String>, Origin);
 
-/// Makes a struct of fields that may each have failed. Every field is read before the first failure counts, so that all
-/// faults are told at once.
+/// Makes a struct of fields that may each have failed. All fields are read before the first failure counts, so that all
+/// faults are reported at once.
 macro_rules! all {
     ($($Type:ident)::+ { $($field:ident $(: $read:expr)?),+ $(, ..$rest:expr)? $(,)? }) => {{
         $($(let $field = $read;)?)+
@@ -48,7 +48,7 @@ impl<'a> Vars<'a> {
     ) -> Vars<'a> {
         let variables: BTreeMap<_, _> = variables
             .into_iter()
-            // Compose files pass on what is unset as an empty value, so empty means absent.
+            // Compose files pass on an unset variable as an empty value, so empty means absent.
             .filter(|(_, value)| !value.trim().is_empty())
             .map(|(name, value)| (name, Zeroizing::new(value)))
             .collect();
@@ -56,7 +56,7 @@ impl<'a> Vars<'a> {
         Vars { program, variables, read_file, faults: Vec::new(), warnings, settings: Vec::new() }
     }
 
-    /// What was read, unless there was a fault. `config` may be `None` only if a fault was reported.
+    /// Returns `config`, or the faults if any was reported. `config` may be `None` only if a fault was reported.
     pub(super) fn finish<C>(mut self, config: Option<C>) -> Result<Loaded<C>, Faults> {
         match config {
             Some(config) if self.faults.is_empty() => {
@@ -79,7 +79,7 @@ impl<'a> Vars<'a> {
         self.warnings.push(Warning { variable: name.to_owned(), message: message.into() });
     }
 
-    /// The value of a variable. `None`: a fault was reported; absence is one.
+    /// The value of a variable. `None`: a fault was reported; an absent variable is a fault too.
     pub(super) fn get<T>(&mut self, variable: &Var<T>) -> Option<T> {
         let value = self.find(variable)?;
         if value.is_none() {
@@ -88,12 +88,12 @@ impl<'a> Vars<'a> {
         value
     }
 
-    /// The entries of a variable, none where it is absent. `None`: a fault was reported.
+    /// The entries of a variable; an empty list if it is absent. `None`: a fault was reported.
     pub(super) fn list<T>(&mut self, variable: &Var<Vec<T>>) -> Option<Vec<T>> {
         self.find(variable).map(Option::unwrap_or_default)
     }
 
-    /// The value of a variable. `Some(None)`: it is absent, and may be. `None`: a fault was reported.
+    /// The value of a variable. `Some(None)`: it is absent and not required. `None`: a fault was reported.
     pub(super) fn find<T>(&mut self, variable: &Var<T>) -> Option<Option<T>> {
         let facts = &variable.facts;
         let name = facts.name;
@@ -102,8 +102,9 @@ impl<'a> Vars<'a> {
             return Some(None);
         };
         let outcome = if is_in_quotes(value.trim()) {
-            let mend = "Leave the quotes out: a shell takes them off, but a file of a secret and `docker run --env-file` keep them";
-            Err(unfit("it stands in quotes, and here they are a part of it", mend))
+            let mend =
+                "Remove the quotes: a shell does, but a secret's file and `docker run --env-file` keep them";
+            Err(unfit("it is in quotes, which count as a part of it", mend))
         } else {
             variable.parse(value.trim())
         };
@@ -165,7 +166,7 @@ impl<'a> Vars<'a> {
     fn file(&mut self, file_name: &str, path: &str) -> Option<Zeroizing<String>> {
         match (self.read_file)(Path::new(path)).map(Zeroizing::new) {
             Ok(mut text) if !text.trim_start_matches(BYTE_ORDER_MARK).trim().is_empty() => {
-                // Editors and `echo` end a file with a newline that is no part of the secret.
+                // Editors and `echo` end a file with a newline that is not part of the secret.
                 if text.ends_with('\n') {
                     text.pop();
                     if text.ends_with('\r') {
@@ -178,7 +179,7 @@ impl<'a> Vars<'a> {
                 self.fault(file_name, "the file is empty", "Put the secret into it, and nothing else");
                 None
             }
-            // The path stays unsaid: sooner or later somebody puts the secret itself here.
+            // The path is not shown: an operator may have put the secret itself here.
             Err(error) => {
                 let problem = format!("the file cannot be read ({})", error.kind());
                 self.fault(file_name, problem, "Give the path of a text file that this program may read");
@@ -187,15 +188,12 @@ impl<'a> Vars<'a> {
         }
     }
 
-    /// A value without the byte order mark that some editors put before it, unseen.
+    /// A value without the byte order mark that some editors put invisibly before it.
     fn without_mark(&mut self, name: &str, value: Zeroizing<String>) -> Zeroizing<String> {
         match value.strip_prefix(BYTE_ORDER_MARK) {
             Some(rest) => {
                 let rest = Zeroizing::new(rest.to_owned());
-                self.warn(
-                    name,
-                    "a byte order mark stands before it, and is left out: save it as UTF-8 without one",
-                );
+                self.warn(name, "a byte order mark before it is ignored: save the file as UTF-8 without one");
                 rest
             }
             None => value,

@@ -9,7 +9,7 @@ use super::{Faults, Loaded, Log, Program};
 use crate::api::Account;
 use crate::{handlers, worker};
 
-/// What `restante-worker` is started with.
+/// The configuration that `restante-worker` starts with.
 #[derive(Debug)]
 pub struct Worker {
     /// `RESTANTE_DATABASE_CONNECTIONS`: how many connections the pool opens at most.
@@ -18,20 +18,21 @@ pub struct Worker {
     pub accounts: Vec<Account>,
     /// `RESTANTE_OPS_LISTEN`: where `/livez`, `/readyz` and `/metrics` are answered.
     pub ops_listen: SocketAddr,
-    /// How the worker works. It gets the name of its process from whoever starts it.
+    /// The settings of the worker. The caller that starts it sets the name of its process.
     pub worker: worker::Settings,
-    /// What the built-in handlers are told.
+    /// The settings of the built-in handlers.
     pub handlers: handlers::Settings,
     /// `RESTANTE_LOG` and `RUST_LOG`.
     pub log: Log,
 }
 
 impl Worker {
-    /// The configuration that the variables give; `read_file` gives the text of a file that a `_FILE` variable names.
+    /// Reads the configuration from the variables; `read_file` returns the text of a file that a `_FILE` variable
+    /// names.
     ///
     /// # Errors
     ///
-    /// Every variable that is missing or wrong, at once.
+    /// All variables that are missing or wrong, at once.
     pub fn from_vars(
         variables: impl IntoIterator<Item = (String, String)>,
         read_file: ReadFile<'_>,

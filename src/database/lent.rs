@@ -1,9 +1,9 @@
-//! Connections that are lent, and closed wherever a conversation on them was cut.
+//! Lends connections, and closes those on which a statement was cut off.
 //!
-//! A future that is dropped between a question and its answer leaves the answer on its way. sqlx 0.9 reads past most of what
-//! is left like this, and not past all of it: after a `COPY` that was cut, the next user of the connection reads what was
-//! answered to somebody else. So a connection is closed unless it is known that its conversation came to its end; and what
-//! goes back to its pool is asked for a proof there.
+//! A future that is dropped between a statement and its answer leaves the answer on its way. sqlx 0.9 skips most
+//! answers left like this, but not all: after a `COPY` that was cut off, the next user of the connection reads an
+//! answer that was meant for the last one. So a connection is closed unless all its statements are known to be
+//! answered; and the pool checks each connection that comes back.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,18 +17,18 @@ use tokio::time::{sleep, timeout};
 use super::pool::ACQUIRE_SECONDS;
 use super::{answered, is_parting};
 
-/// How often a pool that is about to open another connection is asked whether one has come back.
+/// How often to look whether a connection has come back while the pool opens a new one.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A connection of a pool that is closed when this is dropped, unless it was given back.
+/// A connection of a pool. It is closed when this is dropped, unless it was given back.
 #[derive(Debug)]
 pub struct Loan(Option<PoolConnection<Postgres>>);
 
 impl Loan {
-    /// One that nobody else uses.
+    /// Takes a connection from the pool.
     ///
     /// # Errors
-    /// What the pool says.
+    /// `PoolTimedOut` if none is available in time, or the error of opening one.
     pub async fn of(pool: &PgPool) -> sqlx::Result<Self> {
         let acquired = pool.acquire();
         tokio::pin!(acquired);
@@ -36,7 +36,8 @@ impl Loan {
             tokio::select! {
                 biased;
                 acquired = &mut acquired => return Ok(Self(Some(acquired?))),
-                // sqlx goes on trying to connect where the server lets nobody in any more, whatever comes back meanwhile.
+                // sqlx keeps trying to connect while the server refuses new connections, even if one comes back
+                // meanwhile.
                 () = sleep(LOOK_EVERY) => if let Some(connection) = pool.try_acquire() {
                     return Ok(Self(Some(connection)));
                 }
@@ -44,12 +45,12 @@ impl Loan {
         }
     }
 
-    /// Gives it back to its pool, because what was asked on it was answered.
+    /// Gives it back to its pool, because all its statements were answered.
     pub fn give_back(mut self) {
         drop(self.0.take());
     }
 
-    /// Gives it back where the database merely said no. It is closed where it is of no more use.
+    /// Gives it back if the database only refused a statement; closes it if the error means that it is useless.
     pub fn give_back_after(self, error: &sqlx::Error) {
         if !is_parting(error) {
             self.give_back();
@@ -79,10 +80,10 @@ impl DerefMut for Loan {
     }
 }
 
-/// Runs statements in a transaction and takes back what they did: to see whether they can be run.
+/// Runs statements in a transaction and rolls it back, to see whether they succeed.
 ///
 /// # Errors
-/// What the pool or the database says.
+/// As [`Loan::of`], or the error of a statement.
 pub async fn tried<T>(
     pool: &PgPool,
     statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
@@ -103,10 +104,10 @@ pub async fn tried<T>(
     }
 }
 
-/// A share of a pool, whose connections stay with their users from one statement to the next.
+/// A share of a pool that keeps a few connections from one statement to the next.
 ///
-/// What goes back to a pool is looked at and cleaned up, which takes two more round trips than the statement itself. A
-/// connection on which all went well needs neither. Users wait in the order in which they came.
+/// The pool checks and cleans a connection that comes back, which takes two more round trips than the statement itself.
+/// A connection on which all went well needs neither. Users wait in the order in which they came.
 #[derive(Clone, Debug)]
 pub struct Connections {
     pool: PgPool,
@@ -118,24 +119,25 @@ pub struct Connections {
 #[derive(Debug)]
 struct Spare {
     connection: Loan,
-    /// Since when it has been away from its pool.
+    /// When it was taken from its pool.
     since: Instant,
     /// When it was last used.
     used: Instant,
 }
 
-/// How long a connection stays away from its pool, which in its turn closes those that have become old.
+/// How long a connection stays away from its pool, so that the pool can close those that have become old.
 const AWAY_MAX: Duration = Duration::from_secs(60);
-/// How long one waits for its next use, more or less: longer than from one poll for work to the next, or each poll would cost
-/// four statements instead of one. Then anybody may have it: where the server lets in fewer than the pool may open, what lies
-/// here would be all there is.
+/// How long a spare connection waits for its next use, at least: longer than the time between two polls for work, or
+/// each poll would cost four statements instead of one. After that it goes back to the pool for other users: if the
+/// server lets in fewer connections than the pool may open, the spare ones could be all there are.
 const UNUSED_MAX: Duration = Duration::from_secs(2);
-/// So many connections of a share wait for their next use, and at most a quarter of the pool; the others go back to it, where
-/// anybody may have them.
+/// The most spare connections of a share, and never more than a quarter of the pool; the others go back to the pool,
+/// where any user may take them.
 const SPARE_MAX: usize = 4;
 
 impl Connections {
-    /// At most `share` connections of `pool` at a time; all are given back when it is closed. To be called within a runtime.
+    /// Uses at most `share` connections of `pool` at a time, and gives all back when the pool is closed. Call it within
+    /// a tokio runtime.
     pub fn of(pool: &PgPool, share: u32) -> Self {
         let spare = Arc::<Mutex<Vec<Spare>>>::default();
         let (closed, still_spare) = (pool.close_event(), Arc::downgrade(&spare));
@@ -157,7 +159,7 @@ impl Connections {
     /// Runs one statement that commits by itself, and waits for it as [`answered`] does.
     ///
     /// # Errors
-    /// What the pool or the database says; an IO error, where it says nothing.
+    /// As [`lend`](Self::lend), or the error of the statement; an IO error if the database does not answer in time.
     pub async fn run<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
@@ -168,7 +170,7 @@ impl Connections {
     /// Runs statements that each commit by themselves, however long they take.
     ///
     /// # Errors
-    /// What the pool or the database says.
+    /// As [`lend`](Self::lend), or the error of a statement.
     pub async fn run_to_its_end<T>(
         &self,
         statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
@@ -186,10 +188,10 @@ impl Connections {
         }
     }
 
-    /// A connection that nobody else uses.
+    /// Lends a spare connection, or one from the pool.
     ///
     /// # Errors
-    /// What the pool says, where it has to be asked for one.
+    /// `PoolTimedOut` if none is available in time, or the error of opening one.
     pub async fn lend(&self) -> sqlx::Result<Lent> {
         let turn = Arc::clone(&self.share).acquire_owned();
         let turn = timeout(Duration::from_secs(ACQUIRE_SECONDS), turn).await;
@@ -206,19 +208,19 @@ impl Connections {
     }
 }
 
-/// A connection that was lent. Dropped, it is closed, because nobody has said that its conversation came to an end; and the
-/// spare ones go back to the pool, which looks at them, since what went wrong here, such as a restart of the database, has
-/// happened to all of them.
+/// A connection that was lent. Dropping it closes it, because a statement on it may be unanswered. The spare
+/// connections then go back to the pool, which checks them: what went wrong here, such as a restart of the database,
+/// may have happened to all.
 #[derive(Debug)]
 pub struct Lent {
     lent: Option<Spare>,
     home: Connections,
-    /// Ends last, when the connection is back.
+    /// Dropped last, so that the next user waits until the connection is back.
     _turn: OwnedSemaphorePermit,
 }
 
 impl Lent {
-    /// Lets the next have it, because all went well: there is no transaction open, and nothing was given up half way.
+    /// Keeps it for the next user, because all went well: no transaction is open, and no statement was cut off.
     pub fn keep(mut self) {
         let Some(lent) = self.lent.take() else { return };
         let mut spare = lock(&self.home.spare);
@@ -232,14 +234,15 @@ impl Lent {
         }
     }
 
-    /// Gives it back to the pool, which rolls back what may be open and has the proof that no answer is on its way.
+    /// Gives it back to the pool, which rolls back an open transaction and checks that no answer is on its way.
     pub fn give_back(mut self) {
         if let Some(lent) = self.lent.take() {
             lent.connection.give_back();
         }
     }
 
-    /// Gives it back where the database merely said no. Where the server is gone, what lies in the pool is closed as well.
+    /// Gives it back if the database only refused a statement. If the server is gone, closes the idle ones in the pool
+    /// too.
     fn give_back_after(self, error: &sqlx::Error) {
         if !is_parting(error) {
             return self.give_back();
@@ -272,7 +275,7 @@ impl DerefMut for Lent {
     }
 }
 
-/// Closes what lies in a pool, so that nobody has to find out for each of them that its server is gone.
+/// Closes the idle connections of a pool whose server is gone, so that their next users need not find out one by one.
 pub(super) fn close_idle(pool: &PgPool) {
     for _ in 0..pool.num_idle() {
         if let Some(mut connection) = pool.try_acquire() {
@@ -281,7 +284,7 @@ pub(super) fn close_idle(pool: &PgPool) {
     }
 }
 
-/// Each of them had answered when it was put there.
+/// Gives back the spare connections that are due. All statements on them were answered.
 fn give_back_if(spare: &Mutex<Vec<Spare>>, is_due: impl Fn(&Spare) -> bool) {
     for spare in lock(spare).extract_if(.., |spare| is_due(spare)) {
         spare.connection.give_back();

@@ -1,4 +1,5 @@
-//! The way to Postgres: which server, which session, pools that give back clean connections, and the schema's version.
+//! The connection to Postgres: which server, the settings of a session, pools of clean connections, the schema's
+//! version.
 
 mod lent;
 mod pool;
@@ -36,25 +37,25 @@ pub use self::why::Why;
 #[doc(hidden)]
 pub use self::why::{told, why};
 
-/// How long one statement may take before its connection counts as dead. Statements here take milliseconds.
+/// How long one statement may take before its connection counts as dead. Our statements take milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address asks for what cannot be had.
+    /// The address cannot be used, or asks for something that is not supported.
     #[error("DATABASE_URL: {}. {}", .0.problem, .0.mend)]
     Address(Unusable),
     /// The address names no server.
-    #[error("DATABASE_URL names no server")]
+    #[error("DATABASE_URL names no server: write it like postgres://user:password@host:5432/database")]
     NoServer,
-    /// The address is no address of a Postgres.
+    /// The address is not that of a Postgres.
     #[error("DATABASE_URL cannot be read as postgres://user:password@host:port/database")]
     Url(#[source] sqlx::Error),
-    /// It does not answer, or refuses us.
+    /// The database does not answer, or refuses the login.
     #[error("the database cannot be reached: {0}")]
     Unreachable(Box<Why>),
-    /// It has no schema, or an older one than this program needs.
+    /// The database has no schema, or an older one than this program needs.
     #[error(
         "the schema `restante` is at version {found}, this program needs {needed}: run `restante migrate`"
     )]
@@ -66,24 +67,24 @@ pub enum Error {
     },
     /// Transactions on one connection run in different sessions.
     #[error(
-        "the connections of DATABASE_URL keep no session: they go through a pooler in transaction mode. Connect past it, or \
-         set its pool_mode to session for this database"
+        "the connections of DATABASE_URL keep no session: they go through a pooler in transaction mode. Connect to \
+         Postgres directly, or set the pooler's pool_mode to session for this database"
     )]
     TransactionPooler,
-    /// The database holds no text of other languages.
+    /// The encoding of the database cannot hold text of every language.
     #[error(
         "the encoding of the database {database} is {encoding}, and Restante keeps text as it came, which needs UTF8. Make \
          another database: create database {another} template template0 encoding 'UTF8' locale 'C';"
     )]
     Encoding {
-        /// Its name, as SQL writes it.
+        /// The name of the database, quoted for SQL.
         database: String,
-        /// What it can hold.
+        /// Its encoding.
         encoding: String,
-        /// A name for another one, as SQL writes it.
+        /// A name for another database, quoted for SQL.
         another: String,
     },
-    /// A newer program has been here.
+    /// A newer release has migrated the schema.
     #[error(
         "the schema `restante` is at version {found}, this program knows only {known}: \
          run a release of Restante that is at least as new as the one that migrated it"
@@ -94,15 +95,15 @@ pub enum Error {
         /// The newest migration that this program knows.
         known: i64,
     },
-    /// A migration could not be applied; nothing of it remains.
+    /// A migration failed, and was rolled back.
     #[error("the schema could not be migrated")]
     Migration(#[from] MigrateError),
-    /// A question about the schema failed.
+    /// A query about the schema failed.
     #[error("cannot read the version of the schema")]
     Query(#[from] sqlx::Error),
 }
 
-/// Does the database refuse the values of a statement, so that it will always fail with them?
+/// Did the database refuse the values of a statement, so that the statement will always fail with them?
 #[doc(hidden)]
 pub fn is_refusal(error: &sqlx::Error) -> bool {
     matches!(
@@ -116,7 +117,7 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
     )
 }
 
-/// Did the database fail to take part, so that the same statement may well succeed a little later?
+/// Was the database unavailable, so that the same statement may succeed a little later?
 ///
 /// The classes of SQLSTATE are those of the Postgres manual, appendix A.
 #[doc(hidden)]
@@ -136,27 +137,27 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
                     | "57" // shutting down, starting up, cancelled
                     | "58" // the system below Postgres
                 )
-            ) || matches!(&*code, "25006" | "55P03") // read-only after a failover; a lock not had in time
+            ) || matches!(&*code, "25006" | "55P03") // read-only after a failover; a lock not acquired in time
         }),
         _ => false,
     }
 }
 
-/// Was something not to be had because somebody else has locked it, in a transaction that is open?
+/// Did the statement fail because another session holds a lock, in a transaction that is open?
 #[doc(hidden)]
 pub fn is_locked(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
 }
 
-/// Is the connection on which this was said of no more use? It broke, or its server is going, or takes no writes: the next
-/// connection may well be to another one.
+/// Does this error mean that its connection is useless? It broke, or its server shuts down or takes no writes: a new
+/// connection may reach another server.
 pub(crate) fn is_parting(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
             true
         }
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Its connection has failed; the server shuts down, starts, or has ended the session; it is a standby.
+            // The connection failed; the server shuts down, starts, or has ended the session; the server is a standby.
             code.starts_with("08")
                 || matches!(&*code, "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006")
         }),
@@ -164,10 +165,10 @@ pub(crate) fn is_parting(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Waits for a statement as long as makes sense, since sqlx would wait forever on a connection that is cut silently.
+/// Waits at most 5 s for a statement: sqlx would wait forever on a connection that was cut silently.
 ///
 /// # Errors
-/// What the database says; an IO error, where it says nothing.
+/// The error of the statement; an IO error (timed out) if the database does not answer in time.
 #[doc(hidden)]
 pub async fn answered<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     timeout(ANSWER_TIMEOUT, statement).await.unwrap_or_else(|_| Err(unanswered()))

@@ -1,4 +1,4 @@
-//! Which of several servers takes writes: the way to it is kept open while programs run, through a switchover and back.
+//! Finds which of several servers takes writes, and follows it while a program runs, through a switchover and back.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use super::pool::{open, servers};
 use super::session::Session;
 use super::{Error, answered};
 
-/// How often the server in use is asked whether it still takes writes.
+/// How often to ask the server in use whether it still takes writes.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long lies between two rounds over all servers while none of them takes writes.
+/// The pause between two rounds over all servers while none of them takes writes.
 const SEARCH_EVERY: Duration = Duration::from_millis(250);
 
-/// Keeps a pool on the one of several servers that takes writes, for as long as what comes back lives. Where `url` names one
-/// server, there is nothing to keep: what takes over has its name then, and each new connection finds it.
+/// Keeps a pool on the one of several servers that takes writes, until the returned handle is dropped. Returns `None`
+/// if `url` names only one server: then a server that takes over gets the same name, and each new connection finds it.
 ///
 /// # Errors
 /// [`Error::Address`] or [`Error::Url`].
@@ -40,7 +40,7 @@ pub fn keep_on_primary(pool: &PgPool, url: &SecretString) -> Result<Option<Abort
 async fn follow(pool: PgPool, servers: Vec<PgConnectOptions>) {
     let mut current = 0;
     loop {
-        // The one in use first, since most often it was the connection alone that broke.
+        // The server in use first, because most often only the connection broke.
         let order = (0..servers.len()).map(|step| (current + step) % servers.len());
         let mut found = None;
         for index in order {
@@ -58,7 +58,7 @@ async fn follow(pool: PgPool, servers: Vec<PgConnectOptions>) {
             tracing::warn!(
                 host = server.get_host(),
                 port = server.get_port(),
-                "another server takes writes now"
+                "another server of DATABASE_URL takes writes now; new connections go to it"
             );
             current = index;
             pool.set_connect_options(server.clone());
@@ -69,7 +69,7 @@ async fn follow(pool: PgPool, servers: Vec<PgConnectOptions>) {
     }
 }
 
-/// Returns when the server has gone, or takes no writes any more.
+/// Returns when the server does not answer, or takes no writes any more.
 async fn watch(mut connection: PgConnection) {
     let mut tick = interval(ASK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,6 +1,6 @@
-//! The statements of a migration that say who may do what.
+//! Finds the statements of a migration that grant rights.
 
-/// Those of its statements that give or take rights, or make roles, in their order.
+/// The statements of a migration that grant or revoke rights, or create roles, in their order.
 pub(super) fn statements(migration: &str) -> impl Iterator<Item = &str> {
     split(migration).into_iter().filter(|statement| {
         let text = without_comments(statement).to_lowercase();
@@ -28,7 +28,7 @@ fn split(script: &str) -> Vec<&str> {
     statements
 }
 
-/// How long the quote or comment is that the text begins with, where it does.
+/// The length of the quote or comment at the beginning of `text`; `None` if it begins with neither.
 fn quoted(text: &str) -> Option<usize> {
     let ends_with =
         |start: usize, end: &str| text[start..].find(end).map_or(text.len(), |at| start + at + end.len());

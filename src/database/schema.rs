@@ -1,4 +1,4 @@
-//! The schema: whether it is the one that this program knows, and how it comes to be.
+//! The schema: checks its version, applies the migrations, and grants the rights of the roles.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     migrator
 });
 
-/// How often, and how far apart, the first partitions are tried for while somebody else is making them.
+/// How often, and at what interval, to try to make the first partitions while another session holds their lock.
 const PARTITION_TRIES: usize = 50;
 const PARTITION_WAIT: Duration = Duration::from_millis(100);
 
@@ -26,8 +26,8 @@ pub fn schema_version_known() -> i64 {
     MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-/// Checks that the schema is the one that this program knows, or a newer one that still serves this program: the schema of the
-/// next release does, so that programs are replaced one after the other.
+/// Checks that the schema has the version that this program knows, or a newer one that still serves this program. The schema
+/// of the next release does, so that an operator can replace the programs one after the other.
 ///
 /// # Errors
 /// [`Error::SchemaOlder`] and [`Error::SchemaNewer`], which say what to run; [`Error::Query`].
@@ -42,13 +42,14 @@ pub async fn check_schema(connection: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Applies the migrations that are missing, and makes the first partitions. Several at once are safe: they take turns.
-/// Returns the versions before and after.
+/// Applies the missing migrations, and makes the first partitions. Returns the versions before and after. Several calls
+/// at once are safe: they take turns.
 ///
-/// Where nothing is missing, the login needs no right to create anything; where the schema was made for it, none to create one.
+/// If nothing is missing, the login needs no right to create anything. If the schema `restante` exists already, the
+/// login needs no right to create schemas.
 ///
 /// # Errors
-/// [`Error::SchemaNewer`] and [`Error::Encoding`], before anything was touched; [`Error::Migration`].
+/// [`Error::SchemaNewer`] and [`Error::Encoding`], before anything is changed; [`Error::Migration`].
 pub async fn migrate(url: &SecretString) -> Result<(i64, i64), Error> {
     keeps_session(url, "restante migrate").await?;
     let mut connection = connect(url, "restante migrate").await?;
@@ -65,18 +66,18 @@ pub async fn migrate(url: &SecretString) -> Result<(i64, i64), Error> {
     Ok((before, schema_version_known()))
 }
 
-/// Gives the roles their rights again, as the migrations do. For a database that was restored without them. Returns how many
-/// statements that took.
+/// Grants the roles their rights again, as the migrations do, for a database that was restored without them. Returns
+/// how many statements that took.
 ///
 /// # Errors
-/// [`Error::SchemaOlder`] and [`Error::SchemaNewer`]; [`Error::Query`], where the login does not own the schema.
+/// [`Error::SchemaOlder`] and [`Error::SchemaNewer`]; [`Error::Query`] if the login does not own the schema.
 pub async fn grant(url: &SecretString) -> Result<usize, Error> {
     let mut connection = connect(url, "restante migrate").await?;
     check_schema(&mut connection).await?;
     let mut transaction = connection.begin().await?;
     let mut granted = 0;
     for statement in MIGRATOR.iter().flat_map(|migration| rights::statements(migration.sql.as_str())) {
-        // What a later migration dropped needs no rights any more.
+        // An object that a later migration dropped needs no rights any more.
         let mut step = transaction.begin().await?;
         match step.execute(AssertSqlSafe(statement.to_owned())).await {
             Ok(_) => step.commit().await?,
@@ -96,7 +97,8 @@ fn is_of_the_past(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("42883" | "42P01" | "42703" | "42704"))
 }
 
-/// The migrator, which asks for a schema to be made only where there is none: Postgres checks the right to make one first.
+/// The migrator. It creates the schema only if there is none: even with `if not exists`, Postgres first checks the
+/// right to create one.
 async fn migrator(connection: &mut PgConnection) -> sqlx::Result<Migrator> {
     let is_there: bool =
         sqlx::query_scalar("select to_regnamespace('restante') is not null").fetch_one(connection).await?;
@@ -108,7 +110,7 @@ async fn migrator(connection: &mut PgConnection) -> sqlx::Result<Migrator> {
     Ok(migrator)
 }
 
-/// Were all migrations applied as they are known?
+/// Were all migrations applied, and each as this program knows it?
 async fn is_applied(connection: &mut PgConnection, version: i64) -> sqlx::Result<bool> {
     if version == 0 {
         return Ok(false);
@@ -121,7 +123,7 @@ async fn is_applied(connection: &mut PgConnection, version: i64) -> sqlx::Result
     Ok(known.eq(applied))
 }
 
-/// Text of any language is kept as it came, which no other encoding can hold.
+/// Restante keeps text of any language as it came, which only UTF8 can hold.
 async fn check_encoding(connection: &mut PgConnection) -> Result<(), Error> {
     let (encoding, database, another): (String, String, String) = sqlx::query_as(
         "select current_setting('server_encoding'), quote_ident(current_database()),
@@ -132,8 +134,8 @@ async fn check_encoding(connection: &mut PgConnection) -> Result<(), Error> {
     if encoding == "UTF8" { Ok(()) } else { Err(Error::Encoding { database, encoding, another }) }
 }
 
-/// Makes the partitions of this week and those to come, where any is missing. One that somebody's lock keeps from being made
-/// is left to the worker, but for that of this week.
+/// Makes the missing partitions of this week and the coming ones. If another session's lock prevents that, the worker
+/// makes them later; only for the partition of this week this waits.
 async fn make_partitions(connection: &mut PgConnection) -> sqlx::Result<()> {
     for _ in 0..PARTITION_TRIES {
         let (missing, is_this_week_there): (i64, bool) = sqlx::query_as(
@@ -158,12 +160,12 @@ async fn make_partitions(connection: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// The oldest version that a program may know and still use the schema that is there.
+/// The lowest schema version that a program may know and still use the schema that is there.
 async fn serves_programs_since(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar("select restante.serves_programs_since()").fetch_one(connection).await
 }
 
-/// The newest migration that was applied; 0 where the schema does not exist.
+/// The newest migration that was applied; 0 if the schema does not exist.
 async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     let there: bool = sqlx::query_scalar("select to_regclass('restante.schema_migration') is not null")
         .fetch_one(&mut *connection)

@@ -1,22 +1,22 @@
-//! The servers of a `DATABASE_URL`: one, or several of which one takes writes, as libpq writes them.
+//! The servers of a `DATABASE_URL`: one, or several of which one takes writes, written as for libpq.
 //!
-//! sqlx knows one server, so each gets a URL of its own. Parameters that neither sqlx nor we know are left out here, because
-//! sqlx would log them with their values.
+//! sqlx takes one server only, so each gets a URL of its own. Parameters that neither sqlx nor we know are left out,
+//! because sqlx would log them with their values.
 
 use secrecy::SecretString;
 use url::Url;
 use url::form_urlencoded::{Serializer, parse};
 
-/// What a `DATABASE_URL` says.
+/// The content of a `DATABASE_URL`.
 #[derive(Debug)]
 pub struct Servers {
     /// A URL for each server, in their order.
     pub urls: Vec<SecretString>,
-    /// The names of parameters that libpq knows and that mean nothing here.
+    /// The names of parameters that libpq knows and that have no effect here.
     pub unused: Vec<&'static str>,
 }
 
-/// Why a `DATABASE_URL` cannot be used, and how to mend it. Neither repeats what it holds.
+/// Why a `DATABASE_URL` cannot be used, and how to fix it. Neither text repeats a part of the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct Unusable {
@@ -33,15 +33,15 @@ const NO_URL: Unusable = Unusable {
 };
 const FOREIGN: Unusable = Unusable { problem: "it is not the URL of a Postgres database", ..NO_URL };
 const PORTS: Unusable = Unusable {
-    problem: "it names several servers, and neither one port nor one for each",
+    problem: "it names several servers, but neither one port for all nor one port for each",
     mend: "Write several servers like postgres://user:password@one:5432,other:5432/database",
 };
 const SESSION: Unusable = Unusable {
     problem: "its target_session_attrs asks for a server that takes no writes",
-    mend: "Leave target_session_attrs out, or say read-write: of several servers the one that takes writes is used in any case",
+    mend: "Leave target_session_attrs out, or set it to read-write: the server that takes writes is always used",
 };
 
-/// What sqlx reads.
+/// The parameters that sqlx reads.
 const READ_BY_SQLX: [&str; 18] = [
     "sslmode",
     "ssl-mode",
@@ -62,7 +62,7 @@ const READ_BY_SQLX: [&str; 18] = [
     "hostaddr",
     "port",
 ];
-/// What libpq reads beside that (its manual, 34.1.2), and what providers put into the addresses they hand out.
+/// Further parameters that libpq reads (its manual, 34.1.2), or that providers put into the addresses they hand out.
 const READ_BY_LIBPQ: [&str; 24] = [
     "channel_binding",
     "client_encoding",
@@ -90,10 +90,10 @@ const READ_BY_LIBPQ: [&str; 24] = [
     "tcp_user_timeout",
 ];
 
-/// The servers that a URL names.
+/// Reads the servers that a URL names.
 ///
 /// # Errors
-/// Where it is no such URL, or asks for what cannot be had.
+/// [`Unusable`] if it is not the URL of a Postgres, or asks for something that is not supported.
 pub fn servers(url: &str) -> Result<Servers, Unusable> {
     let (scheme, rest) = url.split_once("://").ok_or(NO_URL)?;
     if !matches!(scheme.to_ascii_lowercase().as_str(), "postgres" | "postgresql") {
@@ -109,17 +109,17 @@ pub fn servers(url: &str) -> Result<Servers, Unusable> {
     let urls = places.iter().map(|(host, port)| {
         let at = if user.is_empty() { "" } else { "@" };
         let text = format!("{scheme}://{user}{at}{host}{path}?{}", query.with(port));
-        // Nothing of the text is in the error.
+        // The error repeats nothing of the text.
         Url::parse(&text).map(|url| SecretString::from(String::from(url))).map_err(|_| NO_URL)
     });
     let urls = urls.collect::<Result<_, _>>()?;
     Ok(Servers { urls, unused: query.unused })
 }
 
-/// Parameters that say where one server is, beside what stands before the question mark.
+/// Parameters behind the question mark that say where one server is.
 type Place = Vec<(&'static str, String)>;
 
-/// What stands behind the question mark.
+/// The parameters behind the question mark.
 #[derive(Default)]
 struct Query {
     kept: Vec<(String, String)>,
@@ -148,7 +148,7 @@ impl Query {
         Ok(query)
     }
 
-    /// The servers: what to write before the path of each, and which parameters say the rest.
+    /// The servers: for each, the host to write before the path, and the parameters that say the rest.
     fn places(&mut self, hosts: &str) -> Result<Vec<(String, Place)>, Unusable> {
         let Some((name, named)) = self.hosts.take() else {
             let ports = std::mem::take(&mut self.ports);
@@ -163,8 +163,8 @@ impl Query {
         let place = |(index, host)| {
             let mut place = port(&ports, index, count)?;
             place.push((name, host));
-            // What stands before the path may give the port of one, and is wrong for all of several. No URL goes without one
-            // where it names a user; the parameter wins.
+            // The host before the path may carry the port of a single server, but is wrong for several. A URL with a
+            // user needs some host; the parameter overrides it.
             Ok((if count == 1 && !hosts.is_empty() { hosts } else { "localhost" }.to_owned(), place))
         };
         named.into_iter().enumerate().map(place).collect()
@@ -177,7 +177,7 @@ impl Query {
     }
 }
 
-/// The port of one of `count` servers, where any is given.
+/// The port of one of `count` servers; empty if none is given.
 fn port(ports: &[String], index: usize, count: usize) -> Result<Place, Unusable> {
     let port = match ports {
         [] => return Ok(Place::new()),
@@ -185,7 +185,7 @@ fn port(ports: &[String], index: usize, count: usize) -> Result<Place, Unusable>
         several if several.len() == count => &several[index],
         _ => return Err(PORTS),
     };
-    // As in libpq, an empty one is the usual one.
+    // As in libpq, an empty port means the default port.
     Ok(if port.is_empty() { Place::new() } else { vec![("port", port.clone())] })
 }
 

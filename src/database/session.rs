@@ -1,5 +1,5 @@
-//! What our sessions need to be so, whatever the server, the database or the role has as its default; and whether they can be
-//! had at all through what lies between us and Postgres.
+//! The settings that our sessions need, whatever the defaults of the server, the database or the role are; and the
+//! check that a pooler between us and Postgres lets a connection keep its session.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use tokio::time::timeout;
 
 use super::{Error, answered};
 
-/// For whom a session is.
+/// The kind of program that a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Session {
-    /// A service, which writes, and waits for no lock for long.
+    /// A service, which writes, and does not wait long for a lock.
     Service,
-    /// A person's command, which may read a standby, and waits its turn.
+    /// A person's command, which may read a standby, and waits for locks.
     Tool,
 }
 
-/// How long a statement of a service waits for a lock. Whoever asked has then given up, or does something else meanwhile.
+/// How long a statement of a service waits for a lock. After that its caller has given up, or does other work first.
 const LOCK_TIMEOUT_MS: u32 = 2_000;
 
-/// How long a session may take for one statement, and wait for the next within a transaction. Handlers get bounds of their own
-/// for what they write; this one is for what nobody waits for any more.
+/// How long one statement of a session may take, and how long a transaction may be idle between two. Handlers get
+/// bounds of their own for what they write; this one ends statements that no caller waits for any more.
 const STATEMENT_TIMEOUT_MS: u32 = 600_000;
 
-/// Settings that others choose for the role, the database or the server, and that our statements depend on. One that this
-/// version of Postgres does not have is passed over.
+/// Settings that our statements depend on, and that may be different for the role, the database or the server. A
+/// setting that this version of Postgres does not have is skipped.
 const SETTINGS: &[(&str, &str)] = &[
-    // What a commit means. Under another isolation a statement does not see what was committed before it began.
+    // The meaning of a commit. With another isolation, a statement may not see what was committed before it began.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
@@ -35,7 +35,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("idle_session_timeout", "0"),
     ("transaction_timeout", "0"),
     ("exit_on_error", "off"),
-    // Text goes and comes as it is meant.
+    // The format of texts and values.
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
@@ -47,7 +47,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("transform_null_equals", "off"),
     ("quote_all_identifiers", "off"),
     ("check_function_bodies", "on"),
-    // Plans that milliseconds hang on.
+    // The plans: statements take milliseconds only with these.
     ("plan_cache_mode", "auto"),
     ("jit", "off"),
     ("debug_parallel_query", "off"),
@@ -63,12 +63,12 @@ const SETTINGS: &[(&str, &str)] = &[
     ("enable_partition_pruning", "on"),
 ];
 
-/// Makes a new connection's session ours, in one round trip.
+/// Sets the settings of a new connection's session, in one round trip.
 ///
-/// By statements and not by parameters of the start-up, because poolers refuse those that they do not know.
+/// By statements and not by parameters of the start-up, because poolers refuse parameters that they do not know.
 ///
 /// # Errors
-/// What the database says; for a service also, where it is a standby that takes no writes.
+/// The error of the statement; for a service also an IO error (read-only) if the server is a standby.
 pub(super) async fn prepare(connection: &mut PgConnection, session: Session) -> sqlx::Result<()> {
     let rows = answered(connection.fetch_all(AssertSqlSafe(statement(session)))).await?;
     let is_standby = rows.last().is_some_and(|row| row.try_get("standby").unwrap_or(false));
@@ -79,24 +79,24 @@ fn statement(session: Session) -> String {
     let lock_timeout_ms = if session == Session::Service { LOCK_TIMEOUT_MS } else { 0 };
     let statement_timeout_ms = if session == Session::Service { STATEMENT_TIMEOUT_MS } else { 0 };
     let wanted: String = SETTINGS.iter().map(|(name, value)| format!("('{name}', '{value}'), ")).collect();
-    // First the bounds, because a default of a millisecond would end the statement that changes it.
+    // The timeouts first, because a default of a millisecond would end the statement that changes it.
     format!(
         "set statement_timeout = {statement_timeout_ms};
          set lock_timeout = {lock_timeout_ms};
          set idle_in_transaction_session_timeout = {statement_timeout_ms};
          select count(set_config(name, value, false)), pg_is_in_recovery() as standby
            from (values {wanted}
-                        -- A 2xx means that a crash loses nothing. What waits for replicas as well stays as it is.
+                        -- A 2xx means that a crash loses nothing. A value that also waits for replicas stays as it is.
                         ('synchronous_commit', case when current_setting('synchronous_commit') in ('off', 'local')
                                                     then 'on' else current_setting('synchronous_commit') end),
-                        -- What nobody waits for any more ends on the server, too. Only some systems can tell.
+                        -- The server ends a statement whose client is gone. Only some systems support the check.
                         ('client_connection_check_interval', case when version() like '%linux%' then '2s' else '0' end))
                 as wanted (name, value)
           where current_setting(name, true) is distinct from value and current_setting(name, true) is not null"
     )
 }
 
-/// As Postgres itself would say it at the first write.
+/// The error for a standby, which Postgres itself would report only at the first write.
 pub(super) fn standby() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(
         std::io::ErrorKind::ReadOnlyFilesystem,
@@ -104,21 +104,22 @@ pub(super) fn standby() -> sqlx::Error {
     ))
 }
 
-/// How often a pooler is given the chance to show itself.
+/// How many rounds of the check a pooler in transaction mode must pass unnoticed.
 const ROUNDS: usize = 3;
-/// A pooler with one connection to the server has the second of us wait for the first.
+/// How long to wait for an answer: a pooler with one connection to the server makes the second session wait for the
+/// first.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Checks that a connection has one session of the server for as long as it lives: what was set must stay set, and what was
-/// prepared, prepared.
+/// Checks that a connection keeps one session of the server for as long as it lives, so that settings and prepared
+/// statements stay.
 ///
 /// # Errors
-/// [`Error::TransactionPooler`]; [`Error::Query`].
+/// [`Error::TransactionPooler`] if it does not; [`Error::Query`] if a statement fails.
 pub(super) async fn stays(one: &mut PgConnection, other: &mut PgConnection) -> Result<(), Error> {
     let first = backend(one).await?;
     for _ in 0..ROUNDS {
-        // Simple statements, because prepared ones fail behind such a pooler in ways of their own. While the other keeps a
-        // transaction open, its session cannot be ours.
+        // Simple statements, because prepared ones fail behind such a pooler in other ways. While `other` keeps a
+        // transaction open, `one` cannot get its session.
         answered(other.execute("begin")).await?;
         let second = backend(other).await?;
         let again = timeout(PATIENCE, backend(one)).await;

@@ -1,13 +1,13 @@
 //! A transaction that owns its connection.
 //!
-//! The transaction of sqlx borrows its connection, or gives it back to the pool whatever happened on it. This one passes its
-//! connection on only where the database answered its end. Dropped anywhere else, it drops its connection, and a
-//! [`Loan`](super::Loan) or a [`Lent`](super::Lent) that is dropped is closed. So a `begin` that was cancelled half way, which
-//! leaves a transaction open that sqlx 0.9 does not know of, does no harm here.
+//! The transaction of sqlx borrows its connection, or gives it back to the pool whatever happened on it. This one
+//! returns its connection only if the database has answered its `commit` or `rollback`. Otherwise it is dropped with
+//! its connection, and a [`Loan`](super::Loan) or a [`Lent`](super::Lent) that is dropped is closed. So a `begin` that
+//! was cancelled half way, which leaves a transaction open that sqlx 0.9 does not know of, does no harm here.
 //!
-//! sqlx counts the transactions of a connection, and makes a savepoint of one that a handler begins within ours. So the count
-//! must say one while ours is open. sqlx lowers it only through the borrowing type, hence it stays at one when ours has ended; the
-//! next transaction here takes that into account, and `pool` does when the connection goes back.
+//! sqlx counts the transactions of a connection, and makes a savepoint of one that a handler begins within ours. So the
+//! count must be one while ours is open. sqlx lowers the count only through the borrowing type, so it stays at one when
+//! ours has ended. The next transaction here takes that into account, and so does `pool` when the connection goes back.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -19,16 +19,16 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, raw_sql};
 pub struct OwnedTransaction<C>(C);
 
 impl<C: DerefMut<Target = PgConnection>> OwnedTransaction<C> {
-    /// Begins a transaction with this statement, which may go on with settings of the transaction.
+    /// Begins a transaction with `statement`, which may also set settings of the transaction.
     ///
     /// # Errors
-    /// What the database says; then the connection is dropped.
+    /// The error of the statement; the connection is then dropped.
     pub async fn begin(mut connection: C, statement: String) -> sqlx::Result<Self> {
         let statement = AssertSqlSafe(statement);
         if connection.is_in_transaction() {
             connection.execute(raw_sql(statement)).await?;
         } else {
-            // Or its end would be a rollback.
+            // The borrowing transaction would roll back when dropped.
             mem::forget(connection.begin_with(statement).await?);
         }
         Ok(Self(connection))
@@ -37,7 +37,8 @@ impl<C: DerefMut<Target = PgConnection>> OwnedTransaction<C> {
     /// Commits, and returns the connection.
     ///
     /// # Errors
-    /// What the database says; then the connection is dropped. Where the database says nothing, the commit may have arrived.
+    /// The error of the commit; the connection is then dropped. If the database did not answer, the commit may have
+    /// happened.
     pub async fn commit(self) -> sqlx::Result<C> {
         self.end("commit").await
     }
@@ -45,7 +46,7 @@ impl<C: DerefMut<Target = PgConnection>> OwnedTransaction<C> {
     /// Rolls back, and returns the connection.
     ///
     /// # Errors
-    /// What the database says; then the connection is dropped.
+    /// The error of the rollback; the connection is then dropped.
     pub async fn roll_back(self) -> sqlx::Result<C> {
         self.end("rollback").await
     }
@@ -56,14 +57,14 @@ impl<C: DerefMut<Target = PgConnection>> OwnedTransaction<C> {
     }
 }
 
-/// Has sqlx count no transaction on a connection, whose transactions have all ended by now.
+/// Resets sqlx's count of transactions on a connection whose transactions have all ended.
 ///
 /// # Errors
-/// What the database says.
+/// The error of a `begin`, if the connection broke.
 pub(super) async fn forget_ended(connection: &mut PgConnection) -> sqlx::Result<()> {
     if connection.is_in_transaction() {
-        // sqlx refuses a statement of our own where it counts a transaction, and rolls that back. Here it is this empty one, or the
-        // `rollback` would put a warning into the log of the server.
+        // `begin_with` fails while sqlx counts a transaction, and rolls that one back. The empty transaction is for
+        // this `rollback`, which would otherwise put a warning into the log of the server.
         connection.execute(raw_sql("begin")).await?;
         drop(connection.begin_with("begin").await);
     }

@@ -1,7 +1,7 @@
-//! What is said of a database that does not do what it should: each fault once, with the place and the one thing to do.
+//! Describes why the database cannot be used: each fault once, with the place and the one thing to do.
 //!
-//! The driver says a fault of the database two or three times, with line numbers of the server's source, and of a pool that
-//! could not open a connection only that time ran out. No text here holds a password.
+//! The driver repeats a fault of the database two or three times, with line numbers of the server's source. Of a pool
+//! that could not open a connection, it says only that time ran out. No text here contains a password.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::session;
 
-/// How long one more try may take that finds out why there was no connection.
+/// How long the extra try that finds out why there was no connection may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a database cannot be reached, and what to do about it.
@@ -22,7 +22,7 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 pub struct Why {
     /// Host, port, database and login.
     pub place: String,
-    /// What happened there.
+    /// What went wrong.
     pub says: String,
     /// The one thing to do.
     pub remedy: String,
@@ -35,7 +35,7 @@ impl fmt::Display for Why {
 }
 
 impl Why {
-    /// What an error says that came of a try to connect with these options.
+    /// Describes the error of a try to connect with these options.
     pub(super) fn of(error: &sqlx::Error, options: &PgConnectOptions) -> Why {
         let (says, remedy) = judged(error, options);
         Why { place: place(options), says, remedy }
@@ -53,13 +53,13 @@ pub(super) fn place(options: &PgConnectOptions) -> String {
 }
 
 fn database(options: &PgConnectOptions) -> &str {
-    // As Postgres does it.
+    // The default of Postgres.
     options.get_database().unwrap_or_else(|| options.get_username())
 }
 
-/// Why a pool has no connection to give: the database's fault, or the pool's own size.
+/// Finds out why a pool has no connection to give: a fault of the database, or the pool is too small.
 ///
-/// It tries to connect once more, outside of the pool, and where that succeeds asks what the pool's connections are doing.
+/// It tries to connect once more, outside of the pool. If that succeeds, it asks what the pool's connections are doing.
 pub async fn why(pool: &PgPool, error: &sqlx::Error) -> Why {
     let options = pool.connect_options();
     if !matches!(error, sqlx::Error::PoolTimedOut) {
@@ -69,7 +69,7 @@ pub async fn why(pool: &PgPool, error: &sqlx::Error) -> Why {
         Err(_) => Why::of(&sqlx::Error::Io(io::ErrorKind::TimedOut.into()), &options),
         Ok(Err(error)) => Why::of(&error, &options),
         Ok(Ok(mut connection)) => {
-            // The pool's own connections are refused there.
+            // Our pools refuse connections to a standby.
             let is_standby = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&mut connection);
             if matches!(timeout(LOOK_PATIENCE, is_standby).await, Ok(Ok(true))) {
                 return Why::of(&session::standby(), &options);
@@ -77,7 +77,7 @@ pub async fn why(pool: &PgPool, error: &sqlx::Error) -> Why {
             let name = options.get_application_name().unwrap_or_default();
             let doing = timeout(LOOK_PATIENCE, doing(&mut connection, name)).await;
             let doing = doing.ok().and_then(Result::ok).filter(|doing| !doing.is_empty());
-            // Nothing depends on a polite farewell.
+            // Whether the close succeeds does not matter.
             drop(timeout(LOOK_PATIENCE, connection.close()).await);
             let size = pool.options().get_max_connections();
             Why {
@@ -86,14 +86,14 @@ pub async fn why(pool: &PgPool, error: &sqlx::Error) -> Why {
                     "all {size} connections of this process are in use, and none came free in time{}",
                     doing.map(|doing| format!(": {doing}")).unwrap_or_default()
                 ),
-                remedy: "end what they wait for (pg_stat_activity shows it), or raise RESTANTE_DATABASE_CONNECTIONS"
+                remedy: "end the sessions that block them (see pg_stat_activity), or raise RESTANTE_DATABASE_CONNECTIONS"
                     .to_owned(),
             }
         }
     }
 }
 
-/// What the connections of this name do: `3 waiting for a lock, 1 running a statement`.
+/// What the connections of this application name are doing: `3 waiting for a lock, 1 running a statement`.
 async fn doing(connection: &mut PgConnection, name: &str) -> sqlx::Result<String> {
     let doing: Vec<String> = sqlx::query_scalar(
         "select count(*) || ' ' || activity from (
@@ -123,7 +123,7 @@ fn judged(error: &sqlx::Error, options: &PgConnectOptions) -> (String, String) {
                 "28P01" => format!(
                     "give the password of {login} in DATABASE_URL, with %-escapes for the characters @ : / ? # %"
                 ),
-                // The file's name stands in the message in every language.
+                // The message contains the file's name in every language.
                 "28000" if error.message().contains("pg_hba.conf") => {
                     format!("let pg_hba.conf of the server admit {login} from this machine, or set sslmode=require in DATABASE_URL if it asks for encryption")
                 }
@@ -134,7 +134,7 @@ fn judged(error: &sqlx::Error, options: &PgConnectOptions) -> (String, String) {
                             database), or lower RESTANTE_DATABASE_CONNECTIONS"
                     .to_owned(),
                 "57P03" => "wait until the server has started".to_owned(),
-                _ => "look at the log of the server".to_owned(),
+                _ => "read the log of the server".to_owned(),
             };
             (error.message().to_owned(), remedy)
         }
@@ -144,22 +144,22 @@ fn judged(error: &sqlx::Error, options: &PgConnectOptions) -> (String, String) {
                 "give DATABASE_URL the primary, or both: postgres://user:password@one,other/database".to_owned(),
             ),
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => (
-                "nobody listens there".to_owned(),
+                "no server listens there".to_owned(),
                 "start Postgres, or correct the host and the port in DATABASE_URL".to_owned(),
             ),
             io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => (
                 "there is no answer".to_owned(),
-                format!("see that this machine may connect to {host}:{port} (network, firewall), or correct DATABASE_URL"),
+                format!("check that this machine can reach {host}:{port} (network, firewall), or correct DATABASE_URL"),
             ),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => (
-                "the connection was closed while it was made".to_owned(),
-                format!("see that a Postgres answers at {host}:{port}, and look at its log"),
+                "the connection was closed while it was being opened".to_owned(),
+                format!("check that a Postgres runs at {host}:{port}, and read its log"),
             ),
             _ if error.to_string().contains("lookup address") => (
                 format!("the host {host} is not known"),
                 "correct the host in DATABASE_URL, or let this machine resolve it".to_owned(),
             ),
-            _ => (error.to_string(), format!("see that this machine may connect to {host}:{port}")),
+            _ => (error.to_string(), format!("check that this machine can reach {host}:{port}")),
         },
         sqlx::Error::Tls(error) => (
             format!("there is no encrypted connection: {error}"),
@@ -167,14 +167,14 @@ fn judged(error: &sqlx::Error, options: &PgConnectOptions) -> (String, String) {
                 .to_owned(),
         ),
         sqlx::Error::Protocol(_) => (
-            "what answers does not speak as Postgres does".to_owned(),
-            format!("see that a Postgres answers at {host}:{port}"),
+            "the server there does not speak the protocol of Postgres".to_owned(),
+            format!("check that a Postgres runs at {host}:{port}"),
         ),
-        other => (said(other), "see DATABASE_URL and the log of the server".to_owned()),
+        other => (said(other), "check DATABASE_URL, and read the log of the server".to_owned()),
     }
 }
 
-/// An error with its causes, in one line that says nothing twice.
+/// An error with its causes, in one line without repetitions.
 pub fn told(error: &(dyn StdError + 'static)) -> String {
     if let Some(error) = error.downcast_ref::<sqlx::Error>() {
         return said(error);
@@ -189,7 +189,7 @@ pub fn told(error: &(dyn StdError + 'static)) -> String {
             if !text.contains(&said) {
                 text = format!("{text}: {said}");
             }
-            // Its own causes say the same once more.
+            // Its own causes only repeat it.
             return text;
         }
         if !text.contains(&whole) {
@@ -200,7 +200,7 @@ pub fn told(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// What a fault of the database is, without the driver's words about it.
+/// The message of a database error, without what the driver adds.
 fn said(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
@@ -231,11 +231,11 @@ mod tests {
         for (error, said) in [
             (
                 io(io::ErrorKind::ConnectionRefused),
-                "nobody listens there (db.example:6543, database mail, login me). To do: start Postgres",
+                "no server listens there (db.example:6543, database mail, login me). To do: start Postgres",
             ),
             (io(io::ErrorKind::TimedOut), "there is no answer (db.example:6543"),
             (sqlx::Error::Io(lookup), "the host db.example is not known ("),
-            (io(io::ErrorKind::UnexpectedEof), "the connection was closed while it was made ("),
+            (io(io::ErrorKind::UnexpectedEof), "the connection was closed while it was being opened ("),
             (sqlx::Error::Tls("server does not support TLS".into()), "To do: set the sslmode"),
         ] {
             let why = why(error);

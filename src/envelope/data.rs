@@ -1,4 +1,4 @@
-//! What an event says of its subject, read as ingest has read it: for handlers.
+//! What an event says of its subject, for handlers; read in the same way as ingest reads it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use super::mend::mended;
 use super::{identifier, members, members_or_none, text};
 use crate::event::Event;
 
-/// The members of the top level that are the event's own, or name an object only inside `data`.
+/// Members that, at the top level, belong to the event itself. They name an object only inside `data`.
 const NOT_OF_THE_SUBJECT: [&str; 2] = ["id", "batch_id"];
 
 impl Event {
-    /// What the event says of its subject, as JSON: the envelope's `data`, where the event is a webhook. A webhook without
-    /// `data` gives its other members, without those that could be taken for an object's identifier (its own `id` is the
-    /// event's), and one that cannot be read gives `null`. Any other event gives its whole body.
+    /// What the event says of its subject, as JSON. For a webhook this is the envelope's `data`. A webhook without
+    /// `data` gives its other members, except those that could be taken for an object's identifier (the `id` there is
+    /// the event's), and a webhook that cannot be read gives `null`. Any other event gives its whole body.
     ///
-    /// It is mended so that what a handler does not read cannot disturb what it does read: of a member given twice the last
-    /// one is there, and what is no proper Unicode is replaced.
+    /// The JSON is repaired, so that a member which the handler does not read cannot spoil one that it reads: of a
+    /// member given twice only the last is kept, and invalid Unicode is replaced.
     pub fn data(&self) -> Cow<'_, str> {
         match text(self.body.as_bytes()) {
             Cow::Borrowed(text) => data_of(text, &self.source),
@@ -42,11 +42,11 @@ fn data_of<'t>(text: &'t str, source: &str) -> Cow<'t, str> {
 }
 
 impl Event {
-    /// [`Event::data`], read into a payload. Where it does not fit because identifiers are numbers, they are read as text, as
-    /// they are for the key of the event.
+    /// [`Event::data`], read into a payload. If it does not fit because identifiers are numbers, they are read as text,
+    /// as for the key of the event.
     ///
     /// # Errors
-    /// What does not fit.
+    /// The error of `serde_json` if the data does not fit `P`: a member is missing or has another type.
     pub fn payload<P: DeserializeOwned>(&self) -> Result<P, serde_json::Error> {
         let data = self.data();
         serde_json::from_str(&data).or_else(|error| match with_text_identifiers(&data) {
@@ -56,7 +56,7 @@ impl Event {
     }
 }
 
-/// The same object with text in place of those of its identifiers that are numbers; none, where there is no such one.
+/// The same object with each identifier that is a number as text; `None` if no identifier is a number.
 fn with_text_identifiers(data: &str) -> Option<String> {
     let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(data).ok()?;
     let mut is_other = false;
@@ -71,13 +71,13 @@ fn with_text_identifiers(data: &str) -> Option<String> {
     is_other.then(|| serde_json::to_string(&members).ok())?
 }
 
-/// The identifiers that an event carries in its `data`, read as the key of the event is: a number is an identifier, of a member
-/// given twice the last one counts, and whatever is neither text nor number names nothing.
+/// The identifiers in an event's `data`, read as the key of the event is: a number is an identifier too, of a member
+/// given twice the last one counts, and any other value counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
-    /// What it happened to.
+    /// The object that the event happened to.
     pub id: Option<String>,
-    /// The batch that it happened to, where the sender does not call it `id`.
+    /// The batch that the event happened to, where the sender does not call it `id`.
     pub batch_id: Option<String>,
     /// The thread of the session.
     pub session_thread_id: Option<String>,

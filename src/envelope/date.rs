@@ -5,22 +5,22 @@ use serde_json::value::RawValue;
 
 use super::members::scalar;
 
-/// A number above this counts milliseconds, any other one seconds: as seconds it would be the year 5138.
+/// A number above this is in milliseconds, any other in seconds: as seconds, this one is the year 5138.
 const SECONDS_MAX: f64 = 1e11;
 
-/// What has no offset is UTC.
+/// Forms without an offset, read as UTC.
 const WITHOUT_OFFSET: [&str; 2] = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
 
-/// The time that a member says; none, where it says none.
+/// The time in a member; `None` if the member holds no time.
 pub(super) fn read(value: &RawValue) -> Option<DateTime<Utc>> {
     let text = scalar(value)?;
     let text = text.trim();
-    // A number in quotes is one too, but a mere year is none.
+    // A number in quotes counts as a number too, unless it is short: that may be a year.
     let is_number = !value.get().starts_with('"') || (text.len() >= 9 && text.bytes().all(is_of_number));
     if is_number { text.parse().ok().map(from_number) } else { from_text(text).map(clamped) }
 }
 
-/// The time of the attempt, which no verified delivery has outside the years that Postgres can hold.
+/// The time of the delivery. The signature check leaves only times that Postgres can hold; any other is clamped.
 pub(super) fn of_attempt(timestamp: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(timestamp, 0)
         .filter(|date| *date >= DateTime::UNIX_EPOCH)
@@ -41,7 +41,7 @@ fn from_text(text: &str) -> Option<DateTime<Utc>> {
     date.or_else(|| beyond(text))
 }
 
-/// A date whose year has so many digits that the calendar here has no room for it, as far away as it goes.
+/// Turns a date whose year has too many digits for chrono into the earliest or latest date that chrono knows.
 fn beyond(text: &str) -> Option<DateTime<Utc>> {
     let (unsigned, is_negative) = match text.strip_prefix('-') {
         Some(unsigned) => (unsigned, true),
@@ -57,10 +57,10 @@ fn beyond(text: &str) -> Option<DateTime<Utc>> {
     })
 }
 
-/// Seconds or milliseconds since 1970, to the microsecond: more the database does not keep.
+/// Seconds or milliseconds since 1970, to the microsecond, the precision of Postgres.
 fn from_number(number: f64) -> DateTime<Utc> {
     let seconds = if number.abs() > SECONDS_MAX { number / 1e3 } else { number };
-    // A cast saturates, so that what is beyond every year is beyond the last one here.
+    // The cast saturates, so a number beyond every year stays beyond the last year.
     let microseconds = (seconds * 1e6).round() as i64;
     let date = DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::microseconds(microseconds));
     clamped(date.unwrap_or(if microseconds < 0 {
@@ -70,7 +70,7 @@ fn from_number(number: f64) -> DateTime<Utc> {
     }))
 }
 
-/// A date outside the years 1 to 9999 becomes the nearest one that lies within them in every time zone: with any other,
+/// A date outside the years 1 to 9999 becomes the nearest one that is inside them in every time zone: with any other,
 /// clients in many languages could not read a single row of the table any more.
 fn clamped(date: DateTime<Utc>) -> DateTime<Utc> {
     let noon = |year, month, day| {

@@ -1,12 +1,12 @@
-//! JSON read with tolerance: a member may be given twice, and text may be no proper Unicode. What is no part of an
-//! envelope is skipped unread.
+//! Tolerant reading of JSON: a member may be given twice, and text may be invalid Unicode. Members that are not part of
+//! an envelope are skipped unread.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of a JSON object that an envelope is made of, unread. Of a member given twice, the last counts.
+/// The members of a JSON object that make up an envelope, unparsed. Of a member given twice, the last counts.
 #[derive(Default)]
 pub(super) struct Members<'a> {
     pub(super) kind: Option<&'a RawValue>,
@@ -19,7 +19,7 @@ pub(super) struct Members<'a> {
     pub(super) vault_id: Option<&'a RawValue>,
 }
 
-// By hand, because a derived implementation refuses duplicate members, and names that are no proper Unicode.
+// By hand, because a derived implementation refuses duplicate members, and names that are invalid Unicode.
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
@@ -54,7 +54,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// The name of a member, compared as bytes: lone surrogates in the name of an unknown member are then no error.
+/// The name of a member, compared as bytes, so that lone surrogates in the name of an unknown member are no error.
 enum Name {
     Kind,
     Id,
@@ -107,7 +107,7 @@ pub(super) fn scalar(value: &RawValue) -> Option<String> {
     }
 }
 
-/// The bytes that a string of JSON stands for; a lone surrogate stands for three that are no UTF-8.
+/// The bytes that a JSON string stands for; a lone surrogate becomes three bytes that are not UTF-8.
 pub(super) fn string_bytes(quoted: &str) -> Option<Vec<u8>> {
     struct Bytes;
 

@@ -1,8 +1,8 @@
-//! JSON mended for readers that are strict: of a member given twice the last one stays, lone surrogates become U+FFFD, and
-//! bare control characters in text become escapes.
+//! Repairs JSON for strict parsers: of a member given twice only the last is kept, lone surrogates become U+FFFD, and
+//! bare control characters in strings become escapes.
 //!
 //! It works on the text, in two passes and without recursion, so that nesting of any depth and numbers of any length stay as
-//! they are. Text that is no JSON comes out as some text that is no JSON either.
+//! they are. Text that is not JSON comes out as other text that is not JSON.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,18 +11,18 @@ use memchr::{memchr, memchr2_iter};
 
 use super::members::string_bytes;
 
-/// The same JSON, mended, without the members of its outermost object that are called as in `left_out`. Almost all JSON comes
-/// back as it is, and is not copied.
+/// The same JSON, repaired, without those members of its outermost object that are named in `left_out`. Almost all JSON
+/// needs no repair and is not copied.
 pub(super) fn mended<'j>(json: &'j str, left_out: &[&str]) -> Cow<'j, str> {
     let members = members(json, left_out);
-    // Without a backslash there is no escape, and so no lone surrogate.
+    // Without a backslash there is no escape, and thus no lone surrogate.
     if members.iter().all(|member| !member.is_dropped) && memchr(b'\\', json.as_bytes()).is_none() {
         return json.into();
     }
     let mut out = String::with_capacity(json.len());
     let mut at = 0;
     for member in members.iter().filter(|member| member.is_dropped) {
-        // One inside of another that is dropped has been passed over.
+        // A member inside another dropped member has been dropped with it.
         if member.start < at {
             continue;
         }
@@ -31,7 +31,7 @@ pub(super) fn mended<'j>(json: &'j str, left_out: &[&str]) -> Cow<'j, str> {
         if json[at..].starts_with(',') {
             at += 1;
         } else {
-            // It was the last one, and the comma before it has nothing to separate any more.
+            // It was the last member, so the comma before it goes too.
             let kept = out.trim_end();
             out.truncate(kept.strip_suffix(',').unwrap_or(kept).len());
         }
@@ -40,14 +40,15 @@ pub(super) fn mended<'j>(json: &'j str, left_out: &[&str]) -> Cow<'j, str> {
     out.into()
 }
 
-/// The same JSON with escapes in place of bare control characters, which some senders leave in text and no parser takes.
+/// The same JSON with escapes in place of bare control characters, which some senders leave in strings and no parser
+/// takes.
 pub(super) fn with_escapes(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     copy(json, &mut out, Surrogates::Kept);
     out
 }
 
-/// What becomes of lone surrogates.
+/// What to do with lone surrogates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Surrogates {
     Kept,
@@ -64,7 +65,7 @@ struct Member {
 /// An object or an array that is open.
 enum Open {
     Object {
-        /// How many names were noted before it.
+        /// How many names were on the list before this object.
         first: usize,
         /// The member whose value is being read.
         member: Option<usize>,
@@ -75,7 +76,7 @@ enum Open {
 /// The members of all objects, in the order in which they begin.
 fn members(json: &str, left_out: &[&str]) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
-    // Of the objects that are open, innermost last: each name, and its member.
+    // The names in all open objects, innermost last, each with its member.
     let mut names: Vec<(Cow<'_, [u8]>, usize)> = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     let mut at = 0;
@@ -123,7 +124,7 @@ fn drop_earlier(names: &mut [(Cow<'_, [u8]>, usize)], members: &mut [Member]) {
     }
 }
 
-/// What a member is called, from the string that is its name.
+/// The name of a member, from its JSON string.
 fn name(string: &str) -> Cow<'_, [u8]> {
     match string.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(name) if memchr(b'\\', name.as_bytes()).is_none() => name.as_bytes().into(),
@@ -131,7 +132,7 @@ fn name(string: &str) -> Cow<'_, [u8]> {
     }
 }
 
-/// Where the string that begins at `start` is over: behind its closing quote.
+/// The end of the string that begins at `start`: behind its closing quote.
 fn end_of_string(json: &str, start: usize) -> usize {
     let mut escaped = None;
     for at in memchr2_iter(b'"', b'\\', &json.as_bytes()[start + 1..]).map(|offset| start + 1 + offset) {
@@ -146,7 +147,7 @@ fn end_of_string(json: &str, start: usize) -> usize {
     json.len()
 }
 
-/// Copies a part of JSON that begins and ends outside of its strings.
+/// Copies a part of the JSON that begins and ends outside of strings.
 fn copy(json: &str, out: &mut String, lone: Surrogates) {
     let mut at = 0;
     while let Some(quote) = json[at..].find('"').map(|offset| at + offset) {
@@ -173,7 +174,7 @@ fn copy_string(string: &str, out: &mut String, lone: Surrogates) {
                 6
             }
             _ if from.starts_with('\\') => {
-                // The backslash and what it escapes, or the digits behind `u` would be looked at for themselves.
+                // Both together: an escaped backslash must not be taken for the start of another escape.
                 let length = 1 + from[1..].chars().next().map_or(0, char::len_utf8);
                 out.push_str(&from[..length]);
                 length
@@ -192,6 +193,6 @@ fn copy_string(string: &str, out: &mut String, lone: Surrogates) {
 /// The UTF-16 code unit of an escape `\uXXXX` at the beginning of `text`.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
-    // A sign would be read too.
+    // `from_str_radix` would also take a sign.
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
 }

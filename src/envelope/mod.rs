@@ -1,13 +1,13 @@
 //! The envelope of a delivery: what ingest must know of an event in order to store it, read from its body.
 //!
-//! A verified event is kept whatever is inside it, so reading is tolerant where the API's own types are strict:
-//! members given twice (the last one counts), broken Unicode, numbers in place of text, numbers beyond any range and
-//! nesting of any depth disturb nothing. Members that are not part of the envelope are skipped unread and without recursion. What
-//! the event means is not looked at here. A body that is no JSON object, or that says of no type, becomes an event of
-//! the type [`UNREADABLE`].
+//! A verified event is stored whatever its body holds, so reading is tolerant where the API's own types are strict.
+//! Members given twice (the last one counts), broken Unicode, numbers in place of text, numbers beyond any range and
+//! nesting of any depth are accepted. Members that are not part of the envelope are skipped unread and without
+//! recursion. The meaning of the event does not matter here. A body that is not a JSON object, or that names no event
+//! type, becomes an event of the type [`UNREADABLE`].
 //!
-//! There is one reading of a body: ingest reads the envelope with it, and `data` gives handlers what the same reading finds.
-//! The body itself is never changed: it is kept as JSON where Postgres can hold it as such, else as bytes.
+//! A body is read in one way only: ingest reads the envelope so, and `data` gives handlers the same values. The body
+//! itself is never changed: it is stored as JSON if Postgres can hold it as JSON, else as bytes.
 
 use std::borrow::Cow;
 
@@ -28,49 +28,48 @@ mod mend;
 #[cfg(test)]
 mod tests;
 
-/// The longest identifier, key, type or workspace that is kept as it came, in bytes. An index entry of Postgres
-/// holds about 2,700 bytes; longer text stands as the hash of itself, which still tells equal from different.
+/// The longest identifier, key, type or workspace that is stored as it came, in bytes. An index entry of Postgres holds
+/// about 2,700 bytes; longer text is replaced by its hash, so equal texts stay equal and different ones different.
 pub const TEXT_BYTES_MAX: usize = 512;
 
 /// How deeply a body may nest and still be kept as JSON. Postgres parses `json` recursively, limited by the
-/// server's `max_stack_depth`; the default gives in beyond some thousands of levels.
+/// server's `max_stack_depth`; with the default it fails beyond some thousands of levels.
 pub const DEPTH_MAX: usize = 512;
 
-/// The type of an event whose body nobody can read. It is kept all the same, and becomes a dead letter that says why.
+/// The type of an event whose body cannot be read. It is stored, and becomes a dead letter that says why.
 pub const UNREADABLE: &str = "unreadable";
 
-/// Why no envelope can be read from a body. It says where, and repeats nothing of the body.
+/// Why no envelope can be read from a body. The text gives the position, and repeats nothing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// The body is empty.
     #[error("the body is empty")]
     Empty,
-    /// The body is no JSON, or breaks off.
+    /// The body is not JSON, or breaks off.
     #[error("the body is no JSON from line {line}, column {column} on")]
     NotJson {
-        /// Where, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Where in the line, in bytes.
+        /// The position in the line, in bytes.
         column: usize,
     },
-    /// The body is JSON, but no object.
+    /// The body is JSON, but not an object.
     #[error("the body is no JSON object")]
     NotAnObject,
-    /// Neither the body nor its `data` says what type of event it is.
+    /// Neither the body nor its `data` names the type of the event.
     #[error("the body names no event type")]
     NoType,
 }
 
 /// Reads the event that `body` carries.
 ///
-/// - The type is `data.type` where the top level says `event` (it says so of every webhook), else the top-level
-///   `type`.
+/// - The type is `data.type` if the top-level `type` is `event` (as in every webhook), else the top-level `type`.
 /// - The identifier is the body's `id`, else `webhook_id`, else the hash of the body.
 /// - The key is `data.id`, else `data.batch_id`.
-/// - It happened at `created_at`, else when the attempt was made (`attempt_timestamp`, Unix seconds).
+/// - It happened at `created_at`, else when the delivery was sent (`attempt_timestamp`, Unix seconds).
 ///
 /// # Errors
-/// [`Unreadable`], only if the body is no JSON object or no type is found in it. [`unreadable`] keeps it then.
+/// [`Unreadable`], only if the body is not a JSON object or names no type. [`unreadable`] then makes an event of it.
 pub fn read(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64) -> Result<NewEvent, Unreadable> {
     let text = text(body);
     let top = members(&text)?;
@@ -105,14 +104,14 @@ pub fn unreadable(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64)
     }
 }
 
-/// Why [`read`] cannot read this body; none, where it can.
+/// Why [`read`] cannot read this body; `None` if it can.
 pub fn fault(body: &[u8]) -> Option<Unreadable> {
     read(body, None, 0).err()
 }
 
-/// The text of a body, as a parser takes it: without a byte order mark before it, without NULs and blanks behind it, and with
-/// escapes for control characters inside of strings, all of which some senders leave there. Bytes that are no UTF-8 can
-/// only stand inside strings of JSON; they are read as U+FFFD.
+/// The text of a body, as a parser takes it. Some senders leave a byte order mark before the JSON, NULs and blanks
+/// behind it, and bare control characters in strings: the first two are cut off, the last become escapes. Bytes that
+/// are not UTF-8 can only occur inside JSON strings; they are read as U+FFFD.
 fn text(body: &[u8]) -> Cow<'_, str> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
@@ -131,7 +130,7 @@ fn members(text: &str) -> Result<Members<'_>, Unreadable> {
     })
 }
 
-/// The members of a value: none, where it is missing or no object.
+/// The members of a value; all absent if it is missing or not an object.
 fn members_or_none(value: Option<&RawValue>) -> Members<'_> {
     value.and_then(|value| members(value.get()).ok()).unwrap_or_default()
 }
@@ -145,8 +144,8 @@ fn event_type(top: &Members<'_>, data: &Members<'_>) -> Option<String> {
 
 /// The identifier under which the outbox keeps the event once.
 ///
-/// An identifier that text of Postgres cannot hold is not mended, since two of them could become equal, and the
-/// younger event would then pass for a duplicate and be lost.
+/// An identifier that a Postgres text cannot hold is not used and not repaired: two repaired ones could become equal,
+/// and the younger event would then count as a duplicate and be lost.
 fn event_id(id: Option<&RawValue>, webhook_id: Option<&str>, body: &[u8]) -> String {
     let given = id.and_then(scalar);
     let usable = |text: &str| !text.contains(['\0', char::REPLACEMENT_CHARACTER]) && !text.is_empty();
@@ -158,7 +157,8 @@ fn event_id(id: Option<&RawValue>, webhook_id: Option<&str>, body: &[u8]) -> Str
     } else if let (Some(raw), true) = (id, given.is_some() && str::from_utf8(body).is_ok()) {
         hash(raw.get().as_bytes())
     } else {
-        // No identifier, or one whose bytes the lossy copy no longer tells apart. A retry has the same body.
+        // There is no identifier, or the lossy copy may have made two different ones equal. A repeated delivery has the
+        // same body.
         hash(body)
     }
 }
@@ -168,7 +168,7 @@ fn mended(value: &RawValue) -> Option<String> {
     identifier(value).map(bounded)
 }
 
-/// The same of any length.
+/// As [`mended`], but not shortened.
 fn identifier(value: &RawValue) -> Option<String> {
     let text = scalar(value).filter(|text| !text.is_empty())?;
     Some(text.replace('\0', "\u{fffd}"))
@@ -191,12 +191,12 @@ pub fn body(body: &[u8]) -> Body {
 }
 
 fn is_json_for_postgres(text: &str) -> bool {
-    // `json` keeps the escapes \u0000 and lone surrogates as they are written; only `jsonb` refuses them. The
-    // second reading is strict where the one for the envelope is not: it refuses control characters in names.
+    // `json` keeps the escapes \u0000 and lone surrogates as they are written; only `jsonb` refuses them. This
+    // parser is stricter than the one for the envelope: it refuses control characters in names.
     depth(text) <= DEPTH_MAX && !text.contains('\0') && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// How deeply arrays and objects nest, at the deepest place.
+/// How deeply arrays and objects nest at most.
 fn depth(text: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0_usize);
     let (mut in_string, mut escaped) = (false, false);

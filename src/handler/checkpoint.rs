@@ -1,4 +1,4 @@
-//! Transactions of an attempt that commit before it ends, whatever becomes of it: under its lease all the same.
+//! Transactions that commit before their attempt ends, and stay committed if it fails. They need the lease to commit.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::outbox;
 use crate::outbox::Lease;
 use crate::outbox::lease::Held;
 
-/// What a commit of an attempt is tied to.
+/// What a commit of an attempt depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Fence {
-    /// The right of the attempt to commit anything.
+    /// The lease of the attempt; without it nothing may be committed.
     pub(crate) lease: Lease,
     /// How long a lease lasts.
     pub(crate) lease_time: Duration,
@@ -24,7 +24,7 @@ pub(crate) struct Fence {
     pub(crate) deadline: Deadline,
 }
 
-/// A transaction that commits whatever becomes of its attempt. Dropped, it rolls back.
+/// A transaction whose commit stays even if its attempt fails. Dropped without a commit, it rolls back.
 #[derive(Debug)]
 pub struct Checkpoint {
     tx: OwnedTransaction<Loan>,
@@ -33,10 +33,11 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Commits, and begins the lease anew with that: while this was open the lease could not be renewed, and may have run out.
+    /// Commits, and renews the lease with the same commit: while the checkpoint is open, the worker cannot renew it.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away; then nothing was committed, as far as we know.
+    /// [`Error::LeaseLost`], and nothing was committed. [`Error::Trouble`] if the database is away: then the commit may
+    /// have been carried out although its answer was lost.
     pub async fn commit(mut self) -> Result {
         let Fence { lease, lease_time, .. } = self.fence;
         let ours = outbox::lease::renew(&mut *self.tx, &[lease], lease_time).await?;
@@ -63,7 +64,7 @@ impl DerefMut for Checkpoint {
     }
 }
 
-/// A checkpoint that does not hold its event yet, so that several can be under way at once. It commits as a checkpoint does.
+/// A checkpoint that locks its event only at the commit, so that several can be open at once.
 #[derive(Debug)]
 pub(crate) struct Draft {
     tx: OwnedTransaction<Loan>,
@@ -75,10 +76,10 @@ impl Draft {
         Self { tx, fence }
     }
 
-    /// Holds the event until the transaction ends.
+    /// Locks the event until the transaction ends.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away or somebody has locked the event.
+    /// [`Error::LeaseLost`], or [`Error::Trouble`] if the database is away or another session has locked the event.
     pub(super) async fn held(mut self) -> std::result::Result<Checkpoint, Error> {
         let error = match outbox::lease::hold(&mut self.tx, self.fence.lease).await? {
             Held::Yes => {
@@ -86,13 +87,15 @@ impl Draft {
                 return Ok(Checkpoint { tx: self.tx, fence: self.fence, _hold: hold });
             }
             Held::Lost => Error::LeaseLost,
-            Held::Locked => Error::Trouble(AGAIN_SOON, anyhow::anyhow!("somebody else has locked the event")),
+            Held::Locked => {
+                Error::Trouble(AGAIN_SOON, anyhow::anyhow!("another session has locked the event"))
+            }
         };
         roll_back(self.tx).await;
         Err(error)
     }
 
-    /// Commits, if the lease is ours: the event is locked from the look at it to the commit.
+    /// Commits if the attempt still has its lease. The event stays locked from that check to the commit.
     ///
     /// # Errors
     /// As for [`Context::checkpoint`](super::Context::checkpoint) and [`Checkpoint::commit`].
@@ -115,7 +118,7 @@ impl DerefMut for Draft {
     }
 }
 
-/// Everything on it was answered so far, so its connection can be used again.
+/// Every statement on the connection has been answered, so it can be used again.
 async fn roll_back(tx: OwnedTransaction<Loan>) {
     if let Ok(loan) = answered(tx.roll_back()).await {
         loan.give_back();

@@ -14,7 +14,8 @@ use crate::{api, handler};
 /// The transaction that commits together with the completion of its event.
 pub(crate) type AttemptTx = OwnedTransaction<Lent>;
 
-/// How much longer than its attempt a transaction may last: the attempt's own end, which says more, shall come first.
+/// How much longer than its attempt a transaction may last, so that the attempt's own timeout comes first: its error
+/// says more.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What one attempt may use.
@@ -33,7 +34,7 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// For the worker: what an attempt may use whose commits are tied to `fence`.
+    /// For the worker: the context of an attempt whose commits depend on `fence`.
     pub(crate) fn new(
         event: &'a Event,
         api: &'a api::Client,
@@ -47,16 +48,18 @@ impl<'a> Context<'a> {
     /// The attempt's transaction, opened at the first call. What is written through it commits together with the
     /// completion of the event, or not at all.
     ///
-    /// While it is open, a connection is held: call the API before you open it, not after. The database ends it when it
-    /// has heard nothing for longer than the handler's timeout, also where [progress](Context::progress) is reported.
+    /// It holds a connection while it is open: call the API before you open it, not after. Postgres ends the
+    /// transaction when it gets no statement for longer than the handler's timeout, even if the handler reports
+    /// [progress](Context::progress).
     ///
     /// # Errors
-    /// [`Error::Trouble`], where the database is away.
+    /// [`Error::Trouble`] if the database is away.
     pub async fn tx(&mut self) -> Result<&mut PgConnection, Error> {
         let tx = match self.tx.take() {
             Some(tx) => tx,
             None => {
-                // Not fenced here: its commit is. What the handler does may wait for locks for as long as its attempt lasts.
+                // Not fenced here, because its commit is. The handler's statements may wait for locks as long as the
+                // attempt lasts.
                 let settings = format!("; set local lock_timeout = {}", self.patience_ms());
                 let connection = self.connections.lend().await?;
                 OwnedTransaction::begin(connection, self.begin_statement(&settings)).await?
@@ -65,31 +68,31 @@ impl<'a> Context<'a> {
         Ok(self.tx.insert(tx))
     }
 
-    /// A transaction of its own that commits now, whatever becomes of the attempt. It is fenced all the same: while it is
-    /// open the lease is ours. For long work that is done in parts, each of which is safe to find done.
+    /// Opens a separate transaction, whose commit stays even if the attempt fails. It is fenced: while it is open, no
+    /// other worker can claim the event. For long work in parts: the next attempt must cope with parts that are done.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`], or [`Error::Trouble`] where the database is away or somebody has locked the event.
+    /// [`Error::LeaseLost`], or [`Error::Trouble`] if the database is away or another session has locked the event.
     pub async fn checkpoint(&self) -> Result<Checkpoint, Error> {
         self.begin("").await?.held().await
     }
 
-    /// As [`Context::checkpoint`], but the event is not locked before its commit, so that several can be under way at once.
-    /// And its commit does not wait for the disk.
+    /// As [`Context::checkpoint`], but locks the event only at the commit, so that several can be open at once. Its
+    /// commit does not wait for the disk.
     ///
     /// # Errors
-    /// [`Error::Trouble`] where the database is away.
+    /// [`Error::Trouble`] if the database is away.
     pub(crate) async fn draft(&self) -> Result<Draft, Error> {
         self.begin("; set local synchronous_commit = off").await
     }
 
-    /// For reading. What is written through it is not part of the attempt. A statement may take ten minutes, and waits for a
-    /// lock for two seconds.
+    /// The pool, for reading. What is written through it is not part of the attempt's commit. A statement may take ten
+    /// minutes, and waits two seconds for a lock.
     pub fn pool(&self) -> &PgPool {
         self.pool
     }
 
-    /// Says that the attempt is alive and getting on: its timeout starts anew.
+    /// Reports progress: the handler's timeout starts anew.
     pub fn progress(&self) {
         self.fence.deadline.restart();
     }
@@ -97,27 +100,27 @@ impl<'a> Context<'a> {
     /// Puts another event into the outbox, in the attempt's transaction.
     ///
     /// # Errors
-    /// As for [`Context::tx`], and [`Error::Retryable`] where the database refuses the event.
+    /// As for [`Context::tx`], and [`Error::Retryable`] or [`Error::Permanent`] if the database refuses the event.
     pub async fn enqueue(&mut self, source: Source, event: NewEvent) -> handler::Result {
         outbox::insert_events(self.tx().await?, source, &[event]).await?;
         Ok(())
     }
 
-    /// Has a younger event of the same key been handled already? Then this one came late, and what it says of a state
+    /// Has a younger event of the same key been handled already? Then this one came late, and the state that it reports
     /// may be out of date.
     ///
     /// # Errors
-    /// [`Error::Trouble`] where the database is away.
+    /// [`Error::Trouble`] if the database is away.
     pub async fn is_late(&self) -> Result<bool, Error> {
         Ok(outbox::claim::is_late(self.pool, self.event).await?)
     }
 
-    /// Leaves something to read in the column `result` of the event, should the attempt succeed.
+    /// Stores a value in the column `result` of the event, if the attempt succeeds.
     pub fn set_result(&mut self, result: &serde_json::Value) {
         self.result = Some(result.to_string());
     }
 
-    /// How long ago the event was received. By the clock of this machine, so it says something over days only.
+    /// How long ago the event was received. By this machine's clock, so it is good only for spans of days.
     pub(crate) fn waited(&self) -> Duration {
         (chrono::Utc::now() - self.event.received_at).to_std().unwrap_or_default()
     }
@@ -127,7 +130,7 @@ impl<'a> Context<'a> {
         (self.tx, self.result)
     }
 
-    /// Begins a transaction with a connection of its own: the attempt's may be in use.
+    /// Begins a transaction on a connection of its own, because the attempt's own connection may be in use.
     async fn begin(&self, settings: &str) -> Result<Draft, Error> {
         let loan = Loan::of(self.pool).await?;
         let tx = OwnedTransaction::begin(loan, self.begin_statement(settings)).await?;
@@ -138,7 +141,7 @@ impl<'a> Context<'a> {
         outbox::lease::begin(self.fence.deadline.timeout() + GRACE) + settings
     }
 
-    /// For how long a statement may keep its attempt waiting, as Postgres counts it.
+    /// How long a statement may wait for a lock, in the milliseconds of a Postgres setting.
     fn patience_ms(&self) -> i32 {
         i32::try_from((self.fence.deadline.timeout() + GRACE).as_millis()).unwrap_or(i32::MAX)
     }

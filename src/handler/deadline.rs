@@ -1,4 +1,4 @@
-//! How long an attempt may take, and whether a transaction of its own holds its event.
+//! How long an attempt may take, and whether one of its transactions has locked its event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// As good as none, and not beyond what a clock can count.
+/// The longest timeout: in effect none, and still small enough to add to a clock.
 const TIMEOUT_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// When an attempt must have finished, or have reported progress.
@@ -15,7 +15,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub(crate) struct Deadline {
     timeout: Duration,
     at: Arc<watch::Sender<Instant>>,
-    /// How many transactions of the attempt hold its event.
+    /// How many transactions of the attempt have locked its event.
     holds: Arc<AtomicUsize>,
 }
 
@@ -31,7 +31,7 @@ impl Deadline {
         *self.at.borrow()
     }
 
-    /// How long an attempt has, from its last sign of progress.
+    /// How long an attempt may take without reporting progress.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -40,7 +40,7 @@ impl Deadline {
         self.at.send_replace(Instant::now() + self.timeout);
     }
 
-    /// Does a transaction of the attempt hold the event?
+    /// Has a transaction of the attempt locked the event?
     pub(crate) fn is_held(&self) -> bool {
         self.holds.load(Ordering::Relaxed) > 0
     }
@@ -51,7 +51,7 @@ impl Deadline {
     }
 }
 
-/// A transaction of the attempt holds its event until this is dropped: nobody else can have locked the event.
+/// While this lives, a transaction of the attempt has locked the event, so no other session can.
 #[derive(Debug)]
 pub(super) struct Hold(Arc<AtomicUsize>);
 

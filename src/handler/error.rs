@@ -12,25 +12,25 @@ use crate::{api, database, retry};
 pub enum Error {
     /// It may work later.
     Retryable(anyhow::Error),
-    /// It may work later, and not before this wait is over: the other side said so.
+    /// It may work later, but not before this wait is over: the other side said so.
     RetryAfter(Duration, anyhow::Error),
     /// It will never work.
     Permanent(anyhow::Error),
-    /// It is too early, for the reason that is given. All is well: earlier failures are forgiven.
+    /// It is too early, for the given reason. The attempt does not count, and earlier failures are forgiven.
     Snooze(Duration, Cow<'static, str>),
-    /// Not now, for the reason that is given: the event has not had its turn. Nothing is counted, and nothing is forgiven.
+    /// The event has not had its turn, for the given reason. The attempt does not count, and earlier failures still do.
     Defer(Duration, Cow<'static, str>),
-    /// Something is wrong with us or with the other side, and not with the event: a key that was revoked, an outage. Mending
-    /// it heals the backlog. Where it lasts longer than the handler's [patience](crate::handler::Handler::PATIENCE), it counts.
+    /// Something is wrong on our side or on the other side, not with the event: a revoked key, an outage. Once that is
+    /// repaired, all events that wait for it run. The attempt does not count, unless the trouble lasts longer than the
+    /// handler's [patience](crate::handler::Handler::PATIENCE).
     Trouble(Duration, anyhow::Error),
-    /// The lease has gone to somebody else. Nothing of this attempt counts.
+    /// The attempt has lost its lease, so nothing of it counts.
     LeaseLost,
 }
 
 impl Error {
-    /// What kind of error it is, in one word that stays the same over events, to group failures by: `not_found`,
-    /// `rate_limited` and so on where the API said it, `database`, `payload` where the event could not be read, and else
-    /// `handler`.
+    /// The kind of error, in one word to group failures by: `not_found`, `rate_limited` and so on for errors of the
+    /// API, `database`, `payload` if the event could not be read, and otherwise `handler`.
     pub fn kind(&self) -> &'static str {
         match self {
             Error::Retryable(error)
@@ -43,7 +43,7 @@ impl Error {
         }
     }
 
-    /// Was the API not asked because of a trouble that somebody has been told of? Then nobody has to read of this event as well.
+    /// Was the API not asked because of a trouble that an earlier log line has reported? Then this event needs no line.
     pub(crate) fn is_known(&self) -> bool {
         let Error::Trouble(_, error) = self else { return false };
         let is_first = error.chain().find_map(|cause| match cause.downcast_ref::<api::Error>() {
@@ -55,7 +55,7 @@ impl Error {
         is_first == Some(false)
     }
 
-    /// The same, with what was being done when it came up.
+    /// The same error, with `doing` in front: what the worker was doing when it occurred.
     #[must_use]
     pub(crate) fn context(self, doing: &'static str) -> Self {
         match self {
@@ -69,13 +69,13 @@ impl Error {
 }
 
 impl Error {
-    /// For the worker: the error of an event that was received so long ago, with waits that can be added to any time, and where
-    /// patience has come to its end, as a failure that counts.
+    /// For the worker: the same error with its wait capped, so that it can be added to any time. `waited` is how long
+    /// ago the event was received; if that is longer than `patience`, trouble becomes a failure that counts.
     pub(crate) fn bounded(self, waited: Duration, patience: Duration) -> Self {
         match self {
             Error::Trouble(_, error) if waited > patience => {
                 let days = patience.as_secs() / 86_400;
-                Error::Retryable(error.context(format!("not waited out for longer than {days} days")))
+                Error::Retryable(error.context(format!("the trouble lasted longer than {days} days")))
             }
             Error::Trouble(wait, error) => Error::Trouble(wait.min(retry::LONGEST), error),
             Error::RetryAfter(wait, error) => Error::RetryAfter(wait.min(retry::LONGEST), error),
@@ -150,7 +150,7 @@ fn is_refused_for_good(error: &sqlx::Error) -> bool {
         || code.as_deref().and_then(|code| code.get(..2)).is_some_and(|class| matches!(class, "22" | "54"))
 }
 
-/// Is it a table, a column or a right that is missing? A migration or a grant mends that, for all events.
+/// Is a table, a column or a right missing? A migration or a grant repairs that, for all events.
 fn is_of_ours(code: &str) -> bool {
     matches!(
         code.get(..2),
@@ -166,14 +166,15 @@ fn is_of_ours(code: &str) -> bool {
 pub(super) const AGAIN_SOON: Duration = Duration::from_secs(1);
 /// The disk of the database is full.
 const MAKE_ROOM: Duration = Duration::from_secs(30);
-/// Somebody has to mend something. When it is mended, it shall be noticed soon; `api` sees to it that a backlog does not ask
-/// in vain.
+/// A person has to repair something, and the worker should notice the repair soon. `api` keeps a backlog from sending
+/// requests in vain.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// A worker that has the account lets them go on within seconds, so a backlog may leave in peace those that have it not.
+/// The operator has to configure the account. A worker that has it lets the events go on within seconds, so this may be
+/// long: a backlog must not keep the other workers busy.
 const CONFIGURE: Duration = Duration::from_secs(10 * 60);
-/// Something else answers in the API's place, or the API answers about something else.
+/// Something other than the API answered, or the answer is not about what was asked.
 const ODD: Duration = Duration::from_secs(60);
-/// Where the API asks for fewer requests and does not say for how long.
+/// If the API asks for fewer requests and does not say for how long.
 const SLOW_DOWN: Duration = Duration::from_secs(30);
 
 impl From<api::Error> for Error {
@@ -182,7 +183,7 @@ impl From<api::Error> for Error {
         match error {
             Api::NotAsked { wait, .. } => Error::Trouble(wait, error.into()),
             Api::NotConfigured { .. } => Error::Trouble(CONFIGURE, error.into()),
-            // Something is wrong with us or the API: that being mended heals the backlog instead of finding it buried.
+            // Something is wrong on our side or on the API's: the events wait for the repair, and are not given up.
             Api::RateLimited { retry_after, .. } => {
                 Error::Trouble(retry_after.unwrap_or(SLOW_DOWN), error.into())
             }

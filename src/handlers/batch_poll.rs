@@ -1,7 +1,7 @@
-//! `batch.poll`: a batch is known and has not ended, as far as we know; ask again, until it has.
+//! `batch.poll`: polls the API about a batch until it has ended.
 //!
-//! The API sends no webhook for batches, so this is how one becomes known to have ended. Inserting a row into
-//! `restante.batch` starts it (`batch_is_watched`).
+//! The API sends no webhook for batches, so this is how we learn that one has ended. An insert into `restante.batch`
+//! starts it (trigger `batch_is_watched`).
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::retry;
 /// Watches a batch until it has ended.
 #[derive(Debug)]
 pub struct BatchPoll {
-    /// How long lies between two looks.
+    /// The time between two polls.
     pub every: Duration,
 }
 
 impl Handler for BatchPoll {
     const EVENT_TYPES: &'static [&'static str] = &["batch.poll"];
-    /// As for the results: the watch must not end in an outage that they would outlive.
+    /// As for the results: an outage that the results survive must not end the poll.
     const RETRY: retry::Policy = BatchResults::RETRY;
     const PATIENCE: Duration = BatchResults::PATIENCE;
     const TIMEOUT: Duration = Duration::from_secs(90);
@@ -50,11 +50,11 @@ impl BatchPoll {
             return cx.enqueue(Source::Poll, ended(&batch)).await;
         }
         if is_overdue {
-            // Batches end within 24 hours by the API's word. One that does not is worth a person's look.
+            // The API says that batches end within 24 hours. One that does not is trouble, so that an operator sees it.
             let error = anyhow!("the batch should have ended a day ago, and the API says that it has not");
             return Err(Error::Trouble(self.every.max(Duration::from_secs(3600)), error));
         }
-        // Spread, so that batches which were created together are not asked about together.
+        // At random, so that batches which were created together are not polled in the same moment.
         let every = self.every.min(retry::LONGEST);
         Err(Error::Snooze(every.mul_f64(rand::rng().random_range(0.9..1.1)), NOT_ENDED.into()))
     }

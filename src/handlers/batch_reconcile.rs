@@ -1,7 +1,7 @@
-//! `batch.reconcile`: once in a while, ask the API for all its batches, and take in those that nobody told us of.
+//! `batch.reconcile`: lists all batches of the API from time to time, and takes in those that no event has named.
 //!
-//! One row of the outbox that never finishes: it snoozes from one search to the next, so that of any number of workers
-//! one at a time searches.
+//! It is one row of the outbox that never finishes: it snoozes from one search to the next. So one worker at a time
+//! searches, however many there are.
 
 use std::time::Duration;
 
@@ -14,26 +14,26 @@ use crate::handler::{self, Context, Error, Handler};
 use crate::outbox::{self, Source};
 use crate::retry;
 
-/// The most that the API gives at once.
+/// The most batches that the API returns in one page.
 const PAGE: u16 = 1000;
 
 /// Why the search waits.
-const SEARCHED: &str = "all batches have been looked through; the next search begins then";
+const SEARCHED: &str = "the search for batches is done; this event begins the next one";
 
-/// Searches for batches that we do not know of.
+/// Searches for batches that are not in `restante.batch`, or whose end is not.
 #[derive(Debug)]
 pub struct BatchReconcile {
-    /// How long lies between two searches.
+    /// The time between two searches.
     pub every: Duration,
 }
 
-/// The search needs to be told nothing.
+/// The payload of the search: none of it is read.
 #[derive(Debug, serde::Deserialize)]
 pub struct Nothing {}
 
 impl Handler for BatchReconcile {
     const EVENT_TYPES: &'static [&'static str] = &["batch.reconcile"];
-    /// It is never given up: nothing else finds what webhooks missed, and no event would ever start it again.
+    /// It is never given up, because nothing else finds batches that no event has named.
     const RETRY: retry::Policy = retry::Policy { max_attempts: u32::MAX, ..retry::Policy::DEFAULT };
     const PATIENCE: Duration = retry::LONGEST;
     const TIMEOUT: Duration = Duration::from_secs(90);
@@ -41,12 +41,12 @@ impl Handler for BatchReconcile {
 
     async fn handle(&self, cx: &mut Context<'_>, _: Nothing) -> handler::Result {
         if cx.event.source == "webhook" {
-            // A second row that never ends would search beside the first.
+            // Otherwise a second row that never ends would search as well.
             cx.set_result(&serde_json::json!({ "skipped": "the search is an event of Restante's own" }));
             return Ok(());
         }
         match self.search(cx).await {
-            // Whatever one answer holds, the next may be without it.
+            // A bad answer may be followed by a good one, so no error of the search is final.
             Err(Error::Permanent(error)) => Err(Error::Retryable(error)),
             other => other,
         }
@@ -63,7 +63,7 @@ impl BatchReconcile {
                 tracing::info!(batches = found, "found ended batches that no webhook had announced");
             }
             cx.progress();
-            // Newest first: behind one whose results have vanished there is nothing to be had.
+            // The list is newest first: after a batch whose results have vanished, no older one has results.
             let is_past = page.data.last().is_some_and(has_vanished);
             match page.next_after_id {
                 Some(id) if !is_past => after = Some(id),
@@ -73,14 +73,14 @@ impl BatchReconcile {
     }
 }
 
-/// Results can be had for 29 days from the creation of their batch (batch guide of the API).
+/// The API keeps results for 29 days after their batch was created (batch guide of the API).
 fn has_vanished(batch: &Batch) -> bool {
     const DAYS: i64 = 29;
     batch.created_at.is_some_and(|created_at| chrono::Utc::now() - created_at > chrono::Duration::days(DAYS))
 }
 
-/// Notes the batches of a page, which has those watched that have not ended, and has the results of the others stored.
-/// Returns how many of those nobody had told us of.
+/// Stores the batches of a page. Those that have not ended are polled from then on; for the others it stores the event
+/// that fetches their results. Returns how many of these events were new.
 async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
     let mut checkpoint = cx.checkpoint().await?;
     observe(&mut checkpoint, page).await?;
@@ -101,10 +101,11 @@ async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
     Ok(found.new)
 }
 
-/// Puts the one row into the outbox, if it is not there, and revives it if it was given up. Workers do it by themselves.
+/// Puts the row of the search into the outbox if it is missing, and replays it if it was given up. Workers also do that
+/// by themselves.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away, or the schema is missing.
 pub async fn schedule(pool: &PgPool) -> sqlx::Result<()> {
     ensure_standing_jobs(pool, &[RECONCILE]).await?;
     Ok(())

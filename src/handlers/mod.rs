@@ -1,4 +1,4 @@
-//! The handlers, one file each. To add one: write its file, and give it its two lines here.
+//! The built-in handlers, one file or folder each. To add one, write its file and add its two lines here.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ pub mod batch_reconcile;
 pub mod batch_results;
 pub mod resources;
 
-/// What the built-in handlers have to be told.
+/// The settings of the built-in handlers.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long lies between two looks at a batch that has not ended.
+    /// The time between two polls of a batch that has not ended.
     pub batch_poll: Duration,
-    /// How long lies between two searches for what webhooks missed; none are made where it is none.
+    /// The time between two searches for batches that no webhook has announced; `None` turns the search off.
     pub reconcile: Option<Duration>,
 }
 
-/// The built-in handlers. A worker of your own adds to it, or starts from an empty [`Registry`].
+/// A registry with the built-in handlers. A worker of your own adds to it, or starts from an empty [`Registry`].
 pub fn registry(settings: Settings) -> Registry {
     let registry = Registry::new()
         .register(batch_poll::BatchPoll { every: settings.batch_poll })

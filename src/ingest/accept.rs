@@ -1,9 +1,9 @@
 //! The accept loop: connections, their places and their end.
 //!
-//! `axum::serve` sets no timer, so that a silent connection would be kept forever and hold up the shutdown. Here each is
-//! under a watch, which bounds how long it may be silent, and has a place, of which there are so many. Where all are taken,
-//! the connection that has been idle for the longest makes room. HTTP/1 only: senders and proxies speak it to an origin, and
-//! telling HTTP/2 apart would need a deadline of its own.
+//! `axum::serve` sets no timer: it would keep a silent connection forever, and the shutdown would wait for it. Here a
+//! watch limits how long each connection may be silent, and each takes one of a limited number of places. When all
+//! places are taken, the connection that has been idle for longest is closed. HTTP/1 only: senders and proxies speak it
+//! to an origin, and to detect HTTP/2 would need a deadline of its own.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,20 +28,20 @@ use super::Limits;
 use super::throttle::Throttle;
 use super::watch::{Crowd, Watch, Watched};
 
-/// How much of a request's head is read at most. A longer one is answered with 431.
+/// The longest head of a request, in bytes. A longer one is answered with 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// How long to wait after a failed accept. When file descriptors have run out, the next accept would fail as well
 /// until some connection is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Says that a connection ends with this answer: a proxy then does not send its next delivery into a closing one.
+/// Says that the connection ends with this answer, so that a proxy does not send its next delivery into it.
 pub(super) const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Accepts connections on `listener` and serves them with `router` until `over`. From `stop` on, which may come earlier,
-/// every answer ends its connection. The listener and the router are dropped then; the connections live on in what is
-/// returned.
-pub(super) async fn until(
+/// every answer ends its connection. At `over` the listener and the router are dropped; the caller gets the connections
+/// that are still open.
+pub(super) async fn accept_until(
     over: impl Future<Output = ()>,
     stop: CancellationToken,
     listener: TcpListener,
@@ -73,7 +73,7 @@ pub(super) async fn until(
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if let Some(left_out) = throttle.admit("accept", Instant::now()) {
-                    tracing::warn!(%error, left_out, "cannot accept connections");
+                    tracing::warn!(%error, left_out, "cannot accept connections; trying again");
                 }
                 connections.close_longest_idle();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -117,8 +117,8 @@ impl Connections {
         }
     }
 
-    /// A place for one more connection. Where all are taken, idle connections are closed, and others after their answer,
-    /// until there is one.
+    /// Waits for a place for one more connection. While all are taken, it closes idle connections, and busy ones after
+    /// their answer.
     async fn place(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
@@ -146,7 +146,7 @@ impl Connections {
     }
 
     fn serve(&self, stream: TcpStream, router: Router) -> impl Future<Output = ()> + Send + 'static {
-        // Answers are a single small write; waiting to fill a packet would only delay them.
+        // An answer is a single small write; waiting to fill a packet would only delay it.
         let _ = stream.set_nodelay(true);
         let cut = self.cut.child_token();
         let watch = Arc::new(Watch::new(Arc::clone(&self.crowd), cut.clone()));
@@ -173,18 +173,18 @@ impl Connections {
         let connection = self.graceful.watch(self.http.serve_connection(TokioIo::new(stream), service));
         async move {
             tokio::select! {
-                // The cut first: what it ends is not answered any more, whatever becomes of its commit.
+                // The cut first: a request that is cut gets no answer any more, whether or not its event is committed.
                 biased;
                 () = cut.cancelled() => {}
-                // Broken, slow and malformed requests end here as errors. hyper has answered those that it could.
+                // Broken, slow and malformed requests end here as errors. hyper has answered where it could.
                 _ = connection => {}
             }
             drop(entry);
         }
     }
 
-    /// Closes idle connections now, the others after their answer, and cuts what is left at `cut_at`. Returns
-    /// whether nothing had to be cut.
+    /// Closes idle connections now, the others after their answer, and cuts those that are left at `cut_at`. Returns
+    /// false if any was cut.
     pub(super) async fn close(self, cut_at: tokio::time::Instant) -> bool {
         let drained = timeout_at(cut_at, self.graceful.shutdown()).await.is_ok();
         self.cut.cancel();
@@ -192,7 +192,7 @@ impl Connections {
     }
 }
 
-/// The watches over the connections that are open.
+/// The watches of all open connections.
 #[derive(Clone, Default)]
 struct Open(Arc<Mutex<Watches>>);
 
@@ -203,7 +203,7 @@ struct Watches {
 }
 
 impl Open {
-    /// Keeps a watch until what is returned is dropped.
+    /// Keeps `watch` until the returned entry is dropped.
     fn enter(&self, watch: Arc<Watch>) -> Entry {
         let mut watches = self.lock();
         let number = watches.next;
@@ -228,7 +228,7 @@ impl Drop for Entry {
     }
 }
 
-/// Whether a failed accept says something of one connection only, so that the next one may be tried at once.
+/// Whether a failed accept concerns one connection only, so that the next one may be accepted at once.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

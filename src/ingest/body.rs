@@ -1,6 +1,7 @@
-//! The body of a request: read whole within its bounds, and let run out where it is not wanted.
+//! The body of a request: read whole within its limits, or drained where the request is refused.
 //!
-//! Memory is taken by what has come of a body and not by what may come, so that bodies which never come take none.
+//! A body counts against the shared memory by the bytes that have arrived, not by the length it announces, so that
+//! bodies which never arrive take none.
 
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use super::Limits;
 /// Up to this size a body counts as small. Deliveries of the API are below 1 kB.
 const SMALL_BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// How much of a body is read that nobody wants, so that its sender gets to its answer.
+/// How much of a refused body is read and thrown away, so that its sender gets as far as reading the answer.
 const RUN_OUT_BYTES_MAX: usize = 64 << 20;
-/// For how long.
+/// How long a refused body is read.
 const RUN_OUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a body was not read whole.
@@ -28,14 +29,14 @@ pub(super) enum NotRead {
     TooLarge,
     Slow,
     Broken,
-    /// Other bodies hold all the memory that there is for large ones.
+    /// Other bodies hold all the memory for large ones.
     NoRoom,
 }
 
-/// A body, as far as it has not been read.
+/// The part of a body that has not been read yet.
 pub(super) struct Incoming {
     body: BodyDataStream,
-    /// The sender waits to be asked for it.
+    /// The sender waits for our `100 Continue` before it sends the body.
     is_held_back: bool,
 }
 
@@ -44,13 +45,13 @@ impl Incoming {
         Self { body: body.into_data_stream(), is_held_back: headers.contains_key(EXPECT) }
     }
 
-    /// All of it, and the room that it takes up.
+    /// Reads the whole body. Returns it with the room that it takes up.
     pub(super) async fn read<'b>(
         &mut self,
         limits: &Limits,
         large_bodies: &'b Semaphore,
     ) -> Result<(Bytes, Room<'b>), NotRead> {
-        // What is announced to be too large need not come first.
+        // A body that is announced as too large is refused before it is read.
         if self.body.size_hint().lower() > limits.body_bytes_max as u64 {
             return Err(NotRead::TooLarge);
         }
@@ -73,8 +74,8 @@ impl Incoming {
         Ok((bytes, room))
     }
 
-    /// Reads on for a while in the background, and forgets what comes. A sender that is still sending reads its answer only
-    /// afterwards, or between; were the connection closed on it, the answer would be lost with it.
+    /// Reads the rest for a while in the background, and throws it away. A sender that is still sending may read the
+    /// answer only when it is done; if the connection were closed before, the answer would be lost.
     pub(super) fn run_out(self) {
         let Self { mut body, is_held_back } = self;
         if is_held_back || body.is_end_stream() {
@@ -92,7 +93,7 @@ impl Incoming {
     }
 }
 
-/// The memory that a body takes up. Small ones always have some, so that a sender of large ones cannot shut them out.
+/// The memory that a body takes up. Small bodies need no permit, so that a sender of large ones cannot shut them out.
 pub(super) struct Room<'b> {
     large_bodies: &'b Semaphore,
     held: Option<SemaphorePermit<'b>>,

@@ -1,8 +1,8 @@
 //! The endpoint for deliveries: a path for each sender, and one answer for each way that a delivery can end.
 //!
-//! The checks stand in the order of their cost: announced length, body under its deadline, signature, envelope,
-//! commit. Bodies are never decompressed, whatever `content-encoding` says, since the signature is over the bytes
-//! as they were sent; nor does `content-type` matter. A refused sender learns nothing but the status.
+//! The checks come in the order of their cost: announced length, body under its deadline, signature, envelope,
+//! commit. Bodies are never decompressed, whatever `content-encoding` says, because the signature covers the bytes
+//! as they were sent. `content-type` does not matter either. A refused sender learns only the status.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,17 +28,17 @@ use crate::event::ANTHROPIC;
 use crate::signature::{self, Rejection};
 use crate::telemetry::metric;
 
-/// Where the deliveries of each sender are received, with and without a trailing slash: redirecting from one spelling to the
-/// other would disable the endpoint.
+/// The paths of a sender, with and without a trailing slash: a redirect from one to the other would make the API disable the
+/// endpoint.
 const PATHS: [&str; 2] = ["/webhooks/{sender}", "/webhooks/{sender}/"];
 
 /// Further names of `/webhooks/anthropic`.
 const ALIASES: [&str; 4] = ["/webhook", "/webhook/", "/anthropic-webhook", "/anthropic-webhook/"];
 
-/// When a sender is asked to come back after a 503, in seconds: the shortest pause that the API makes by itself.
+/// How long a sender should wait after a 503, in seconds: the shortest pause that the API makes by itself.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// The router that answers every request: deliveries with what became of them, health checks, all else with 404 or 405.
+/// The router for all requests: deliveries and health checks. Any other request gets a 404 or 405.
 pub(super) fn router(
     senders: Senders,
     now: fn() -> i64,
@@ -94,14 +94,14 @@ async fn deliver(
         Err(refusal) => endpoint.refuse(Some(sender), refusal, body),
     };
     if chunked {
-        // The sender may have given a length too, which hyper then drops. A proxy between us may have believed the
-        // length, so what follows on the connection could be anybody's.
+        // The sender may have given a length too, which hyper then drops. A proxy in between may have used that
+        // length, so the next bytes on the connection may belong to another sender.
         response.headers_mut().insert(CONNECTION, CLOSE);
     }
     response
 }
 
-/// The answer to a balancer that looks whether somebody is there. It is told before others when we are about to leave.
+/// Answers the health check of a load balancer. It says 503 from the stop on, while deliveries are still taken.
 async fn health(State(endpoint): State<Arc<Endpoint>>) -> StatusCode {
     if endpoint.stop.is_cancelled() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
@@ -142,12 +142,13 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    /// Is there a sender of this name?
+    /// Is a sender of this name configured?
     fn knows(&self, sender: &str) -> bool {
         self.senders.now().iter().any(|known| known.name == sender)
     }
 
-    /// Takes a delivery in. `Ok` means that its event is committed, and says for the metrics how it was.
+    /// Reads, verifies and commits a delivery. `Ok` means that its event is committed, and is the reason for the
+    /// metrics.
     async fn receive(
         &self,
         sender: &Sender,
@@ -161,12 +162,17 @@ impl Endpoint {
             Ok(event) => (event, "stored"),
             Err(fault) => {
                 if let Some(left_out) = self.throttle.admit(envelope::UNREADABLE, Instant::now()) {
-                    tracing::warn!(%fault, sender = sender.name, left_out, "keeping a signed delivery that nobody can read, for a person to look at");
+                    tracing::warn!(
+                        %fault,
+                        sender = sender.name,
+                        left_out,
+                        "storing a signed delivery whose body cannot be read; it will become a dead letter"
+                    );
                 }
                 (envelope::unreadable(&body, webhook_id, timestamp), envelope::UNREADABLE)
             }
         };
-        // The bytes are in the event now.
+        // The event has its own copy.
         drop(body);
         let event = sender.stamp(event);
         let event_id = event.event_id.clone();
@@ -184,8 +190,8 @@ impl Endpoint {
                         event.id = event_id,
                         sender = sender.name,
                         left_out,
-                        "a delivery repeats the identifier of an event whose body is another one: the first is kept, \
-                         and the other one is in restante.delivery_differs"
+                        "a delivery repeats the identifier of an event with another body: the event is unchanged, \
+                         and the other body is in restante.delivery_differs"
                     );
                 }
             }
@@ -193,13 +199,13 @@ impl Endpoint {
         Ok("duplicate")
     }
 
-    /// As for [`Endpoint::refuse`], where nothing of the request counts but its first line.
+    /// As [`Endpoint::refuse`], for a request that is refused by its path or method alone.
     fn refuse_unread(&self, refusal: Refusal, request: Request) -> Response {
         let (head, body) = request.into_parts();
         self.refuse(None, refusal, Incoming::new(&head.headers, body))
     }
 
-    /// Counts a refusal, logs it with its reason only, and makes its answer.
+    /// Counts a refusal, logs its reason and nothing else of the request, and returns the answer.
     fn refuse(&self, sender: Option<&Sender>, refusal: Refusal, unread: Incoming) -> Response {
         let status = refusal.status();
         let reason = refusal.reason();
@@ -215,7 +221,7 @@ impl Endpoint {
             Refusal::WrongMethod => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             }
-            // Nobody can say where the next request would begin.
+            // It is unknown where the next request would begin.
             Refusal::NotRead(_) => {
                 headers.insert(CONNECTION, CLOSE);
             }
@@ -247,9 +253,9 @@ fn labels<const N: usize>(sender: Option<&Sender>, labels: [(&'static str, Strin
 /// Why a request does not lead to a committed event.
 #[derive(Clone, Copy, Debug)]
 enum Refusal {
-    /// There is nothing at its path.
+    /// No endpoint has its path.
     NotFound,
-    /// Its method means nothing here.
+    /// The endpoint does not take its method.
     WrongMethod,
     NotRead(NotRead),
     Unverified(Rejection),

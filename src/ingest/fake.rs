@@ -1,4 +1,4 @@
-//! A store in memory that does as it is told, for the tests of the engine.
+//! A store in memory that follows a script, for the tests of the engine.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -17,7 +17,7 @@ pub(super) enum Verdict {
     /// Take it once [`FakeStore::release`] is called.
     Hold,
     Unavailable,
-    /// Somebody else is in the middle of storing one of the events.
+    /// Another session is storing one of the events.
     Locked,
     Refuse,
     /// Never come back.
@@ -51,7 +51,7 @@ impl FakeStore {
         Self::timed(took, script)
     }
 
-    /// A store that also says that each insert took this long.
+    /// A store that also reports that each insert took `took`.
     pub(super) fn timed(
         took: Took,
         script: impl Fn(usize, &[NewEvent]) -> Verdict + Send + Sync + 'static,
@@ -99,7 +99,7 @@ impl Store for FakeStore {
             Verdict::Take => {}
             Verdict::Hold => self.0.gate.acquire().await.unwrap().forget(),
             Verdict::Unavailable => return Err(StoreError::Unavailable("away".into())),
-            Verdict::Locked => return Err(StoreError::Locked("somebody has it".into())),
+            Verdict::Locked => return Err(StoreError::Locked("another session has it".into())),
             Verdict::Refuse => return Err(StoreError::Refused("no".into())),
             Verdict::Hang => std::future::pending().await,
             Verdict::Panic => panic!("the script says so"),

@@ -18,24 +18,25 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Limits;
 
-/// After so long a commit counts as standing still. The usual ones take milliseconds.
+/// A commit that takes longer counts as standing still. The usual ones take milliseconds.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
-/// Events that wait for a commit can tell that they are enough.
+/// Wakes the lanes when enough events wait for another commit.
 #[derive(Debug)]
-pub(super) struct Gate {
-    enough: AtomicUsize,
+pub(super) struct BatchThreshold {
+    /// How many events are enough now.
+    events: AtomicUsize,
     reached: Notify,
 }
 
-impl Gate {
+impl BatchThreshold {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { enough: usize::MAX.into(), reached: Notify::new() })
+        Arc::new(Self { events: usize::MAX.into(), reached: Notify::new() })
     }
 
-    /// Says that so many wait now.
+    /// Notes that `waiting` events are in the queue now.
     pub(super) fn note_waiting(&self, waiting: usize) {
-        if waiting >= self.enough.load(Ordering::SeqCst) {
+        if waiting >= self.events.load(Ordering::SeqCst) {
             self.reached.notify_one();
         }
     }
@@ -47,9 +48,9 @@ pub(super) struct Lanes {
     begun: HashMap<task::Id, Begun>,
     lanes_max: usize,
     batch_events_max: usize,
-    gate: Arc<Gate>,
-    /// How many events were being committed or waiting at a time: the most of late.
-    crowd: usize,
+    batch_threshold: Arc<BatchThreshold>,
+    /// The most events that were committing or waiting at one time recently.
+    peak_in_flight: usize,
     times: Times,
 }
 
@@ -60,19 +61,19 @@ struct Begun {
 }
 
 impl Lanes {
-    pub(super) fn new(limits: &Limits, gate: Arc<Gate>) -> Self {
+    pub(super) fn new(limits: &Limits, batch_threshold: Arc<BatchThreshold>) -> Self {
         Self {
             commits: JoinSet::new(),
             begun: HashMap::new(),
             lanes_max: limits.lanes_max,
             batch_events_max: limits.batch_events_max,
-            gate,
-            crowd: 0,
+            batch_threshold,
+            peak_in_flight: 0,
             times: Times::default(),
         }
     }
 
-    /// Starts a commit of so many events.
+    /// Starts a commit of `events` events.
     pub(super) fn start(
         &mut self,
         events: usize,
@@ -82,42 +83,42 @@ impl Lanes {
         self.begun.insert(id, Begun { events, at: Instant::now() });
     }
 
-    /// Waits until another commit may begin. Returns false where that is because none is under way.
+    /// Waits until another commit may begin. Returns false once no commit is under way.
     pub(super) async fn have_room<T>(&mut self, queue: &mpsc::Receiver<T>) -> bool {
         while let Some(last) = self.begun.values().map(|begun| begun.at).max() {
             let under_way: usize = self.begun.values().map(|begun| begun.events).sum();
-            self.crowd = self.crowd.max(under_way + queue.len());
-            let enough = self.enough(last.elapsed() >= STANDSTILL);
-            // First what is enough, then the look at the queue: whoever comes in between tells us.
-            self.gate.enough.store(enough, Ordering::SeqCst);
-            if queue.len() >= enough {
+            self.peak_in_flight = self.peak_in_flight.max(under_way + queue.len());
+            let threshold = self.threshold(last.elapsed() >= STANDSTILL);
+            // The threshold is stored before the queue is read, so that an event which arrives in between wakes us.
+            self.batch_threshold.events.store(threshold, Ordering::SeqCst);
+            if queue.len() >= threshold {
                 return true;
             }
             tokio::select! {
-                () = self.gate.reached.notified() => {}
+                () = self.batch_threshold.reached.notified() => {}
                 Some(ended) = self.commits.join_next_with_id() => self.note(ended),
                 () = sleep_until(last + STANDSTILL), if last.elapsed() < STANDSTILL => {}
             }
         }
-        self.gate.enough.store(usize::MAX, Ordering::SeqCst);
+        self.batch_threshold.events.store(usize::MAX, Ordering::SeqCst);
         false
     }
 
-    /// How many events have to wait for another commit to begin.
-    fn enough(&self, all_stand_still: bool) -> usize {
-        let (lanes, enough) = if all_stand_still {
+    /// How many events must wait in the queue before another commit begins.
+    fn threshold(&self, all_stand_still: bool) -> usize {
+        let (lanes, threshold) = if all_stand_still {
             (self.lanes_max, 1)
         } else {
-            (self.times.lanes(self.lanes_max), self.crowd.div_ceil(2).min(self.batch_events_max))
+            (self.times.lanes(self.lanes_max), self.peak_in_flight.div_ceil(2).min(self.batch_events_max))
         };
-        if self.begun.len() < lanes { enough } else { usize::MAX }
+        if self.begun.len() < lanes { threshold } else { usize::MAX }
     }
 
     fn note(&mut self, ended: Result<(task::Id, Option<Took>), JoinError>) {
         let (id, took) = ended.unwrap_or_else(|panicked| (panicked.id(), None));
         self.begun.remove(&id);
-        // Forgotten after some thirty commits.
-        self.crowd -= self.crowd.div_ceil(32);
+        // A peak is forgotten after about thirty commits.
+        self.peak_in_flight -= self.peak_in_flight.div_ceil(32);
         if let Some(took) = took {
             self.times.note(took);
         }
@@ -129,33 +130,33 @@ impl Lanes {
 pub struct Took {
     /// Working on the events.
     pub worked: Duration,
-    /// Waiting for its disk, and for the network between us.
+    /// Waiting for its disk, and for the network.
     pub waited: Duration,
 }
 
-/// How long commits work and how long they wait.
+/// How long recent commits worked and waited.
 #[derive(Debug, Default)]
 struct Times {
-    /// On average.
+    /// The average.
     worked: Duration,
-    /// At least, of late: what is above that, a busy processor adds.
+    /// The recent minimum: a busy processor adds the rest.
     waited: Duration,
 }
 
 impl Times {
-    /// An eighth of the average is the last commit; a minimum is forgotten after some fifty.
+    /// The last commit makes up an eighth of the average; a minimum is forgotten after about fifty commits.
     fn note(&mut self, Took { worked, waited }: Took) {
         self.worked = if self.worked.is_zero() { worked } else { (self.worked * 7 + worked) / 8 };
         let least = if self.waited.is_zero() { waited } else { self.waited + self.waited / 32 };
         self.waited = waited.min(least);
     }
 
-    /// How many commits at a time keep one processor of the database busy: one, and one more for each time that the work
-    /// fits whole into the waiting. Half a fit is none: beside a quick disk, a flush and the way there and back take half as
-    /// long as the work, and a second commit would halve the batches for the sake of little.
+    /// How many commits at a time keep one processor of the database busy: one, and one more for each time that the
+    /// work fits whole into the waiting. A half does not count: on a quick disk, the flush and the network take half as
+    /// long as the work, and a second commit would halve the batches and gain little.
     fn lanes(&self, most: usize) -> usize {
         let fits = self.waited.as_secs_f64() / self.worked.as_secs_f64().max(1e-6);
-        // Saturates, should the work be close to nothing.
+        // The cast saturates where the work takes next to no time.
         (1 + fits as usize).min(most)
     }
 }

@@ -1,10 +1,10 @@
 //! The engine that receives deliveries: limit, verify, one commit, then 2xx.
 //!
-//! A connection is accepted by `accept`, its requests are answered by `endpoint`, and their events are committed
-//! by `commit`, which lets deliveries that arrive at the same time share a transaction. The invariant is that a
-//! 2xx means committed; whatever keeps a verified event from being committed answers 503, so that the sender
-//! tries again. A body that nobody can read is committed too, and told apart later. Ingest knows no handler and no API, and never answers with a redirect: the API disables an
-//! endpoint at the first one.
+//! `accept` accepts a connection, `endpoint` answers its requests, and `commit` commits their events; deliveries that
+//! arrive at the same time share a transaction. The invariant: a 2xx means committed. If a verified event cannot be
+//! committed, the answer is 503, so that the sender tries again. A body that cannot be read is committed too, as an
+//! event of the type `unreadable`. Ingest knows no handler and no API, and never answers with a redirect: the API
+//! disables an endpoint at the first redirect.
 
 mod accept;
 mod body;
@@ -31,41 +31,41 @@ pub use self::lanes::Took;
 pub use self::senders::{Sender, Senders};
 pub use self::store::OutboxStore;
 
-/// What ingest needs to be told.
+/// What ingest needs to know.
 #[derive(Debug)]
 pub struct Settings {
-    /// Who sends deliveries.
+    /// The senders, each with the keys of its deliveries.
     pub senders: Senders,
-    /// The clock against which the timestamps of deliveries are held, in Unix seconds.
+    /// The clock that the timestamps of deliveries are compared with, in Unix seconds.
     pub now: fn() -> i64,
     /// Bounds on what one sender, or all of them, can use up.
     pub limits: Limits,
 }
 
-/// Bounds on time and memory. The defaults suit deliveries of about 1 kB, as the API sends them.
+/// Bounds on time and memory. The defaults suit deliveries of about 1 kB, the size that the API sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How long the head of a request may take once it has begun. 5 s.
     pub head_timeout: Duration,
-    /// How long a connection may lie idle, also before its first request. 90 s: longer than the usual proxies keep one
-    /// (60 to 75 s), so that it is the proxy that closes it, and not we, the moment that it is used again.
+    /// How long a connection may be idle, also before its first request. 90 s: longer than the usual proxies keep one
+    /// (60 to 75 s). So the proxy closes it; if ingest did, it might do so just when the proxy uses it again.
     pub idle: Duration,
-    /// How long an answer may lie there without anything of it being read. 10 s.
+    /// How long the sender may read nothing of an answer. 10 s.
     pub unread_timeout: Duration,
     /// How long the body of a request may take. 10 s.
     pub body_timeout: Duration,
     /// How long a delivery waits for the database before it is answered with 503. 10 s: longer than a restart or
     /// the crash recovery of Postgres takes, shorter than the 15 s that Standard Webhooks asks senders to wait.
     pub ingest_wait: Duration,
-    /// How long connections are still accepted after the stop, at most half of the drain time: those who send here need a
-    /// moment to hear that they should not. 5 s.
+    /// How long connections are still accepted after the stop, at most half of the drain time: load balancers need a
+    /// moment to notice the stop. 5 s.
     pub linger: Duration,
     /// How long connections and commits may go on after the stop before they are cut. 20 s.
     pub drain: Duration,
     /// The largest body, in bytes. 1 MiB.
     pub body_bytes_max: usize,
-    /// What the bodies above 16 KiB may hold at one time, in bytes; small ones are bounded by the number of
-    /// connections. 256 MiB.
+    /// The memory for all bodies above 16 KiB at one time, in bytes; the number of connections bounds the memory of
+    /// smaller ones. 256 MiB.
     pub large_bodies_bytes_max: usize,
     /// The most connections at one time; others wait in the listener's backlog. 4096.
     pub max_connections: usize,
@@ -73,10 +73,11 @@ pub struct Limits {
     pub queue_events_max: usize,
     /// The most events in one commit. 512.
     pub batch_events_max: usize,
-    /// From how many bytes of bodies on a commit takes no further event. 4 MB.
+    /// A commit takes no further event once its bodies have this many bytes. 4 MB.
     pub batch_bytes_max: usize,
-    /// The most commits at one time, each of which uses one database connection. 4. So many are under way only where commits
-    /// mostly wait for the disk: where they mostly work, 64 senders got a fifth less through with two than with one.
+    /// The most commits at one time, each on a database connection of its own. 4. All of them are used only where
+    /// commits mostly wait for the disk: where Postgres mostly works, 64 senders got a fifth less through with two than
+    /// with one.
     pub lanes_max: usize,
 }
 
@@ -103,9 +104,9 @@ impl Default for Limits {
 
 /// Receives deliveries on `listener` and commits their events to `store`, until `stop`.
 ///
-/// For a moment, [`Limits::linger`], it then goes on as before, but every answer ends its connection. After that it accepts no
-/// more, closes idle connections, and lets requests and commits under way come to their end. Returns whether they did
-/// within the drain time; what was cut got no 2xx.
+/// After `stop` it still accepts deliveries for [`Limits::linger`], but every answer ends its connection. Then it
+/// accepts no more connections, closes idle ones, and waits for the requests and commits under way. Returns false if
+/// some did not end within the drain time and were cut; a request that was cut got no 2xx.
 pub async fn run<S: Store>(
     settings: Settings,
     listener: TcpListener,
@@ -125,9 +126,9 @@ pub async fn run<S: Store>(
         Instant::now()
     };
     let (connections, stopped_at) =
-        tokio::join!(accept::until(lingered, stop.clone(), listener, router, &limits), stopped);
+        tokio::join!(accept::accept_until(lingered, stop.clone(), listener, router, &limits), stopped);
 
-    // The commits end by themselves once the last connection, and with it the last sender of events, is gone.
+    // The commits end by themselves once the last connection is gone, and with it the last `Committer`.
     let cut_at = stopped_at + limits.drain;
     let closed = connections.close(cut_at).await;
     let committed = timeout_at(cut_at, &mut commits).await.is_ok();

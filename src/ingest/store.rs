@@ -15,21 +15,21 @@ use crate::outbox;
 
 /// At most fifty hints a second in the long run: each is a commit that holds a lock of the whole server for a moment.
 const HINT_EVERY: Duration = Duration::from_millis(20);
-/// So many may follow each other at once after a quiet time, so that the events of a small burst are all told at once.
+/// How many hints may be sent without a pause after a quiet time, so that workers hear of a small burst at once.
 const HINTS_SAVED_MAX: u32 = 10;
 
-/// Commits events to the outbox, and gives workers a hint afterwards.
+/// Commits events to the outbox, and afterwards sends workers a hint (NOTIFY).
 pub struct OutboxStore {
     connections: Connections,
     new: Arc<Notify>,
 }
 
 impl OutboxStore {
-    /// Uses `pool`. Hints are given until `stop`.
+    /// Uses `pool`, and sends hints until `stop`.
     pub fn new(pool: PgPool, stop: CancellationToken) -> Self {
         let new = Arc::new(Notify::new());
         tokio::spawn(hint(Connections::of(&pool, 1), Arc::clone(&new), stop));
-        // All but the one that gives the hints.
+        // One connection is kept for the hints.
         let share = pool.options().get_max_connections().saturating_sub(1).max(1);
         Self { connections: Connections::of(&pool, share), new }
     }
@@ -52,13 +52,13 @@ impl Store for OutboxStore {
             }
             Err(error) if database::is_refusal(&error) => Err(StoreError::Refused(error.into())),
             Err(error) if database::is_locked(&error) => Err(StoreError::Locked(error.into())),
-            // Also what is wrong with us, such as a missing grant: it is no reason to give up a verified event.
+            // This includes faults of our own, such as a missing grant: the sender should send the event again.
             Err(error) => Err(StoreError::Unavailable(error.into())),
         }
     }
 }
 
-/// Tells workers that there is something new: outside the commits, and once for all of a moment.
+/// Wakes workers when events are new: outside the commits, and once for all events of the same moment.
 async fn hint(connections: Connections, new: Arc<Notify>, stop: CancellationToken) {
     let mut saved = HINTS_SAVED_MAX;
     let mut since = Instant::now();
@@ -79,7 +79,7 @@ async fn hint(connections: Connections, new: Arc<Notify>, stop: CancellationToke
         let notify = async |connection: &mut PgConnection| outbox::upkeep::notify(connection).await;
         if let Err(error) = connections.run(notify).await {
             let error = database::told(&error);
-            tracing::debug!(error, "no hint was given; workers poll");
+            tracing::debug!(error, "cannot send a hint of new events; workers find them when they poll");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A limit on log lines: one per kind and interval, which tells how many of its kind were left out.
+//! A limit on log lines: one per kind and interval, which says how many of its kind were left out.
 //!
-//! Anybody can send refused deliveries at any rate; the exact numbers are in the metrics.
+//! Anyone can send deliveries that are refused, at any rate; the exact numbers are in the metrics.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The time within which a kind of line is written once.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Says which log lines to write. Kinds are constants, so that it does not grow with what senders invent.
+/// Decides which log lines to write. Kinds are constants, so that the map does not grow with what senders invent.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     kinds: Mutex<HashMap<&'static str, Kind>>,
@@ -22,7 +22,7 @@ struct Kind {
 }
 
 impl Throttle {
-    /// Whether a line of `kind` is to be written at `now`: then the number of those left out since the last one.
+    /// If a line of `kind` should be written at `now`, returns how many were left out since the last one.
     pub(super) fn admit(&self, kind: &'static str, now: Instant) -> Option<u64> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         match kinds.get_mut(kind) {

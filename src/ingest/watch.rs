@@ -1,8 +1,8 @@
 //! The watch over one connection: how long it may wait for a request, take over a head, and leave an answer unread.
 //!
-//! hyper has one deadline for all that comes before a request, and none for what a sender does not read. Here an idle
-//! connection may wait for longer than a head may take: proxies keep connections for a minute and more, and one that is
-//! closed the moment a proxy uses it again costs a delivery.
+//! hyper has one deadline for everything before a request, and none for a sender that does not read. Here a connection
+//! may be idle for longer than a head may take: proxies keep connections for a minute and more, and a connection that
+//! is closed just when its proxy uses it again costs a delivery.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 
-/// Whether somebody waits for a connection to end, so as to have its place.
+/// Whether a new connection waits for the place of an open one.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     is_waiting: AtomicBool,
-    /// Told when a connection has become idle meanwhile.
+    /// Notified when a connection becomes idle while another waits for a place.
     pub(super) idle: Notify,
 }
 
@@ -36,16 +36,16 @@ impl Crowd {
     }
 }
 
-/// What a connection is at.
+/// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Idle: nothing has come of the next request.
+    /// Idle: nothing of the next request has arrived.
     Waiting,
     /// The head of a request has begun.
     Head,
     /// A request is being answered. Its body has a deadline of its own.
     Answering,
-    /// Its answer is about to be written.
+    /// The answer is ready and about to be written.
     Answered,
 }
 
@@ -55,7 +55,7 @@ struct State {
     since: Instant,
 }
 
-/// What is known of one connection, by those who read and write it, who answer on it, and who may need its place.
+/// The state of one connection. Its stream, its requests and the accept loop, which may need its place, share it.
 #[derive(Debug)]
 pub(super) struct Watch {
     state: Mutex<State>,
@@ -69,12 +69,12 @@ impl Watch {
         Self { state: Mutex::new(State { phase: Phase::Waiting, since: Instant::now() }), crowd, cut }
     }
 
-    /// Says that the head of a request is whole.
+    /// Notes that the head of a request is complete.
     pub(super) fn answering(&self) {
         self.lock().phase = Phase::Answering;
     }
 
-    /// Says that the answer stands.
+    /// Notes that the answer is ready.
     pub(super) fn answered(&self) {
         self.lock().phase = Phase::Answered;
     }
@@ -85,7 +85,7 @@ impl Watch {
         (state.phase == Phase::Waiting).then_some(state.since)
     }
 
-    /// Ends the connection, if it is idle still.
+    /// Ends the connection if it is still idle.
     pub(super) fn close_if_waiting(&self) {
         let state = self.lock();
         if state.phase == Phase::Waiting {
@@ -93,7 +93,7 @@ impl Watch {
         }
     }
 
-    /// Something has been read.
+    /// Notes that bytes have been read.
     fn read(&self) {
         let mut state = self.lock();
         if state.phase == Phase::Waiting {
@@ -101,7 +101,7 @@ impl Watch {
         }
     }
 
-    /// Something has been written.
+    /// Notes that bytes have been written.
     fn written(&self) {
         let mut state = self.lock();
         if state.phase == Phase::Answered {
@@ -113,7 +113,7 @@ impl Watch {
         }
     }
 
-    /// By when something must have come, and what it is that then has taken too long.
+    /// When the current phase times out, and which phase it is. `None` where it has no deadline here.
     fn due(&self, limits: &Limits) -> Option<(Instant, Phase)> {
         let state = self.lock();
         let patience = match state.phase {
@@ -125,7 +125,7 @@ impl Watch {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing is left half done where a holder could panic.
+        // No holder can panic between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,9 +135,9 @@ pub(super) struct Watched {
     stream: TcpStream,
     watch: Arc<Watch>,
     limits: Limits,
-    /// Set for some time that is not later than what is due, so that it need not be set anew for every request.
+    /// Set to a time that is never later than the deadline, so that it need not be reset for every request.
     read_timer: Pin<Box<Sleep>>,
-    /// Runs while the other side reads nothing, and whoever is woken by it or by the stream writes again.
+    /// Runs while the sender reads nothing. hyper writes again when this timer or the stream wakes it.
     write_timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -147,7 +147,7 @@ impl Watched {
         Self { stream, watch, limits, read_timer, write_timer: None }
     }
 
-    /// Waits for the time when what has not come will not be waited for any longer.
+    /// Waits until the current phase has taken too long, and returns that phase.
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
         loop {
             let Some((due, phase)) = self.watch.due(&self.limits) else { return Poll::Pending };
@@ -162,7 +162,7 @@ impl Watched {
         }
     }
 
-    /// Passes on what came of a write, unless nothing has been taken for too long.
+    /// Passes on the result of a write, or an error if the sender has read nothing for too long.
     fn poll_taken<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_timer = None;
@@ -182,7 +182,7 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Who reads no answers is not asked for more to answer: hyper would keep all of it.
+        // No requests are read from a sender that reads no answers: hyper would keep all the answers in memory.
         if self.write_timer.is_some() {
             return Poll::Pending;
         }
@@ -194,7 +194,7 @@ impl AsyncRead for Watched {
             return Poll::Ready(read);
         }
         match ready!(self.poll_due(cx)) {
-            // As if the other side had closed it: there is nothing to answer.
+            // As if the sender had closed the connection: there is nothing to answer.
             Phase::Waiting => Poll::Ready(Ok(())),
             _ => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
         }

@@ -95,7 +95,7 @@ pub struct Ask<'a> {
     /// How long each lease lasts.
     pub lease: Duration,
     /// Of the events that wait for no time only those are looked at that were created then or later.
-    pub floor: Option<DateTime<Utc>>,
+    pub cursor: Option<DateTime<Utc>>,
     /// Do keys that are noted get their heads before?
     pub settles: bool,
 }
@@ -130,7 +130,7 @@ pub async fn claim(executor: impl PgExecutor<'_>, ask: Ask<'_>) -> sqlx::Result<
         ask.subscribers,
         ask.limit,
         interval(ask.lease),
-        ask.floor,
+        ask.cursor,
         BYTES_MAX,
         ask.settles,
     )

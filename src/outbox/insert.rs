@@ -1,4 +1,4 @@
-//! Storing events, each once.
+//! Stores events, each once.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,12 +9,12 @@ use sqlx::PgExecutor;
 
 use crate::event::NewEvent;
 
-/// Who puts an event into the outbox.
+/// How an event came into the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A signed delivery.
     Webhook,
-    /// A question to the API.
+    /// A poll of the API.
     Poll,
     /// An application, by `restante.enqueue`.
     Sql,
@@ -37,34 +37,37 @@ impl Source {
     }
 }
 
-/// What became of a call of [`insert_events`].
+/// The result of [`insert_events`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// How many of the events were new.
     pub new: u64,
-    /// Those that were there already.
+    /// The events that were stored already.
     pub duplicates: Vec<Duplicate>,
-    /// How long the database worked, without its commit.
+    /// How long the database worked, without the commit.
     pub worked: Duration,
 }
 
-/// An event that was there already. It changed nothing.
+/// An event that was stored already. It changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicate {
     /// The sender's identifier.
     pub event_id: String,
-    /// Something else is stored under its identifier. What it said is in `restante.delivery_differs`.
+    /// Another body is stored under its identifier. What this one said is in `restante.delivery_differs`.
     pub differs: bool,
 }
 
-/// Stores the events that are not stored yet. Of several with one identifier the first counts, and the others are duplicates.
+/// Stores the events that are not stored yet. Of several with the same identifier the first counts, and the others are
+/// duplicates.
 ///
-/// One statement: all of them or none, and committed when it returns, unless `executor` is inside a transaction.
-/// To call it again with the same events changes nothing. It waits for nobody but who stores the same identifier at this moment.
+/// One statement: it stores all of them or none, and has committed when it returns, unless `executor` is inside a
+/// transaction. A second call with the same events changes nothing. It waits only for a session that is storing the
+/// same identifier.
 ///
 /// # Errors
-/// What the database says. [`crate::database::is_unavailable`] tells an outage from a row that it refuses,
-/// [`crate::database::is_locked`] what somebody else is in the middle of storing.
+/// An outage if [`crate::database::is_unavailable`] says so: the events may be stored if only the answer was lost.
+/// Another session is storing one of the identifiers if [`crate::database::is_locked`] says so. Otherwise the database
+/// refuses an event, and none is stored.
 pub async fn insert_events(
     executor: impl PgExecutor<'_>,
     source: Source,
@@ -76,7 +79,7 @@ pub async fn insert_events(
     }
 }
 
-/// To the database a lone event is half of the work that a set of one would be.
+/// A function for one event costs the database half the work of the one for a set.
 async fn insert_one(executor: impl PgExecutor<'_>, source: Source, event: &NewEvent) -> sqlx::Result<Stored> {
     let row = sqlx::query!(
         r#"
@@ -143,7 +146,7 @@ async fn insert_many(
     Ok(Stored { new: u64::try_from(row.new).unwrap_or(0), duplicates, worked: duration(row.worked_seconds) })
 }
 
-/// The first of each identifier, and the others.
+/// Splits events into the first of each identifier, and the others.
 fn once_each(events: &[NewEvent]) -> (Vec<&NewEvent>, Vec<Duplicate>) {
     let mut first_of = HashMap::with_capacity(events.len());
     let (mut firsts, mut duplicates) = (Vec::with_capacity(events.len()), Vec::new());
@@ -162,7 +165,7 @@ fn once_each(events: &[NewEvent]) -> (Vec<&NewEvent>, Vec<Duplicate>) {
     (firsts, duplicates)
 }
 
-/// The database's clock may be set back while it works.
+/// Zero if it is negative: the database's clock may have been set back meanwhile.
 fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

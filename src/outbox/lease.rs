@@ -15,19 +15,21 @@ pub struct Lease {
     pub token: i64,
 }
 
-/// What became of leases that were to be renewed. What is in neither list is lost.
+/// The result of [`renew`]. A lease that is in neither list is lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Renewed {
-    /// They last for another lease from now.
+    /// They last for one lease time from now.
     pub renewed: Vec<Lease>,
-    /// They are still ours, and last as long as they did: somebody has locked the event, and may be about to take it.
+    /// They are still ours, and end when they did before: another session has locked the event, and may be about to
+    /// change it.
     pub locked: Vec<Lease>,
 }
 
-/// Renews leases for another `lease` from now, by the database's clock. A row that somebody has locked is not waited for.
+/// Renews leases for another `lease` from now, by the database's clock. Does not wait for a row that another session
+/// has locked.
 ///
 /// # Errors
-/// What the database says; then nothing was renewed.
+/// The database is away or did not answer. Then count no lease as renewed.
 pub async fn renew(
     executor: impl PgExecutor<'_>,
     leases: &[Lease],
@@ -63,19 +65,19 @@ pub async fn renew(
     Ok(answer)
 }
 
-/// Says that the worker `owner` is there, for one lease from now.
+/// Writes the sign of life of the worker `owner`, which counts for one lease from now.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn give_sign(executor: impl PgExecutor<'_>, owner: &str, lease: Duration) -> sqlx::Result<()> {
     sqlx::query!("select restante.give_sign($1, $2)", owner, interval(lease)).fetch_one(executor).await?;
     Ok(())
 }
 
-/// Takes the worker `owner` off the list, at its orderly end, and with it those that have been gone for a day.
+/// Takes the worker `owner` off the list at its orderly end, and those workers that have given no sign for a day.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn sign_off(executor: impl PgExecutor<'_>, owner: &str) -> sqlx::Result<()> {
     sqlx::query!(
         "delete from restante.worker where owner = $1 or alive_until < clock_timestamp() - interval '1 day'",
@@ -88,8 +90,8 @@ pub async fn sign_off(executor: impl PgExecutor<'_>, owner: &str) -> sqlx::Resul
 
 /// The statement that begins a transaction of an attempt.
 ///
-/// One that is silent for longer than `patience`, or one statement of it that takes longer, is ended by the database: whoever
-/// opened it may have lost its network, or stand still, and cannot let go of what it has locked itself.
+/// Postgres ends the transaction when it is silent for longer than `patience`, or when one of its statements takes
+/// longer: the worker may have lost its network or hang, and then cannot release its locks itself.
 pub fn begin(patience: Duration) -> String {
     let ms = patience.as_millis().clamp(1, PATIENCE_MS_MAX);
     format!("begin; set local idle_in_transaction_session_timeout = {ms}; set local statement_timeout = {ms}")
@@ -98,21 +100,21 @@ pub fn begin(patience: Duration) -> String {
 /// Postgres counts its timeouts in an `integer` of milliseconds.
 const PATIENCE_MS_MAX: u128 = i32::MAX as u128;
 
-/// Whether an event could be locked for its attempt.
+/// The result of [`hold`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Until the transaction ends nobody can claim it, nor change it by hand.
+    /// Until the transaction ends no worker can claim the event, and no person can change it.
     Yes,
-    /// Somebody else has locked it.
+    /// Another session has locked it.
     Locked,
     /// The lease was lost.
     Lost,
 }
 
-/// Locks the event of a lease until the transaction ends. Waits for nobody.
+/// Locks the event of a lease until the transaction ends. Does not wait for a lock.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn hold(transaction: &mut PgConnection, lease: Lease) -> sqlx::Result<Held> {
     let held = sqlx::query_scalar!(
         r#"

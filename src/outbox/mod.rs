@@ -4,8 +4,8 @@
 //! ([finish](settle::finish), [fail](settle::fail), [hand_back](settle::hand_back)). Nothing else writes `restante.outbox`,
 //! except a person's UPDATE, which a trigger makes safe (`migrations/0005_operator.sql`).
 //!
-//! Every statement of an attempt carries the lease token of its claim. Where the row has another token, nothing is
-//! changed and the answer says so: the lease was lost.
+//! Every statement of an attempt carries the lease token of its claim. If the row has another token, the lease was
+//! lost: the statement changes nothing, and its result says so.
 
 pub mod claim;
 pub mod insert;
@@ -21,5 +21,5 @@ pub use insert::{Source, insert_events};
 pub use lease::Lease;
 pub use outcome::Outcome;
 
-/// The channel on which a hint is given that there is something new. It is never needed, only quicker than the next poll.
+/// The NOTIFY channel for hints that there is something new. A hint is never needed, only quicker than the next poll.
 pub const CHANNEL: &str = "restante_outbox";

@@ -1,8 +1,8 @@
-//! How attempts end. Each outcome has one word, which stands here: for the metrics, the log and the columns `outcome`.
+//! How attempts end. The word of each outcome is defined here, for the metrics, the log and the columns `outcome`.
 
 use std::time::Duration;
 
-/// How an attempt ended. It is known only when the database has answered, so it is what a settlement returns.
+/// How an attempt ended. It is known only when the database has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A handler dealt with the event.
@@ -25,10 +25,10 @@ pub enum Outcome {
     TimedOut,
     /// Too many workers vanished while they ran the event.
     Crashed,
-    /// The lease had gone to somebody else: nothing of the attempt counts.
+    /// The lease was lost before the attempt ended: nothing of the attempt counts.
     LeaseLost,
-    /// The database did not answer. The attempt may have been settled; where it was not, the lease runs out, and the event is
-    /// claimed again. This stands last, for [`ALL`](Self::ALL).
+    /// The database did not answer. The attempt may have been settled; if it was not, the lease runs out, and the event
+    /// is claimed again. This is the last variant, as [`ALL`](Self::ALL) needs it.
     Unknown,
 }
 
@@ -49,7 +49,7 @@ impl Outcome {
         Self::Unknown,
     ];
 
-    /// Its word.
+    /// The word of the outcome.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -148,7 +148,7 @@ impl Verdict {
         }
     }
 
-    /// What is wrong, in a word to group by, where anything is.
+    /// What is wrong, in a word to group by; `None` where the event only waits.
     pub const fn kind(&self) -> Option<&'static str> {
         match self {
             Self::Retry { failure, .. } | Self::Dead { failure, .. } => Some(failure.kind),

@@ -12,7 +12,7 @@ use crate::outbox::{Claimed, Lease};
 /// An attempt that succeeded.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// The attempt's right to say so.
+    /// The lease of the attempt.
     pub lease: Lease,
     /// How it ended.
     pub finish: Finish,
@@ -20,23 +20,23 @@ pub struct Finished {
     pub result: Option<String>,
 }
 
-/// To whom the next event of a key is leased when its head is finished.
+/// The worker that gets the lease of a successor when the head of its key is finished.
 #[derive(Clone, Copy, Debug)]
 pub struct Next<'a> {
     /// The worker's name.
     pub owner: &'a str,
     /// How long the lease lasts.
     pub lease: Duration,
-    /// Whose turn it is: events that were created then or earlier. Others may be claimed by anybody.
+    /// Leases only successors that were created then or earlier. Any worker may claim the others.
     pub until: DateTime<Utc>,
 }
 
 /// What a call of [`finish`] did.
 #[derive(Clone, Debug, Default)]
 pub struct Completed {
-    /// The numbers of the events that are finished now. For one that is missing, [`is_ours`] tells whether its lease was lost.
+    /// The numbers of the events that are finished now. For a missing one, [`is_ours`] says whether its lease was lost.
     pub finished: Vec<i64>,
-    /// How many successors anybody may claim now.
+    /// How many successors any worker may claim now.
     pub unblocked: i64,
     /// The successors that were leased.
     pub next: Vec<Claimed>,
@@ -44,7 +44,7 @@ pub struct Completed {
 
 claimed_row!(FinishRow { finished: Vec<i64>, unblocked: i64 });
 
-/// Calls one of the functions that finish, which answer alike.
+/// Calls one of the functions that finish; they return the same columns.
 macro_rules! finish {
     ($executor:expr, $function:literal, $($value:expr),*) => {{
         let rows = sqlx::query_as!(FinishRow, "select finished, unblocked, (next).* from " + $function, $($value),*);
@@ -58,10 +58,11 @@ macro_rules! finish {
     }};
 }
 
-/// Finishes events and lets the next of each key go, or leases it as `next` says, in one statement.
+/// Finishes events, and makes the successor in each key claimable or leases it as `next` says, in one statement.
 ///
 /// # Errors
-/// What the database says; then nothing was finished.
+/// The database is away or refuses a result; then nothing was finished, unless only the answer was lost: see
+/// [`was_finished`].
 pub async fn finish(
     executor: impl PgExecutor<'_>,
     attempts: &[Finished],
@@ -102,7 +103,7 @@ pub async fn finish(
 /// Is the event still running under this lease?
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn is_ours(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
@@ -116,10 +117,10 @@ pub async fn is_ours(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::Resul
     .await
 }
 
-/// Was the event finished under this lease? The answer to whether a commit arrived of which nothing was heard.
+/// Was the event finished under this lease? Asked after a commit whose answer was lost.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn was_finished(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
@@ -133,11 +134,11 @@ pub async fn was_finished(executor: impl PgExecutor<'_>, lease: Lease) -> sqlx::
     .await
 }
 
-/// Ends an attempt that did not succeed. Returns false where the lease was lost, or where somebody is changing the event right
-/// now, which [`is_ours`] tells apart; then nothing was changed.
+/// Ends an attempt that did not succeed. Returns false, and changes nothing, if the lease was lost or another session
+/// has locked the event; [`is_ours`] says which.
 ///
 /// # Errors
-/// What the database says; then nothing was changed.
+/// The database is away or did not answer; then nothing was changed, unless only the answer was lost.
 pub async fn fail(executor: impl PgExecutor<'_>, lease: Lease, verdict: &Verdict) -> sqlx::Result<bool> {
     let (word, is_failure, holds_key) = match verdict {
         Verdict::Retry { .. } => ("retry", true, false),
@@ -162,11 +163,11 @@ pub async fn fail(executor: impl PgExecutor<'_>, lease: Lease, verdict: &Verdict
     Ok(status.is_some())
 }
 
-/// Gives events back unfinished, to be claimed at once by anybody; their attempts do not count.
-/// Returns how many were still ours, and not being changed by somebody.
+/// Hands events back unfinished. Any worker may claim them at once; their attempts do not count. Leaves those whose
+/// lease was lost or that another session has locked. Returns how many were handed back.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn hand_back(executor: impl PgExecutor<'_>, leases: &[Lease]) -> sqlx::Result<i64> {
     let (ids, tokens): (Vec<i64>, Vec<i64>) = leases.iter().map(|lease| (lease.id, lease.token)).unzip();
     sqlx::query_scalar!(r#"select restante.hand_back($1, $2) as "count!""#, &ids, &tokens)
@@ -174,11 +175,11 @@ pub async fn hand_back(executor: impl PgExecutor<'_>, leases: &[Lease]) -> sqlx:
         .await
 }
 
-/// Gives back what `owner` has claimed at least `age` ago and does not know of, because the answer was lost.
-/// Returns how many there were.
+/// Hands back the events that `owner` has claimed at least `age` ago and that are not among `known`, because the answer
+/// of their claim was lost. Returns how many there were.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn hand_back_strays(
     executor: impl PgExecutor<'_>,
     owner: &str,
@@ -195,7 +196,7 @@ pub async fn hand_back_strays(
     .await
 }
 
-/// The text as Postgres can hold it: it knows no NUL. Long ones are cut, since an error may quote what it choked on.
+/// The text as Postgres can store it, without NUL. A long one is cut, because an error may quote its whole input.
 fn postgres_text(text: &str) -> String {
     const CHARACTERS: usize = 4000;
     text.chars().take(CHARACTERS).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect()

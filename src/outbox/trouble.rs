@@ -1,8 +1,8 @@
-//! Trouble: what waits because something is wrong with us, or with the API, goes on as soon as that is mended.
+//! Trouble: events that wait because something is wrong on our side or on the API's, and run soon after its repair.
 //!
-//! Such an event waits for minutes, because mending takes a person. Nobody tells us when it is done; so every few seconds one
-//! event of each kind of trouble is tried before its time, and where that one gets further, all the others follow. While
-//! the trouble lasts this is one call of the API in that time, whatever waits.
+//! Such an event waits for minutes, because a repair takes a person. Nothing reports the repair, so every few seconds
+//! the worker tries one event of each kind of trouble before its time. If that event gets further, all the others run
+//! too. While the trouble lasts, this costs one call of the API in those seconds, however many events wait.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +10,37 @@ use sqlx::{PgConnection, PgExecutor};
 
 use crate::outbox::Outcome;
 
-/// What a person mends, or the other side, so that it may be over at any time. Where the API said when to come back
-/// (`rate_limited`), nobody comes earlier; what a handler of somebody else waits for is its own affair.
+/// The kinds of trouble that an operator or the API's side repairs, so that it may be over at any time. Not
+/// `rate_limited`: there the API said when to come back. Not the kinds of a team's own handlers: we cannot know what
+/// those wait for.
 const KINDS: [&str; 7] =
     ["account", "settings", "redirected", "refused_by_api", "unavailable", "transport", "malformed"];
 
-/// How many events are told to run in one statement.
+/// How many events one statement makes due.
 const PAGE: i64 = 1000;
 
-/// The events that are being tried before their time: for each subscriber and kind of trouble one.
+/// The events that are being tried before their time: one for each subscriber and kind of trouble.
 #[derive(Debug, Default)]
 pub struct Tried(BTreeMap<(String, String), i64>);
 
-/// What became of an event that was tried.
+/// The state of an event that was tried.
 #[derive(Debug, PartialEq, Eq)]
 enum Became {
-    /// It has not been claimed yet, or runs.
+    /// It waits to be claimed, or it runs.
     UnderWay,
     /// It is in trouble again.
     InTrouble,
-    /// It got further than the trouble let it.
+    /// It got further, so the trouble is over.
     Healed,
-    /// A person has taken it away.
+    /// A person has changed or deleted it, so it says nothing.
     Gone,
 }
 
-/// Looks whether what was tried got further, and lets all that wait for the same go on; then tries one event of each kind of
-/// trouble. Returns how many events were let go on.
+/// Checks the events that were tried. If one got further, makes all others in the same trouble due. Then tries one
+/// event of each kind of trouble. Returns how many events it made due.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn look_for_repairs(connection: &mut PgConnection, tried: &mut Tried) -> sqlx::Result<u64> {
     let mut let_go = 0;
     let mut under_way = BTreeMap::new();
@@ -57,10 +58,11 @@ pub async fn look_for_repairs(connection: &mut PgConnection, tried: &mut Tried) 
     Ok(let_go)
 }
 
-/// The most frequent cause among what waits for a repair, and for how many events, of the first thousand that wait for a time.
+/// The most frequent cause among events that wait for a repair, and how many have it. Looks at the first thousand
+/// events that wait for a time.
 ///
 /// # Errors
-/// What the database says.
+/// The database is away or did not answer.
 pub async fn most_frequent(executor: impl PgExecutor<'_>) -> sqlx::Result<Option<(String, i64)>> {
     let row = sqlx::query!(
         r#"
@@ -105,7 +107,7 @@ struct One {
     kind: String,
 }
 
-/// Has one event of each kind of trouble run now. Whoever is changing it by hand keeps it.
+/// Makes one event of each kind of trouble due now. Leaves one that a person is changing by hand.
 async fn try_one_of_each(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<One>> {
     sqlx::query_as!(
         One,
@@ -128,7 +130,7 @@ async fn try_one_of_each(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<One>
     .await
 }
 
-/// Has all events in this trouble run now, page by page.
+/// Makes all events in this trouble due now, page by page.
 async fn let_all_go(connection: &mut PgConnection, subscriber: &str, kind: &str) -> sqlx::Result<u64> {
     let mut let_go = 0;
     loop {

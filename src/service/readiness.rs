@@ -1,6 +1,7 @@
-//! Whether a service can do its work at this moment: it tries to, and takes back what it did.
+//! Whether a service can do its work at this moment: it tries, and rolls back.
 //!
-//! That the database answers says little: a standby answers, and so does one that does not let this login write.
+//! It is not enough that the database answers: a standby answers too, and so does a database that does not let this
+//! login write.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -19,20 +20,20 @@ use crate::ops::{Check, Problem};
 use crate::outbox::claim::Ask;
 use crate::outbox::{self, Source};
 
-/// For so long an answer is as good as a new one, however many ask.
+/// How long an answer is used again, however many requests come.
 const FRESH: Duration = Duration::from_millis(250);
 
-/// How long the try may take. What is left of the second that a check has is for finding out why it did not come to its end.
+/// How long the try may take. The rest of the second that a check has is for finding out why the try did not end.
 const TRY_TIMEOUT: Duration = Duration::from_millis(600);
 const WHY_TIMEOUT: Duration = Duration::from_millis(300);
 
 type Outcome = Result<(), Problem>;
 
-/// Holds while the service can do what it is for: ingest stores events, a worker claims them.
+/// Holds while the service can do its work: ingest stores events, a worker claims them.
 pub(super) fn check(program: Program, pool: PgPool) -> Check {
     let mend = match program {
-        Program::Ingest => "Start Postgres, mend DATABASE_URL, or grant restante_ingest to its login",
-        _ => "Start Postgres, mend DATABASE_URL, or grant restante_worker to its login",
+        Program::Ingest => "Start Postgres, correct DATABASE_URL, or grant restante_ingest to its login",
+        _ => "Start Postgres, correct DATABASE_URL, or grant restante_worker to its login",
     };
     let last = Arc::new(Mutex::new(None));
     Check::new("database", mend, move || {
@@ -41,7 +42,7 @@ pub(super) fn check(program: Program, pool: PgPool) -> Check {
     })
 }
 
-/// The last outcome, or a new one where it is too old. Who asks meanwhile waits for it.
+/// The last outcome, or a new one if it is too old. Requests that come meanwhile wait for the new one.
 async fn unless_fresh(
     last: &Mutex<Option<(Instant, Outcome)>>,
     look: impl Future<Output = Outcome>,
@@ -67,7 +68,7 @@ async fn look(program: Program, pool: &PgPool) -> Outcome {
     }
 }
 
-/// What the service does all day, with nothing in hand.
+/// The usual work of the service, with an event of no meaning, or with a claim of no events.
 async fn work(program: Program, connection: &mut PgConnection) -> sqlx::Result<()> {
     if program == Program::Ingest {
         let event = NewEvent {
@@ -87,7 +88,7 @@ async fn work(program: Program, connection: &mut PgConnection) -> sqlx::Result<(
             subscribers: &[],
             limit: 0,
             lease: Duration::from_secs(1),
-            floor: None,
+            cursor: None,
             settles: false,
         };
         outbox::claim(connection, nothing).await?;
@@ -95,7 +96,7 @@ async fn work(program: Program, connection: &mut PgConnection) -> sqlx::Result<(
     Ok(())
 }
 
-/// Why the pool gave no connection in time: a new one, past it, is told more.
+/// Why the pool gave no connection in time. A new connection outside the pool gets a more precise error.
 async fn why_not(pool: &PgPool) -> Problem {
     let options = pool.connect_options();
     let asked = timeout(WHY_TIMEOUT, async {
@@ -114,11 +115,11 @@ async fn why_not(pool: &PgPool) -> Problem {
 
 const READ_ONLY: &str = "the database takes no writes: it is a standby, or read-only";
 
-/// What an error means to whoever runs the service. Of what the database says only its code is shown.
+/// What an error means for the operator. Only the code of the database's message is shown.
 fn sentence(error: &sqlx::Error) -> Problem {
     let code = match error {
         sqlx::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return "nobody listens at the address of the database".into();
+            return "no server listens at the address of the database".into();
         }
         sqlx::Error::Io(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             return READ_ONLY.into();
@@ -131,8 +132,8 @@ fn sentence(error: &sqlx::Error) -> Problem {
         "42501" => "this login lacks the rights for the work",
         "28P01" | "28000" => "the database refuses the login",
         "3D000" => "the server has no such database",
-        "3F000" | "42P01" | "42883" => "the schema restante is missing, or of another release",
-        "53100" => "the database has no room left on its disk",
+        "3F000" | "42P01" | "42883" => "the schema restante is missing, or belongs to another release",
+        "53100" => "the disk of the database is full",
         "53300" => "the database takes no further connection",
         "57P01" | "57P02" | "57P03" => "the database is starting or stopping",
         _ => return format!("the database refuses the work, with SQLSTATE {code}").into(),

@@ -1,7 +1,7 @@
 //! The proof that a delivery comes from a holder of our signing key.
 //!
-//! Two schemes are read, the first under two spellings of its headers. A scheme is on only while it has keys: which headers a request happens to bring never
-//! switches one on, so nobody can pick the weaker door.
+//! Two schemes are read, the first under two spellings of its headers. A scheme is on only while it has keys. The headers of
+//! a request never turn one on, so a sender cannot choose the weaker scheme.
 //!
 //! | scheme | headers | signed bytes |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | the same, as Svix spells it | `svix-id`, `svix-timestamp`, `svix-signature` | `id.timestamp.body` |
 //! | older | `anthropic-timestamp`, `anthropic-signature` (lower-case hex) | `timestamp.body` |
 //!
-//! Both sign with HMAC-SHA256 over the bytes as they were received: nothing is decoded, trimmed or printed anew
-//! before the check. The functions here are pure; what a refused sender is told is decided by `ingest`.
+//! Both sign with HMAC-SHA256 over the bytes as they were received: nothing is decoded, trimmed or reformatted before
+//! the check. The functions here are pure; `ingest` decides what it answers to a refused sender.
 
 use axum::http::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
@@ -24,33 +24,33 @@ mod tests;
 
 pub use self::standard::SIGNATURES_MAX;
 
-/// How far the timestamp of an attempt may lie from our clock, either way and inclusive: the five minutes
+/// How far the timestamp of a delivery may be from our clock, in either direction and inclusive: the five minutes
 /// that Standard Webhooks and the official SDKs use.
 pub const TOLERANCE_SECONDS: u64 = 300;
 
 /// The keys that deliveries may be signed with, per scheme. Several keys serve a rotation.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
-    /// Keys of Standard Webhooks: the decoded bytes, not the `whsec_…` text. None: the scheme is off.
+    /// Keys of Standard Webhooks: the decoded bytes, not the `whsec_…` text. If empty, the scheme is off.
     pub standard: Vec<SecretSlice<u8>>,
     /// The same for a sender whose headers are called `svix-id`, `svix-timestamp` and `svix-signature`.
     pub svix: Vec<SecretSlice<u8>>,
-    /// Keys of the older scheme: the secret's own bytes. None: the scheme is off.
+    /// Keys of the older scheme: the secret's own bytes. If empty, the scheme is off.
     pub older: Vec<SecretSlice<u8>>,
 }
 
 /// What a valid signature vouches for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// The `webhook-id`, the same on every attempt to deliver an event; the older scheme has none.
+    /// The `webhook-id`, the same on every delivery of an event; the older scheme has none.
     pub webhook_id: Option<String>,
-    /// When this attempt was made, in Unix seconds by the sender's clock.
+    /// When this delivery was sent, in Unix seconds by the sender's clock.
     pub timestamp: i64,
 }
 
-/// Why a delivery was refused, in the order of the checks: a greater one got further.
+/// Why a delivery was refused, in the order of the checks: a greater value passed more of them.
 ///
-/// It is for logs and metrics only. The sender gets one uniform answer, so that it learns nothing from it.
+/// For logs and metrics only. The sender gets the same answer for each, so that it learns nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Rejection {
     /// No key is set, so nothing can be verified.
@@ -59,20 +59,20 @@ pub enum Rejection {
     /// A header of the scheme is absent or empty.
     #[error("a signature header is missing")]
     Missing,
-    /// A header of the scheme is there more than once, with values that differ.
-    #[error("a signature header is there twice, and differs")]
+    /// A header of the scheme occurs more than once, with different values.
+    #[error("a signature header occurs twice, with different values")]
     Duplicate,
-    /// A header is no plain ASCII text, or the identifier holds the dot that separates what is signed.
+    /// A header is not plain ASCII text, or the identifier contains the dot that separates the signed parts.
     #[error("a signature header is malformed")]
     Malformed,
-    /// The timestamp is no plain number of seconds.
+    /// The timestamp is not a plain number of seconds.
     #[error("the timestamp is not a number of seconds")]
     Timestamp,
-    /// The attempt is too old: a replay, a slow network, or our clock is ahead.
+    /// The delivery is too old: it was recorded and sent again, the network is slow, or our clock is ahead.
     #[error("the timestamp is too old")]
     Stale,
-    /// The attempt lies in the future: our clock is behind.
-    #[error("the timestamp lies in the future")]
+    /// The timestamp is in the future: our clock is behind.
+    #[error("the timestamp is in the future")]
     Future,
     /// No signature matches any key.
     #[error("no signature matches")]
@@ -100,7 +100,7 @@ impl Rejection {
 /// While several schemes are on, a delivery that verifies under any of them is accepted.
 ///
 /// # Errors
-/// The check that failed; of several schemes, that of the one which got furthest.
+/// The check that failed. If several schemes fail, the error is that of the scheme which passed most checks.
 pub fn verify(keys: &Keys, headers: &HeaderMap, body: &[u8], now: i64) -> Result<Verified, Rejection> {
     standard::verify(&keys.standard, &standard::WEBHOOK, headers, body, now)
         .or_else(|first| {
@@ -110,31 +110,31 @@ pub fn verify(keys: &Keys, headers: &HeaderMap, body: &[u8], now: i64) -> Result
         .or_else(|first| older::verify(&keys.older, headers, body, now).map_err(|second| first.max(second)))
 }
 
-/// A scheme whose keys are all empty counts as off, since anybody can sign with the empty key.
+/// A scheme whose keys are all empty counts as off, because anyone can sign with the empty key.
 fn must_be_on(keys: &[SecretSlice<u8>]) -> Result<(), Rejection> {
     let on = keys.iter().any(|key| !key.expose_secret().is_empty());
     if on { Ok(()) } else { Err(Rejection::NoKeys) }
 }
 
-/// The one value of the first of `names` that is there at all; the later names are aliases. Equal values are one: a proxy
-/// may double a header.
+/// The one value of the first of `names` that is present; the later names are aliases. Equal values count as one,
+/// because a proxy may double a header.
 fn sole<'h>(headers: &'h HeaderMap, names: &[&str]) -> Result<&'h str, Rejection> {
     let values = values(headers, names)?;
-    // Which of two values is meant would be our guess, and a proxy before us may guess otherwise.
+    // We could only guess which of two values is meant, and a proxy in front of us may guess differently.
     match values.as_slice() {
         [value, others @ ..] if others.iter().all(|other| other == value) => Ok(value),
         _ => Err(Rejection::Duplicate),
     }
 }
 
-/// A value that a proxy has doubled and joined with a comma, once; any other as it is.
+/// If a proxy has doubled a value and joined the two with a comma, returns the value once; any other value unchanged.
 fn once(value: &str) -> &str {
     let Some((first, more)) = value.split_once(',') else { return value };
     let first = first.trim_ascii();
     if !first.is_empty() && more.split(',').all(|part| part.trim_ascii() == first) { first } else { value }
 }
 
-/// All values of the first of `names` that is there at all. None is empty.
+/// All values of the first of `names` that is present; no value is empty.
 fn values<'h>(headers: &'h HeaderMap, names: &[&str]) -> Result<Vec<&'h str>, Rejection> {
     let name = names.iter().find(|name| headers.contains_key(**name)).ok_or(Rejection::Missing)?;
     headers
@@ -148,15 +148,15 @@ fn values<'h>(headers: &'h HeaderMap, names: &[&str]) -> Result<Vec<&'h str>, Re
         .collect()
 }
 
-/// The number of seconds in `text`, if it lies close enough to `now`.
+/// The number of seconds in `text`, if it is close enough to `now`.
 fn fresh(text: &str, now: i64) -> Result<i64, Rejection> {
-    // Eleven digits reach the year 5138, and they fit whatever they are. Signs, spaces, fractions, exponents and
-    // leading zeros have no place in a timestamp, though parsers disagree on them.
+    // Eleven digits reach the year 5138, and always fit. Signs, spaces, fractions, exponents and leading zeros are
+    // refused, because parsers disagree on them.
     let plain =
         (1..=11).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     let timestamp = if plain { text.parse::<i64>().ok() } else { None }.ok_or(Rejection::Timestamp)?;
 
-    // `abs_diff` cannot overflow, whatever either clock says.
+    // `abs_diff` cannot overflow.
     if timestamp.abs_diff(now) <= TOLERANCE_SECONDS {
         Ok(timestamp)
     } else if timestamp < now {
@@ -167,7 +167,7 @@ fn fresh(text: &str, now: i64) -> Result<i64, Rejection> {
 }
 
 /// Compares every signature with every key, in constant time and without stopping at a match, so that the time
-/// taken tells neither how much of a signature is right nor which key it belongs to.
+/// taken reveals neither how much of a signature is right nor which key matches.
 fn must_match(keys: &[SecretSlice<u8>], signed: &[&[u8]], signatures: &[[u8; 32]]) -> Result<(), Rejection> {
     let mut matched = false;
     for key in keys.iter().map(ExposeSecret::expose_secret).filter(|key| !key.is_empty()) {

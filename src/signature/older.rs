@@ -23,7 +23,7 @@ pub(super) fn verify(
 }
 
 fn hex_signature(text: &str) -> Option<[u8; 32]> {
-    // One signature has one spelling, so that no edit of a valid one is valid.
+    // Each signature has only one valid spelling: lower case.
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
         return None;
     }

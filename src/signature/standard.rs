@@ -9,7 +9,7 @@ use secrecy::SecretSlice;
 use super::{Rejection, Verified, fresh, must_be_on, must_match, once, sole, values};
 
 /// How many signatures of one header are compared. Two are enough for a rotation; the rest of a longer list is
-/// not looked at, so that a list costs no more than this many comparisons per key.
+/// ignored, so that a list costs at most this many comparisons per key.
 pub const SIGNATURES_MAX: usize = 16;
 
 /// What the three headers are called; each name but the first is read where those before it are absent.
@@ -43,7 +43,7 @@ pub(super) fn verify(
     let sent_at = once(sole(headers, names.timestamp)?);
     let lists = values(headers, names.signature)?;
 
-    // A dot inside the identifier would leave open where it ends and the timestamp begins.
+    // With a dot in the identifier it would be unclear where it ends and the timestamp begins.
     if id.contains('.') {
         return Err(Rejection::Malformed);
     }
@@ -54,7 +54,7 @@ pub(super) fn verify(
         must_match(keys, &signed, &signatures)?;
         Ok(Verified { webhook_id: Some(id.to_owned()), timestamp })
     };
-    // An identifier may hold a comma of its own. What was signed says which it is.
+    // An identifier may contain a comma itself. The signature shows which reading is right.
     match once(id) {
         same if same == id => verified(id),
         single => verified(id).or_else(|_| verified(single)),
@@ -62,7 +62,7 @@ pub(super) fn verify(
 }
 
 /// The first [`SIGNATURES_MAX`] well-formed `v1` signatures of the lists. Other versions and malformed entries are
-/// skipped: a sender may add kinds that we do not know beside the one that we do.
+/// skipped: a sender may add kinds that we do not know to the one that we know.
 ///
 /// Entries are separated by spaces; where a proxy has joined several headers into one, also by commas.
 fn listed_signatures(lists: &[&str]) -> Vec<[u8; 32]> {

@@ -1,4 +1,4 @@
-//! Deliveries signed by either scheme, and what is left of them when a byte, a key or the clock changes.
+//! Deliveries signed by either scheme, and whether they still verify when a byte, a key or the clock changes.
 
 use axum::http::{HeaderName, HeaderValue};
 use base64::Engine;

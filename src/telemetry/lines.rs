@@ -1,8 +1,8 @@
-//! The way of log lines to a pipe: a writer that never waits, and a thread that does.
+//! Writes log lines to a pipe: a writer that never waits, and a thread that does.
 //!
-//! A collector that stops reading leaves the pipe full, and a write to it then blocks for as long as that lasts.
-//! On a thread of the runtime this would hold up deliveries and the renewal of leases; here only the log's own
-//! thread waits. Lines for which there is no room meanwhile are dropped whole, and counted.
+//! If a collector stops reading, the pipe fills up, and a write to it blocks until the collector reads again. On a
+//! thread of the runtime this would delay deliveries and the renewal of leases; here only the log's own thread waits.
+//! Lines for which there is no room meanwhile are dropped whole, and counted.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use super::names::metric;
 
-/// How much may wait for the pipe: some thousand lines.
+/// How many bytes may wait for the pipe: some thousand lines.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// How long the end of a program waits for a pipe that takes nothing.
+/// How long a program that ends waits for a full pipe.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The writer. Each write is taken for a whole line, which is how `tracing_subscriber` writes.
+/// The writer. Each write counts as a whole line, because `tracing_subscriber` writes whole lines.
 #[derive(Clone)]
 pub(super) struct Lines(Arc<Shared>);
 
-/// Waits, when it is dropped, until what was logged has been written, for a second at most.
+/// When dropped, waits until all logged lines have been written, for a second at most.
 #[must_use = "the last lines of the log are lost unless this lives as long as the program"]
 pub struct Flush(Arc<Shared>);
 
@@ -46,7 +46,7 @@ impl Lines {
         thread::Builder::new().name("log".to_owned()).spawn(move || {
             loop {
                 let lines = writer.take();
-                // A pipe that is closed takes nothing any more, and there is nowhere else to say so.
+                // If the pipe is closed the lines are lost, and there is no other place to report it.
                 let _ = pipe.write_all(&lines).and_then(|()| pipe.flush());
                 writer.written();
             }
@@ -75,11 +75,11 @@ impl Write for Lines {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing is left half done where a holder could panic.
+        // No holder can panic between two changes that belong together.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for bytes, and takes all there are.
+    /// Waits until there are bytes, and takes all of them.
     fn take(&self) -> Vec<u8> {
         let waiting = self.changed.wait_while(self.lock(), |waiting| waiting.bytes.is_empty());
         let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe whose every write waits for a go-ahead, and which then hands the bytes over.
+    /// A pipe in which each write waits for a go-ahead, and then hands over its bytes.
     struct Slow {
         go: Receiver<()>,
         written: SyncSender<Vec<u8>>,
@@ -134,7 +134,7 @@ mod tests {
         let (mut lines, flush) = Lines::start(Slow { go: wait, written: sender }).unwrap();
         let recorder = PrometheusBuilder::new().build_recorder();
         let line = [&[b'x'; 1023][..], b"\n"].concat();
-        // Room for what waits, and as much again, which the thread may have taken already.
+        // The buffer fits once, and once more what the thread may have taken already; the third part is too much.
         let too_many = 3 * WAITING_BYTES_MAX / line.len();
 
         metrics::with_local_recorder(&recorder, || {

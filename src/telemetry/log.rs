@@ -28,34 +28,35 @@ pub enum Error {
     #[error("the log filter cannot be read")]
     Filter(#[from] ParseError),
     /// The thread that writes the log cannot be started.
-    #[error("the log's thread cannot be started")]
+    #[error("the thread that writes the log cannot be started")]
     Thread(#[source] io::Error),
-    /// The process has a log already.
+    /// The process already has a log.
     #[error("the log cannot be set up")]
     Log(#[from] TryInitError),
-    /// The process records its metrics elsewhere already.
+    /// The process already has a recorder of metrics.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] BuildError),
 }
 
-/// Where a dependency prints secrets at every level, as the beginnings of log targets: sqlx warns of parameters of a database
-/// URL that it does not know, with their values, and of lines of a password file. Nothing of it is written, whatever the filter says.
+/// Log targets (their beginnings) that print secrets at every level: sqlx warns of unknown parameters of a database URL
+/// with their values, and prints lines of a password file. Nothing of them is written, whatever the filter says.
 const SILENCED: [&str; 1] = ["sqlx_postgres::options"];
 
-/// Crates that see keys, headers, bodies or statements, as the beginnings of their log targets.
+/// Log targets (their beginnings) of crates that see keys, headers, bodies or statements.
 const CAPPED: [&str; 10] =
     ["axum", "h2", "hyper", "mio", "reqwest", "rustls", "sqlx", "tokio", "tower", "want"];
 
-/// Starts the log of a service, on the standard output. The caller keeps what it gets until the program ends.
+/// Starts the log of a service, on the standard output. The caller keeps the returned value until the program ends.
 ///
 /// # Errors
 ///
-/// `filter` cannot be read, the process has a log already, or its thread cannot be started.
+/// [`Error::Filter`] if `filter` cannot be parsed, [`Error::Log`] if the process already has a log, [`Error::Thread`]
+/// if the thread that writes it cannot be started.
 pub fn init(format: LogFormat, filter: &str) -> Result<Flush, Error> {
     start(format, filter, io::stdout().is_terminal(), io::stdout())
 }
 
-/// Starts the log of a program whose standard output is taken, on the standard error.
+/// Starts the log of a program that prints its results on the standard output; it logs to the standard error.
 ///
 /// # Errors
 ///
@@ -89,16 +90,17 @@ where
         .with_default(LevelFilter::TRACE)
         .with_targets(CAPPED.map(|target| (target, LevelFilter::INFO)))
         .with_targets(SILENCED.map(|target| (target, LevelFilter::OFF)))
-        // Postgres warns of each `rollback` without a transaction, which every connection gets when it goes back to its pool.
+        // Postgres warns of a `rollback` without a transaction, which the pool sends on every connection that comes
+        // back.
         .with_target("sqlx::postgres::notice", LevelFilter::ERROR);
-    // A failed write is not reported: the report would go to the standard error, and a print there panics when
-    // that is closed too.
+    // A failed write is not reported: the report would go to the standard error, and printing panics if that is
+    // closed too.
     let lines = fmt::layer().with_ansi(colour).with_writer(writer).log_internal_errors(false);
     let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Text => lines.boxed(),
     };
-    // The innermost comes first, since the boxed layer is one for the bare registry.
+    // The boxed layer comes first, because its type is a layer for the bare registry.
     Ok(tracing_subscriber::registry().with(lines).with(cap).with(filter))
 }
 
@@ -108,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe that keeps what is written to it.
+    /// A pipe that records what is written to it.
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
 

@@ -1,14 +1,14 @@
 //! The log and the metrics: what a running program says about itself.
 //!
-//! Log lines go to the standard output, one whole line per write, for a container's collector takes that as it
-//! is, while several of them file everything from the standard error under errors. The hand tool has its
-//! answers on the standard output and so logs to the standard error.
+//! Services log to the standard output, one whole line per write: log collectors of containers take these lines
+//! unchanged, while several of them file everything from the standard error under errors. The hand tool prints its
+//! results on the standard output, so it logs to the standard error.
 //!
-//! Neither may cost an event: a pipe that is closed or full loses lines and nothing else. And neither may show a
-//! secret, so the libraries that see keys, headers and bodies stay at `info` whatever `RUST_LOG` asks for:
-//! below that level some of them print what passes through them, and no list of ours would keep up with where.
-//! Who gets lines is said in `log`, their way to the output is in `lines`, the names of the metrics are in `names`, and what
-//! is said of each in `recorder`. The library names metrics and writes lines; a service has both recorded.
+//! Neither the log nor the metrics may cost an event: if the pipe is closed or full, lines are lost and nothing else.
+//! And neither may show a secret, so the libraries that see keys, headers and bodies stay at `info` whatever `RUST_LOG`
+//! says: below that level some of them print what passes through them, and no list of ours could keep up with where.
+//! `log` decides which lines are written, `lines` writes them to the output, `names` has the names of the metrics, and
+//! `recorder` their descriptions. The library names metrics and writes lines; a service records both.
 
 #[cfg(feature = "service")]
 mod lines;

@@ -4,7 +4,7 @@ use metrics::{Counter, counter};
 
 use crate::outbox::Outcome;
 
-/// The names of all metrics. Their labels are named in what `recorder` says of each.
+/// The names of all metrics. `recorder` describes each, with its labels.
 pub mod metric {
     /// Deliveries answered, by `answer` and `reason`.
     pub const DELIVERIES_TOTAL: &str = "restante_deliveries_total";
@@ -16,7 +16,7 @@ pub mod metric {
     pub const ATTEMPTS_TOTAL: &str = "restante_attempts_total";
     /// How long an attempt took, in seconds, by `event_type`.
     pub const ATTEMPT_SECONDS: &str = "restante_attempt_seconds";
-    /// Attempts whose lease somebody else had by the time they ended.
+    /// Attempts that ended after their lease was lost.
     pub const LOST_LEASES_TOTAL: &str = "restante_lost_leases_total";
     /// Batch results stored.
     pub const RESULTS_ROWS_TOTAL: &str = "restante_results_rows_total";
@@ -24,11 +24,11 @@ pub mod metric {
     pub const RESULTS_BYTES_TOTAL: &str = "restante_results_bytes_total";
     /// Objects that an event named and that the API never showed, by `resource`.
     pub const RESOURCES_NEVER_SEEN_TOTAL: &str = "restante_resources_never_seen_total";
-    /// The age of the oldest event that is not finished and has something to be done about it, in seconds.
+    /// The age of the oldest event that is pending, running, blocked or in retry, in seconds.
     pub const OLDEST_UNFINISHED_EVENT_SECONDS: &str = "restante_oldest_unfinished_event_seconds";
     /// The age of the oldest event that may be claimed now, in seconds.
     pub const OLDEST_CLAIMABLE_EVENT_SECONDS: &str = "restante_oldest_claimable_event_seconds";
-    /// Log lines dropped since nobody read the pipe.
+    /// Log lines dropped because the pipe was full.
     pub const LOG_LINES_DROPPED_TOTAL: &str = "restante_log_lines_dropped_total";
     /// Events that are not finished, by `status`.
     pub const EVENTS_UNFINISHED: &str = "restante_events_unfinished";
@@ -40,7 +40,7 @@ pub mod metric {
     pub const BUILD_INFO: &str = "restante_build_info";
 }
 
-/// The counter of the attempts that ended like this. `event_type` is an answer of [`event_type_label`].
+/// The counter of the attempts that ended with `outcome`. `event_type` is a result of [`event_type_label`].
 pub fn attempts(outcome: Outcome, event_type: &'static str) -> Counter {
     counter!(metric::ATTEMPTS_TOTAL, "outcome" => outcome.as_str(), "event_type" => event_type)
 }
@@ -48,12 +48,12 @@ pub fn attempts(outcome: Outcome, event_type: &'static str) -> Counter {
 /// The label of a type that no handler is registered for.
 pub(super) const OTHER: &str = "other";
 
-/// The label of an event's type: itself where it is one of `known`, else the longest pattern of `known` (`session.*`) that
-/// covers it, else `other`.
+/// The label of an event's type: the type itself if it is in `known`, else the longest pattern in `known` (`session.*`)
+/// that matches it, else `other`.
 ///
-/// Types come from outside, and every new value of a label is a new series for good: whoever can sign a
-/// webhook could fill the memory of this process and of the Prometheus behind it. `known` is commonly the list
-/// of types and patterns that a handler is registered for.
+/// Types come from outside, and each new value of a label is a new series forever: a sender who can sign a webhook
+/// could otherwise fill the memory of this process and of Prometheus. `known` is usually the list of types and patterns
+/// that a handler is registered for.
 pub fn event_type_label(known: &[&'static str], event_type: &str) -> &'static str {
     let covers =
         |pattern: &&str| pattern.strip_suffix('*').is_some_and(|start| event_type.starts_with(start));

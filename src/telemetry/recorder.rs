@@ -1,6 +1,6 @@
-//! The recorder of the metrics: their names, what is said of each, and their buckets.
+//! The recorder of the metrics: their descriptions and their buckets.
 //!
-//! Labels are of known, few values only; event types pass through [`event_type_label`](super::event_type_label).
+//! Labels have few, known values; event types pass through [`event_type_label`](super::event_type_label).
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -9,13 +9,13 @@ use super::log::Error;
 use super::names::{OTHER, attempts, metric};
 use crate::outbox::Outcome;
 
-/// Starts recording metrics for the whole process, and gives the handle that renders them.
+/// Starts recording metrics for the whole process, and returns the handle that renders them.
 ///
-/// No listener comes with it: `ops` serves what the handle renders.
+/// It opens no listener: `ops` serves what the handle renders.
 ///
 /// # Errors
 ///
-/// The process records its metrics elsewhere already.
+/// [`Error::Metrics`] if the process already has a recorder.
 pub fn recorder() -> Result<PrometheusHandle, Error> {
     let handle = builder()?.install_recorder()?;
     describe();
@@ -23,12 +23,12 @@ pub fn recorder() -> Result<PrometheusHandle, Error> {
     Ok(handle)
 }
 
-/// Says which program runs: its version, and that of the schema that it knows.
+/// Records the version of the program, and of the schema that it knows.
 pub fn note_build(version: &'static str, schema: i64) {
     gauge!(metric::BUILD_INFO, "version" => version, "schema" => schema.to_string()).set(1.0);
 }
 
-/// Has every counter of a worker start at zero. One that appears with its first event has no increase to alert on.
+/// Starts every counter of a worker at zero. A counter that appears with its first event has no increase to alert on.
 ///
 /// `event_types` are the types and patterns that have a handler.
 pub fn start_worker_at_zero(event_types: &[&'static str]) {
@@ -47,14 +47,14 @@ pub fn start_worker_at_zero(event_types: &[&'static str]) {
     }
 }
 
-/// Has every counter of ingest start at zero, as [`start_worker_at_zero`] does.
+/// Starts every counter of ingest at zero, as [`start_worker_at_zero`] does.
 pub fn start_ingest_at_zero() {
     for (answer, reason) in ANSWERS {
         counter!(metric::DELIVERIES_TOTAL, "answer" => answer, "reason" => reason).increment(0);
     }
 }
 
-/// How deliveries are answered, and why; those that a person would want to be told of.
+/// The answers to deliveries, with their reasons, that an operator may want an alert for.
 const ANSWERS: [(&str, &str); 15] = [
     ("204", "stored"),
     ("204", "duplicate"),
@@ -73,9 +73,9 @@ const ANSWERS: [(&str, &str); 15] = [
     ("503", "database_refused"),
 ];
 
-/// With fixed buckets, histograms of several processes can be added up, which quantiles can't.
+/// Fixed buckets, because histograms of several processes can then be added up; quantiles cannot.
 fn builder() -> Result<PrometheusBuilder, BuildError> {
-    // From a commit on a local disk to the ten seconds that a delivery waits out an outage, and beyond.
+    // From a commit on a local disk to the ten seconds that a delivery waits for the database, and beyond.
     const ACK: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
     // From a lookup to the download of a large batch.
     const ATTEMPT: &[f64] = &[0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0];
@@ -94,8 +94,8 @@ fn describe() {
         ATTEMPTS_TOTAL,
         Unit::Count,
         "Attempts that ended, by outcome and event_type (the type, or the pattern of its handler); snoozed, deferred \
-         and trouble (something is wrong with us, or with the other side) do not count towards giving up; nothing of \
-         lease_lost counts, and of unknown the database did not say what became of it"
+         and trouble (something is wrong with us, or with the other side) do not count towards giving up; an attempt \
+         that ended as lease_lost changed nothing, and for unknown the database did not say whether it was settled"
     );
     describe_histogram!(ATTEMPT_SECONDS, Unit::Seconds, "How long an attempt took, by event_type");
     describe_counter!(LOST_LEASES_TOTAL, Unit::Count, "Attempts that ended after their lease was lost");
@@ -106,7 +106,7 @@ fn describe() {
         Unit::Count,
         "Objects that an event named and that the API never showed, by resource"
     );
-    describe_counter!(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines dropped since nobody read them");
+    describe_counter!(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines dropped because the pipe was full");
     describe_gauge!(
         OLDEST_UNFINISHED_EVENT_SECONDS,
         Unit::Seconds,

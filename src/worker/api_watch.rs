@@ -1,4 +1,4 @@
-//! A look at the API when a worker starts, and when it answers again after trouble: what is wrong is said in one line.
+//! Checks the API when a worker starts, and when the API answers again after trouble. Logs what is wrong in one line.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::event::ANTHROPIC;
 
-/// Looks, and says what is wrong, until `stop`.
+/// Checks, and logs what is wrong, until `stop`.
 pub(super) async fn run(accounts: api::Accounts, stop: CancellationToken) {
     let Some(api) = accounts.client(ANTHROPIC) else { return };
     let watch = async {
@@ -24,18 +24,18 @@ pub(super) async fn run(accounts: api::Accounts, stop: CancellationToken) {
     }
 }
 
-/// How long the look waits. Work goes on without it.
+/// How long a check may take. Attempts run meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Lists one batch: free of charge, and what a worker needs most.
+/// Lists one batch: that is free of charge, and it is the call a worker needs most.
 async fn look(api: &api::Client) {
     let (error, advice) = match timeout(PATIENCE, api.batches(None, 1)).await {
-        Ok(Ok(_)) => return tracing::info!("the API takes the key"),
+        Ok(Ok(_)) => return tracing::info!("the API accepts the key"),
         Ok(Err(error)) => {
             let advice = error.advice();
             (format!("{:#}", anyhow::Error::from(error)), advice)
         }
         Err(_) => ("it has not answered within 10 s".to_owned(), "check ANTHROPIC_BASE_URL"),
     };
-    tracing::error!(error, advice, "the API was asked, and did not answer as it should; work goes on");
+    tracing::error!(error, advice, "the check of the API failed; the worker goes on");
 }

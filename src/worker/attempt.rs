@@ -1,7 +1,7 @@
-//! One attempt: run the handler of a claimed event under its lease, and settle what comes of it.
+//! One attempt: runs the handler of a claimed event under its lease, and settles the event.
 //!
-//! What the handler comes to is an intention: it has an outcome only when the database has answered, and only then is it counted
-//! and told ([`Report`]).
+//! What the handler returns is an intention. The attempt has an outcome only when the database has answered, and only
+//! then is it counted and logged ([`Report`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::worker::commit::{self, Committed};
 use crate::worker::finish::{self, Settlement};
 use crate::worker::group_commit::GroupCommit;
 use crate::worker::judge::{CRASHES_MAX, Failed, Judge};
-use crate::worker::keeper::{Keeper, Kept};
+use crate::worker::lease_renewer::{LeaseGuard, LeaseRenewer};
 use crate::worker::report::Report;
 use crate::worker::successors::Successors;
 use crate::worker::watch::{Watched, watched};
@@ -41,16 +41,16 @@ pub(super) struct Shared {
     /// The types that have a handler: labels of metrics are bounded by them.
     pub(super) event_types: Vec<&'static str>,
     pub(super) api: api::Accounts,
-    pub(super) keeper: Keeper,
+    pub(super) lease_renewer: LeaseRenewer,
     /// How long a lease lasts.
     pub(super) lease: Duration,
     pub(super) group_commit: GroupCommit,
     pub(super) successors: Arc<Successors>,
-    /// Told when something may be claimed that could not be before.
+    /// Notified when an event has become claimable.
     pub(super) more: Arc<Notify>,
 }
 
-/// Runs one attempt, and settles it or has it settled. Returns how long its handler took.
+/// Runs one attempt, and settles it or passes it to the group commit. Returns how long the handler took.
 pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Instant) -> Duration {
     let span = tracing::info_span!(
         "attempt",
@@ -68,23 +68,23 @@ async fn attempt(shared: &Shared, claimed: &Claimed, leased_until: Instant, span
     let route = shared.registry.route(&event.subscriber, &event.event_type);
     let judge = Judge { claimed, route };
     let deadline = Deadline::new(route.map_or(Duration::ZERO, Route::timeout));
-    // Kept until the event is settled, however long the database takes for that.
-    let kept = shared.keeper.keep(claimed.lease, leased_until, deadline.clone());
+    // Renewed until the event is settled, however long the database takes for that.
+    let lease_guard = shared.lease_renewer.keep(claimed.lease, leased_until, deadline.clone());
     let (intended, tx) = match route {
         _ if batch::is_standing(event) && !shared.registry.names("", &event.event_type) => {
             (Err(judge.left_to_others()), None)
         }
         Some(_) if claimed.crashes >= CRASHES_MAX => (Err(judge.crashed()), None),
-        Some(route) => handled(shared, &judge, route, &kept, deadline).await,
+        Some(route) => handled(shared, &judge, route, &lease_guard, deadline).await,
         None => (Ok(finished(claimed, Finish::Ignored, None)), None),
     };
     let took = started.elapsed();
     let event_type = telemetry::event_type_label(&shared.event_types, &event.event_type);
     let report = Report::new(span, event_type, took);
     let failed = match (intended, tx) {
-        // Together with others. Where they all wait for the database, so does this attempt.
+        // Settled together with others. While too many wait for the database, this waits too.
         (Ok(finished), None) => {
-            shared.group_commit.finish(finished, kept, report).await;
+            shared.group_commit.finish(finished, lease_guard, report).await;
             return took;
         }
         (Ok(finished), Some(tx)) => {
@@ -97,7 +97,7 @@ async fn attempt(shared: &Shared, claimed: &Claimed, leased_until: Instant, span
             }
         }
         (Err(failed), tx) => {
-            // Before the event is settled and may run again.
+            // First, because once the event is settled it may run again.
             if let Some(tx) = tx {
                 roll_back(tx).await;
             }
@@ -112,13 +112,13 @@ fn finished(claimed: &Claimed, finish: Finish, result: Option<String>) -> Finish
     Finished { lease: claimed.lease, finish, result }
 }
 
-/// Runs the handler. Returns what it came to, and its transaction, where it has begun one and has returned: the connection of
-/// a handler that was cut is closed.
+/// Runs the handler. Returns what its event should become, and its transaction if it has begun one and returned. A
+/// handler that was cancelled has its connection closed.
 async fn handled(
     shared: &Shared,
     judge: &Judge<'_>,
     route: &dyn Route,
-    kept: &Kept,
+    lease_guard: &LeaseGuard,
     deadline: Deadline,
 ) -> (Result<Finished, Failed>, Option<AttemptTx>) {
     let claimed = judge.claimed;
@@ -129,7 +129,7 @@ async fn handled(
         return (Err(judge.error(Error::Trouble(NOT_CONFIGURED_PAUSE, reason))), None);
     };
     let mut cx = Context::new(&claimed.event, &api, &shared.pool, &shared.connections, fence);
-    match watched(route, &mut cx, kept, &deadline).await {
+    match watched(route, &mut cx, lease_guard, &deadline).await {
         Watched::Returned(returned) => {
             let (tx, result) = cx.into_parts();
             let intended = match returned {
@@ -144,8 +144,8 @@ async fn handled(
     }
 }
 
-/// The connection goes back to its pool, which has the proof that no answer is on its way: the handler may have given up a
-/// question before it returned.
+/// The answer to the rollback proves that no older answer is on its way: the handler may have dropped a query before it
+/// returned. So the connection can go back.
 async fn roll_back(tx: AttemptTx) {
     if let Ok(connection) = answered(tx.roll_back()).await {
         connection.give_back();
@@ -164,14 +164,14 @@ async fn fail(shared: &Shared, claimed: &Claimed, failed: Failed, report: Report
         }
         Failed::LeaseLost => {
             report.ended(Outcome::LeaseLost);
-            // It may only have run out: while the database was away, or while a person had the event locked.
+            // The lease may only have run out, while the database was away or while a person had the event locked.
             let (pool, lease) = (shared.pool.clone(), claimed.lease);
             tokio::spawn(async move { finish::hand_back(&pool, lease).await }.in_current_span());
         }
     }
 }
 
-/// Reports what came of an attempt that was to end as `intended`.
+/// Reports the outcome of an attempt whose intended outcome is `intended`.
 fn settled(shared: &Shared, settlement: Settlement, intended: Outcome, report: Report) {
     report.ended(settlement.outcome(intended));
     if settlement.has_unblocked() {

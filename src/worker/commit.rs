@@ -1,4 +1,4 @@
-//! The commit of what a handler wrote, together with the completion of its event: both, or neither.
+//! Commits what a handler wrote together with the completion of its event: both or neither.
 
 use std::time::Duration;
 
@@ -14,23 +14,25 @@ use crate::outbox::settle::{self, Finished, is_ours, was_finished};
 use crate::worker::finish::{Settlement, patient};
 use crate::worker::successors::Successors;
 
-/// For how long a handler's commit is tried while somebody else has locked its event. Meanwhile it has a connection, which
-/// others wait for: a lease is renewed in less, and a person may take an hour. Then it is rolled back, and the event runs again.
+/// How long a handler's commit is retried while another session has locked its event. Then it is rolled back, and the
+/// event runs again. Short, because the attempt holds a connection that others wait for. A renewal of the lease takes
+/// less; a person may take an hour.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long an event waits whose commit was given up because another session had locked the event.
+/// How long an event waits after its commit was given up because another session had locked it.
 const LOCKED_WAIT: Duration = Duration::from_millis(100);
 
-/// What became of the commit.
+/// The result of the commit.
 #[derive(Debug)]
 pub(super) enum Committed {
-    /// The event is settled, or nobody can say whether it is.
+    /// The event is settled, or it is unknown whether it is.
     Settled(Settlement),
-    /// Nothing was committed, and the event is this attempt's still, which has failed for this reason.
+    /// Nothing was committed, for this reason, which decides what happens to the event.
     Not(Error),
 }
 
-/// Commits, or finds out what became of it. What was leased along with the completion is started.
+/// Commits, and starts the successor that was leased with the completion. After an error it finds out whether the
+/// commit arrived.
 pub(super) async fn commit(
     tx: AttemptTx,
     finished: &Finished,
@@ -64,22 +66,22 @@ async fn try_to_commit(
             tx.roll_back().await?.keep();
             return Ok(Committed::Not(Error::LeaseLost));
         }
-        // Locked by somebody: its lease is being renewed, or a person changes it.
+        // Another session has locked the event: the lease renewer, or a person who changes it.
         let Some(wait) = waits.next() else {
             tx.roll_back().await?.keep();
-            let reason = anyhow!("somebody else has locked the event; not committed");
+            let reason = anyhow!("another session has locked the event; not committed");
             return Ok(Committed::Not(Error::Trouble(LOCKED_WAIT, reason)));
         };
         sleep(wait).await;
     }
 }
 
-/// Finds out what became of a commit that ended with an error: it may have arrived although its answer did not. Either way
-/// nothing is half done.
+/// Finds out whether a commit that returned an error was carried out: it may have reached Postgres although its answer
+/// was lost. In both cases nothing is half done.
 async fn find_out(pool: &PgPool, lease: Lease, error: sqlx::Error) -> Committed {
     match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
         (Ok(true), _) => Committed::Settled(Settlement::Made { unblocked: true }),
-        // What it wrote is what the database refuses: as if the statement itself had failed.
+        // The database refused what the handler wrote, as if the statement itself had failed.
         (Ok(false), Ok(true)) => Committed::Not(Error::from(error).context("not committed")),
         (Ok(false), Ok(false)) => Committed::Not(Error::LeaseLost),
         _ => {

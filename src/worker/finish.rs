@@ -1,5 +1,5 @@
-//! The end of one attempt whose handler wrote nothing that is still open: fenced, repeated while that is safe, and honest about
-//! what is known of it. The database may be away meanwhile.
+//! Settles one attempt that has no open transaction. The statement is fenced, and retried while the database is away.
+//! It says so when it is unknown whether the event was settled.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::outbox::{Lease, Outcome};
 /// What is known after settling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settlement {
-    /// The event is settled as it was to be.
+    /// The event is settled as intended.
     Made {
         /// Successors may be claimed.
         unblocked: bool,
     },
     /// The event was not this attempt's any more: nothing was written.
     LeaseLost,
-    /// The database did not say. Where nothing was written, the lease runs out, and the event is claimed again.
+    /// The database did not answer. If nothing was written, the lease runs out, and the event is claimed again.
     Unknown,
 }
 
 impl Settlement {
-    /// How an attempt ended that was to end as `intended`.
+    /// The outcome of an attempt whose intended outcome is `intended`.
     pub(super) fn outcome(self, intended: Outcome) -> Outcome {
         match self {
             Self::Made { .. } => intended,
@@ -36,7 +36,7 @@ impl Settlement {
         }
     }
 
-    /// May something be claimed now that could not be before?
+    /// Has it made another event claimable?
     pub(super) fn has_unblocked(self) -> bool {
         matches!(self, Self::Made { unblocked: true })
     }
@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// The row cannot be written at this moment.
 #[derive(Debug, thiserror::Error)]
 enum Busy {
-    #[error("somebody else has locked the event")]
+    #[error("another session has locked the event")]
     Locked,
     #[error("{}", database::told(.0))]
     Database(#[from] sqlx::Error),
@@ -73,7 +73,7 @@ pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settlement {
         if !completed.finished.is_empty() {
             return Ok(Settlement::Made { unblocked: completed.unblocked > 0 });
         }
-        // Not finished: locked by somebody, finished by a try of which nothing was heard, or lost.
+        // Another session has locked the row, an earlier try finished it and its answer was lost, or the lease is lost.
         if is_ours(pool, lease).await? {
             Err(Busy::Locked)
         } else if was_finished(pool, lease).await? {
@@ -93,13 +93,13 @@ pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict) -> Sett
     let is_answer_lost = AtomicBool::new(false);
     let settled = (|| async {
         if settle::fail(pool, lease, verdict).await? {
-            // A successor may have been let go; a claim that finds nothing costs little.
+            // A successor may be claimable now; a claim that finds nothing costs little.
             return Ok(Settlement::Made { unblocked: matches!(verdict, Verdict::Dead { .. }) });
         }
         if is_ours(pool, lease).await? {
             Err(Busy::Locked)
         } else if is_answer_lost.load(Ordering::Relaxed) {
-            // It was a try of our own that took the lease away, or somebody else: nobody can tell.
+            // An earlier try of ours ended the lease, or another session did: the row does not say which.
             Ok(Settlement::Unknown)
         } else {
             Ok(Settlement::LeaseLost)
@@ -116,7 +116,7 @@ pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict) -> Sett
     settled.unwrap_or_else(unknown)
 }
 
-/// Gives an event back whose lease may have run out, if nobody has claimed it since. The attempt does not count.
+/// Hands back an event whose lease may have run out, unless it was claimed again since. The attempt does not count.
 pub(super) async fn hand_back(pool: &PgPool, lease: Lease) {
     let handed_back = (|| async {
         let is_back = settle::hand_back(pool, &[lease]).await? > 0;
@@ -142,7 +142,7 @@ fn unknown(error: Busy) -> Settlement {
     Settlement::Unknown
 }
 
-/// From 5 ms to 1 s apart, for as long as it makes sense to wait.
+/// Retries with waits from 5 ms to 1 s, for `patience` in all.
 pub(super) fn patient(patience: Duration) -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(5))

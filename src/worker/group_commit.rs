@@ -1,8 +1,8 @@
-//! The group commit: finishes attempts together that ended about the same time, and whose handlers took no transaction.
+//! The group commit: finishes attempts whose handlers took no transaction, several with one commit.
 //!
-//! Those that end while a commit is under way share the next one. No timer holds back a lone attempt. Two commits are under way
-//! at a time where successors wait for them, else one: a second has nothing to bring forward then, and two workers
-//! on the cores of one were measured to do 0.7 of its work.
+//! Attempts that end while a commit is under way share the next one. No timer holds back a lone attempt. Two commits
+//! are under way at a time if successors wait for them, otherwise one: a second commit would then start nothing sooner,
+//! and two workers on the cores of one were measured to do 0.7 of its work.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use tracing::Instrument;
 use crate::database::{self, Connections};
 use crate::outbox::settle::{self, Completed, Finished};
 use crate::worker::finish;
-use crate::worker::keeper::Kept;
+use crate::worker::lease_renewer::LeaseGuard;
 use crate::worker::report::{Report, Tally};
 use crate::worker::successors::Successors;
 
 /// Commits at one time, at most. Each uses one connection.
 pub(super) const LANES: u32 = 2;
-/// The most events in one commit, as many as in one of ingest. Each keyed one takes a lock in the server's shared memory until
-/// then.
+/// The most events in one commit, as many as in a commit of ingest. Until the commit each event with a key holds a lock
+/// in the shared memory of Postgres.
 const BATCH_MAX: usize = 512;
-/// The most attempts that wait to be settled; the handlers wait when there are more.
+/// The most attempts that wait to be settled. When there are more, an attempt that ends waits for room.
 const WAITING_MAX: u32 = 2048;
 
 /// Finishes attempts whose handlers took no transaction.
@@ -42,9 +42,9 @@ struct Lane {
     pool: PgPool,
     connections: Connections,
     successors: Arc<Successors>,
-    /// Told when something may be claimed that could not be before.
+    /// Notified when an event has become claimable.
     more: Arc<Notify>,
-    /// Told after each commit.
+    /// Notified after each commit.
     settled: Arc<Notify>,
     /// Did successors wait for the last commit?
     is_awaited: Arc<AtomicBool>,
@@ -52,14 +52,14 @@ struct Lane {
 
 struct Item {
     finished: Finished,
-    /// The lease is kept until it is not needed any more.
-    kept: Kept,
+    /// Renews the lease until the event is settled.
+    lease_guard: LeaseGuard,
     room: OwnedSemaphorePermit,
     report: Report,
 }
 
 impl GroupCommit {
-    /// Starts settling in the background, for as long as the answer lives. `more` is told when a successor may be claimed.
+    /// Settles in the background while the returned value lives. Notifies `more` when a successor may be claimed.
     pub(super) fn start(
         pool: PgPool,
         connections: Connections,
@@ -68,17 +68,17 @@ impl GroupCommit {
     ) -> Self {
         let (queue, items) = mpsc::unbounded_channel();
         let settled = Arc::new(Notify::new());
-        let (told, is_awaited) = (Arc::clone(&settled), Arc::default());
-        let lane = Lane { pool, connections, successors, more, settled: told, is_awaited };
+        let (notify, is_awaited) = (Arc::clone(&settled), Arc::default());
+        let lane = Lane { pool, connections, successors, more, settled: notify, is_awaited };
         tokio::spawn(settle_all(lane, items));
         Self { queue, room: Arc::new(Semaphore::new(WAITING_MAX as usize)), settled }
     }
 
-    /// Has an attempt finished, soon, and reports its outcome then. Waits only while too many others are to be finished already.
-    pub(super) async fn finish(&self, finished: Finished, kept: Kept, report: Report) {
+    /// Queues an attempt to be finished, and reports its outcome then. Waits only while the queue is full.
+    pub(super) async fn finish(&self, finished: Finished, lease_guard: LeaseGuard, report: Report) {
         if let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
-            // The receiver lives as long as we do.
-            let _sent = self.queue.send(Item { finished, kept, room, report });
+            // The receiver lives as long as this sender.
+            let _sent = self.queue.send(Item { finished, lease_guard, room, report });
         }
     }
 
@@ -103,7 +103,8 @@ async fn settle_all(lane: Lane, mut items: mpsc::UnboundedReceiver<Item>) {
         let lane = lane.clone();
         tokio::spawn(async move {
             let (left, has_failed) = lane.settle(batch).await;
-            // What somebody has locked is waited for without keeping others from being settled.
+            // After an answer the turn ends here, so that the next commit need not wait for rows that another session
+            // has locked.
             let _turn = has_failed.then_some(turn);
             lane.settle_each(left).await;
         });
@@ -111,12 +112,12 @@ async fn settle_all(lane: Lane, mut items: mpsc::UnboundedReceiver<Item>) {
 }
 
 impl Lane {
-    /// How many of the places the next commit takes up: all of them, where nobody waits for it.
+    /// How many of the lanes the next commit takes: all of them, unless successors wait for it.
     fn share(&self) -> u32 {
         if self.is_awaited.load(Ordering::Relaxed) { 1 } else { LANES }
     }
 
-    /// Finishes a batch. Returns what could not be finished with it, and whether that is because the statement failed.
+    /// Finishes a batch. Returns the attempts that it could not finish, and whether the statement failed.
     async fn settle(&self, batch: Vec<Item>) -> (Vec<Item>, bool) {
         let attempts: Vec<Finished> = batch.iter().map(|item| item.finished.clone()).collect();
         let at = Instant::now();
@@ -140,28 +141,28 @@ impl Lane {
         for item in &finished {
             tally.ended(&item.report, item.finished.finish.outcome());
         }
-        // Before there is room again, so that all is counted where nothing is left to be settled.
+        // Count before the room is freed: once nothing is left to be settled, everything is counted.
         tally.count();
         drop(finished);
-        self.tell(completed.unblocked > 0);
+        self.wake_dispatcher(completed.unblocked > 0);
         (left, has_failed)
     }
 
-    /// Finishes one by one what could not be finished together.
+    /// Finishes, each by itself, the attempts that the batch could not finish.
     async fn settle_each(&self, items: Vec<Item>) {
-        // Each is told, whatever the others are.
-        let settle = async |Item { finished, kept, room, report }: Item| {
+        // Each is reported on its own, because one may wait long for its lock.
+        let settle = async |Item { finished, lease_guard, room, report }: Item| {
             let intended = finished.finish.outcome();
             let settlement = finish::finish(&self.pool, finished).instrument(report.span().clone()).await;
             report.ended(settlement.outcome(intended));
-            drop((kept, room));
-            self.tell(settlement.has_unblocked());
+            drop((lease_guard, room));
+            self.wake_dispatcher(settlement.has_unblocked());
         };
         join_all(items.into_iter().map(settle)).await;
     }
 
     /// Wakes the dispatcher: there is room again (the caller has freed it), and, if `is_unblocked`, a successor can be claimed.
-    fn tell(&self, is_unblocked: bool) {
+    fn wake_dispatcher(&self, is_unblocked: bool) {
         if is_unblocked {
             self.more.notify_one();
         }

@@ -1,4 +1,4 @@
-//! What an attempt that did not succeed means for its event.
+//! Decides what happens to an event whose attempt did not succeed.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::outbox::outcome::{Failure, Fault, Verdict};
 use crate::registry::Route;
 use crate::{database, retry};
 
-/// After this many vanished workers an event is given up without being run again: it may well be what kills them. Before the
-/// last of them it runs alone, so that it takes nobody along.
+/// After this many workers vanished while they ran an event, it is given up without another run: it may be what kills
+/// them. Its last run is made alone, so that a crash hits no other event.
 pub(super) const CRASHES_MAX: i32 = 3;
 
 /// An attempt that did not succeed.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// This is to happen to the event.
+    /// The event gets this verdict.
     Judged {
         verdict: Verdict,
-        /// The log says already what holds the event back.
+        /// An earlier log line has already reported this trouble.
         is_known: bool,
     },
-    /// The event is somebody else's.
+    /// The attempt has lost its lease, so it decides nothing.
     LeaseLost,
 }
 
@@ -33,14 +33,14 @@ impl From<Verdict> for Failed {
     }
 }
 
-/// Who decides about a claimed event.
+/// Decides about one claimed event.
 pub(super) struct Judge<'a> {
     pub(super) claimed: &'a Claimed,
     /// The handler of its type.
     pub(super) route: Option<&'a dyn Route>,
 }
 
-/// Longer waits are not spread any further.
+/// The spread of a longer wait is that of a wait of this length.
 const SPREAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Judge<'_> {
@@ -55,7 +55,7 @@ impl Judge<'_> {
             Error::Snooze(wait, reason) => Verdict::Snooze { wait, reason: reason.into_owned() }.into(),
             Error::Defer(wait, reason) => Verdict::Defer { wait, reason: reason.into_owned() }.into(),
             Error::Trouble(wait, error) => {
-                // A fifth more at random, or all that wait for the same trouble come back in one moment.
+                // Up to a fifth more, at random: otherwise all events in the same trouble would come back at once.
                 let spread = wait.min(SPREAD_MAX) / 1000 * rand::rng().random_range(0..200);
                 let verdict =
                     Verdict::Trouble { wait: wait.saturating_add(spread), kind, reason: chain(&error) };
@@ -76,20 +76,20 @@ impl Judge<'_> {
         self.failed(Failure { fault: Fault::TimedOut, kind: "timeout", reason }, None)
     }
 
-    /// The event is not to be run again, because workers vanished each time.
+    /// Too many workers vanished while they ran the event: it is given up without another run.
     pub(super) fn crashed(&self) -> Failed {
-        let reason = format!("given up: {} workers vanished while they ran it", self.claimed.crashes);
+        let reason = format!("given up: {} workers vanished while they ran the event", self.claimed.crashes);
         self.dead(Failure { fault: Fault::Crashed, kind: "crash", reason })
     }
 
-    /// It is one of the engine's own jobs, and this worker has no handler for it: it must not end as `ignored`.
+    /// A standing job for which this worker has no handler. It must not end as `ignored`.
     pub(super) fn left_to_others(&self) -> Failed {
         let reason =
             "this worker has no handler for it, or its search is turned off; another worker may take it";
         Verdict::Defer { wait: Duration::from_secs(60), reason: reason.to_owned() }.into()
     }
 
-    /// A failure that counts: again after a while, or dead when there have been enough.
+    /// A failure that counts: the event is retried, or dead if this was its last attempt.
     fn failed(&self, failure: Failure, retry_after: Option<Duration>) -> Failed {
         let policy = self.route.map_or(retry::Policy::DEFAULT, Route::retry);
         let attempt = u32::try_from(self.claimed.event.attempt).unwrap_or(1);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::handler::Deadline;
 use crate::outbox::Claimed;
 use crate::worker::judge::CRASHES_MAX;
-use crate::worker::keeper::{Keeper, Kept};
+use crate::worker::lease_renewer::{LeaseGuard, LeaseRenewer};
 use crate::worker::schedule::Item;
 
 /// An event that is leased to this worker and has not started.
@@ -17,30 +17,30 @@ pub(super) struct Leased {
     /// A moment before the statement that leased it.
     at: Instant,
     until: Instant,
-    /// The lease is renewed while this is there.
-    kept: Option<Kept>,
+    /// While it is there, the lease is renewed.
+    lease_guard: Option<LeaseGuard>,
 }
 
 impl Leased {
-    /// What a statement leased for `lease` that began at `at`.
+    /// For an event that a statement leased for `lease`; the statement began at `at`.
     pub(super) fn new(claimed: Claimed, at: Instant, lease: Duration) -> Self {
-        Self { claimed, at, until: at + lease, kept: None }
+        Self { claimed, at, until: at + lease, lease_guard: None }
     }
 
-    /// Has the lease renewed where the event is a suspect, which may wait for long until nothing else runs.
-    pub(super) fn keep_if_suspect(&mut self, keeper: &Keeper) {
+    /// Has the lease renewed if the event is a suspect: it may wait for long until nothing else runs.
+    pub(super) fn keep_if_suspect(&mut self, lease_renewer: &LeaseRenewer) {
         if self.is_suspect() {
             let deadline = Deadline::new(Duration::MAX);
-            self.kept = Some(keeper.keep(self.claimed.lease, self.until, deadline));
+            self.lease_guard = Some(lease_renewer.keep(self.claimed.lease, self.until, deadline));
         }
     }
 
     /// Until when the lease is surely ours.
     fn until(&self) -> Instant {
-        self.kept.as_ref().map_or(self.until, Kept::until)
+        self.lease_guard.as_ref().map_or(self.until, LeaseGuard::until)
     }
 
-    /// The event, and until when the lease is surely ours. It is not renewed any more, before the attempt has it renewed.
+    /// The event, and until when the lease is surely ours. From now on only the attempt has it renewed.
     pub(super) fn into_parts(self) -> (Claimed, Instant) {
         let until = self.until();
         (self.claimed, until)

@@ -12,50 +12,55 @@
 //!       └──────────────────  suspect ──────────────────────┘
 //! ```
 //!
-//! * **Waiting**: the event is leased to this worker and has not started. The worker starts it as soon as fewer attempts run than
-//!   it has places. Where handlers are quick, the worker claims up to 20 ms of work ahead.
+//! * **Waiting**: the event is leased to this worker and has not started. The worker starts it as soon as fewer attempts run
+//!   than it has places. If handlers are quick, the worker claims up to 20 ms of work ahead.
 //! * **Suspect**: two workers vanished while they ran the event. It starts when nothing else runs, and nothing else starts
-//!   before it has ended. The lease keeper renews its lease meanwhile.
-//! * **Running**: its handler runs. The lease keeper renews the lease from a thread of its own.
-//! * **Settling**: the handler returned, and the commit that says so is under way. The event keeps its place, because the answer
-//!   may bring the next event of its key.
+//!   before it has ended. The lease renewer renews its lease meanwhile.
+//! * **Running**: its handler runs. The lease renewer renews the lease from a thread of its own.
+//! * **Settling**: the handler returned, and the commit that says so is under way. The event keeps its place, because the
+//!   answer may bring the next event of its key.
 //!
-//! The worker itself is in one of three states. It *looks* while a claim is due or under way; it *listens* for hints and polls
-//! otherwise; it *stops* after it was told to: then it hands back what waits, lets run what runs, and claims nothing.
+//! The worker itself is in one of three states. It *looks* while a claim is due or under way. Otherwise it *listens*
+//! for hints and polls. After a signal to stop it *stops*: it hands back waiting events, lets running handlers end, and
+//! claims nothing.
 //!
 //! # What the worker promises
 //!
-//! 1. An event waits for half a second at most. What could not start by then is handed back, and another worker can run it.
+//! 1. A claimed event waits for half a second at most. If it could not start by then, it is handed back, and another worker
+//!    can run it.
 //! 2. A worker never runs more attempts than it has places.
-//! 3. An older event does not wait for the end of a long key. While a claim is due, a completion leases successors only up to the
-//!    claim cursor; a claim that found no place for a second gets the next ones.
+//! 3. An older event does not wait for the end of a long key. While a claim is due, a completion leases successors only up to
+//!    the claim cursor; a claim that found no place for a second gets the next places.
 //! 4. No wake-up is lost. A worker that waits has an attempt, a statement or a timer that ends the wait, or it listens. Polls
-//!    are the truth; a hint only makes them come sooner.
-//! 5. What lies below the claim cursor is found by a full scan, which comes within ten seconds.
-//! 6. A worker claims nothing without a sign of life in the database. Without one, others could not tell its crash from a pause.
-//! 7. A suspect runs alone, so that it takes no other event along.
+//!    find every event; a hint only makes a poll come sooner.
+//! 5. An event below the claim cursor is found by a full scan, within ten seconds.
+//! 6. A worker claims nothing without a sign of life in the database. Without one, other workers could not tell its crash
+//!    from a pause.
+//! 7. A suspect runs alone, so that a crash hits no other event.
 //!
-//! The order within a key and the exclusion between workers are not promises of this module: the outbox keeps them, by heads
-//! and by lease tokens. A worker that breaks all of the above still settles nothing that is not its own.
+//! The order within a key and the exclusion between workers are not promises of this module: the outbox keeps them, by
+//! heads and by lease tokens. Even a worker that breaks all of the above settles no event of another worker.
 //!
 //! # What a late answer can do
 //!
-//! A statement is given up after five seconds, and Postgres may carry it out all the same. Therefore:
+//! The worker gives a statement up after five seconds, but Postgres may still carry it out. Therefore:
 //!
-//! * A **claim** that comes late brings leases that have been running meanwhile. Each lease counts from before the statement, by the
-//!   worker's clock; an event whose lease may have run out does not start, and is handed back.
-//! * A claim or a completion whose answer is **lost** may have leased events that the worker does not know: strays. Ten seconds
-//!   later, when no answer can be on its way any more, the worker hands back whatever Postgres says it has leased and it
-//!   does not know.
-//! * A **completion** that comes after the lease is gone changes nothing, because its token is not the row's any more.
-//! * A **hand-back** that comes late, or twice, changes nothing either, for the same reason.
-//! * A **renewal** that comes late never makes a lease longer than the database granted, because the time counts from before it.
+//! * A **claim** that returns late brings leases that have already been running. The worker's clock counts each lease from
+//!   before the statement; an event whose lease may have run out does not start, and is handed back.
+//! * A claim or a completion whose answer is **lost** may have leased events that the worker does not know of: strays. Ten
+//!   seconds later no answer can be on its way any more. Then the worker hands back every event that Postgres has leased to
+//!   it and that it does not know of.
+//! * A **completion** that arrives after the lease is lost changes nothing, because the row has another token by then.
+//! * A **hand-back** that arrives late, or twice, changes nothing either, for the same reason.
+//! * A **renewal** that returns late never makes the worker believe in a longer lease than the database granted, because the
+//!   worker counts from before the statement.
 //!
 //! # Where things are
 //!
-//! `schedule` decides, as a state machine without IO; `dispatcher` carries out, and reports what happened. `attempt` is one run
-//! of a handler, which `watch` watches; `judge` says what its error means. `commit`, `group_commit` and `finish` settle it, `report`
-//! counts and tells what came of it, and `successors` leases the next event of its key along with that. `keeper` renews leases. `wakeup`, `upkeep` and `api_watch` run beside them.
+//! `schedule` decides, as a state machine without IO; `dispatcher` carries out, and reports what happened. `attempt` is
+//! one run of a handler, which `watch` watches; `judge` says what its error means. `commit`, `group_commit` and
+//! `finish` settle it, `report` counts and logs the outcome, and `successors` leases the next event of its key with the
+//! same statement. `lease_renewer` renews leases. `wakeup`, `upkeep` and `api_watch` run next to them.
 
 mod api_watch;
 mod attempt;
@@ -64,7 +69,7 @@ mod dispatcher;
 mod finish;
 mod group_commit;
 mod judge;
-mod keeper;
+mod lease_renewer;
 mod leased;
 mod report;
 mod schedule;
@@ -92,15 +97,15 @@ use wakeup::Wakeup;
 pub struct Settings {
     /// What the worker is called in `lease_owner`; a few random characters are added.
     pub name: String,
-    /// Where the outbox is; for the connections that are no part of the pool.
+    /// Where the outbox is: for the connections that are not part of the pool.
     pub database_url: SecretString,
     /// How many handlers run at once.
     pub concurrency: usize,
-    /// How long a lease lasts. It is renewed three times within that, while the handler lives.
+    /// How long a lease lasts. The worker renews it three times within that, while the handler is alive.
     pub lease: Duration,
-    /// How often to look for work that nobody gave a hint of, more or less.
+    /// How often to look for work without a hint. Each pause is this long, give or take a quarter at random.
     pub poll: Duration,
-    /// How long to wait for handlers when told to stop; then their events are handed back.
+    /// How long to wait for running handlers at the stop. Then they are aborted, and their events handed back.
     pub drain: Duration,
 }
 
@@ -121,7 +126,8 @@ impl Settings {
 /// Runs until `stop`, then drains. Returns how many events were handed back unfinished.
 ///
 /// # Errors
-/// The subscriptions cannot be written at the start. Later the database may come and go.
+/// The subscriptions could not be written at the start. A later outage of the database is no error: the worker waits
+/// for it.
 pub async fn run(
     settings: Settings,
     pool: PgPool,
@@ -129,16 +135,16 @@ pub async fn run(
     api: impl Into<api::Accounts>,
     stop: CancellationToken,
 ) -> Result<u64, database::Error> {
-    // A task, which the attempts' threads can go on with. A `main` that waits for it has a thread of its own, which would have
-    // to be woken for each turn of the loop.
     let api = api.into();
+    // As a task, the loop runs on the threads that run the attempts. Run by a `main` that blocks on it, each of its
+    // turns would have to wake the main thread.
     let running = tokio::spawn(async move {
         let (url, poll) = (settings.database_url.clone(), settings.poll);
         let standing = batch::standing_jobs(&registry);
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let mut dispatcher = tokio::select! {
             started = Dispatcher::start(settings, pool.clone(), registry, api) => started?,
-            // The lease keeper may find no connection, and nothing is claimed before it has one.
+            // The start waits for the first sign of life, which may take as long as the database is away.
             () = stop.cancelled() => return Ok(0),
         };
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
@@ -159,11 +165,11 @@ pub async fn run(
     AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
-/// Runs until nothing is left that may run now, and returns how many attempts that took. For tests of handlers and for
-/// programs that work through an outbox once: events that wait for a later time stay.
+/// Runs until no event is left that may run now, and returns how many attempts that took. Events that wait for a later
+/// time stay. For tests of handlers, and for programs that work through an outbox once.
 ///
 /// # Errors
-/// What the database says.
+/// The subscriptions could not be written at the start, because the database is away or refuses them.
 pub async fn run_until_idle(
     settings: Settings,
     pool: PgPool,

@@ -1,4 +1,4 @@
-//! What is counted and told of an attempt, once its outcome is known.
+//! Counts and logs an attempt, once its outcome is known.
 
 use std::time::Duration;
 
@@ -8,39 +8,39 @@ use crate::outbox::Outcome;
 use crate::outbox::outcome::Verdict;
 use crate::telemetry;
 
-/// What is told of one attempt.
+/// The report of one attempt.
 pub(super) struct Report {
-    /// Names the event in every line.
+    /// Names the event in every log line.
     span: Span,
-    /// As the metrics call the event's type.
+    /// The event's type as a label of metrics.
     event_type: &'static str,
     /// How long the handler took.
     took: Duration,
 }
 
 impl Report {
-    /// For an attempt whose handler took so long.
+    /// Records how long the handler took.
     pub(super) fn new(span: Span, event_type: &'static str, took: Duration) -> Self {
         metrics::histogram!(telemetry::metric::ATTEMPT_SECONDS, "event_type" => event_type)
             .record(took.as_secs_f64());
         Self { span, event_type, took }
     }
 
-    /// Names the event in every line.
+    /// The span that names the event in every log line.
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
 
-    /// Counts and tells how the attempt ended.
+    /// Counts and logs how the attempt ended.
     pub(super) fn ended(&self, outcome: Outcome) {
         telemetry::attempts(outcome, self.event_type).increment(1);
-        self.tell(outcome);
+        self.log(outcome);
     }
 
-    fn tell(&self, outcome: Outcome) {
+    fn log(&self, outcome: Outcome) {
         if outcome == Outcome::LeaseLost {
             metrics::counter!(telemetry::metric::LOST_LEASES_TOTAL).increment(1);
-            tracing::warn!(parent: &self.span, "the lease was lost: nothing of this attempt counts");
+            tracing::warn!(parent: &self.span, "the lease was lost: this attempt does not settle its event");
         }
         tracing::debug!(
             parent: &self.span,
@@ -50,7 +50,7 @@ impl Report {
         );
     }
 
-    /// Says what failed, as loud as it deserves. The database has agreed.
+    /// Logs what failed, at the level that it deserves. Call it once the database has stored the verdict.
     pub(super) fn failed(&self, verdict: &Verdict, attempt: i32, is_known: bool) {
         let (outcome, reason) = (verdict.outcome().as_str(), verdict.reason());
         let (kind, wait_ms) = (verdict.kind(), verdict.wait().map(|wait| wait.as_millis()));
@@ -67,15 +67,15 @@ impl Report {
                 kind,
                 wait_ms,
                 reason,
-                "the event waits, because the API is not asked at this time; the attempt does not count"
+                "the event waits until the API may be asked again; the attempt does not count"
             ),
             Verdict::Trouble { .. } => tracing::warn!(
                 kind,
                 wait_ms,
                 reason,
-                "the event waits for something that is wrong on our side, or on the API's; the attempt does not count"
+                "the event waits because something is wrong on our side or on the API's; the attempt does not count"
             ),
-            // The reason is in the row. It may quote what a customer wrote, and nobody has to act on it.
+            // The row has the reason. It may quote what a customer wrote, and no operator has to act on it.
             Verdict::Snooze { .. } | Verdict::Defer { .. } => {
                 tracing::debug!(outcome, wait_ms, "the event waits; the attempt does not count");
             }
@@ -89,14 +89,14 @@ impl Report {
     }
 }
 
-/// Counts attempts that end together. To find a counter costs more than to count, so it is done once for each.
+/// Counts attempts that end together. Looking up a counter costs more than counting, so each counter is looked up once.
 #[derive(Default)]
 pub(super) struct Tally(Vec<(Outcome, &'static str, u64)>);
 
 impl Tally {
-    /// Tells how an attempt ended, and notes it to be counted.
+    /// Logs how an attempt ended, and notes it for [`count`](Self::count).
     pub(super) fn ended(&mut self, report: &Report, outcome: Outcome) {
-        report.tell(outcome);
+        report.log(outcome);
         let of_kind = |(noted, event_type, _): &&mut (Outcome, &str, u64)| {
             *noted == outcome && *event_type == report.event_type
         };
@@ -106,7 +106,7 @@ impl Tally {
         }
     }
 
-    /// Counts what was noted.
+    /// Adds the noted attempts to the counters.
     pub(super) fn count(self) {
         for (outcome, event_type, count) in self.0 {
             telemetry::attempts(outcome, event_type).increment(count);

@@ -1,7 +1,8 @@
 //! Same-key runs: when an event is finished, the next one of its key is leased with the same statement and run at once.
 //!
-//! The schedule decides whose turn it is (`schedule/turn.rs`). Here the statements that settle an event read that decision, and
-//! pass on what they leased. What was leased by a statement whose answer was lost is handed back, as after a claim.
+//! The schedule decides whose turn it is (`schedule/turn.rs`). Statements that settle an event read the decision here,
+//! and pass on the events that they leased. If the answer of such a statement is lost, its events are handed back, as
+//! after a claim.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -30,8 +31,8 @@ const NOBODY: i64 = i64::MIN;
 const EVERYBODY: i64 = i64::MAX;
 
 impl Successors {
-    /// For a worker called `owner`, whose leases last for `lease`. What is leased arrives at the returned receiver. Nobody has a
-    /// turn yet.
+    /// For a worker called `owner`, whose leases last for `lease`. Leased events arrive at the returned receiver. No
+    /// successor has its turn yet.
     pub(super) fn new(owner: String, lease: Duration) -> (Self, mpsc::UnboundedReceiver<Leased>) {
         let (leased, ready) = mpsc::unbounded_channel();
         (Self { owner, lease, until: NOBODY.into(), leased, is_answer_lost: AtomicBool::new(false) }, ready)
@@ -47,7 +48,7 @@ impl Successors {
         self.until.store(until, Ordering::Relaxed);
     }
 
-    /// What to lease along with a completion.
+    /// Which successors a completion leases.
     pub(super) fn next(&self) -> Option<Next<'_>> {
         let until = match self.until.load(Ordering::Relaxed) {
             NOBODY => return None,
@@ -62,15 +63,15 @@ impl Successors {
         self.is_answer_lost.store(true, Ordering::Relaxed);
     }
 
-    /// Was such an answer lost since this was asked last?
+    /// Was such an answer lost since the last call?
     pub(super) fn take_lost_answer(&self) -> bool {
         self.is_answer_lost.swap(false, Ordering::Relaxed)
     }
 
-    /// Has what was leased started. `at` is a moment before it was.
+    /// Passes leased events on to be started. `at` is a moment before the statement that leased them.
     pub(super) fn start(&self, next: Vec<Claimed>, at: Instant) {
         for claimed in next {
-            // Where nobody receives any more, the worker has gone, and the lease runs out.
+            // Without a receiver the worker has stopped, and the lease runs out.
             let _sent = self.leased.send(Leased::new(claimed, at, self.lease));
         }
     }

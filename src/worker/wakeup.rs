@@ -1,4 +1,4 @@
-//! When to look for work: a tick that never fails, and hints that come sooner when they come.
+//! When to look for work: at a poll, which never fails, or at a hint, which comes sooner and may get lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Wakeup {
             () = self.hint.notified() => {}
             () = tokio::time::sleep_until(self.next) => {}
         }
-        // Spread over half as much again, so that many workers do not look at the same moment.
+        // From 0.75 to 1.25 of the poll, at random, so that many workers do not look in the same moment.
         self.next = Instant::now() + self.poll.mul_f64(rand::rng().random_range(0.75..1.25));
     }
 }
@@ -52,7 +52,7 @@ async fn listen_for_ever(url: &SecretString, hint: &Notify, pause: Duration) {
         // Any error means a new connection: notifications may have been lost with the old one.
         if let Err(error) = listen(url, hint).await {
             let error = database::told(error.as_ref());
-            tracing::warn!(error, "the worker does not listen for hints; it goes on polling");
+            tracing::warn!(error, "the worker cannot listen for hints; it finds events by polling");
         }
         tokio::time::sleep(pause).await;
     }
@@ -65,7 +65,7 @@ async fn listen(url: &SecretString, hint: &Notify) -> anyhow::Result<()> {
     listener.ignore_pool_close_event(true);
     listener.listen(outbox::CHANNEL).await?;
     loop {
-        // Also right after the connection was made: what came before it was not heard.
+        // Also right after connecting: hints from before were not received.
         hint.notify_one();
         while let Err(_silence) = timeout(SILENCE, listener.recv()).await {
             timeout(SILENCE, sqlx::query("select").execute(&mut listener)).await??;

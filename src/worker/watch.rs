@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::handler::{self, Context, Deadline};
 use crate::registry::Route;
-use crate::worker::keeper::Kept;
+use crate::worker::lease_renewer::LeaseGuard;
 
 /// How a handler's run ended.
 pub(super) enum Watched {
@@ -16,9 +16,9 @@ pub(super) enum Watched {
     Returned(handler::Result),
     /// With this message.
     Panicked(String),
-    /// It was cut.
+    /// It was cancelled.
     TimedOut,
-    /// It was cut.
+    /// It was cancelled.
     LeaseLost,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Watched {
 pub(super) async fn watched(
     route: &dyn Route,
     cx: &mut Context<'_>,
-    kept: &Kept,
+    lease_guard: &LeaseGuard,
     deadline: &Deadline,
 ) -> Watched {
     let handler = AssertUnwindSafe(route.run(cx)).catch_unwind();
@@ -39,7 +39,7 @@ pub(super) async fn watched(
                 Ok(result) => Watched::Returned(result),
                 Err(panic) => Watched::Panicked(panic_message(panic.as_ref())),
             },
-            () = kept.lost() => return Watched::LeaseLost,
+            () = lease_guard.lost() => return Watched::LeaseLost,
             // Progress may have moved the deadline while this slept.
             () = tokio::time::sleep_until(due) => if deadline.at() <= Instant::now() {
                 return Watched::TimedOut;

@@ -83,7 +83,7 @@ fn bare(custom_id: &str, outcome: &str) -> String {
 }
 
 /// The fate of an event whose batch is still being processed.
-const NOT_ENDED: &str = "retry: the batch has not ended; the API is asked again then";
+const NOT_ENDED: &str = "retry: the batch has not ended; this event polls the API again";
 
 /// One result of each outcome, and what the API counts of them.
 pub(crate) const ONE_OF_EACH: [u32; 4] = [1, 1, 1, 1];

@@ -167,7 +167,7 @@ async fn trouble_is_waited_out_for_a_week_and_then_counts() {
     work(&world, api.client()).await;
 
     let fate = world.value("select status || ': ' || last_error from restante.outbox").await;
-    let expected = "dead: not waited out for longer than 7 days: the API refused the request: 400 invalid_request_error: scripted";
+    let expected = "dead: the trouble lasted longer than 7 days: the API refused the request: 400 invalid_request_error: scripted";
     assert_eq!(fate, expected);
 }
 

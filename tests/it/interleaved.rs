@@ -112,7 +112,7 @@ async fn come_to_rest(world: &World) {
         let subscribers = [String::new(), "audit".to_owned()];
         let lease = Duration::from_secs(30);
         let ask =
-            Ask { owner: "last", subscribers: &subscribers, limit: 500, lease, floor: None, settles: true };
+            Ask { owner: "last", subscribers: &subscribers, limit: 500, lease, cursor: None, settles: true };
         let claimed = outbox::claim(&world.pool, ask).await.unwrap().claimed;
         let noted = world.value("select count(*) from restante.key_unsettled").await;
         if claimed.is_empty() && noted == "0" {

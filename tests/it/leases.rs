@@ -1,5 +1,7 @@
 //! A lease is the right to run and settle an event. Who has lost it can settle nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use expect_test::expect;
@@ -85,10 +87,12 @@ async fn what_a_late_attempt_wrote_is_rolled_back_and_a_checkpoint_of_it_never_b
         let world = World::new().await;
         world.receive("a", "", 0, json!({})).await;
         world.may_leave_running();
-        let registry = Registry::new().register(stolen::Stolen { pool: world.pool.clone(), checkpoint });
+        let began = Arc::new(AtomicBool::new(false));
+        let stolen = stolen::Stolen { pool: world.pool.clone(), checkpoint, began: Arc::clone(&began) };
 
-        world.work_with(registry).await;
+        world.work_with(Registry::new().register(stolen)).await;
 
+        assert!(!began.load(Ordering::SeqCst), "its checkpoint began");
         assert!(world.ledger().await.is_empty(), "checkpoint: {checkpoint}");
         expect![["a running, attempt 2\n"]].assert_eq(&world.outbox().await);
     }
@@ -162,7 +166,7 @@ async fn an_event_that_kills_its_workers_is_given_up() {
 
     expect![["a dead, attempt 4\n"]].assert_eq(&world.outbox().await);
     let error = world.value("select last_error from restante.outbox_dead").await;
-    assert_eq!(error, "given up: 3 workers vanished while they ran it");
+    assert_eq!(error, "given up: 3 workers vanished while they ran the event");
     assert!(world.ledger().await.is_empty());
 }
 
@@ -312,6 +316,8 @@ mod stuck {
 }
 
 mod stolen {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use restante::handler::{self, Context, Handler};
@@ -322,6 +328,8 @@ mod stolen {
     pub struct Stolen {
         pub pool: PgPool,
         pub checkpoint: bool,
+        /// Set once its checkpoint is open.
+        pub began: Arc<AtomicBool>,
     }
 
     impl Handler for Stolen {
@@ -339,13 +347,14 @@ mod stolen {
                 subscribers: &subscribers,
                 limit: 1,
                 lease,
-                floor: None,
+                cursor: None,
                 settles: true,
             };
             restante::internals::outbox::claim(&self.pool, ask).await?;
             let write = sqlx::query("insert into ledger (event_id) values ('late')");
             if self.checkpoint {
                 let mut checkpoint = cx.checkpoint().await?;
+                self.began.store(true, Ordering::SeqCst);
                 write.execute(&mut *checkpoint).await?;
                 checkpoint.commit().await?;
             } else {

@@ -284,3 +284,25 @@ async fn the_columns_of_what_is_not_finished_are_explained_beside_its_indexes() 
             and col_description(a.attrelid, a.attnum) is distinct from col_description('restante.outbox'::regclass, a.attnum)";
     assert_eq!(lines(&mut connection, unexplained).await, Vec::<String>::new());
 }
+
+#[test]
+fn a_migration_that_has_landed_is_never_edited() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let landed = std::fs::read_to_string(folder.join("sha256sums")).unwrap();
+
+    let names: Vec<_> = landed.lines().map(|line| line.split_once("  ").unwrap().1).collect();
+    for line in landed.lines() {
+        let (expected, name) = line.split_once("  ").unwrap();
+        let text = std::fs::read(folder.join(name)).unwrap();
+        let found: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            found, expected,
+            "{name} has landed, and installations have applied it: add a new migration instead"
+        );
+    }
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.retain(|file| file.to_str().unwrap().ends_with(".sql"));
+    files.sort();
+    assert_eq!(files, names, "add the line of `sha256sum` for a new migration to migrations/sha256sums");
+}

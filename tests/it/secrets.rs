@@ -51,9 +51,9 @@ fn what_cannot_be_right_is_told_at_the_start_without_being_repeated() {
     for (line, told) in [
         ("ANTHROPIC_WEBHOOK_SIGNING_KEY=whsec_...".to_owned(), "key 1 is a placeholder"),
         ("ANTHROPIC_WEBHOOK_SECRET=changeme".to_owned(), "secret 1 is a placeholder"),
-        (format!("ANTHROPIC_WEBHOOK_SIGNING_KEY='\"{good}\"'"), "it stands in quotes"),
+        (format!("ANTHROPIC_WEBHOOK_SIGNING_KEY='\"{good}\"'"), "it is in quotes"),
         (format!("ANTHROPIC_WEBHOOK_SIGNING_KEY={}", &good[..30]), "key 1 has 18 bytes"),
-        ("ANTHROPIC_API_KEY='\"sk-ant-canary\"'".to_owned(), "it stands in quotes"),
+        ("ANTHROPIC_API_KEY='\"sk-ant-canary\"'".to_owned(), "it is in quotes"),
     ] {
         let env = format!("DATABASE_URL=postgres://u:canary@localhost/x\n{line}\n");
         let (_, written) = recipe(&env, &format!("{} config", tool()));
@@ -86,7 +86,7 @@ async fn a_passphrase_verifies_as_a_whole_and_no_word_of_it_does() {
     for part in ["correct", "horse,", "horse", "correct horse", "battery staple", "battery staple\r"] {
         assert_eq!(sender.status(&Delivery::older_with(part, body)).await, 401, "{part}");
     }
-    assert!(ingest.log().contains("a byte order mark stands before it"), "{}", ingest.log());
+    assert!(ingest.log().contains("a byte order mark before it is ignored"), "{}", ingest.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

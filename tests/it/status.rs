@@ -184,7 +184,7 @@ async fn without_a_database_the_error_says_what_to_do() {
         (None, "DATABASE_URL is not set"),
         (
             Some("postgres://nobody@127.0.0.1:1/none"),
-            "the database cannot be reached: nobody listens there (127.0.0.1:1",
+            "the database cannot be reached: no server listens there (127.0.0.1:1",
         ),
         (Some(empty.expose_secret()), "run `restante migrate`"),
     ] {

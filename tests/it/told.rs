@@ -374,7 +374,7 @@ async fn a_full_pool_says_what_its_connections_do_and_one_without_a_database_why
     let why = restante::database::why(&nowhere, &sqlx::Error::PoolTimedOut).await.to_string();
     assert_eq!(
         why,
-        "nobody listens there (127.0.0.1:1, database mail, login me). \
+        "no server listens there (127.0.0.1:1, database mail, login me). \
          To do: start Postgres, or correct the host and the port in DATABASE_URL"
     );
 }
@@ -421,7 +421,7 @@ async fn the_log_of_a_start_says_which_program_and_where() {
             ("RESTANTE_LISTEN", "127.0.0.1:0"),
         ],
     );
-    lost.until_logged("nobody listens there (127.0.0.1:1, database mail, login me)").await;
+    lost.until_logged("no server listens there (127.0.0.1:1, database mail, login me)").await;
     assert!(!lost.log().contains("hush"), "{}", lost.log());
     lost.kill_hard();
 }

@@ -1,4 +1,4 @@
-//! What a scripted API says to one request, byte for byte.
+//! The answer of a scripted API to one request, byte for byte.
 
 #![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
@@ -11,19 +11,19 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-/// One answer. Each has a connection of its own, which ends with it.
+/// One answer. Each is sent on its own connection, which is closed after it.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,
-    /// What is sent behind the body, as it lies there when the request comes.
+    /// A file that is sent after the body, as it is when the request comes.
     pub(crate) file: Option<PathBuf>,
-    /// After so many bytes of the body, a permit has to be given before the rest is sent.
+    /// After this many bytes of the body, the rest waits for a permit.
     pub(crate) held: Option<(usize, Arc<Semaphore>)>,
     pub(crate) end: End,
 }
 
-/// What becomes of the connection behind an answer.
+/// What happens to the connection after an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
     Close,
@@ -32,28 +32,28 @@ pub(crate) enum End {
 }
 
 impl Answer {
-    /// These headers, each with its line end, and this body.
+    /// An answer with these headers, each with its line end, and this body.
     pub fn new(status: u16, headers: &str, body: impl Into<Vec<u8>>) -> Self {
         let head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\n{headers}\r\n");
         Self { head: head.into_bytes(), ..Self::bytes(body) }
     }
 
-    /// These bytes and no others, head included.
+    /// An answer of exactly these bytes, head included.
     pub fn bytes(answer: impl Into<Vec<u8>>) -> Self {
         Self { head: Vec::new(), body: answer.into(), file: None, held: None, end: End::Close }
     }
 
-    /// A file, as it lies there when the request comes. It is handed to the socket with as little work as possible.
+    /// A file, as it is when the request comes. It is sent with as little work as possible.
     pub fn file(headers: &str, path: impl Into<PathBuf>) -> Self {
         Self { file: Some(path.into()), ..Self::new(200, headers, "") }
     }
 
-    /// An object, as the API gives it.
+    /// An object, as the API returns it.
     pub fn json(object: &Value) -> Self {
         Self::new(200, "content-type: application/json\r\n", object.to_string())
     }
 
-    /// The way to another place.
+    /// A redirect.
     pub fn redirect(status: u16, location: &str) -> Self {
         Self::new(status, &format!("content-length: 0\r\nlocation: {location}\r\n"), "")
     }
@@ -64,7 +64,7 @@ impl Answer {
         Self::new(status, headers, body.to_string())
     }
 
-    /// A stream of unknown length: nothing but the end of the connection says that it is over.
+    /// A stream of unknown length: only the end of the connection shows that it is over.
     pub fn stream(body: impl Into<Vec<u8>>) -> Self {
         Self::new(200, "content-type: application/x-jsonl\r\n", body)
     }
@@ -75,7 +75,7 @@ impl Answer {
         Self::new(200, &format!("content-length: {}\r\n", body.len()), body)
     }
 
-    /// A stream in chunks of a few bytes, behind which an end is announced.
+    /// A stream in chunks of a few bytes, with the chunk that marks the end.
     pub fn chunked(body: impl Into<Vec<u8>>) -> Self {
         let mut chunks = Vec::new();
         for chunk in body.into().chunks(7) {
@@ -94,22 +94,22 @@ impl Answer {
         Self::new(200, "content-encoding: gzip\r\n", encoder.finish().unwrap())
     }
 
-    /// The same, of whose body only so many bytes are sent. The connection is then closed as if all were well.
+    /// The same answer, cut after this many bytes of its body. The connection is then closed normally.
     pub fn cut_at(&self, bytes: usize) -> Self {
         Self { body: self.body[..bytes].to_vec(), ..self.clone() }
     }
 
-    /// The same, but that the connection is reset in the end.
+    /// The same answer, after which the connection is reset.
     pub fn then_reset(self) -> Self {
         Self { end: End::Reset, ..self }
     }
 
-    /// The same, but that nothing follows and the connection stays open.
+    /// The same answer, after which nothing follows and the connection stays open.
     pub fn then_silence(self) -> Self {
         Self { end: End::Silence, ..self }
     }
 
-    /// The same, of whose body only so many bytes are sent until the gate gives it a permit.
+    /// The same answer, held after this many bytes of its body until `gate` gives a permit.
     pub fn held_at(self, bytes: usize, gate: &Arc<Semaphore>) -> Self {
         Self { held: Some((bytes, Arc::clone(gate))), ..self }
     }

@@ -13,10 +13,10 @@ use crate::postgres::{Durability, PrivatePostgres, Settings};
 
 const TEMPLATE: &str = "template_restante";
 
-/// It is never dropped; the guard of its process ends it together with ours.
+/// It is never dropped; its guard ends it when this process ends.
 static CLUSTER: LazyLock<PrivatePostgres> = LazyLock::new(|| {
     let cluster = start(Vec::new());
-    // On a thread of its own, because the test that comes first is inside a runtime already.
+    // On a thread of its own, because the first test already runs inside a runtime.
     let url = cluster.url("postgres");
     let template = SecretString::from(cluster.url(TEMPLATE));
     std::thread::spawn(move || {
@@ -38,10 +38,10 @@ static CLUSTER: LazyLock<PrivatePostgres> = LazyLock::new(|| {
     cluster
 });
 
-/// A Postgres of a test's own, for tests that crash it: what it has committed is there when it comes back.
+/// A separate Postgres for a test that crashes it: after a restart it still has everything that it committed.
 ///
-/// The kernel outlives the server that is killed, and keeps what was written to it; so commits have to reach the
-/// kernel, but not the disk.
+/// The kernel survives the killed server and keeps what the server wrote, so commits have to reach the kernel, but not
+/// the disk.
 pub fn start_crashable() -> PrivatePostgres {
     start(vec![("synchronous_commit".to_owned(), "on".to_owned())])
 }
@@ -67,7 +67,7 @@ pub async fn fresh_database() -> SecretString {
     SecretString::from(CLUSTER.url(&name))
 }
 
-/// The URL of a new database with nothing in it.
+/// The URL of a new, empty database.
 pub async fn empty_database() -> SecretString {
     let name = fresh_name();
     let mut connection = PgConnection::connect(&CLUSTER.url("postgres")).await.unwrap();

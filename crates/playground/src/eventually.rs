@@ -1,12 +1,12 @@
-//! The one way to wait in a test: for something to be so, never for a time to pass.
+//! The only way to wait in a test: for a condition, never for a time.
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a busy machine, and no test waits for it that is going to pass.
+/// Longer than anything takes on a busy machine. Only a test that fails waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Looks again and again until there is something, and answers that. Panics, naming `what`, when patience is over.
+/// Calls `look` again and again until it returns something, and returns that. Panics with `what` after a minute.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -9,23 +9,23 @@ use restante::retry;
 use serde::Deserialize;
 use sqlx::PgPool;
 
-/// Writes one line into the table `ledger` in the event's transaction, after doing what the event's payload says.
+/// Does what the event's payload says, and writes one line into the table `ledger` in the event's transaction.
 #[derive(Debug)]
 pub struct Ledger;
 
-/// What an event tells the ledger's handler to do before it writes.
+/// What an event tells the ledger's handler to do.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Play {
-    /// Fail so many attempts, by their number.
+    /// Fail the attempts before this number, after writing.
     fail_until_attempt: i32,
-    /// Say that it will never work, after having written.
+    /// Return a permanent error, after writing.
     permanent: bool,
-    /// Say that it is too early, on the first run only: while no line of this event is there.
+    /// Snooze on the first run only, without writing.
     snooze: bool,
-    /// Panic.
+    /// Panic, after writing.
     panic: bool,
-    /// Never return.
+    /// Never return, after writing.
     hang: bool,
 }
 

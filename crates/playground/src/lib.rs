@@ -1,9 +1,9 @@
-//! What the demo, the tests, the example and the measuring try things on.
+//! Helpers for the demo, the tests, the example and the benches.
 //!
-//! A private [Postgres](postgres) and guarded [processes](process): each ends with the process that started it, even if that
-//! process is killed, and leaves nothing behind. Tests also find a [`World`], which has a database of its own and verbs for what
-//! happens in it, a [`Ledger`], which shows which handlers ran, and a [`ScriptedApi`], which answers what a test tells it to. The
-//! Claude API as it really behaves is `restante-simulator`.
+//! A private [Postgres](postgres) and guarded [processes](process): each ends with the process that started it, even if
+//! that process is killed, and leaves nothing behind. For tests there are also a [`World`], which has a database of its
+//! own and verbs for what happens in it, a [`Ledger`], which shows which handlers ran, and a [`ScriptedApi`], which
+//! gives the answers that a test sets. `restante-simulator` behaves like the real Claude API.
 
 mod answer;
 pub mod cluster;

@@ -1,4 +1,4 @@
-//! Fails a test at its end where it leaves events running: a worker that has ended leaves none.
+//! Fails a test that leaves events running at its end, because a worker that has ended must leave none.
 
 #![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
@@ -10,10 +10,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Builder;
 
-/// Looks when it is dropped.
+/// Checks when it is dropped.
 pub(crate) struct NothingRuns {
     database: SecretString,
-    /// Whose events may be running: the test has claimed them in this name.
+    /// The owners whose events may be running, because the test itself has claimed them.
     claimants: Mutex<BTreeSet<String>>,
     may_be_otherwise: AtomicBool,
 }
@@ -23,12 +23,12 @@ impl NothingRuns {
         Self { database, claimants: Mutex::default(), may_be_otherwise: AtomicBool::new(false) }
     }
 
-    /// Whoever is called this leaves events running, and that is as it should be.
+    /// Allows events to run that this owner has claimed.
     pub(crate) fn but_for(&self, claimant: &str) {
         self.claimants.lock().unwrap().insert(claimant.to_owned());
     }
 
-    /// Anybody may leave events running.
+    /// Allows any event to run.
     pub(crate) fn may_be_otherwise(&self) {
         self.may_be_otherwise.store(true, Ordering::Relaxed);
     }
@@ -36,7 +36,7 @@ impl NothingRuns {
 
 impl Drop for NothingRuns {
     fn drop(&mut self) {
-        // A test that has failed already has said why.
+        // A test that has already failed has said why.
         if std::thread::panicking() || self.may_be_otherwise.load(Ordering::Relaxed) {
             return;
         }
@@ -44,7 +44,7 @@ impl Drop for NothingRuns {
         let database = self.database.clone();
         // On a thread of its own, because the test's runtime waits for this.
         let running = std::thread::spawn(move || running(&database, &claimants)).join().unwrap();
-        // Where the test has taken its database away, nothing is there to be left.
+        // If the test has dropped its database or stopped its server, there is nothing to check.
         assert_eq!(running.unwrap_or_default(), Vec::<String>::new(), "the test leaves events running");
     }
 }

@@ -1,6 +1,6 @@
-//! Where this machine keeps the programs of Postgres.
+//! Finds the programs of Postgres on this machine.
 //!
-//! It looks where `scripts/postgres-bin` looks, and installs nothing: its error says which command does.
+//! It looks where `scripts/postgres-bin` looks, and installs nothing: its error says which command installs them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +10,8 @@ use std::process::Command;
 /// The oldest major version that is used.
 const MINIMUM_MAJOR: u32 = 14;
 
-/// Where systems put the programs, as a directory and what its entries are called: a version stands for `*`.
+/// Where systems put the programs: a directory, the beginning of the names of its entries (a version follows), and the
+/// directory below an entry.
 const KNOWN_PLACES: &[(&str, &str, &str)] = &[
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -26,9 +27,11 @@ const KNOWN_PLACES: &[(&str, &str, &str)] = &[
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `PG_BIN` names a directory without the programs.
-    #[error("PG_BIN is {0}, but no `initdb` and `postgres` that run are in there")]
+    #[error(
+        "PG_BIN is {0}, but it has no `initdb` and `postgres` that run; set it to the directory that has them"
+    )]
     NotThere(PathBuf),
-    /// There is none but an old one.
+    /// Only an old Postgres was found.
     #[error(
         "the Postgres in {directory} has version {major}, and {MINIMUM_MAJOR} is the oldest that is used; \
          https://www.postgresql.org/download/ has newer ones"
@@ -39,7 +42,7 @@ pub enum Error {
         /// Its major version.
         major: u32,
     },
-    /// There is none.
+    /// No Postgres was found.
     #[error(
         "no Postgres found on this machine: run `scripts/postgres-bin`, which installs it, or one of \
          `sudo apt-get install postgresql`, `sudo dnf install postgresql-server`, `sudo apk add postgresql`, \
@@ -48,11 +51,11 @@ pub enum Error {
     None,
 }
 
-/// The directory that holds `initdb` and `postgres`: `pg_bin` if given, else the first on the search `path`, else
-/// the newest in the places where systems put them.
+/// The directory of `initdb` and `postgres`: `pg_bin` if given, else the first on the search `path`, else the newest in
+/// the places where systems put them.
 ///
 /// # Errors
-/// If there is none, or none that is new enough.
+/// If no Postgres was found, or only one that is too old.
 pub fn find(pg_bin: Option<&Path>, path: Option<&OsStr>) -> Result<PathBuf, Error> {
     if let Some(directory) = pg_bin {
         let major = major_in(directory).ok_or_else(|| Error::NotThere(directory.to_owned()))?;
@@ -60,7 +63,7 @@ pub fn find(pg_bin: Option<&Path>, path: Option<&OsStr>) -> Result<PathBuf, Erro
     }
     let on_path = path.and_then(|path| {
         std::env::split_paths(path)
-            // Next to the program itself, and not next to a link to it, lie the files that it shares.
+            // The other programs are next to the program itself, not next to a link to it.
             .find_map(|directory| Some(fs::canonicalize(directory.join("initdb")).ok()?.parent()?.to_owned()))
     });
     if let Some(directory) = on_path

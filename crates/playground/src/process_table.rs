@@ -1,27 +1,27 @@
-//! The processes of this machine and which of them started which.
+//! The processes of this machine, and which process started which.
 //!
-//! From /proc where there is one, else from `ps`, which slim images of Linux do not have.
+//! Read from /proc if there is one, else from `ps`, which slim images of Linux do not have.
 
 use std::fs;
 use std::io;
 use std::process::Command;
 
-/// One process: its id, that of its parent, and its state as a letter.
+/// One process: its id, the id of its parent, and its state as a letter.
 struct Process {
     pid: u32,
     parent: u32,
     state: char,
 }
 
-/// The ids of the processes that `parent` started and that are still there.
+/// The ids of the processes that `parent` started and that still exist.
 ///
 /// # Errors
-/// If the system does not tell.
+/// If the list of processes cannot be read.
 pub fn children_of(parent: u32) -> io::Result<Vec<u32>> {
     Ok(read()?.iter().filter(|process| process.parent == parent).map(|process| process.pid).collect())
 }
 
-/// Whether the process runs. A zombie does not: where process 1 does not reap, it stays in the table forever.
+/// Whether the process runs. A zombie does not run; if process 1 does not reap it, it stays in the table forever.
 pub fn is_running(pid: u32) -> bool {
     read().is_ok_and(|table| table.iter().any(|process| process.pid == pid && process.state != 'Z'))
 }
@@ -62,7 +62,7 @@ mod tests {
         assert!(children_of(std::process::id()).unwrap().contains(&child.id()));
         assert!(is_running(child.id()));
         child.kill().unwrap();
-        // Its output ends when it does; nobody has waited for it yet.
+        // Its output ends when it does. It is a zombie until the test waits for it.
         io::copy(child.stdout.as_mut().unwrap(), &mut io::sink()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while is_running(child.id()) {

@@ -1,5 +1,5 @@
-//! A program as a process of the test's own: looked at through its log, and ended in every way. It does not outlive the
-//! test, and leaves no file.
+//! Runs a program as a process of a test, which reads its log and ends it. The process does not outlive the test, and
+//! leaves no file.
 
 #![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
@@ -14,14 +14,14 @@ use serde_json::Value;
 use crate::eventually;
 use crate::process::{Guarded, Launch, Signal};
 
-/// A running program. Dropping it ends it, and removes its log.
+/// A running program. A drop ends it and removes its log.
 pub struct Program {
     guarded: Guarded,
     log: PathBuf,
 }
 
 impl Program {
-    /// Runs a program with these variables and none of Restante's that this process happens to have.
+    /// Runs a program with these variables, and without the variables of Restante that this process has.
     pub fn start<A: AsRef<str>>(program: &str, arguments: &[A], variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let log = directory.join("log");
@@ -40,17 +40,17 @@ impl Program {
         Self { guarded: launch.spawn().unwrap(), log }
     }
 
-    /// The number of its process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.guarded.pid()
     }
 
-    /// Everything that the program has written, to either of its outputs.
+    /// Everything that the program has written to its two outputs.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits until the program has written this.
+    /// Waits until the program has written `text`.
     pub async fn until_logged(&mut self, text: &str) {
         eventually(&format!("{text:?} in the log"), async || {
             let ended = self.guarded.wait_exit(Duration::ZERO).unwrap();
@@ -83,7 +83,7 @@ impl Program {
         eventually("the end of the program", async || self.guarded.wait_exit(Duration::ZERO).unwrap()).await
     }
 
-    /// Asks it to stop, and answers its exit code.
+    /// Stops it by SIGTERM, and returns its exit code.
     pub async fn stopped(&mut self) -> Option<i32> {
         self.signal(Signal::Terminate);
         self.ended().await.code()

@@ -1,6 +1,7 @@
-//! A Claude API that answers what a test tells it to, byte for byte: for everything that no well-behaved API does.
+//! A Claude API that gives exactly the answers that a test sets, byte for byte: for everything that a well-behaved API
+//! does not do.
 //!
-//! Written on a bare socket, because an HTTP server would not break off where a test wants it to.
+//! It uses a bare socket, because an HTTP server would not break off where a test wants it to.
 
 #![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
@@ -18,13 +19,13 @@ use tokio::net::{TcpListener, TcpStream};
 pub use crate::answer::Answer;
 use crate::answer::End;
 
-/// What its clients must show, and nobody else may see.
+/// The key that its clients send, and that must appear nowhere else.
 pub const KEY: &str = "sk-ant-canary-7f3a";
 
-/// The API. It answers a path with what was last said about it, with its query first and then without it, and one that
-/// nothing was said about with 404.
+/// The API. It answers a path with the answer that was last set for it: first it looks for the path with its query,
+/// then without. A path without an answer gets a 404.
 pub struct ScriptedApi {
-    /// Where it is, such as `http://127.0.0.1:40100`.
+    /// Its origin, such as `http://127.0.0.1:40100`.
     pub origin: String,
     told: Arc<Mutex<Told>>,
 }
@@ -32,11 +33,11 @@ pub struct ScriptedApi {
 #[derive(Default)]
 struct Told {
     answers: HashMap<String, Answer>,
-    /// Comes before the answers to single paths.
+    /// Has precedence over the answers to single paths.
     to_all: Option<Answer>,
-    /// The head of each request, as it came.
+    /// The head of each request, as received.
     heads: Vec<String>,
-    /// Connections on which nothing follows.
+    /// Connections that stay open, and on which nothing follows.
     silent: Vec<TcpStream>,
 }
 
@@ -49,7 +50,7 @@ impl Told {
 }
 
 impl ScriptedApi {
-    /// One that nothing was said to yet.
+    /// An API without answers.
     pub async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -57,14 +58,14 @@ impl ScriptedApi {
         let script = Arc::clone(&told);
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                // A client that hangs up in the middle is none of our business.
+                // An error here is a client that has hung up, which is not checked.
                 tokio::spawn(answer(connection, Arc::clone(&script)));
             }
         });
         Self { origin, told }
     }
 
-    /// A client of it, with the usual settings.
+    /// A client of this API, with the usual settings.
     pub fn client(&self) -> Client {
         Client::new(Settings::new(self.origin.parse().unwrap(), KEY.into())).unwrap()
     }
@@ -74,18 +75,18 @@ impl ScriptedApi {
         self.told.lock().unwrap().answers.insert(path.to_owned(), answer);
     }
 
-    /// From now on every path is answered like this, or as it was told path by path.
+    /// From now on every path gets this answer; with `None`, its own answer again.
     pub fn answer_all(&self, answer: Option<Answer>) {
         self.told.lock().unwrap().to_all = answer;
     }
 
-    /// From now on a batch is this object.
+    /// From now on the API returns this object for its batch.
     pub fn batch(&self, object: &Value) {
         let id = object["id"].as_str().unwrap();
         self.answer(&format!("/v1/messages/batches/{id}"), Answer::json(object));
     }
 
-    /// From now on the results of a batch are this.
+    /// From now on the API returns this as the results of a batch.
     pub fn results(&self, id: &str, answer: Answer) {
         self.answer(&results_path(id), answer);
     }
@@ -114,7 +115,7 @@ impl ScriptedApi {
         object
     }
 
-    /// The heads of all requests so far, as they came.
+    /// The heads of all requests so far, as received.
     pub fn requests(&self) -> Vec<String> {
         self.told.lock().unwrap().heads.clone()
     }
@@ -129,19 +130,19 @@ impl ScriptedApi {
         self.told.lock().unwrap().heads.iter().map(|head| head.to_ascii_lowercase()).collect()
     }
 
-    /// How often a path was asked for.
+    /// How often a path was requested.
     pub fn times_asked(&self, path: &str) -> usize {
         let request_line = format!("GET {path} HTTP/1.1\r\n");
         self.told.lock().unwrap().heads.iter().filter(|head| head.starts_with(&request_line)).count()
     }
 }
 
-/// Where the results of a batch are.
+/// The path of the results of a batch.
 pub fn results_path(id: &str) -> String {
     format!("/v1/messages/batches/{id}/results")
 }
 
-/// A time so many seconds ago, as the API writes times.
+/// The time `seconds` ago, as the API writes times.
 pub fn ago(seconds: i64) -> String {
     let time = chrono::Utc::now() - chrono::Duration::seconds(seconds);
     time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
@@ -181,7 +182,7 @@ async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result
     }
 }
 
-/// Sends a file from its beginning, and closes. Within the kernel where the system can: `io::copy` knows sendfile(2).
+/// Sends a file and closes the connection. The kernel copies if it can, because `io::copy` uses sendfile(2).
 async fn hand_over(path: PathBuf, connection: TcpStream) -> io::Result<()> {
     let mut socket = connection.into_std()?;
     let sent = tokio::task::spawn_blocking(move || {

@@ -20,10 +20,11 @@ use crate::nothing_runs::NothingRuns;
 use crate::postgres::PrivatePostgres;
 use crate::{cluster, eventually};
 
-/// What a test plays in. At its end it fails a test that leaves events running: a worker that has ended leaves none, and
-/// what a test [claims](World::claim) or [kills](World::may_leave_running) for itself is known.
+/// The surroundings of a test. At its end it fails a test that leaves events running, because a worker that has ended
+/// must leave none. Events that the test [claims](World::claim) itself are allowed to run, and all events after
+/// [`World::may_leave_running`].
 pub struct World {
-    /// Of the database, as its superuser.
+    /// The URL of the database, with its superuser.
     pub url: SecretString,
     /// Connections to it.
     pub pool: PgPool,
@@ -31,20 +32,20 @@ pub struct World {
 }
 
 impl World {
-    /// On a database of its own, with the tables of [`Ledger`].
+    /// A world on a new database, with the tables of [`Ledger`].
     pub async fn new() -> Self {
         let world = Self::on(cluster::fresh_database().await).await;
         ledger::make_tables(&world.pool).await;
         world
     }
 
-    /// On a database that has the schema.
+    /// A world on a database that has the schema.
     pub async fn on(url: SecretString) -> Self {
         let pool = database::pool(&url, "test", 16).unwrap();
         Self { end: NothingRuns::on(url.clone()), url, pool }
     }
 
-    /// The same world, as another login sees it.
+    /// The same world, connected as another login.
     pub async fn as_login(&self, name: &str, password: &str) -> Self {
         let mut url: Url = self.url.expose_secret().parse().unwrap();
         url.set_username(name).unwrap();
@@ -52,12 +53,12 @@ impl World {
         Self::on(SecretString::from(String::from(url))).await
     }
 
-    /// From now on events may be running at the end: the test kills, or drops, who has claimed them.
+    /// From now on events may be running at the end, because the test kills or drops the worker that has claimed them.
     pub fn may_leave_running(&self) {
         self.end.may_be_otherwise();
     }
 
-    /// A world on a Postgres of its own, which may be crashed.
+    /// A world on its own Postgres, which the test may crash.
     pub async fn on_its_own_postgres() -> (PrivatePostgres, Self) {
         let postgres = cluster::start_crashable();
         let url = SecretString::from(postgres.url("postgres"));
@@ -67,18 +68,18 @@ impl World {
         (postgres, world)
     }
 
-    /// Stores an event as ingest would, once its signature was checked. `second` is when it happened, within one minute.
+    /// Stores an event as ingest would after the signature check. `second` is when it happened, within one minute.
     pub async fn receive(&self, event_id: &str, key: &str, second: u32, play: Value) -> u64 {
         let event = self.new_event(event_id, key, second, play);
         self.receive_all(&[event]).await
     }
 
-    /// Stores several in one commit. Returns how many were new.
+    /// Stores several events in one commit. Returns how many were new.
     pub async fn receive_all(&self, events: &[NewEvent]) -> u64 {
         outbox::insert_events(&self.pool, Source::Webhook, events).await.unwrap().new
     }
 
-    /// The same, not stored yet.
+    /// The event that [`World::receive`] would store.
     pub fn new_event(&self, event_id: &str, key: &str, second: u32, play: Value) -> NewEvent {
         let mut data = play;
         data["type"] = json!("test.ledger");
@@ -106,29 +107,29 @@ impl World {
         self.receive_bodies(std::slice::from_ref(body)).await
     }
 
-    /// Stores several with bodies of the test's own in one commit.
+    /// Stores several events with bodies of the test's own in one commit.
     pub async fn receive_bodies(&self, bodies: &[Value]) -> u64 {
         let read = |body: &Value| envelope::read(body.to_string().as_bytes(), None, 0).unwrap();
         let events: Vec<_> = bodies.iter().map(read).collect();
         self.receive_all(&events).await
     }
 
-    /// Runs a worker until nothing is left that may run now. Returns how many attempts there were.
+    /// Runs a worker until no event is left that may run now. Returns how many attempts it made.
     pub async fn work(&self) -> u64 {
         self.work_with(Registry::new().register(Ledger)).await
     }
 
-    /// The same with handlers of the test's own.
+    /// As [`World::work`], with handlers of the test's own.
     pub async fn work_with(&self, registry: Registry) -> u64 {
         self.work_as(self.worker_settings(), registry).await
     }
 
-    /// The same with settings of the test's own.
+    /// As [`World::work`], with settings and handlers of the test's own.
     pub async fn work_as(&self, settings: worker::Settings, registry: Registry) -> u64 {
         worker::run_until_idle(settings, self.pool.clone(), registry, no_api()).await.unwrap()
     }
 
-    /// A worker that looks often, and gives up soon.
+    /// Settings of a worker that polls often, and drains for 10 s at most.
     pub fn worker_settings(&self) -> worker::Settings {
         worker::Settings {
             name: "worker".to_owned(),
@@ -140,20 +141,20 @@ impl World {
         }
     }
 
-    /// Claims up to `limit` events, as a worker that then does nothing more.
+    /// Claims up to `limit` events, as a worker that does nothing after that.
     pub async fn claim(&self, limit: i64) -> Vec<Claimed> {
         self.claim_as("somebody", limit).await
     }
 
-    /// The same, as a worker of this name.
+    /// As [`World::claim`], with the name of the worker.
     pub async fn claim_as(&self, owner: &str, limit: i64) -> Vec<Claimed> {
         self.end.but_for(owner);
         let lease = Duration::from_secs(30);
-        let ask = Ask { owner, subscribers: &[String::new()], limit, lease, floor: None, settles: true };
+        let ask = Ask { owner, subscribers: &[String::new()], limit, lease, cursor: None, settles: true };
         outbox::claim(&self.pool, ask).await.unwrap().claimed
     }
 
-    /// Gives the keys that are noted their heads, as a claim does. Returns how many were settled, and how many somebody holds.
+    /// Gives the noted keys their heads, as a claim does. Returns how many it settled, and how many it had to leave.
     pub async fn settle_keys(&self) -> (i64, i64) {
         sqlx::query_as("select settled, left_over from restante.settle_keys()")
             .fetch_one(&self.pool)
@@ -185,18 +186,18 @@ impl World {
         }
     }
 
-    /// Time passes until every retry is due.
+    /// Makes every retry due, as if time had passed.
     pub async fn wait_for_retries(&self) {
         self.sql("update restante.outbox set run_at = now() where status = 'retry'").await;
     }
 
-    /// Time passes until every lease has run out.
+    /// Lets every lease run out, as if time had passed.
     pub async fn let_leases_run_out(&self) {
         self.sql("update restante.outbox_live set lease_until = clock_timestamp() where status = 'running'")
             .await;
     }
 
-    /// Runs SQL as an operator would, and answers how many rows it touched.
+    /// Runs SQL as an operator would. Returns how many rows it changed.
     pub async fn sql(&self, statement: &str) -> u64 {
         sqlx::query(AssertSqlSafe(statement)).execute(&self.pool).await.unwrap().rows_affected()
     }
@@ -209,7 +210,7 @@ impl World {
         value.unwrap_or_else(|| "null".to_owned())
     }
 
-    /// The outbox, a line for each event in the order in which they were received. Each is in the lane of its state.
+    /// The outbox, one line for each event, in the order of their numbers. Fails if an event is in a wrong lane.
     pub async fn outbox(&self) -> String {
         let astray: Vec<String> = sqlx::query_scalar(
             "select format('%s %s in lane %s', event_id, status, lane) from restante.outbox
@@ -231,13 +232,13 @@ impl World {
             .collect()
     }
 
-    /// The events whose handler has written, in that order.
+    /// The events that have a line in the ledger, in the order of the lines.
     pub async fn ledger(&self) -> Vec<String> {
         ledger::ledger(&self.pool).await
     }
 }
 
-/// An API that nobody answers for: for handlers that do not ask it.
+/// A client of an API that does not exist, for handlers that do not call it.
 pub fn no_api() -> api::Client {
     let nowhere = "http://127.0.0.1:9".parse().unwrap();
     api::Client::new(api::Settings::new(nowhere, SecretString::from("sk-test-key"))).unwrap()

@@ -3,15 +3,15 @@
 use super::super::table::{DATABASE_URL, RESTANTE_LISTEN, RUST_LOG};
 use super::*;
 
-/// What `.env.example` has to say: the table, once more, as lines to fill in.
+/// What `.env.example` must contain: the table as lines to fill in.
 fn env_example() -> String {
     let mut text = String::from(
-        "# Every variable that Restante reads. Copy this file to .env and fill in what has no default. It serves both services\n\
-         # and the hand tool: each reads what is its own, and an empty value counts as absent. A service with a login of its\n\
-         # own is started with a DATABASE_URL of its own: DATABASE_URL=postgres://... restante-ingest\n\
+        "# Every variable that Restante reads. Copy this file to .env and fill in what has no default. It is for both services\n\
+         # and the hand tool: each reads only its own variables, and an empty value counts as absent. Start a service with a\n\
+         # login of its own with a DATABASE_URL of its own: DATABASE_URL=postgres://... restante-ingest\n\
          # A secret may come from a file instead: add _FILE to its name and give the path.\n\
          # A shell (set -a; . ./.env; set +a) and Docker Compose read a value with blanks or any of # $ ` & ; < > only in\n\
-         # 'single quotes', which may span lines; `docker run --env-file` takes quotes for a part of the value.\n",
+         # 'single quotes', which may span lines; `docker run --env-file` takes quotes as a part of the value.\n",
     );
     for variable in VARIABLES {
         text.push('\n');
@@ -23,7 +23,7 @@ fn env_example() -> String {
         let mut of_services: Vec<_> = services.map(|(_, need)| *need).collect();
         of_services.dedup();
         if of_services.len() > 1 {
-            // Both services may be started from this file, and one value would then hold for both.
+            // Both services may be started from this file, and would then get the same value.
             text += "# Each has a default of its own; set it in the environment of one of them only.\n";
             writeln!(text, "# {}=", variable.name).unwrap();
             continue;
@@ -38,7 +38,7 @@ fn env_example() -> String {
     text
 }
 
-/// The programs that read a variable, each with what it makes of its absence.
+/// The programs that read a variable, each with its default or whether it requires the variable.
 fn readers(variable: &Variable) -> String {
     let readers = variable.read_by.iter().map(|(program, need)| match need {
         Required => format!("{program} (required)"),
@@ -48,9 +48,9 @@ fn readers(variable: &Variable) -> String {
     readers.collect::<Vec<_>>().join(", ")
 }
 
-/// What `docker-compose.yml` takes from the same file, and no program reads.
+/// The variables that only `docker-compose.yml` takes from the same file.
 const OF_COMPOSE: &str = r#"
-# For docker-compose.yml alone, and read by no program.
+# For docker-compose.yml only; no program reads these.
 
 # the passwords of the logins to its Postgres. They become parts of addresses, so letters and digits only:
 # for login in ADMIN OWNER INGEST WORKER OPERATOR; do echo "DATABASE_PASSWORD_$login=$(openssl rand -hex 24)"; done >> .env
@@ -101,7 +101,7 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
               the anthropic-version that every call names; from 2026-10-21 on, sampling parameters in a
               request are refused by the API
           ANTHROPIC_BETA  [optional]
-              anthropic-beta values to send beside those that a call needs anyway, separated by comma
+              anthropic-beta values to send in addition to those that a call needs, separated by commas
           RESTANTE_API_AUTH  [default x-api-key]
               the header that carries the key: x-api-key, or bearer for an Authorization header
           RESTANTE_OPS_LISTEN  [default 127.0.0.1:9092]
@@ -109,15 +109,16 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
           RESTANTE_CONCURRENCY  [default 64, 1 to 10000]
               how many handlers run at once in one process
           RESTANTE_LEASE_SECONDS  [default 30, 1 to 3600]
-              how many seconds an attempt outlives a worker that has vanished; renewed while the handler
-              lives
+              how many seconds after a worker has vanished another one takes over its events; renewed
+              while a handler runs
           RESTANTE_BATCH_POLL_SECONDS  [default 60, 1 to 86400]
-              how many seconds lie between two looks at a batch that has not ended, before jitter
+              how many seconds pass between two requests for a batch that has not ended, before jitter
           RESTANTE_RECONCILE_SECONDS  [default 300, 0 to 86400]
-              how many seconds lie between two searches for what webhooks missed; 0 turns them off
+              how many seconds pass between two searches for batches that no webhook announced; 0 turns
+              them off
           RESTANTE_DRAIN_SECONDS  [default 20, 0 to 3600]
-              how many seconds SIGTERM waits for work under way; keep it below the grace period of
-              whatever sends the signal
+              how many seconds after SIGTERM a program waits for work under way; keep it below the grace
+              period of the supervisor that sends SIGTERM
           RESTANTE_LOG  [default json]
               how log lines are written: json or text
           RUST_LOG  [default info]

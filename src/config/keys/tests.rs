@@ -1,4 +1,4 @@
-//! What is taken for a key, what is refused, and what is warned of.
+//! Which keys and secrets are accepted, which are refused, and which cause a warning.
 
 use super::super::tests::{LEAST, no_files, vars};
 use super::super::{Faults, Ingest, Loaded};
@@ -52,17 +52,17 @@ fn a_bad_signing_key_is_named_by_its_position() {
         ("${ANTHROPIC_WEBHOOK_SIGNING_KEY}", "key 2 is a placeholder"),
         (
             "\"whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"",
-            "key 2 holds a quote, which here is a part of it",
+            "key 2 contains a quote, which counts as a part of it",
         ),
         (
             "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='",
-            "key 2 holds a quote, which here is a part of it",
+            "key 2 contains a quote, which counts as a part of it",
         ),
     ] {
         assert_eq!(faults(SIGNING_KEY, &format!("{good} {bad}")), [problem]);
         assert_eq!(faults(SIGNING_KEY, &format!("{good},{bad}")), [problem]);
     }
-    assert_eq!(faults(SIGNING_KEY, ", ,"), ["it holds no key"]);
+    assert_eq!(faults(SIGNING_KEY, ", ,"), ["it contains no key"]);
 }
 
 #[test]
@@ -83,19 +83,19 @@ fn keys_and_secrets_that_look_like_a_mistake_are_warned_of() {
         ("s3cret", short),
         (
             "whsec_AAECAwQFBgcICQoLDA0ODxAR",
-            "secret 1 looks like a signing key, and those belong into ANTHROPIC_WEBHOOK_SIGNING_KEY",
+            "secret 1 looks like a signing key, which belongs into ANTHROPIC_WEBHOOK_SIGNING_KEY",
         ),
         (
             "one-secret-of-some-length,another-secret-of-some-length",
-            "secret 1 holds a comma, which is a part of it: several secrets stand one a line",
+            "secret 1 contains a comma, which counts as a part of it: put several secrets on a line each",
         ),
         (
             "\"a-secret-of-some-length-x",
-            "secret 1 begins or ends with a quote, which is a part of it: take it away if it is not",
+            "secret 1 begins or ends with a quote, which counts as a part of it: remove the quote if it is not",
         ),
         (
             "a-secret-of\u{200b}-some-length",
-            "secret 1 holds U+200B, a character that nobody sees: type the secret anew",
+            "secret 1 contains U+200B, an invisible character: type the secret again",
         ),
     ] {
         assert_eq!(warnings(WEBHOOK_SECRET, secret), [told], "{secret}");
@@ -125,7 +125,7 @@ fn a_webhook_secret_is_a_whole_line_and_no_word_of_it() {
     {
         assert_eq!(faults(WEBHOOK_SECRET, placeholder), ["secret 1 is a placeholder"], "{placeholder}");
     }
-    let quoted = "secret 2 stands in quotes, and here they are a part of it";
+    let quoted = "secret 2 is in quotes, which count as a part of it";
     for secret in ["'a secret'", "\"a secret\"", "\u{201c}a secret\u{201d}"] {
         assert_eq!(faults(WEBHOOK_SECRET, &format!("s3cret\n{secret}")), [quoted], "{secret}");
     }

@@ -1,4 +1,4 @@
-//! Where values come from, and what is wrong with them whatever they mean.
+//! Where values come from, and the faults that any variable can have.
 
 use secrecy::ExposeSecret;
 
@@ -53,9 +53,7 @@ fn a_file_that_is_empty_or_away_is_a_fault() {
 fn a_byte_order_mark_is_left_out_and_told() {
     let read = |_: &Path| Ok("\u{feff}sk-ant-1\r\n".to_owned());
     let told = |variable: &str| {
-        format!(
-            "{variable}: a byte order mark stands before it, and is left out: save it as UTF-8 without one"
-        )
+        format!("{variable}: a byte order mark before it is ignored: save the file as UTF-8 without one")
     };
 
     for (variable, value) in [("ANTHROPIC_API_KEY_FILE", "/x"), ("ANTHROPIC_API_KEY", "\u{feff}sk-ant-1")] {
@@ -72,8 +70,8 @@ fn a_byte_order_mark_is_left_out_and_told() {
     assert_eq!(
         marked.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
-            "DATABASE_URL: a byte order mark stands before its name, so that no program finds it: save the file as \
-          UTF-8 without one"
+            "DATABASE_URL: a byte order mark is before its name, so no program finds it: save the file as UTF-8 \
+          without one"
         ]
     );
 }
@@ -95,7 +93,7 @@ fn a_value_in_quotes_is_a_fault_of_every_variable() {
         let faults = faults_of(&[(name, value)], &quoted);
         let name = name.trim_end_matches("_FILE");
         assert!(
-            faults.len() == 1 && faults[0].starts_with(&format!("{name}: it stands in quotes")),
+            faults.len() == 1 && faults[0].starts_with(&format!("{name}: it is in quotes")),
             "{name}: {faults:?}"
         );
     }

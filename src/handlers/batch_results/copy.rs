@@ -1,11 +1,11 @@
 //! Rows of results in Postgres's binary `COPY` format.
 //!
-//! Written as the manual's page on `COPY` lays it out ("Binary Format"): a header, per row the number of its fields
-//! and each field with its length, and a trailer. Binary, because nothing has to be escaped or parsed twice.
+//! As the manual's page on `COPY` describes it ("Binary Format"): a header, then for each row the number of its fields
+//! and each field with its length, then a trailer. Binary, so that nothing has to be escaped, or parsed twice.
 
 use super::line::Row;
 
-/// The columns, in the order in which [`CopyBuffer::push`] writes them; what stands in the brackets of the statement.
+/// The columns of the `COPY` statement, in the order in which [`CopyBuffer::push`] writes them.
 pub(super) const COPY_COLUMNS: &str = "batch_id, custom_id, outcome, line, raw, \"text\", model, stop_reason, error_type, \
      error_message, input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens";
 
@@ -14,10 +14,10 @@ const FIELDS: i16 = 14;
 /// The signature, no flags, no extension.
 const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// In the place of a row's number of fields.
+/// The end of the rows: it stands where a row has its number of fields.
 const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 
-/// One `COPY`'s worth of rows.
+/// The rows of one `COPY`.
 #[derive(Debug)]
 pub(super) struct CopyBuffer {
     bytes: Vec<u8>,
@@ -35,7 +35,7 @@ impl CopyBuffer {
     /// Adds a row.
     ///
     /// # Panics
-    /// If a field is of 2 GiB or more. The cap on lines keeps fields far below.
+    /// If a field has 2 GiB or more. The cap on the length of lines keeps fields far below that.
     pub(super) fn push(&mut self, batch_id: &str, row: &Row<'_>) {
         if std::mem::take(&mut self.is_finished) {
             self.bytes.truncate(self.bytes.len() - TRAILER.len());
@@ -67,17 +67,17 @@ impl CopyBuffer {
         self.rows
     }
 
-    /// How long the lines of its rows are together, without their endings.
+    /// The bytes of all its lines, without their endings.
     pub(super) fn line_bytes(&self) -> usize {
         self.line_bytes
     }
 
-    /// How much it holds, the header included.
+    /// The bytes of the buffer, including the header.
     pub(super) fn len_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// All that is to be sent, with the trailer.
+    /// All bytes to send, with the trailer.
     pub(super) fn finish(&mut self) -> &[u8] {
         if !self.is_finished {
             self.bytes.extend_from_slice(&TRAILER);
@@ -86,7 +86,7 @@ impl CopyBuffer {
         &self.bytes
     }
 
-    /// Drops the rows, and keeps the memory for the next.
+    /// Drops the rows, and keeps the memory for the next part.
     pub(super) fn clear(&mut self) {
         self.bytes.truncate(HEADER.len());
         self.rows = 0;

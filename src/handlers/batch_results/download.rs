@@ -1,7 +1,7 @@
-//! One download of a batch's results, in parts: while some are being written, the next is read.
+//! One download of a batch's results, in parts: while some parts are written, the next one is read.
 //!
-//! Each part is one commit together with the progress it makes. Reading and writing take turns within the future of the handler,
-//! so that whatever ends one of them ends the others, and nothing is left running where the handler is cancelled.
+//! Each part is one commit, together with the batch's counts. Reading and writing take turns within the future of the
+//! handler. So an error in one of them ends the others, and nothing runs on after the handler is cancelled.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -19,33 +19,33 @@ use super::line::Row;
 use super::lines::{LINE_BYTES_MAX, Lines};
 use super::seen::Seen;
 
-/// How much is gathered before it is written: large enough for COPY to be quick, small enough to be nothing in memory.
+/// The size of a part: large enough for a quick COPY, and small enough for memory not to matter.
 const PART_BYTES: usize = 3 * 1024 * 1024;
 
-/// How much is sent, and how much is read, before the other side gets its turn. sqlx copies what it sends.
+/// How many bytes are sent, or read, before the other side gets its turn. sqlx copies what it sends.
 const TURN_BYTES: usize = 64 * 1024;
 
-/// How many parts are held: those that are being written, and, while these are fewer, the one that is being read. Postgres
-/// takes three times as long for a part as we do, and two of its processes write side by side.
+/// How many parts may be written at once; while fewer are, the next one is read. Postgres takes three times as long for
+/// a part as we do, and two of its processes write in parallel.
 const PARTS_MAX: usize = 3;
 
-/// Stores what comes. Returns the first line that could not be read, where there was one.
+/// Stores the results. Returns the first line that could not be read, with the reason, if there was one.
 pub(super) async fn run(cx: &Context<'_>, batch: &Batch) -> Result<Option<String>, Error> {
     let (spare, spares) = mpsc::channel();
     let mut source = Source::open(cx, batch, spares).await?;
-    // Also what came before a break is written, so that the next attempt has less to do.
+    // After a break the lines that came before it are written as well, so that the next attempt has less to do.
     let written =
         source.parts().map(|part| store(cx, batch, part, &spare).boxed()).buffer_unordered(PARTS_MAX);
     let rows = written.try_fold(0, async |sum, rows| Ok(sum + rows)).await?;
     match source.broken_off {
         None => Ok(source.fault),
-        // The next download goes further, so it must not use up attempts, however often it breaks off.
+        // Trouble, so that no attempt counts however often the download breaks off: each one gets further.
         Some(error) if rows > 0 => Err(Error::Trouble(BREATH, error.into())),
         Some(error) => Err(Error::Retryable(error.into())),
     }
 }
 
-/// How long a download waits that broke off after it had brought something: it begins at the beginning.
+/// The wait after a download that stored some results and broke off. The next one reads from the beginning again.
 const BREATH: Duration = Duration::from_secs(30);
 
 /// Where the results come from.
@@ -53,12 +53,12 @@ struct Source<'a, 'b> {
     cx: &'a Context<'b>,
     batch: &'a Batch,
     chunks: ResultsStream,
-    /// Parts that have been written, for their memory.
+    /// Parts that have been written, whose memory is used again.
     spares: mpsc::Receiver<CopyBuffer>,
     lines: Lines,
     is_ended: bool,
     broken_off: Option<api::Error>,
-    /// The results that are here already, from an earlier download or from this one.
+    /// The results that an earlier download has stored or this one has read.
     seen: Seen,
     /// The first line that could not be read, and why.
     fault: Option<String>,
@@ -94,7 +94,7 @@ impl<'a, 'b> Source<'a, 'b> {
         stream::unfold(self, |source| async move { Some((source.part().await?, source)) }).boxed()
     }
 
-    /// The next part: full, or the last one. None where nothing more comes.
+    /// The next part, which is full or the last one. `None` at the end.
     async fn part(&mut self) -> Option<CopyBuffer> {
         let mut part = self.spares.try_recv().unwrap_or_default();
         let mut turn_bytes = 0;
@@ -122,7 +122,7 @@ impl<'a, 'b> Source<'a, 'b> {
         }
     }
 
-    /// The next line, where it is here. One that is too long is noted, and the lines behind it can still be read.
+    /// The next line, if all of it has arrived. A line that is too long is noted and skipped.
     fn line(&mut self) -> Option<Bytes> {
         loop {
             match if self.is_ended { self.lines.finish() } else { self.lines.next() } {
@@ -132,7 +132,7 @@ impl<'a, 'b> Source<'a, 'b> {
         }
     }
 
-    /// Adds a line to the part, unless it is here already.
+    /// Adds a line to the part, unless its result was seen before.
     fn take(&mut self, line: &[u8], part: &mut CopyBuffer) {
         match Row::read(line) {
             Ok(row) => {
@@ -150,10 +150,11 @@ impl<'a, 'b> Source<'a, 'b> {
     }
 }
 
-/// Commits a part together with the progress it makes, if the lease is ours, and answers how many results it had.
+/// Commits a part together with the batch's counts, if the attempt still has its lease. Returns how many results it has.
 ///
-/// Its commit does not wait for the disk, which loses nothing: a crash of the server may take the last parts, which the next
-/// download brings again, and no later commit survives it without them; so none that calls the batch complete.
+/// The commit does not wait for the disk. That loses nothing: a crash of the server may lose the last parts, and the
+/// next download brings them again. A later commit cannot survive the crash without them, and so neither can the one
+/// that marks the batch complete.
 async fn store(
     cx: &Context<'_>,
     batch: &Batch,
@@ -165,15 +166,15 @@ async fn store(
     metrics::counter!(telemetry::metric::RESULTS_BYTES_TOTAL).increment(part.line_bytes() as u64);
     cx.progress();
     part.clear();
-    // Nobody wants it any more where all has been read.
+    // The receiver is gone once all lines have been read.
     let _ = spare.send(part);
     Ok(rows)
 }
 
 /// Returns how many rows were written.
 async fn write(cx: &Context<'_>, batch: &Batch, part: &mut CopyBuffer) -> Result<u64, Error> {
-    // Whatever cuts this, such as a sibling that fails or the loss of the lease, closes the connection: in the middle of a COPY
-    // nothing else can be said on it.
+    // If this is cancelled, because another part fails or the lease is lost, the connection is closed: in the middle of
+    // a COPY it can send nothing else.
     let mut draft = cx.draft().await?;
     let statement = format!("copy restante.batch_result ({COPY_COLUMNS}) from stdin with (format binary)");
     let mut copy = draft.copy_in_raw(&statement).await?;

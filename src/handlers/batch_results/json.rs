@@ -1,8 +1,8 @@
-//! Reading JSON that may have any shape, in one pass, borrowing what it can.
+//! Reads JSON of any shape, in one pass, and borrows what it can.
 //!
-//! A strict reader loses a paid-for result over one odd value. Here a value of another shape than expected counts as
-//! absent, a repeated member counts as its last, and what is not asked for is skipped without being built, however
-//! deep it nests. What serde refuses although JSON's grammar allows it is mended in a copy by [`mended`].
+//! A strict reader would lose a paid-for result over one odd value. Here a value of an unexpected shape counts as
+//! absent, and of a repeated member the last one counts. Members that are not asked for are skipped without being
+//! built, however deeply they nest. Serde refuses some valid JSON; [`mended`] makes a copy that it can read.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// What is made of a value, by its shape. A shape that a type does not name makes its default.
+/// Makes a value of this type from JSON, by the JSON's shape. A shape without a method of its own gives the default.
 pub(super) trait Shape<'de>: Default {
     /// The value is a string.
     fn text(_value: Cow<'de, str>) -> Self {
@@ -112,7 +112,7 @@ impl<'de, T: Shape<'de>> Visitor<'de> for Any<T> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<T, E> {
-        // Up to here every whole number is exact as a float; beyond, it may not be the number that was written.
+        // Up to 2^53 a float holds every whole number exactly; a larger one may differ from the number in the text.
         let is_exact = value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
         Ok(if is_exact { T::integer(value as i64) } else { T::default() })
     }
@@ -156,14 +156,14 @@ pub(super) fn mended(text: &str) -> String {
     copy
 }
 
-/// How much may be copied before the next character that has to be looked at.
+/// How many bytes may be copied before the next character that needs a check.
 fn plain_length(rest: &str) -> usize {
     let is_special = |byte: u8| matches!(byte, b'\\' | b'"' | b'-' | b'0'..=b'9');
-    // A special character is ASCII, so it begins on a character boundary. The first byte has been dealt with.
+    // A special character is ASCII, so it begins on a character boundary. The caller has checked the first byte.
     rest.bytes().skip(1).position(is_special).map_or(rest.len(), |at| at + 1)
 }
 
-/// The length of the escape at the front, a pair counting as one, and what replaces it.
+/// The length of the escape at the front, where a surrogate pair counts as one, and what replaces it.
 fn escape(rest: &str) -> (usize, Option<&'static str>) {
     match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
         (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, None),
@@ -174,7 +174,7 @@ fn escape(rest: &str) -> (usize, Option<&'static str>) {
     }
 }
 
-/// The UTF-16 code unit, where a `\uXXXX` stands at the front.
+/// The UTF-16 code unit, if the text begins with `\uXXXX`.
 fn code_unit(rest: &str) -> Option<u16> {
     let digits = rest.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()

@@ -1,8 +1,8 @@
 //! One line of a batch's results, and the columns it fills.
 //!
-//! Order and shape are the API's to change, so only what identifies a result is required: a `custom_id` and a
-//! `result.type`. Everything else is read where it has the expected shape and is null where it has not. The exact
-//! bytes are kept beside the columns, so nothing is lost by what the columns cannot say.
+//! The API may change order and shape, so only a `custom_id` and a `result.type` are required. Everything else is read
+//! if it has the expected shape, and is null otherwise. The exact bytes are stored as well, so nothing is lost that the
+//! columns cannot hold.
 
 use std::borrow::Cow;
 use std::str;
@@ -11,28 +11,28 @@ use super::json;
 pub(super) use super::shape::Usage;
 use super::shape::{Line, Outcome};
 
-/// The longest `custom_id` that is stored. The API's own limit is 64; an index entry of Postgres ends at 2,704 bytes,
-/// and a longer one would take the lines beside it down with it.
+/// The longest `custom_id` that is stored. The API's own limit is 64. An index entry of Postgres holds at most 2,704
+/// bytes, and a longer one would make the whole part fail.
 const CUSTOM_ID_BYTES_MAX: usize = 2048;
 
-/// The columns of one line. Texts hold no NUL, which Postgres refuses: U+FFFD stands in its place.
+/// The columns of one line. Postgres refuses NUL, so the texts have U+FFFD in its place.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Row<'a> {
-    /// What the line answers; unique within its batch.
+    /// The request that the line answers; unique within its batch.
     pub custom_id: Cow<'a, str>,
-    /// `result.type`: `succeeded`, `errored`, `canceled`, `expired`, or what the API newly says.
+    /// `result.type`: `succeeded`, `errored`, `canceled`, `expired`, or a new word of the API.
     pub outcome: Cow<'a, str>,
-    /// The line, exact, where it is text that Postgres can hold.
+    /// The exact line, if it is UTF-8.
     pub line: Option<&'a str>,
-    /// The line, exact, where it is not (no UTF-8).
+    /// The exact line, if it is not UTF-8.
     pub raw: Option<&'a [u8]>,
-    /// The message's `text` blocks, joined. None where there is no such block.
+    /// The message's `text` blocks, joined. `None` if it has no such block.
     pub text: Option<Cow<'a, str>>,
     /// The model that answered.
     pub model: Option<Cow<'a, str>>,
     /// Why the message ended.
     pub stop_reason: Option<Cow<'a, str>>,
-    /// The type of the error, from the envelope's inner level where it has one.
+    /// The type of the error, from the envelope's inner level if it has one.
     pub error_type: Option<Cow<'a, str>>,
     /// The error's message, from the same level.
     pub error_message: Option<Cow<'a, str>>,
@@ -40,7 +40,7 @@ pub(super) struct Row<'a> {
     pub usage: Usage,
 }
 
-/// The line is no result. Its bytes are with the caller; nothing of them is repeated here.
+/// Why a line is no result. It repeats nothing of the line, which the caller has.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BadLine {
     /// It is no JSON.
@@ -61,19 +61,19 @@ pub(super) enum BadLine {
 }
 
 impl<'a> Row<'a> {
-    /// The columns of a line that is given without its ending.
+    /// Reads a line, given without its ending.
     ///
-    /// Texts are borrowed from the line where it spells them as they are. Bytes that are no UTF-8, halves of surrogate
-    /// pairs and numbers beyond any float are replaced for the columns only.
+    /// Texts without an escape are borrowed from the line. Bytes that are not UTF-8, halves of surrogate pairs and
+    /// numbers too large for a float are replaced in the columns only.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Row<'a>, BadLine> {
         match str::from_utf8(bytes) {
             Ok(text) => {
                 let row = match json::read(text) {
                     Ok(line) => row(line)?,
-                    // Odd enough for a second look. Lines like this are rare, so the copy is not worth avoiding.
+                    // Try again with a repaired copy. Such lines are rare, so the copy does not matter.
                     Err(_) => row(json::read(&json::mended(text)).map_err(BadLine::NotJson)?)?.into_owned(),
                 };
-                // Beyond this point a NUL can only be an escape: JSON admits none as it is.
+                // The line has no NUL byte, because JSON allows NUL only as an escape.
                 Ok(Row { line: Some(text), ..row })
             }
             Err(_) => {
@@ -84,7 +84,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The same without what was borrowed; the exact line is left out.
+    /// The same row with copies of its texts, and without the exact line.
     fn into_owned<'b>(self) -> Row<'b> {
         let owned = |text: Option<Cow<'a, str>>| text.map(|text| Cow::Owned(text.into_owned()));
         Row {
@@ -102,7 +102,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The columns of what was read, but for the exact line.
+/// The columns of a line that was read, without the exact line.
 fn row(line: Option<Line<'_>>) -> Result<Row<'_>, BadLine> {
     let line = line.ok_or(BadLine::NotAnObject)?;
     let custom_id = line.custom_id.ok_or(BadLine::NoCustomId).map(without_nul)?;

@@ -1,47 +1,45 @@
-//! A splitter of a byte stream into lines, as it arrives.
+//! Splits a byte stream into lines while it arrives.
 //!
-//! Chunks of any size go in, whole lines come out, framed as the API's own SDK frames them: `\n`, `\r\n` and `\r`
-//! end a line, Unicode's separators (U+2028, U+0085) do not, since JSON strings may hold them. Whatever the cuts
-//! between chunks, the lines are the same. At most one unfinished line is held, and no more of it than the cap.
-//!
-//! What a line says is not looked at, except that blank ones are left out.
+//! Chunks of any size go in, whole lines come out. As in the API's own SDK, `\n`, `\r\n` and `\r` end a line. Unicode's
+//! separators (U+2028, U+0085) do not, because JSON strings may hold them. The lines do not depend on how the stream is
+//! cut into chunks. The splitter holds at most one unfinished line, up to the cap. It leaves out blank lines.
 
 use std::mem;
 
 use bytes::{Buf, Bytes};
 use memchr::memchr2;
 
-/// The cap where the caller knows no better: 64 MiB, far above any message the API can produce.
+/// The cap for a line of results: 64 MiB, far above any message that the API can produce.
 pub(super) const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The splitter. After each [`Lines::push`], [`Lines::next`] is called until it has no more; after the last,
-/// [`Lines::finish`].
+/// The splitter. After each [`Lines::push`], call [`Lines::next`] until it returns `None`; at the end of the stream
+/// call [`Lines::finish`] likewise.
 #[derive(Debug)]
 pub(super) struct Lines {
     line_bytes_max: usize,
-    /// What came in and has not been looked at.
+    /// Bytes that have arrived and are not split yet.
     chunk: Bytes,
-    /// The beginning of the current line, where it came in an earlier chunk.
+    /// The beginning of the current line, if it came in an earlier chunk.
     begun: Vec<u8>,
-    /// The current line is over the cap: the rest of it is dropped.
+    /// Is the current line over the cap? Then the rest of it is dropped.
     too_long: bool,
-    /// The last line ended with `\r`, whose `\n` may be still to come.
+    /// Did the last line end with `\r`? Then its `\n` may still come.
     after_return: bool,
     number: u64,
 }
 
-/// A line is over the cap. It is passed over; the lines behind it can still be read.
+/// A line is over the cap and was skipped. The lines after it can still be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {number} is longer than {line_bytes_max} bytes")]
 pub(super) struct TooLong {
-    /// Which line, the first being 1. Blank lines count, as they do for an editor.
+    /// The number of the line; the first is 1. Blank lines count, as in an editor.
     pub number: u64,
     /// The cap.
     pub line_bytes_max: usize,
 }
 
 impl Lines {
-    /// A splitter that refuses lines longer than this, without their ending.
+    /// A splitter that refuses lines longer than `line_bytes_max`, not counting their ending.
     pub(super) fn new(line_bytes_max: usize) -> Lines {
         Lines {
             line_bytes_max,
@@ -55,12 +53,12 @@ impl Lines {
 
     /// Takes the bytes that arrived.
     pub(super) fn push(&mut self, chunk: Bytes) {
-        // Joining is for callers who push without draining; those who drain never pay for it.
+        // The chunks are joined only if the caller has not taken all lines of the last one.
         self.chunk = if self.chunk.is_empty() { chunk } else { [&self.chunk[..], &chunk].concat().into() };
     }
 
-    /// The next whole line, without its ending; `None` where more bytes are needed. A line that lies within one
-    /// chunk is not copied, so it keeps that chunk alive.
+    /// The next whole line, without its ending; `None` if more bytes are needed. A line within one chunk is not copied,
+    /// so it keeps that chunk alive.
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
         loop {
             if self.after_return && !self.chunk.is_empty() {
@@ -82,7 +80,8 @@ impl Lines {
         }
     }
 
-    /// What is left once no more bytes come: a last line without an ending. Called until it has no more.
+    /// The lines that are left at the end of the stream, including a last one without an ending. Call it until it
+    /// returns `None`.
     pub(super) fn finish(&mut self) -> Result<Option<Bytes>, TooLong> {
         if let Some(line) = self.next()? {
             return Ok(Some(line));
@@ -93,12 +92,12 @@ impl Lines {
         self.end(Bytes::new())
     }
 
-    /// The number of the line that came last, the first being 1.
+    /// The number of the last line; the first is 1.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Keeps the whole chunk as the beginning of a line, or of its continuation.
+    /// Adds the whole chunk to the unfinished line.
     fn begin(&mut self) -> Result<(), TooLong> {
         let piece = mem::take(&mut self.chunk);
         if self.too_long {
@@ -113,7 +112,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Ends the current line with this piece. `None` where it is blank, or already reported as too long.
+    /// Ends the current line with this piece. `None` if the line is blank, or was reported as too long.
     fn end(&mut self, piece: Bytes) -> Result<Option<Bytes>, TooLong> {
         self.number += 1;
         if mem::take(&mut self.too_long) {
@@ -165,7 +164,7 @@ mod tests {
         }
     }
 
-    /// The same by the book, with all bytes at hand.
+    /// The same in the plainest way, with all bytes at once.
     fn naive(bytes: &[u8], line_bytes_max: usize) -> Outcome {
         let mut text = Vec::new();
         for (at, &byte) in bytes.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! `batch.completed` and its spellings: a batch may have ended; store its results, every one of them.
+//! `batch.completed` and its spellings: a batch may have ended. Stores all of its results.
 //!
-//! The event is a hint and proves nothing: the API is asked. Results are streamed into `restante.batch_result` in parts, so
-//! that a download that breaks off goes on where it was: the API knows no other place to begin than the beginning, and
-//! what is already here is passed over. The batch is complete when there are as many different results as the API counts,
-//! which no end of a stream can feign.
+//! The event is only a hint, so the handler asks the API whether the batch has ended. It streams the results into
+//! `restante.batch_result` in parts. The API can send them only from the beginning; after a break the next download
+//! skips the results that are stored already. The batch is complete when as many different results are stored as the
+//! API counts, so a stream that ends early is never taken for a complete one.
 
 mod copy;
 mod download;
@@ -24,14 +24,16 @@ use crate::batch::{BatchRef, conclude, known, observe};
 use crate::handler::{self, Context, Error, Handler};
 use crate::retry;
 
-/// How many batches a worker stores at once. One keeps Postgres busy, if its download is quick; each takes about 15 megabytes.
+/// How many batches a worker stores at once. One keeps Postgres busy if its download is quick; each takes about 15
+/// megabytes of memory.
 const TURNS: usize = 2;
 
-/// How long an attempt waits for its turn, and how long it then leaves its place to other events.
+/// How long an attempt waits for its turn. If it gets none, its event is deferred for the same time, and leaves its
+/// place to others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why an event waits whose batch is still being processed.
-pub(crate) const NOT_ENDED: &str = "the batch has not ended; the API is asked again then";
+pub(crate) const NOT_ENDED: &str = "the batch has not ended; this event polls the API again";
 
 /// Stores the results of a batch.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub struct BatchResults {
 }
 
 impl BatchResults {
-    /// A handler that waits for `poll` where the batch has not ended yet.
+    /// A handler that polls again after `poll` if the batch has not ended yet.
     pub fn new(poll: Duration) -> Self {
         Self { poll, turns: Semaphore::new(TURNS) }
     }
@@ -61,15 +63,16 @@ impl Handler for BatchResults {
         "message_batch.expired",
         "message_batch.failed",
     ];
-    /// Until the results have vanished, 29 days after the batch was created: before that nothing is lost, and nobody should
-    /// have to be there to save them.
+    /// No limit: retries go on until the API deletes the results, 29 days after the batch was created. Until then
+    /// nothing is lost, and no operator should be needed.
     const RETRY: retry::Policy = retry::Policy {
         max_attempts: u32::MAX,
         first: Duration::from_secs(1),
         cap: Duration::from_secs(60 * 60),
     };
     const PATIENCE: Duration = retry::LONGEST;
-    /// Without a byte, that is: every chunk is progress. Longer than the API client waits, so that it says what happened.
+    /// The longest time without a byte, because every chunk is progress. Longer than the timeout of the API client,
+    /// whose error says more.
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = BatchRef;
 
@@ -110,7 +113,7 @@ impl BatchResults {
     }
 }
 
-/// Says that the batch is complete, if it is: in the attempt's transaction, and by counting what is really here.
+/// Marks the batch complete if it is: counts the stored results, in the attempt's transaction.
 async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) -> handler::Result {
     let expected = batch.expected_results();
     let tx = cx.tx().await?;
@@ -123,8 +126,8 @@ async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) ->
     )
     .fetch_one(&mut *tx)
     .await?;
-    // No batch is empty: the API takes none without requests. Where it gives no count, or one that cannot be read, a stream
-    // that was cut before its first byte would pass for all there is.
+    // No batch is empty, because the API accepts none without requests. If it gives no count, or one that cannot be
+    // read, a stream that was cut before its first byte would look complete.
     if expected == 0 {
         let results = counted.results;
         return Err(Error::Retryable(anyhow!(

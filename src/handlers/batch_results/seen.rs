@@ -1,14 +1,15 @@
-//! The results that are here already, in a few bytes each.
+//! The set of results that are stored already, in a few bytes each.
 //!
-//! Of each `custom_id` a hash is kept, and not the text. With 100,000 results two hashes of 64 bits are equal in one download of
-//! about 4,000,000,000, and no sender can provoke that, because the hash has random keys. Where it happens, one result is taken
-//! for another and is left out. The count at the end then falls short, and the next attempt hashes with other keys: an attempt
-//! may be lost, and never a result.
+//! It keeps a 64-bit hash of each `custom_id`, not the text. With 100,000 results two hashes are equal in one download
+//! of about 4,000,000,000, and no sender can provoke that, because the hash has random keys. If it happens, one result
+//! is taken for another and left out. Then the count at the end is too low, and the next attempt hashes with other
+//! keys: an attempt may be lost, but never a result.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-/// Room is made at once for as many as a batch may have. More than these cost a copy of the set now and then.
+/// The most results to reserve memory for at the start, which is as many as a batch may have. With more the set grows
+/// by copying.
 const ROOM_MAX: usize = 100_000;
 
 /// The set.
@@ -18,7 +19,7 @@ pub(super) struct Seen<S = RandomState> {
 }
 
 impl Seen {
-    /// Nothing yet, with room for the results of a batch.
+    /// An empty set with room for `results`.
     pub(super) fn of(results: usize) -> Self {
         Seen::with_hasher(results, RandomState::new())
     }
@@ -29,7 +30,8 @@ impl<S: BuildHasher> Seen<S> {
         Self { hashes: HashSet::with_capacity_and_hasher(results.min(ROOM_MAX), hasher) }
     }
 
-    /// Notes a result. Returns false if `custom_id` was noted before, or, with negligible probability, another one with its hash.
+    /// Adds a result. Returns false if `custom_id` was added before, or, with negligible probability, another one with
+    /// the same hash.
     pub(super) fn insert(&mut self, custom_id: &str) -> bool {
         let hash = self.hashes.hasher().hash_one(custom_id);
         self.hashes.insert(hash)

@@ -1,4 +1,4 @@
-//! The shape of a line of results, outermost first: those members that fill a column.
+//! The members of a line of results that fill a column, from the outside in.
 
 use std::borrow::Cow;
 
@@ -112,7 +112,7 @@ impl<'de> Shape<'de> for Block<'de> {
     }
 }
 
-/// The tokens of one message, as the API counted them. None where it did not say.
+/// The tokens of one message, as the API counted them; `None` if it did not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     /// Tokens read that neither came from the cache nor went into it.
@@ -143,7 +143,7 @@ impl<'de> Shape<'de> for Usage {
     }
 }
 
-/// An error as the API answers it, which names the fault one level further in. Some write it flat.
+/// An error of the API. It names the fault one level further in; a flat one is read as well.
 #[derive(Default)]
 pub(super) struct Envelope<'a> {
     pub(super) own: Fault<'a>,

@@ -3,8 +3,8 @@
 //! Events are taken from the queue only when a lane is free, so batches form by themselves under load, and no timer
 //! delays a lone event. Commits run in tasks of their own: a sender that hangs up does not cancel one half way.
 //!
-//! A database that cannot take events now is waited for, inside the request. An event that the database will not
-//! take, or that somebody has locked, never takes its neighbours with it: the batch is halved until the event stands alone.
+//! While the database is unavailable, the request waits for it. An event that Postgres refuses, or that another session
+//! has locked, does not fail its neighbours: the batch is halved until that event is alone.
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::database;
 use crate::event::{Body, NewEvent};
 use crate::ingest::Limits;
-use crate::ingest::lanes::{Gate, Lanes, Took};
+use crate::ingest::lanes::{BatchThreshold, Lanes, Took};
 use crate::ingest::throttle::Throttle;
 use crate::outbox::insert::Duplicate;
 
@@ -30,57 +30,58 @@ use crate::outbox::insert::Duplicate;
 pub trait Store: Send + Sync + 'static {
     /// Commits all of `events`, or none of them.
     ///
-    /// An event that is already stored is left as it is, and that is no error: a batch is tried again when its
-    /// outcome is unknown, and may hold an event twice. The events come in no particular order; a store that
-    /// takes locks one by one must order them itself. The future may be dropped at any point.
+    /// An event that is already stored is left as it is, without an error: a batch whose outcome is unknown is tried
+    /// again, and a batch may hold an event twice. The events come in no particular order; a store that takes locks
+    /// one by one must sort them itself. The future may be dropped at any point.
     ///
     /// # Errors
     /// [`StoreError`], which decides whether the same events are tried again.
     fn insert(&self, events: &[NewEvent]) -> impl Future<Output = Result<Inserted, StoreError>> + Send;
 }
 
-/// What became of the events of one commit.
+/// The result of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inserted {
-    /// Those that were there already, each as often as it came. Of several in one commit the first may be new.
+    /// The events that were stored already, each as often as it came. Of equal events in one commit the first may be
+    /// new.
     pub duplicates: Vec<Duplicate>,
-    /// How long it took.
+    /// How long the commit took.
     pub took: Took,
 }
 
 /// Why events were not committed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store cannot take anything now: no connection, a restart, a failover, a deadlock. Trying again may help.
+    /// The store takes no event now: no connection, a restart, a failover, a deadlock. Trying again may help.
     #[error("the database cannot take events now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Somebody else is in the middle of storing one of these events. The others can be stored without it.
-    #[error("somebody else has locked an event")]
+    /// Another session is storing one of these events. The others can be stored without it.
+    #[error("another session has locked an event")]
     Locked(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store does not take these events as they are. Trying again does not help.
     #[error("the database refused an event")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// How the event of a delivery came to be in the store.
+/// Which delivery stored the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
-    /// By this delivery.
+    /// This one.
     New,
-    /// By an earlier one, whose body may have been another.
+    /// An earlier one. `differs` says whether its body was different.
     Again { differs: bool },
 }
 
-/// Why a delivery's event is not known to be committed. In every case the sender should try again.
+/// Why a delivery gets no 2xx: its event is not known to be committed. In every case the sender should try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotStored {
-    /// The store did not take it in time.
+    /// The store did not commit the event in time.
     #[error("the database did not take the event in time")]
     Unavailable,
     /// Too many events wait already.
     #[error("too many events wait to be committed")]
     Full,
-    /// The store takes this event in no form.
+    /// The store refuses this event, as JSON and as bytes.
     #[error("the database refused the event")]
     Refused,
 }
@@ -96,38 +97,38 @@ impl NotStored {
     }
 }
 
-/// Starts the lanes. They end when every [`Committer`] is dropped and all that was queued is settled.
+/// Starts the lanes. They end when every [`Committer`] is dropped and every queued event has its answer.
 pub(super) fn start<S: Store>(store: S, limits: &Limits) -> (Committer, JoinHandle<()>) {
     let (queue, waiting) = mpsc::channel(limits.queue_events_max);
     let lane = Lane { store, ingest_wait: limits.ingest_wait, throttle: Throttle::default() };
-    let gate = Gate::new();
-    let lanes = Lanes::new(limits, Arc::clone(&gate));
+    let batch_threshold = BatchThreshold::new();
+    let lanes = Lanes::new(limits, Arc::clone(&batch_threshold));
     let dispatch = tokio::spawn(dispatch(Arc::new(lane), waiting, lanes, limits.clone()));
-    (Committer { queue, gate, ingest_wait: limits.ingest_wait }, dispatch)
+    (Committer { queue, batch_threshold, ingest_wait: limits.ingest_wait }, dispatch)
 }
 
-/// The way to the lanes.
+/// Hands events to the lanes.
 #[derive(Clone, Debug)]
 pub(super) struct Committer {
     queue: mpsc::Sender<Waiting>,
-    gate: Arc<Gate>,
+    batch_threshold: Arc<BatchThreshold>,
     ingest_wait: Duration,
 }
 
 impl Committer {
     /// Commits `event`; `Ok` means that it is in the store.
     ///
-    /// Dropping the future, or running out of time, does not take the event back: it may be stored still.
+    /// Dropping the future, or a timeout, does not take the event back: it may still be stored.
     pub(super) async fn commit(&self, event: NewEvent) -> Result<Kept, NotStored> {
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Waiting { event, answer }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => NotStored::Full,
             mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
         })?;
-        self.gate.note_waiting(self.queue.max_capacity() - self.queue.capacity());
+        self.batch_threshold.note_waiting(self.queue.max_capacity() - self.queue.capacity());
         match timeout(self.ingest_wait, answered).await {
             Ok(Ok(answer)) => answer,
-            // Out of time; or the lane is gone, by a panic or because the drain was cut.
+            // The time is over, or the lane is gone: it panicked, or the drain time ended.
             Err(_) | Ok(Err(_)) => Err(NotStored::Unavailable),
         }
     }
@@ -158,7 +159,7 @@ async fn dispatch<S: Store>(
     }
 }
 
-/// What waits, up to the limits of one commit.
+/// Takes the waiting events, up to the limits of one commit.
 fn next_batch(mut first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>, limits: &Limits) -> Batch {
     let mut batch = Batch::default();
     let mut bytes = 0;
@@ -172,7 +173,7 @@ fn next_batch(mut first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>, l
     batch
 }
 
-/// Events, and who waits for each.
+/// Events, and the request that waits for each.
 #[derive(Default)]
 struct Batch {
     events: Vec<NewEvent>,
@@ -185,14 +186,14 @@ impl Batch {
         self.answers.push(waiting.answer);
     }
 
-    /// Takes the second half away.
+    /// Splits off the second half.
     fn split(&mut self) -> Batch {
         let half = self.events.len() / 2;
         Batch { events: self.events.split_off(half), answers: self.answers.split_off(half) }
     }
 
-    /// Takes those away that repeat an identifier with another body: the store looks at the first of each only, and what
-    /// differs is to leave a trace.
+    /// Splits off the events that repeat an identifier with another body. The store compares only the first event of
+    /// each identifier, and a body that differs must leave a trace.
     fn split_differing(&mut self) -> Batch {
         let mut first: HashMap<&str, &Body> = HashMap::with_capacity(self.events.len());
         let differs = |event| {
@@ -218,7 +219,7 @@ impl Batch {
             *times += 1;
             *differs |= duplicate.differs;
         }
-        // From the last one on: of equal ones it is the first that may be new.
+        // Backwards, because of equal events only the first may be new.
         for (event, answer) in self.events.iter().zip(self.answers).rev() {
             let kept = match again.get_mut(event.event_id.as_str()) {
                 Some((times @ 1.., differs)) => {
@@ -227,7 +228,7 @@ impl Batch {
                 }
                 _ => Kept::New,
             };
-            // Nobody listens any more where the sender hung up or its time was over.
+            // The receiver is gone if the sender hung up or its time was over.
             let _ = answer.send(outcome.map(|_| kept));
         }
     }
@@ -240,7 +241,7 @@ struct Lane<S> {
 }
 
 impl<S: Store> Lane<S> {
-    /// Commits a batch and gives everybody their answer. Returns how long the last commit took that it came to.
+    /// Commits a batch and answers each of its requests. Returns how long its last commit took.
     async fn settle(&self, batch: Batch) -> Option<Took> {
         let mut last = None;
         let mut parts = vec![batch];
@@ -263,12 +264,20 @@ impl<S: Store> Lane<S> {
                 Err(StoreError::Refused(source)) => {
                     let event_id = part.events.first().map(|event| event.event_id.clone());
                     let error = database::told(source.as_ref());
-                    // Our idea of what Postgres takes as JSON may be wrong; bytes are always taken.
+                    // Our check of what Postgres takes as JSON may be wrong; Postgres always takes bytes.
                     if part.events.first_mut().is_some_and(make_raw) {
-                        tracing::warn!(event.id = event_id, error, "keeping a body as bytes");
+                        tracing::warn!(
+                            event.id = event_id,
+                            error,
+                            "the database refused the body of an event as JSON; storing it as bytes"
+                        );
                         parts.push(part);
                     } else {
-                        tracing::error!(event.id = event_id, error, "the database refused an event");
+                        tracing::error!(
+                            event.id = event_id,
+                            error,
+                            "the database refused an event; its sender gets a 503"
+                        );
                         part.answer(Err(NotStored::Refused));
                     }
                 }
@@ -277,8 +286,8 @@ impl<S: Store> Lane<S> {
         last
     }
 
-    /// Inserts events, and waits for a store that is away until `ingest_wait` is over. Events whose senders have
-    /// meanwhile been answered are tried all the same: senders make few attempts, and this may have been the last.
+    /// Inserts events, and retries until `ingest_wait` is over while the store is unavailable. Events whose senders
+    /// have been answered meanwhile are still tried: senders make few attempts, and this may have been the last.
     async fn insert(&self, events: &[NewEvent]) -> Result<Inserted, StoreError> {
         let started = Instant::now();
         let mut delays = ExponentialBuilder::new()
@@ -288,10 +297,10 @@ impl<S: Store> Lane<S> {
             .without_max_times()
             .build();
         loop {
-            // A dead connection may be silent. Half of the wait leaves time to try another one.
+            // A dead connection may be silent. Half of the wait leaves time to try another connection.
             let outcome = match timeout(self.ingest_wait / 2, self.store.insert(events)).await {
                 Ok(Err(StoreError::Unavailable(source))) => source,
-                // A lone event waits for whoever has locked it.
+                // A lone event waits for the session that has locked it.
                 Ok(Err(StoreError::Locked(source))) if events.len() == 1 => source,
                 Ok(settled) => return settled,
                 Err(elapsed) => elapsed.into(),
@@ -302,14 +311,14 @@ impl<S: Store> Lane<S> {
             }
             if let Some(left_out) = self.throttle.admit("unavailable", Instant::now()) {
                 let error = database::told(outcome.as_ref());
-                tracing::warn!(error, left_out, "waiting for the database");
+                tracing::warn!(error, left_out, "waiting for the database; the events are tried again");
             }
             sleep(delay).await;
         }
     }
 }
 
-/// Turns a body that was to be stored as JSON into bytes. False if it was bytes already.
+/// Turns a JSON body into bytes. Returns false if it was bytes already.
 fn make_raw(event: &mut NewEvent) -> bool {
     match &mut event.body {
         Body::Json(text) => {

@@ -26,7 +26,7 @@ fn names(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("e{number}")).collect()
 }
 
-/// Queues an event for each name, behind a commit that is held, and then lets that go on.
+/// Queues an event for each name behind a commit that is held, and then releases that commit.
 async fn commit_behind(
     store: &FakeStore,
     committer: &Committer,
@@ -56,8 +56,8 @@ async fn events_that_arrive_during_a_commit_share_the_next_one() {
     assert_eq!(store.calls(), [vec!["first".to_owned()], names(9)]);
 }
 
-/// How many commits have begun when two events are held in the second one and so many more wait, where commits take
-/// so long.
+/// Holds two events in the second commit, queues `waiting` more, and returns how many commits have begun by then. Each
+/// commit reports that it took `took`.
 async fn begun_beside_two_held(limits: &Limits, took: Took, waiting: usize) -> usize {
     let store = FakeStore::timed(took, |call, _| if call == 1 { Verdict::Hold } else { Verdict::Take });
     let (committer, _lanes) = start(store.clone(), limits);
@@ -68,7 +68,7 @@ async fn begun_beside_two_held(limits: &Limits, took: Took, waiting: usize) -> u
     let begun = async {
         store.entered().await;
         let begun = async {
-            // Nothing here waits for time, so all that can happen has happened after a few turns.
+            // Nothing here waits for time, so everything that can happen has happened after a few yields.
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
@@ -136,7 +136,7 @@ async fn a_commit_takes_no_more_events_and_bytes_than_its_limits() {
 async fn an_event_that_somebody_has_locked_is_waited_for_alone() {
     let store = FakeStore::scripted(|call, events| match call {
         0 => Verdict::Hold,
-        // He lets go of it after a while.
+        // The other session unlocks it after a while.
         1..20 if events.iter().any(|event| event.event_id == "e3") => Verdict::Locked,
         _ => Verdict::Take,
     });

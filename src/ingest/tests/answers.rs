@@ -1,4 +1,4 @@
-//! What a sender is answered, by path and method, for a repetition, and while the store is away.
+//! What ingest answers, by path and method, to a repeated delivery, and while the store is unavailable.
 
 use std::time::Duration;
 

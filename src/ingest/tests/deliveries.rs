@@ -34,7 +34,7 @@ pub(super) fn delivery(id: &str) -> Vec<u8> {
     delivery_with("/webhooks/anthropic", body(id).as_bytes(), "")
 }
 
-/// A signed delivery whose length headers and body are `framed`, whatever that is; `id` is signed.
+/// A signed delivery of `id` whose length headers and body are `framed`, valid or not.
 pub(super) fn framed(id: &str, framed: &str) -> String {
     format!("POST /webhook HTTP/1.1\r\nhost: restante\r\n{}{framed}", signature(body(id).as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! Ingest on a port of its own, over a store in memory, and the reading of what it answers.
+//! Ingest on a port of its own with a store in memory, and helpers to read its answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -42,10 +42,10 @@ impl Door {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Writes `request`, closes that direction, and reads all that is answered.
+    /// Writes `request`, closes that direction, and reads all answers.
     pub(super) async fn send(&self, request: impl AsRef<[u8]>) -> String {
         let mut stream = self.connect().await;
-        // What is refused early may not be read to its end.
+        // A request that is refused early may not be read to its end.
         let _ = stream.write_all(request.as_ref()).await;
         let _ = stream.shutdown().await;
         read_to_end(&mut stream).await
@@ -56,8 +56,7 @@ impl Door {
     }
 }
 
-/// All that comes until the connection ends, in whatever way it does. It must end before hyper's own deadline of
-/// 30 s would end it.
+/// Everything that arrives until the connection ends, in whatever way. It must end before hyper's own deadline of 30 s.
 pub(super) async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;

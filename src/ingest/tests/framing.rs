@@ -29,7 +29,7 @@ async fn ambiguous_and_malformed_requests_store_nothing_but_whole_signed_bodies(
     let chunked = format!("{length:x}\r\n{signed}\r\n0\r\n\r\n");
     let hidden = format!("{}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n", chunked.clone());
     let table: Vec<(&str, String, &[u16])> = vec![
-        // Framing that everybody reads alike.
+        // Framing that every parser reads alike.
         ("length", framed("whe_1", &format!("content-length: {length}\r\n\r\n{signed}")), &[204]),
         ("chunks", framed("whe_1", &format!("transfer-encoding: chunked\r\n\r\n{chunked}")), &[204]),
         (
@@ -75,7 +75,7 @@ async fn ambiguous_and_malformed_requests_store_nothing_but_whole_signed_bodies(
             framed("whe_1", &format!("transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n{hidden}")),
             &[204],
         ),
-        // Lengths that are none.
+        // Invalid lengths.
         (
             "length too small",
             framed("whe_1", &format!("content-length: {}\r\n\r\n{signed}", length - 1)),
@@ -110,7 +110,7 @@ async fn ambiguous_and_malformed_requests_store_nothing_but_whole_signed_bodies(
             &[400],
         ),
         ("empty length", framed("whe_1", &format!("content-length: \r\n\r\n{signed}")), &[400]),
-        // Chunks that are none.
+        // Invalid chunks.
         ("unknown coding", framed("whe_1", &format!("transfer-encoding: xchunked\r\n\r\n{chunked}")), &[400]),
         (
             "chunked is not last",
@@ -141,7 +141,7 @@ async fn ambiguous_and_malformed_requests_store_nothing_but_whole_signed_bodies(
             framed("whe_1", &format!("transfer-encoding: chunked\r\n\r\n{length:x}\r\n{signed}\r\n")),
             &[400],
         ),
-        // Heads that are none.
+        // Invalid heads.
         (
             "space before the colon",
             framed("whe_1", &format!("content-length : {length}\r\n\r\n{signed}")),

@@ -17,7 +17,7 @@ async fn a_body_of_the_largest_size_is_stored_and_a_larger_one_refused_before_it
 
     assert_eq!(statuses(&door.send(delivery_with("/webhook", padded(1000).as_bytes(), "")).await), [204]);
 
-    // Nothing of the body is sent, so the length alone is what is refused.
+    // Nothing of the body is sent, so ingest refuses it by its length alone.
     for length in ["1001", "10000000000"] {
         let mut stream = door.connect().await;
         let head = format!("POST /webhook HTTP/1.1\r\nhost: restante\r\ncontent-length: {length}\r\n\r\n");
@@ -27,7 +27,7 @@ async fn a_body_of_the_largest_size_is_stored_and_a_larger_one_refused_before_it
         assert!(answer.contains("connection: close"), "{answer}");
     }
 
-    // The sender never ends its body, so it is the limit that ends the request.
+    // The sender never ends its body, so the limit ends the request.
     let mut stream = door.connect().await;
     let chunk = format!("1f4\r\n{}\r\n", "x".repeat(500)).repeat(3);
     let head = "POST /webhook HTTP/1.1\r\nhost: restante\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -39,7 +39,7 @@ async fn a_body_of_the_largest_size_is_stored_and_a_larger_one_refused_before_it
 async fn a_sender_that_reads_nothing_before_all_is_sent_still_gets_its_refusal() {
     let limits = Limits { body_bytes_max: 1000, large_bodies_bytes_max: 0, ..Limits::default() };
     let door = Door::with(limits, FakeStore::new()).await;
-    // More than the buffers between us hold.
+    // More than the buffers in between hold.
     const BYTES: usize = 20_000_000;
     let length = format!("content-length: {BYTES}\r\n\r\n");
     let chunks = format!("transfer-encoding: chunked\r\n\r\n{BYTES:x}\r\n");
@@ -139,7 +139,7 @@ async fn an_idle_connection_outlives_the_time_that_a_head_may_take() {
     let mut slow = door.connect().await;
     slow.write_all(b"POST /webhook HTTP/1.1\r\nhost: ").await.unwrap();
     read_to_end(&mut slow).await;
-    // A head that begins along with the request before it is one all the same, and so is the second of a connection.
+    // A head that begins along with the request before it also has its deadline, and so has the second of a connection.
     let mut second = door.connect().await;
     second.write_all(&delivery("whe_2")).await.unwrap();
     assert_eq!(statuses(&read_head(&mut second).await), [204]);
@@ -160,7 +160,7 @@ async fn a_sender_that_never_reads_its_answers_is_cut_and_others_are_served_mean
     let (_unread, mut writer) = deaf.into_split();
     let requests = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
 
-    // Answers fill the buffers between us, then nothing is read any more, and then it ends.
+    // Answers fill the buffers in between, then ingest reads no more requests, and then it ends the connection.
     while writer.write_all(&requests).await.is_ok() {
         assert_eq!(statuses(&door.send(delivery("whe_1")).await), [204]);
     }

@@ -1,4 +1,4 @@
-//! Ingest as its senders meet it: raw bytes on a socket, the answers to them, and what is stored then.
+//! Ingest as its senders see it: raw bytes on a socket, the answers to them, and what is stored then.
 
 mod answers;
 mod deliveries;

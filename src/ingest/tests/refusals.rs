@@ -1,4 +1,4 @@
-//! Deliveries that are not verified or have no envelope: the answer, what is left of them, and what is logged.
+//! Deliveries that are not verified or have no envelope: what ingest answers, stores and logs.
 
 use std::sync::{Arc, Mutex};
 
@@ -104,7 +104,7 @@ async fn what_is_odd_is_logged_and_counted_by_its_reason_and_reveals_nothing() {
     assert!(logged.contains("mismatch"), "{logged}");
     assert_eq!(logged.matches("a delivery repeats the identifier").count(), 1, "{logged}");
     assert!(
-        logged.contains("nobody can read") && logged.contains("no JSON from line 1, column 1"),
+        logged.contains("cannot be read") && logged.contains("no JSON from line 1, column 1"),
         "{logged}"
     );
     for secret in ["canary", "sesn_", "webhook-signature", "24-byte key", "whe_header"] {
@@ -112,7 +112,7 @@ async fn what_is_odd_is_logged_and_counted_by_its_reason_and_reveals_nothing() {
     }
 }
 
-/// What is logged.
+/// The captured log.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 

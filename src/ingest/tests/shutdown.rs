@@ -1,4 +1,4 @@
-//! What becomes of a delivery under way when ingest stops, or when its sender hangs up.
+//! What happens to a delivery under way when ingest stops, or when its sender hangs up.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn after_the_stop_deliveries_are_taken_for_a_while_and_each_answer_sends_i
 
     door.stop.cancel();
 
-    // The connection that was there, and new ones.
+    // The connection that was open already, and new ones.
     idle.write_all(&delivery("whe_2")).await.unwrap();
     for (answer, status) in [
         (read_to_end(&mut idle).await, 204),

@@ -1,4 +1,4 @@
-//! How a worker stops: it starts nothing more, waits for what runs, and hands the rest back.
+//! How a worker stops: it starts no more attempts, waits for those that run, and hands the other events back.
 
 use std::time::Duration;
 
@@ -9,15 +9,16 @@ use crate::{database, outbox};
 
 use super::{Dispatcher, now, statements};
 
-/// How long an attempt that was aborted may take to end. What blocks its thread cannot be aborted, and is not waited for.
+/// How long an aborted attempt may take to end. One that blocks its thread cannot be aborted; the worker does not wait
+/// for it.
 const ABORT_WAIT: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
-    /// Waits for what runs, then hands the rest back. Returns how many events that were.
+    /// Waits for running attempts, then hands the other events back. Returns how many were handed back.
     pub(in crate::worker) async fn drain(mut self) -> u64 {
         let handed_back = self.drain_leases().await;
-        // Others need not wait for this worker's sign.
-        self.shared.keeper.stop();
+        // So that other workers need not wait until this worker's sign of life runs out.
+        self.shared.lease_renewer.stop();
         let signed_off = outbox::lease::sign_off(&self.shared.pool, &self.claimant.owner);
         if let Err(error) = database::answered(signed_off).await {
             tracing::debug!(%error, "the worker could not sign off");
@@ -29,7 +30,7 @@ impl Dispatcher {
         let (before, until) = (self.handed_back, Instant::now() + self.drain);
         self.schedule.on(now(), Input::Stop);
         self.go_on();
-        // A claim is waited for however short the drain is: what it leased would not be known.
+        // Wait for a claim however short the drain is: otherwise nothing would hand back what it leases.
         while self.schedule.is_asking() {
             self.something_ended().await;
             self.go_on();
@@ -49,14 +50,14 @@ impl Dispatcher {
         self.handed_back - before
     }
 
-    /// Takes their leases from the attempts that have not ended in time.
+    /// Aborts the attempts that have not ended in time, and hands their events back.
     async fn abort(&mut self) {
-        // Before they are aborted, because an attempt that ends lets go of its lease.
-        let leases = self.shared.keeper.leases();
+        // Before the abort, because an attempt that ends drops its lease guard.
+        let leases = self.shared.lease_renewer.leases();
         self.attempts.abort_all();
         let aborted = async { while self.attempts.join_next().await.is_some() {} };
         let _aborted = timeout(ABORT_WAIT, aborted).await;
-        // What was leased by completions that were under way at the end.
+        // Successors that the last completions leased.
         self.take_successors(None);
         self.go_on();
         while let Some(answer) = self.hand_backs.join_next().await {

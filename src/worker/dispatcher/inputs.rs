@@ -1,4 +1,4 @@
-//! What happened, in the words of the schedule.
+//! Turns what happened into inputs of the schedule.
 
 use std::time::Duration;
 
@@ -11,13 +11,16 @@ use crate::worker::schedule::Input;
 use super::{Dispatcher, now};
 
 impl Dispatcher {
-    /// An attempt ended, and perhaps others with it. The panics of a handler are caught where it runs; an error here is a fault of
-    /// the worker, and the lease of the event runs out.
+    /// An attempt ended; takes those as well that ended meanwhile. Panics of a handler are caught where it runs, so an
+    /// error here is a bug of the worker. The lease of that event runs out.
     pub(super) fn take_ended(&mut self, ended: Result<Duration, JoinError>) {
         let (now, mut ended) = (now(), Some(ended));
         while let Some(attempt) = ended {
             if let Err(error) = &attempt {
-                tracing::error!(%error, "an attempt ended without being settled");
+                tracing::error!(
+                    %error,
+                    "an attempt ended without being settled; its event is claimed again when the lease runs out"
+                );
             }
             self.schedule.on(now, Input::Ended { took: attempt.ok() });
             ended = self.attempts.try_join_next();
@@ -33,18 +36,18 @@ impl Dispatcher {
         if let Input::Claimed(claimed) = &mut input {
             self.note_claimed(claimed.items.len());
             for item in &mut claimed.items {
-                item.keep_if_suspect(&self.shared.keeper);
+                item.keep_if_suspect(&self.shared.lease_renewer);
             }
         }
         self.schedule.on(now(), input);
     }
 
-    /// Completions have leased their successors: this one, and whatever else has arrived.
+    /// Completions have leased successors: takes `first`, and all others that have arrived.
     pub(super) fn take_successors(&mut self, first: Option<Leased>) {
         let (now, mut next) = (now(), first.or_else(|| self.successors.try_recv().ok()));
         while let Some(mut successor) = next {
             self.note_claimed(1);
-            successor.keep_if_suspect(&self.shared.keeper);
+            successor.keep_if_suspect(&self.shared.lease_renewer);
             self.schedule.on(now, Input::Leased(successor));
             next = self.successors.try_recv().ok();
         }

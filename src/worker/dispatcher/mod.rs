@@ -1,6 +1,6 @@
-//! The dispatcher: carries out what the schedule decides, and reports to it what happened.
+//! The dispatcher: carries out what the schedule decides, and reports back what happened.
 //!
-//! It decides nothing itself. Attempts and statements are tasks; their ends come back as inputs of the schedule.
+//! It decides nothing itself. Attempts and statements are tasks; when one ends, that is an input of the schedule.
 
 mod drain;
 mod inputs;
@@ -27,36 +27,36 @@ pub(super) struct Dispatcher {
     schedule: Schedule<Leased>,
     claimant: Arc<Claimant>,
     shared: Arc<attempt::Shared>,
-    /// How long to wait for attempts when told to stop.
+    /// How long to wait for running attempts at the stop.
     drain: Duration,
     attempts: JoinSet<Duration>,
     claims: JoinSet<Input<Leased>>,
     hand_backs: JoinSet<Input<Leased>>,
     /// Leased when their predecessors were settled.
     successors: mpsc::UnboundedReceiver<Leased>,
-    /// When the schedule wants to be asked again, whatever happens.
+    /// When the schedule decides again if nothing happens before.
     wait_until: Option<Instant>,
     claimed: u64,
     handed_back: u64,
 }
 
 impl Dispatcher {
-    /// What it claims through, for whoever asks the database as often.
+    /// The connections that claims use, for the upkeep to share.
     pub(super) fn connections(&self) -> Connections {
         self.claimant.connections.clone()
     }
 
-    /// There is a reason to look for work.
+    /// Makes a claim due.
     pub(super) fn look(&mut self) {
         self.schedule.on(now(), Input::Look);
     }
 
-    /// As [`look`](Self::look), from the oldest event on.
+    /// As [`look`](Self::look), and the claim scans from the oldest event on.
     pub(super) fn look_everywhere(&mut self) {
         self.schedule.on(now(), Input::LookEverywhere);
     }
 
-    /// Shall somebody call [`look`](Self::look) when there is a reason to?
+    /// Does the dispatcher want [`look`](Self::look) to be called on a hint or a poll?
     pub(super) fn listens(&self) -> bool {
         self.schedule.listens()
     }
@@ -71,11 +71,11 @@ impl Dispatcher {
     }
 
     fn outside(&self) -> Outside {
-        let alive_until = self.shared.keeper.alive_until().map(Instant::into_std);
+        let alive_until = self.shared.lease_renewer.alive_until().map(Instant::into_std);
         Outside { settling: self.shared.group_commit.len(), alive_until }
     }
 
-    /// Does what is to be done now.
+    /// Carries out all actions that are due now.
     pub(super) fn go_on(&mut self) {
         if self.shared.successors.take_lost_answer() {
             self.schedule.on(now(), Input::AnswerLost);
@@ -89,7 +89,7 @@ impl Dispatcher {
                     tracing::warn!(
                         event.id = leased.claimed.event.event_id,
                         crashes = leased.claimed.crashes,
-                        "an event runs alone, because workers vanished while they ran it"
+                        "the event runs alone, because workers vanished while they ran it"
                     );
                     self.start_attempt(leased);
                 }
@@ -119,13 +119,13 @@ impl Dispatcher {
 
     fn hand_back_strays(&mut self) {
         self.take_successors(None);
-        let mut known: Vec<i64> = self.shared.keeper.leases().iter().map(|lease| lease.id).collect();
+        let mut known: Vec<i64> = self.shared.lease_renewer.leases().iter().map(|lease| lease.id).collect();
         known.extend(self.schedule.waiting().map(|leased| leased.claimed.lease.id));
         let (pool, owner) = (self.shared.pool.clone(), self.claimant.owner.clone());
         self.hand_backs.spawn(statements::hand_back_strays(pool, owner, known));
     }
 
-    /// Waits until something happens that the schedule has to know, and tells it.
+    /// Waits for the next thing that the schedule has to know, and reports it.
     pub(super) async fn something_ended(&mut self) {
         tokio::select! {
             biased;
@@ -140,7 +140,7 @@ impl Dispatcher {
     }
 }
 
-/// Waits for a time, where there is one.
+/// Waits until `time`, or forever without one.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -148,7 +148,7 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// The time, as the schedule knows it.
+/// Now, on the clock of the schedule.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }

@@ -12,7 +12,7 @@ use crate::registry::Registry;
 use crate::worker::Settings;
 use crate::worker::attempt;
 use crate::worker::group_commit::{self, GroupCommit};
-use crate::worker::keeper::Keeper;
+use crate::worker::lease_renewer::LeaseRenewer;
 use crate::worker::schedule::Schedule;
 use crate::worker::successors::Successors;
 use crate::{api, database, outbox};
@@ -21,10 +21,10 @@ use super::statements::Claimant;
 use super::{Dispatcher, now};
 
 impl Dispatcher {
-    /// Returns once other workers can know of this one.
+    /// Returns once this worker's sign of life is in the database.
     ///
     /// # Errors
-    /// The database cannot store the subscriptions.
+    /// The subscriptions could not be written.
     pub(in crate::worker) async fn start(
         settings: Settings,
         pool: PgPool,
@@ -35,7 +35,8 @@ impl Dispatcher {
             outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
         }
         let more = Arc::new(Notify::new());
-        // Claiming and settling have connections of their own, or handlers that hold theirs would keep each other waiting.
+        // Claiming and settling have their own connections. Otherwise handlers that hold all connections would wait for
+        // a completion that gets none.
         let max_connections = pool.options().get_max_connections();
         let ours = (max_connections / 4).clamp(1, 1 + group_commit::LANES);
         let connections = Connections::of(&pool, ours);
@@ -43,9 +44,9 @@ impl Dispatcher {
         let (lease, concurrency) = (settings.lease, settings.concurrency);
         let owner = format!("{}-{:08x}", settings.name, rand::rng().random::<u32>());
         tracing::info!(worker = owner, concurrency, "the worker starts");
-        // Before anything is claimed it has its connection, and others know of this worker.
-        let keeper = Keeper::start(&settings.database_url, owner.clone(), lease);
-        keeper.has_given_sign().await;
+        // Before the first claim the lease renewer has its connection, and other workers know of this one.
+        let lease_renewer = LeaseRenewer::start(&settings.database_url, owner.clone(), lease);
+        lease_renewer.has_given_sign().await;
         let (leases, successors) = Successors::new(owner.clone(), lease);
         let leases = Arc::new(leases);
         let group_commit =
@@ -58,7 +59,7 @@ impl Dispatcher {
                 event_types: registry.event_types().collect(),
                 registry,
                 api,
-                keeper,
+                lease_renewer,
                 lease,
                 group_commit,
                 successors: leases,

@@ -1,4 +1,4 @@
-//! The statements with which the dispatcher takes events out of the outbox, and puts them back.
+//! The statements with which the dispatcher claims events and hands them back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::outbox::{Lease, claim, settle};
 use crate::worker::leased::Leased;
 use crate::worker::schedule::{Ask, Claimed, Input, STRAY_AGE};
 
-/// Who claims, and for how long.
+/// The worker as a claim names it.
 pub(super) struct Claimant {
-    /// A name that no other worker has, nor this one after a restart.
+    /// A name that no other worker has, and that this one does not have again after a restart.
     pub(super) owner: String,
     pub(super) subscribers: Vec<String>,
     pub(super) lease: Duration,
@@ -21,15 +21,15 @@ pub(super) struct Claimant {
 }
 
 impl Claimant {
-    /// Claims, and returns what came of it.
+    /// Claims, and returns the input for the schedule.
     pub(super) async fn claim(self: Arc<Self>, ask: Ask) -> Input<Leased> {
-        // Taken before the statement, so that our own estimate of the lease's end is never too late.
+        // Taken before the statement, so that the worker never believes in a lease for too long.
         let began = Instant::now();
         let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
         let statement = async |connection: &mut PgConnection| {
             let Ask { cursor, settles, .. } = ask;
             let (owner, subscribers) = (self.owner.as_str(), self.subscribers.as_slice());
-            let ask = claim::Ask { owner, subscribers, limit, lease: self.lease, floor: cursor, settles };
+            let ask = claim::Ask { owner, subscribers, limit, lease: self.lease, cursor, settles };
             claim(connection, ask).await
         };
         match self.connections.run(statement).await {
@@ -43,14 +43,14 @@ impl Claimant {
             }),
             Err(error) => {
                 let error = database::told(&error);
-                tracing::warn!(error, "could not claim; the next poll tries again");
+                tracing::warn!(error, "the claim failed; the next poll tries again");
                 Input::ClaimFailed
             }
         }
     }
 }
 
-/// Gives events back to the outbox. Returns how many were this worker's still.
+/// Hands events back to the outbox. Returns how many this worker still had leased.
 pub(super) async fn hand_back(pool: PgPool, leases: Vec<Lease>) -> u64 {
     if leases.is_empty() {
         return 0;
@@ -59,25 +59,28 @@ pub(super) async fn hand_back(pool: PgPool, leases: Vec<Lease>) -> u64 {
         Ok(count) => {
             tracing::info!(
                 events = count,
-                "returned events to the outbox that were not begun, or not finished in time"
+                "handed events back to the outbox that had not started, or not ended in time"
             );
             u64::try_from(count).unwrap_or(0)
         }
         Err(error) => {
             let error = database::told(&error);
-            tracing::warn!(error, "could not hand back; the leases run out by themselves");
+            tracing::warn!(
+                error,
+                "could not hand events back; they are claimed again when their leases run out"
+            );
             0
         }
     }
 }
 
-/// Gives back what the database says that `owner` has leased, and that is not among `known`.
+/// Hands back the events that the database has leased to `owner` and that are not among `known`.
 pub(super) async fn hand_back_strays(pool: PgPool, owner: String, known: Vec<i64>) -> Input<Leased> {
     let strays = settle::hand_back_strays(&pool, &owner, &known, STRAY_AGE);
     match database::answered(strays).await {
         Ok(events) => {
             if events > 0 {
-                tracing::warn!(events, "handed back what was claimed by a statement whose answer was lost");
+                tracing::warn!(events, "handed back events of a claim or a completion whose answer was lost");
             }
             Input::StraysHandedBack(Some(events.unsigned_abs()))
         }
@@ -85,7 +88,7 @@ pub(super) async fn hand_back_strays(pool: PgPool, owner: String, known: Vec<i64
             let error = database::told(&error);
             tracing::warn!(
                 error,
-                "could not hand back what was claimed by a statement whose answer was lost"
+                "could not hand back the events of a claim or a completion whose answer was lost"
             );
             Input::StraysHandedBack(None)
         }

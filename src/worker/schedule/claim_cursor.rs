@@ -1,9 +1,9 @@
-//! The claim cursor: where a claim begins to look, at the oldest event or where the last claim ended.
+//! The claim cursor: where a claim begins to look, which is at the oldest event or where the last claim ended.
 //!
-//! A claim scans an index from the oldest event on. Finished events stay in that index until vacuum removes them, and vacuum
-//! cannot while somebody keeps an old snapshot open. So a claim begins where the last one ended, and a full scan is made for
-//! a small part of the time only. The full scan finds what arrived late, what an operator replayed, and what another worker
-//! gave back.
+//! A claim scans an index from the oldest event on. Finished events stay in that index until vacuum removes them, and
+//! vacuum cannot while any session keeps an old snapshot open. So a claim begins where the last one ended, and full
+//! scans take only a small part of the time. A full scan finds events that arrived late, that an operator replayed, or
+//! that another worker handed back.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Where the next claim begins to look.
 #[derive(Debug)]
 pub(super) struct ClaimCursor {
-    /// Everything older was claimed when we last looked.
+    /// Everything older had been claimed at the last look.
     reached: Option<DateTime<Utc>>,
     /// When the last full scan ended, and how long it took.
     scanned_at: Instant,
     scan: Duration,
-    /// Did the last claim bring as much as it asked for?
+    /// Did the last claim return as many events as it asked for?
     was_full: bool,
-    /// When to look below the cursor, where the last claim may have missed something there.
+    /// When to look below the cursor, if the last claim may have missed an event there.
     look_again_at: Option<Instant>,
 }
 
@@ -35,9 +35,9 @@ pub(super) struct Scan {
     pub(super) from: Option<DateTime<Utc>>,
     pub(super) began: Instant,
     pub(super) ended: Instant,
-    /// When the youngest event was created that it brought.
+    /// When the youngest event that it returned was created.
     pub(super) youngest: Option<DateTime<Utc>>,
-    /// Did it bring as much as it asked for?
+    /// Did it return as many events as it asked for?
     pub(super) is_full: bool,
 }
 
@@ -47,24 +47,24 @@ impl ClaimCursor {
         Self { reached: None, scanned_at: now, scan: Duration::ZERO, was_full: false, look_again_at: None }
     }
 
-    /// Where a claim begins that is made at `now`; `None` for a full scan.
+    /// Where a claim at `now` begins; `None` for a full scan.
     pub(super) fn begin(&mut self, now: Instant) -> Option<DateTime<Utc>> {
         self.look_again_at = None;
         if now >= self.next_full_scan() { None } else { self.reached }
     }
 
-    /// From when on a claim is a full scan.
+    /// From this time on a claim is a full scan.
     fn next_full_scan(&self) -> Instant {
         let share = if self.was_full { SHARE_WHILE_FULL } else { 1 };
         self.scanned_at + (self.scan * share).min(WAIT_MAX)
     }
 
-    /// When a claim is due for the sake of what lies below the cursor.
+    /// When a claim is due to look below the cursor.
     pub(super) fn look_again_at(&self) -> Option<Instant> {
         self.look_again_at
     }
 
-    /// Everything that was created before was claimed when we last looked.
+    /// Every event that was created before this had been claimed at the last look.
     pub(super) fn reached(&self) -> Option<DateTime<Utc>> {
         self.reached
     }
@@ -81,7 +81,7 @@ impl ClaimCursor {
         if is_full_scan {
             (self.scanned_at, self.scan) = (ended, ended - began);
         }
-        // A full scan that brought as much as it asked for stopped there; otherwise nothing older is left.
+        // A full scan that returned as many events as it asked for stopped there. Otherwise nothing older is left.
         self.reached = if is_full_scan && is_full { youngest } else { self.reached.max(youngest) };
         self.was_full = is_full;
         self.look_again_at = (!is_full_scan && !is_full).then(|| self.next_full_scan());

@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Ask, Item, Outside, Schedule, Turn};
 
-/// While a claim is due and the worker has no sign of life, it looks for one this often.
+/// While a claim is due and the worker's sign of life has run out, it looks this often whether a new one is written.
 const SIGN_PAUSE: Duration = Duration::from_millis(250);
 
 /// A claim that is due gets the next free places after this time. Until then, successors may take them.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 impl<T: Item> Schedule<T> {
-    /// Decides what to do at `now`. To be called until it returns [`Action::Wait`].
+    /// Decides what to do at `now`. The caller repeats it until it returns [`Action::Wait`].
     pub(in crate::worker) fn next(&mut self, now: Instant, outside: Outside) -> Action<T> {
         if [self.cursor.look_again_at(), self.held_keys.look_at()].into_iter().flatten().any(|at| at <= now) {
             self.make_claim_due(now);
         }
-        // Before anything starts that may end at once.
+        // Before anything starts, because it may end at once and its completion reads the turn.
         let turn = self.turn_at(now);
         if turn != self.turn {
             self.turn = turn;
@@ -28,7 +28,8 @@ impl<T: Item> Schedule<T> {
             .unwrap_or_else(|| Action::Wait { until: self.wait_until(now, outside) })
     }
 
-    /// Whose turn it is while it is not known whether an older event waits, or once it is.
+    /// Which successors may be leased: all while no claim is due or under way, otherwise those up to the cursor, and none
+    /// once a due claim has waited for a place for [`PLACE_WAIT`].
     fn turn_at(&self, now: Instant) -> Turn {
         match self.claim_due {
             _ if self.is_stopping => Turn::Nobody,
@@ -38,7 +39,7 @@ impl<T: Item> Schedule<T> {
         }
     }
 
-    /// Starts what may start: a suspect once nothing else runs, and the others while none is there.
+    /// Starts an event if one may start: a suspect once nothing else runs, others only while there is no suspect.
     fn start(&mut self, now: Instant, outside: Outside) -> Option<Action<T>> {
         if self.is_for_a_suspect() {
             if self.running > 0 || outside.settling > 0 {
@@ -59,12 +60,12 @@ impl<T: Item> Schedule<T> {
         Some(Action::Start(item))
     }
 
-    /// Does the worker belong to an event that has to run alone?
+    /// Is the worker reserved for a suspect, which runs or waits?
     fn is_for_a_suspect(&self) -> bool {
         self.is_alone || self.waiting.has_suspect()
     }
 
-    /// Hands back what could not start in time, or, when the worker stops, whatever has not started.
+    /// Hands back the events that could not start in time, or at the stop all events that have not started.
     fn hand_back(&mut self, now: Instant) -> Option<Action<T>> {
         let back = if self.is_stopping { self.waiting.take_all() } else { self.waiting.take_overdue(now) };
         let action = if !back.is_empty() {
@@ -78,7 +79,7 @@ impl<T: Item> Schedule<T> {
         Some(action)
     }
 
-    /// Claims, where there is a reason to, room, and a sign of life.
+    /// Claims if a claim is due, there is room, and the sign of life counts.
     fn claim(&mut self, now: Instant, outside: Outside) -> Option<Action<T>> {
         let may_claim = self.claim_due.is_some()
             && !self.is_claiming
@@ -95,8 +96,8 @@ impl<T: Item> Schedule<T> {
         Some(Action::Claim(Ask { limit: room, cursor, settles }))
     }
 
-    /// How many events may be claimed. What is being settled keeps its place, because its successor may come back with the
-    /// answer; what was read ahead is replenished when half of it has started.
+    /// How many events may be claimed. An event that is being settled keeps its place, because its successor may come
+    /// with the answer. The read-ahead is refilled when half of it has started.
     fn room(&self, outside: Outside) -> usize {
         let ahead = self.read_ahead.events(self.concurrency);
         if self.waiting.ready() > ahead / 2 {
@@ -106,7 +107,7 @@ impl<T: Item> Schedule<T> {
         (self.concurrency + ahead).saturating_sub(taken)
     }
 
-    /// When time alone changes what to do.
+    /// When to decide again if nothing happens before.
     fn wait_until(&self, now: Instant, outside: Outside) -> Option<Instant> {
         if self.is_stopping {
             return None;

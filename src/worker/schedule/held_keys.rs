@@ -1,15 +1,15 @@
-//! Held keys: when to look again at keys that somebody else has locked. The first looks come soon, because most locks last for
-//! a moment. Where somebody has left a transaction open, they come less and less often.
+//! Held keys: when to look again at keys that another session has locked. The first looks come soon, because most locks
+//! last only a moment. While a session leaves its transaction open, they come less and less often.
 
 use std::time::{Duration, Instant};
 
 const SOONEST: Duration = Duration::from_millis(5);
-/// An event that waits for a key may run within a second after the lock is released.
+/// The longest pause, so that an event which waits for a key runs within a second after the lock is released.
 const LATEST: Duration = Duration::from_millis(400);
-/// One claim settles up to so many. Where it settled as many, there may be more.
+/// A claim stops once it has settled this many keys. If it settled as many, there may be more.
 const PORTION: i64 = 500;
 
-/// The keys that were left over by the last claim that looked at them.
+/// The keys that the last claim which looked at them had to leave.
 #[derive(Debug)]
 pub(super) struct HeldKeys {
     look_at: Option<Instant>,
@@ -23,7 +23,7 @@ impl Default for HeldKeys {
 }
 
 impl HeldKeys {
-    /// Shall the claim that begins at `now` look at the noted keys? Where none were left over, each claim does.
+    /// Should the claim that begins at `now` look at the noted keys? If none were left over, each claim does.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         let is_time = self.look_at.is_none_or(|at| at <= now);
         if is_time {
@@ -32,12 +32,12 @@ impl HeldKeys {
         is_time
     }
 
-    /// When a claim is due for the sake of the keys.
+    /// When a claim is due to look at the keys.
     pub(super) fn look_at(&self) -> Option<Instant> {
         self.look_at
     }
 
-    /// May they be free in a moment? Whoever has held them for long has left a transaction open.
+    /// May the keys be free in a moment? A session that has held them for long has left its transaction open.
     pub(super) fn may_be_free_soon(&self) -> bool {
         self.look_at.is_some() && self.pause < LATEST
     }

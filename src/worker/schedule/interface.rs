@@ -21,7 +21,7 @@ pub(in crate::worker) trait Item {
 /// Something that happened.
 #[derive(Debug)]
 pub(in crate::worker) enum Input<T> {
-    /// A poll is due, a hint came, or a completion let another event go.
+    /// A poll is due, a hint came, or a completion has made another event claimable.
     Look,
     /// As `Look`, and the next claim scans from the oldest event on.
     LookEverywhere,
@@ -31,13 +31,13 @@ pub(in crate::worker) enum Input<T> {
     ClaimFailed,
     /// A completion leased the next event of its key.
     Leased(T),
-    /// An attempt ended. Its handler took that long, unless the attempt broke off.
+    /// An attempt ended. `took` is how long its handler ran; `None` if the attempt broke off.
     Ended { took: Option<Duration> },
     /// The answer to a completion was lost. It may have leased events.
     AnswerLost,
-    /// The statement that hands events back has ended. So many were this worker's still.
+    /// The statement that hands events back has ended. This worker still had `events` of them leased.
     HandedBack { events: u64 },
-    /// The statement that hands strays back has ended, with their number unless it failed.
+    /// The statement that hands strays back has ended, with their number, or `None` if it failed.
     StraysHandedBack(Option<u64>),
     /// The worker stops: nothing starts any more.
     Stop,
@@ -50,7 +50,7 @@ pub(in crate::worker) struct Claimed<T> {
     pub(in crate::worker) ask: Ask,
     /// The events, oldest first.
     pub(in crate::worker) items: Vec<T>,
-    /// How many noted keys have their heads now, and how many were left because somebody has locked them.
+    /// How many noted keys got their heads, and how many were left because another session has locked them.
     pub(in crate::worker) keys_settled: i64,
     pub(in crate::worker) keys_left: i64,
     /// When the statement began, and when its answer came.
@@ -63,9 +63,9 @@ pub(in crate::worker) struct Claimed<T> {
 pub(in crate::worker) struct Ask {
     /// The most events.
     pub(in crate::worker) limit: usize,
-    /// Events that were created before are not looked at; with `None`, all are.
+    /// Looks only at events that were created then or later; with `None`, at all.
     pub(in crate::worker) cursor: Option<DateTime<Utc>>,
-    /// Do noted keys get their heads first?
+    /// Does the claim first give noted keys their heads?
     pub(in crate::worker) settles: bool,
 }
 
@@ -82,9 +82,9 @@ pub(in crate::worker) enum Action<T> {
     Claim(Ask),
     /// Give these back to the outbox.
     HandBack(Vec<T>),
-    /// Give back whatever the database says this worker has leased and the worker does not know.
+    /// Give back every event that the database has leased to this worker and that the worker does not know of.
     HandBackStrays,
-    /// Nothing, before the next input or this time.
+    /// Do nothing before the next input or this time.
     Wait { until: Option<Instant> },
 }
 
@@ -93,12 +93,12 @@ pub(in crate::worker) enum Action<T> {
 pub(in crate::worker) struct Outside {
     /// How many attempts have ended and wait for the commit that settles them.
     pub(in crate::worker) settling: usize,
-    /// Until when other workers believe that this one lives. Without that it claims nothing.
+    /// Until when this worker's sign of life counts for others. The worker claims nothing without one.
     pub(in crate::worker) alive_until: Option<Instant>,
 }
 
 impl Outside {
-    /// Do other workers know at `now` that this one lives?
+    /// Does this worker's sign of life count at `now`?
     pub(super) fn gives_sign(self, now: Instant) -> bool {
         self.alive_until.is_some_and(|until| now < until)
     }

@@ -10,8 +10,8 @@
 //! * `claim_cursor`: where in the order of events the next claim begins to look;
 //! * `read_ahead`: how many events are claimed beyond the free places;
 //! * `turn`: which successors are leased together with a completion;
-//! * `held_keys`: when to look again at keys that somebody else has locked;
-//! * `strays`: when to hand back what a lost answer had leased.
+//! * `held_keys`: when to look again at keys that another session has locked;
+//! * `strays`: when to hand back events whose lease came in a lost answer.
 
 mod claim_cursor;
 mod decide;
@@ -61,7 +61,7 @@ pub(super) struct Schedule<T> {
 }
 
 impl<T: Item> Schedule<T> {
-    /// For a worker that starts at `now` and runs up to `concurrency` attempts. Its first claim is due.
+    /// For a worker that starts at `now` and runs up to `concurrency` attempts. Its first claim is due at once.
     pub(super) fn new(concurrency: usize, now: Instant) -> Self {
         Self {
             concurrency,
@@ -103,7 +103,7 @@ impl<T: Item> Schedule<T> {
             Input::AnswerLost => self.strays.note_lost_answer(now),
             Input::HandedBack { events } => {
                 self.handing_back = self.handing_back.saturating_sub(1);
-                // With a free place, nothing else would remind this worker of what it gave back.
+                // If this worker has a free place, nothing else would make it claim these events again.
                 if events > 0 && self.running < self.concurrency {
                     self.make_claim_due(now);
                 }
@@ -126,7 +126,7 @@ impl<T: Item> Schedule<T> {
         if ask.settles {
             self.held_keys.note(ended, keys_settled, keys_left);
         }
-        // As many as were asked for: there may be more.
+        // If the claim returned as many as it asked for, there may be more.
         let is_full = items.len() >= ask.limit;
         if is_full {
             self.make_claim_due(now);
@@ -140,8 +140,7 @@ impl<T: Item> Schedule<T> {
         self.claim_due.get_or_insert(now);
     }
 
-    /// Shall the worker listen for hints and polls? A claim that is due or under way would not see them, and while one is, they
-    /// can wait.
+    /// Should the worker take hints and polls? While a claim is due or under way they can wait until it has ended.
     pub(super) fn listens(&self) -> bool {
         self.claim_due.is_none() && !self.is_claiming
     }
@@ -151,8 +150,8 @@ impl<T: Item> Schedule<T> {
         self.is_claiming || self.handing_back > 0
     }
 
-    /// Is nothing under way, and nothing to be expected soon? Somebody who has held keys for long has left a transaction open,
-    /// and is not waited for.
+    /// Is nothing under way, and nothing to be expected soon? Keys that a session has held for long are not waited for:
+    /// it has left its transaction open.
     pub(super) fn is_idle(&self, outside: Outside) -> bool {
         let is_at_rest =
             self.running == 0 && outside.settling == 0 && !self.is_asking() && self.waiting.is_empty();

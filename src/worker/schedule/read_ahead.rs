@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-/// What is claimed ahead starts within about this time.
+/// Events that are claimed ahead start within about this time.
 const AHEAD: Duration = Duration::from_millis(20);
-/// However quick the handlers are: enough for some commits of completions. With 400 a worker did a fifth less, with 1000 a
-/// twentieth.
+/// The most events ahead, however quick the handlers are: enough for some commits of completions. With 400 a worker did
+/// a fifth less, with 1000 a twentieth less.
 const AHEAD_MAX: u64 = 2000;
 
 /// A moving average of how long handlers take.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
-    /// In nanoseconds; 0 until something is known.
+    /// In nanoseconds; 0 before the first handler has ended.
     average: u64,
 }
 
 impl ReadAhead {
-    /// Notes how long one handler took. The average rises sooner than it falls: to claim too little costs a round trip, to
-    /// claim too much keeps events waiting that another worker might have begun.
+    /// Notes how long one handler took. The average rises sooner than it falls: claiming too few events costs a round
+    /// trip, but claiming too many keeps events waiting that another worker might have started.
     pub(super) fn note(&mut self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
         self.average = match self.average {

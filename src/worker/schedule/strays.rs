@@ -1,10 +1,10 @@
-//! Strays: events that the database has leased to this worker, and that the worker does not know of, because the answer of
-//! the statement was lost. They are handed back; otherwise they would wait until their leases run out.
+//! Strays: events that the database has leased to this worker without its knowledge, because the answer of the
+//! statement was lost. The worker hands them back; otherwise they would wait until their leases run out.
 
 use std::time::{Duration, Instant};
 
-/// Twice the time in which a statement is answered or given up: after that, no answer can be on its way any more. Strays that
-/// are younger are not handed back.
+/// Twice the time after which a statement is given up: after that, no answer can be on its way any more. Younger strays
+/// are not handed back.
 pub(in crate::worker) const STRAY_AGE: Duration = Duration::from_secs(10);
 
 /// When to hand strays back.
@@ -22,12 +22,12 @@ impl Strays {
         self.lost_at = Some(now);
     }
 
-    /// When to hand them back, if there may be any.
+    /// When to hand strays back, if there may be any.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.due_at
     }
 
-    /// Is it time to hand them back? If so, the next time is for the answers that were lost since the first one.
+    /// Is it time to hand strays back? If so, sets the next time, if another answer was lost since the first one.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.due_at.is_some_and(|at| at <= now);
         if is_due {

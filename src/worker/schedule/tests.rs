@@ -57,7 +57,7 @@ impl Worker {
         self.start + ms * MS
     }
 
-    /// Lets the time come.
+    /// Moves the clock to `ms` milliseconds after the start.
     fn until(&mut self, ms: u32) -> &mut Self {
         self.now = self.at(ms);
         self
@@ -68,7 +68,7 @@ impl Worker {
         self
     }
 
-    /// What the schedule does before it waits, and until when it waits then.
+    /// The actions before the schedule waits, and until when it then waits.
     fn actions(&mut self) -> (Vec<Action<Event>>, Option<Instant>) {
         let mut actions = Vec::new();
         loop {
@@ -88,7 +88,7 @@ impl Worker {
         Event { is_suspect: true, ..self.event(second) }
     }
 
-    /// A claim that asks for `ask` is begun and brings these events at once.
+    /// The schedule begins the claim `ask`, which returns these events at once.
     fn claims<const N: usize>(&mut self, ask: Ask, items: [Event; N]) -> &mut Self {
         assert_eq!(self.actions().0, [Action::Claim(ask)]);
         let (keys_settled, keys_left, now) = (0, 0, self.now);
@@ -156,7 +156,7 @@ fn a_suspect_runs_alone() {
     worker.claims(everything(3), [one.clone()]);
     assert_eq!(worker.actions().0, [Action::Start(one)]);
     worker.on(Input::Leased(bad.clone())).on(Input::Leased(two.clone())).on(Input::Look);
-    // Beside it nothing starts, so that others need not wait for its end.
+    // While the suspect waits nothing else starts, so the ready event goes to another worker.
     assert_eq!(worker.actions().0, [Action::HandBack(vec![two])]);
     worker.outside.settling = 1;
     worker.on(Input::Ended { took: None });
@@ -184,7 +184,7 @@ fn after_a_short_claim_above_the_cursor_what_lies_below_is_looked_for() {
     let above = Ask { limit: 1, cursor: Some(created(8)), settles: true };
     worker.claims(above, []);
 
-    // It came back short: nobody has to tell the worker to look below.
+    // The claim came back short, so the worker looks below the cursor by itself.
     let (actions, until) = worker.actions();
     assert_eq!((actions, until), (vec![], Some(worker.at(20))));
     assert!(worker.schedule.listens());
@@ -197,7 +197,7 @@ fn successors_have_their_turn_where_nothing_older_can_wait() {
     let one = worker.event(7);
     worker.claims(everything(1), [one]);
     assert_eq!(worker.turn, Turn::Nobody);
-    // The claim came back full: another one is due, and what it would bring is younger.
+    // The claim came back full: another one is due, and it would return younger events.
     worker.actions();
     assert_eq!(worker.turn, Turn::Until(created(7)));
     // It has been due for so long that an older event may be waiting for a place.

@@ -1,16 +1,16 @@
-//! The turn of the successors: which events may be leased together with the completion of the one before.
+//! The turn of successors: which of them a completion may lease.
 //!
-//! That spares a key the way through `pending` and a claim. It must not reverse the order among the keys: a successor is
-//! leased only where every older event has been claimed already, or where nothing waits to be claimed.
+//! That saves a key the way through `pending` and a claim. It must not reverse the order among keys: a successor is
+//! leased only if every older event has been claimed already, or if nothing waits to be claimed.
 
 use chrono::{DateTime, Utc};
 
-/// Which successors may be leased along with a completion.
+/// Which successors a completion may lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::worker) enum Turn {
     /// None.
     Nobody,
-    /// Those that were created then or before.
+    /// Those that were created at this time or earlier.
     Until(DateTime<Utc>),
     /// All of them.
     Everybody,

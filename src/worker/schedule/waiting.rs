@@ -1,14 +1,14 @@
-//! What was claimed and has not started: the events that are ready, and the suspects that run alone.
+//! Claimed events that have not started: the ready ones, and the suspects, which run alone.
 //!
-//! A ready event waits for half a second at most. What could not start by then is handed back, so that another worker can
-//! run it: the handlers have become slow, or a suspect has the worker for itself.
+//! A ready event waits for half a second at most. If it could not start by then, it is handed back so that another
+//! worker can run it: the handlers have become slow, or a suspect has this worker for itself.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Item;
 
-/// What could not start for so long after its claim is handed back.
+/// An event that has not started this long after its claim is handed back.
 pub(in crate::worker) const READY_WAIT: Duration = Duration::from_millis(500);
 
 /// Claimed events that have not started.
@@ -44,8 +44,8 @@ impl<T: Item> Waiting<T> {
         !self.suspects.is_empty()
     }
 
-    /// Takes the next event to start. One whose lease may have run out does not start, because another worker may run it already:
-    /// it came with a late answer.
+    /// Takes the next event to start. An event that came with a late answer may have lost its lease already, and
+    /// another worker may run it; that one does not start.
     pub(super) fn next_ready(&mut self, now: Instant) -> Option<T> {
         self.ready.pop_front_if(|item| now < item.leased_until())
     }
@@ -55,14 +55,14 @@ impl<T: Item> Waiting<T> {
         self.suspects.pop_front_if(|item| now < item.leased_until())
     }
 
-    /// When the ready events are to be handed back: all of them, when the first one has waited for too long. Those behind it came
-    /// later, and have waited for less. While a suspect is there nothing else starts, so they go at once.
+    /// When to hand back all ready events: when the first one, which has waited longest, has waited for too long. While
+    /// there is a suspect nothing else starts, so they are handed back at once.
     pub(super) fn overdue_at(&self) -> Option<Instant> {
         let wait = if self.has_suspect() { Duration::ZERO } else { READY_WAIT };
         self.ready.front().map(|item| item.leased_until().min(item.claimed_at() + wait))
     }
 
-    /// Takes what is to be handed back at `now`: nothing, most of the time.
+    /// Takes the events to hand back at `now`. Mostly there are none.
     pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<T> {
         let is_overdue = self.overdue_at().is_some_and(|at| at <= now);
         let ready = if is_overdue { self.ready.len() } else { 0 };

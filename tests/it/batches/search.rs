@@ -5,7 +5,7 @@ use restante::handlers::batch_reconcile;
 use super::*;
 use crate::support::api::{Answer, ago, results_path};
 
-const SEARCHED: &str = "retry: all batches have been looked through; the next search begins then";
+const SEARCHED: &str = "retry: the search for batches is done; this event begins the next one";
 const FIRST_PAGE: &str = "/v1/messages/batches?limit=1000";
 
 fn page(batches: &[Value], has_more: bool) -> Answer {

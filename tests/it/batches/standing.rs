@@ -180,7 +180,7 @@ async fn a_batch_whose_results_are_gone_is_given_up_once_and_a_person_may_have_i
         world.value(reasons).await,
         "..: given up: the id cannot be part of a URL; \
          archived: given up: the results are gone: the batch was archived at 2026-11-01 10:00:00 UTC; \
-         vanished: given up: the results could be had for 29 days, and these are over: the API does not find it: \
+         vanished: given up: the API keeps results for 29 days, and these are over: the API does not find it: \
          404 not_found_error: scripted"
     );
     assert_eq!(world.value("select count(*) from restante.outbox where status = 'dead'").await, "3");
@@ -229,7 +229,7 @@ async fn results_that_never_add_up_are_tried_for_until_they_have_vanished() {
     api.batch(&vanished);
     work_later(&world, &api).await;
 
-    let expected = "dead: the results could be had for 29 days, and these are over: 4 of 5 results are here";
+    let expected = "dead: the API keeps results for 29 days, and these are over: 4 of 5 results are here";
     assert_eq!(fate(&world, "wevt_b").await, expected);
 }
 

@@ -1,4 +1,4 @@
-//! The cluster of a private Postgres: its directory, the account that owns that, and the programs that run on it.
+//! The cluster of a private Postgres: its directory, the account that owns it, and the programs that run on it.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -11,17 +11,17 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Error, PATIENCE, system};
 use crate::process::{Guarded, Launch, Signal};
 
-/// A cluster that `initdb` made; its directory holds the log of its programs too.
+/// A cluster that `initdb` made. Its directory also contains the log of its programs.
 #[derive(Clone, Debug)]
 pub(super) struct Cluster {
     pub(super) programs: PathBuf,
     pub(super) directory: PathBuf,
-    /// The user and group that run its programs, where we are root.
+    /// The user and group that run its programs, if this process is root.
     account: Option<(u32, u32)>,
 }
 
 impl Cluster {
-    /// Makes the cluster. The guard that comes back removes it, until the server's guard takes that over.
+    /// Makes the cluster. The returned guard removes it, until the guard of the server takes that over.
     pub(super) fn initialise(
         directory: &Path,
         programs: PathBuf,
@@ -55,7 +55,7 @@ impl Cluster {
 
     /// Starts a server on the cluster.
     pub(super) fn launch(&self, options: &[(String, String)], port: u16) -> Result<Guarded, Error> {
-        // Each try has its own log, so that what one says is not taken for the words of the next.
+        // Each start has its own log, so that an error of an earlier one is not reported again.
         fs::write(self.directory.join(LOG), "").map_err(system("cannot empty the log"))?;
         self.guarded("postgres")
             .args([OsString::from("-D"), self.directory.join("data").into()])
@@ -68,13 +68,13 @@ impl Cluster {
                 &port.to_string(),
             ])
             .args(options.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]))
-            // SIGINT ends the sessions; at SIGTERM Postgres would wait for its clients to go.
+            // At SIGINT Postgres ends the sessions; at SIGTERM it would wait for its clients to disconnect.
             .stop_signal(Signal::Interrupt)
             .spawn()
             .map_err(system("cannot start postgres"))
     }
 
-    /// Whether the server of that process id takes connections.
+    /// Whether the server with this process id accepts connections.
     ///
     /// Line 1 of `postmaster.pid` is the server's process id (a crash leaves the file of the last one behind), line 8
     /// its state: `src/include/utils/pidfile.h` of Postgres.
@@ -84,7 +84,7 @@ impl Cluster {
         line(1) == Some(pid.to_string().as_str()) && line(8) == Some("ready")
     }
 
-    /// The last lines that its programs wrote.
+    /// The last lines of the log of its programs.
     pub(super) fn log_end(&self) -> String {
         let log = fs::read(self.directory.join(LOG)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -92,10 +92,10 @@ impl Cluster {
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
-    /// A program of Postgres, run by the account. The cluster is removed with its guard.
+    /// A program of Postgres, run by the account. Its guard removes the cluster.
     fn guarded(&self, program: &str) -> Launch {
         let launch = Launch::new(self.programs.join(program), self.directory.join(LOG))
-            // The account may not be allowed into our own working directory.
+            // The account may have no access to our own working directory.
             .current_dir("/")
             .env("LC_ALL", "C")
             .remove_at_end(&self.directory);
@@ -111,14 +111,14 @@ impl Cluster {
 pub enum Durability {
     /// What Postgres promises by default: a commit survives every crash.
     Durable,
-    /// Nothing: a crash may lose commits, or the cluster. Several times faster.
+    /// Nothing: a crash of the machine may lose commits, or the cluster. Several times faster.
     ForTests,
 }
 
 impl Durability {
     /// The settings of a server that keeps the promise.
     pub(super) fn options(self) -> Vec<(String, String)> {
-        // Shared memory as files of the cluster, because those are removed with it, even after a SIGKILL.
+        // Shared memory is in files of the cluster, which are removed with it even after a SIGKILL.
         let always = [("max_connections", "200"), ("dynamic_shared_memory_type", "mmap")];
         let for_tests = [
             ("fsync", "off"),
@@ -136,9 +136,9 @@ impl Durability {
     }
 }
 
-/// The account that runs Postgres where we are root, and now owns `directory`; none where we are not.
+/// The account that runs Postgres if this process is root; it gets `directory`. `None` if this process is not root.
 fn account_beside_root(directory: &Path) -> Result<Option<(u32, u32)>, Error> {
-    // Who we are is who owns what we just made.
+    // The owner of a directory that we just made is our own user.
     if fs::metadata(directory).map_err(system("cannot look at a directory"))?.uid() != 0 {
         return Ok(None);
     }

@@ -1,8 +1,8 @@
 //! A Postgres of our own: a fresh cluster that ends, and is removed, with the process that started it.
 //!
-//! It listens on 127.0.0.1 only, with a generated password, and never touches a cluster of the machine. How it
-//! lives and dies is the guard of [`crate::process`]; what this adds is a cluster that can be crashed and
-//! started again, for whoever wants to see what is left after that. Everything here blocks.
+//! It listens on 127.0.0.1 only, with a generated password, and never touches a cluster of the machine. A guard of
+//! [`crate::process`] ends it; this module adds a cluster that can be crashed and started again, to check what is left
+//! after a crash. Everything here blocks.
 
 use std::ffi::OsString;
 use std::fs;
@@ -37,16 +37,16 @@ pub struct PrivatePostgres {
     server: Guarded,
 }
 
-/// What a private Postgres shall be.
+/// The settings of a private Postgres.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The directory of `initdb` and `postgres`, where somebody says it (`PG_BIN`).
+    /// The directory of `initdb` and `postgres`, if it is set (`PG_BIN`).
     pub pg_bin: Option<PathBuf>,
-    /// Where programs are searched first otherwise (`PATH`).
+    /// The search path for programs otherwise (`PATH`).
     pub path: Option<OsString>,
-    /// Where the directory of the cluster is made, mostly [`std::env::temp_dir`].
+    /// The parent of the cluster's directory, mostly [`std::env::temp_dir`].
     pub parent: PathBuf,
-    /// What survives which crash.
+    /// Which commits survive a crash.
     pub durability: Durability,
     /// Server settings that win over ours, such as `("log_min_duration_statement", "0")`.
     pub options: Vec<(String, String)>,
@@ -55,7 +55,7 @@ pub struct Settings {
 /// Why there is no private Postgres.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Its programs are not there.
+    /// The programs of Postgres were not found.
     #[error(transparent)]
     Programs(#[from] postgres_bin::Error),
     /// The system refused something.
@@ -66,7 +66,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// Root may not run Postgres, and there is nobody else.
+    /// Postgres refuses to run as root, and there is no other account for it.
     #[error("Postgres does not run as root, and /etc/passwd has neither `postgres` nor `nobody` to run it")]
     NoAccount,
     /// A program of Postgres gave up.
@@ -77,7 +77,7 @@ pub enum Error {
         /// The last lines that it wrote.
         log: String,
     },
-    /// The server said nothing for too long.
+    /// The server was not ready in time.
     #[error("Postgres was not ready within {} s; the end of its log:\n{log}", PATIENCE.as_secs())]
     NotReady {
         /// The last lines that it wrote.
@@ -95,7 +95,7 @@ impl PrivatePostgres {
         let directory = settings.parent.join(format!("restante-postgres-{:016x}", rand::random::<u64>()));
         fs::DirBuilder::new().mode(0o700).create(&directory).map_err(system("cannot make a directory"))?;
         PrivatePostgres::start_in(&directory, programs, settings).inspect_err(|_| {
-            // Mostly a guard has removed it already; where that failed, the first error is the one to tell.
+            // Mostly a guard has removed it already. If this fails too, the first error is the one to report.
             let _ = fs::remove_dir_all(&directory);
         })
     }
@@ -117,7 +117,7 @@ impl PrivatePostgres {
                 server,
             };
             match postgres.wait_ready() {
-                // Somebody else took the port between our look and the server's.
+                // Another process took the port between our check and the server's start.
                 Err(Error::GaveUp { log, .. }) if log.contains("could not bind") => postgres.server.release(),
                 Err(error) => return Err(error),
                 Ok(()) => {
@@ -129,7 +129,7 @@ impl PrivatePostgres {
         Err(Error::GaveUp { program: "postgres", log: cluster.log_end() })
     }
 
-    /// Where a database of this server is, with the password of its superuser.
+    /// The URL of a database of this server, with the password of its superuser.
     pub fn url(&self, database: &str) -> String {
         let password = self.password.expose_secret();
         let server = format!("postgres://postgres:{password}@127.0.0.1:{}", self.port);
@@ -138,7 +138,7 @@ impl PrivatePostgres {
         url.into()
     }
 
-    /// The directory of its programs, `psql` among them where it is installed.
+    /// The directory of its programs, including `psql` if that is installed.
     pub fn programs(&self) -> &Path {
         &self.cluster.programs
     }
@@ -155,12 +155,12 @@ impl PrivatePostgres {
         if self.server.wait_exit(Duration::ZERO)?.is_some() {
             return Ok(());
         }
-        // Stopped first: it neither sees a child die nor starts another one while we count them.
+        // Frozen first, so that it neither sees a child die nor starts another one while we list them.
         self.server.freeze()?;
         let children = children_of(self.server.pid())?;
         process::send(Signal::Kill, &children)?;
         self.server.kill_hard()?;
-        // A backend that is still there holds the shared memory, and the next server would refuse to start.
+        // A backend that still runs holds the shared memory, and the next server would refuse to start.
         let deadline = Instant::now() + PATIENCE;
         while children.iter().any(|pid| is_running(*pid)) && Instant::now() < deadline {
             thread::sleep(POLL_INTERVAL);
@@ -168,15 +168,15 @@ impl PrivatePostgres {
         Ok(())
     }
 
-    /// Starts the server again on the same data and port, after a crash; it recovers first. One that still runs is
-    /// crashed.
+    /// Starts the server again on the same data and port after a crash; it recovers first. A server that still runs is
+    /// crashed before.
     ///
     /// # Errors
     /// If the server does not start.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.kill_hard()?;
         let server = self.cluster.launch(&self.options, self.port)?;
-        // In this order, so that at every moment one guard has the duty to remove the data.
+        // In this order, so that at every moment one guard is responsible for removing the data.
         std::mem::replace(&mut self.server, server).release();
         self.wait_ready()
     }
@@ -204,9 +204,9 @@ impl PrivatePostgres {
     }
 }
 
-/// A port that nobody listens on. It lies below the ports that systems give to outgoing connections (32768 up on
-/// Linux, 49152 up on macOS): otherwise a client that keeps trying to connect while the server is down could be
-/// given the server's own port, and hold it when the server comes back.
+/// A free port. It is below the ports that systems give to outgoing connections (from 32768 on Linux, from 49152 on
+/// macOS): otherwise a client that keeps trying to connect while the server is down could get the server's own port,
+/// and hold it when the server comes back.
 fn free_port() -> io::Result<u16> {
     let mut last = io::Error::other("no port was tried");
     for _ in 0..100 {

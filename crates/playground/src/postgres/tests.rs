@@ -16,7 +16,7 @@ fn settings(durability: Durability) -> Settings {
     }
 }
 
-/// Runs statements one by one and gives back what the last one, a query for a text, answers.
+/// Runs statements one by one and returns the result of the last one, a query for a text.
 fn answer(url: &str, statements: &[&'static str]) -> Result<String, sqlx::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -78,7 +78,7 @@ fn a_durable_cluster_keeps_over_a_crash_what_was_committed() {
 #[test]
 fn a_server_that_does_not_start_says_why_and_leaves_nothing() {
     let parent = tempfile::tempdir_in(env::temp_dir()).unwrap();
-    // The account that runs Postgres has to get through.
+    // The account that runs Postgres needs access to the directories below.
     fs::set_permissions(parent.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
     let mut settings = settings(Durability::ForTests);
     settings.parent = parent.path().to_owned();
@@ -113,7 +113,7 @@ fn a_killed_parent_leaves_no_server_and_no_data() {
         }
     };
     let directory = tempfile::tempdir_in(env::temp_dir()).unwrap();
-    // The account that runs Postgres has to get in, and to remove its own directory at the end.
+    // The account that runs Postgres needs access, and must be able to remove its own directory at the end.
     fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
     let mut parent = std::process::Command::new(env::current_exe().unwrap())
         .args(["--exact", "postgres::tests::a_killed_parent_leaves_no_server_and_no_data", "--nocapture"])

@@ -1,4 +1,4 @@
-//! What a child is started with: its program, what surrounds that, and the shell that leaves the watcher behind.
+//! How a child is started: its program, its environment, and the shell that starts the watcher.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
@@ -61,35 +61,35 @@ impl Launch {
         self
     }
 
-    /// The working directory; ours unless told.
+    /// Sets the working directory; by default our own.
     #[must_use]
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Launch {
         self.directory = Some(directory.into());
         self
     }
 
-    /// The user and group to run as; only root can change them.
+    /// Sets the user and group to run as; only root can change them.
     #[must_use]
     pub fn run_as(mut self, uid: u32, gid: u32) -> Launch {
         self.account = Some((uid, gid));
         self
     }
 
-    /// What asks the program to end; SIGTERM unless told.
+    /// Sets the signal that asks the program to end; by default SIGTERM.
     #[must_use]
     pub fn stop_signal(mut self, signal: Signal) -> Launch {
         self.stop_signal = signal;
         self
     }
 
-    /// How long the program may take to end before SIGKILL, in steps of 100 ms; 5 s unless told.
+    /// Sets how long the program may take to end before SIGKILL, in steps of 100 ms; by default 5 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Launch {
         self.grace = grace;
         self
     }
 
-    /// A file or directory that is removed, with all in it, when the program has ended for good: at
+    /// Sets a file or directory to remove, with all its contents, when the program has ended for good: at
     /// [`Guarded::end`], at the drop, and also when we are killed.
     #[must_use]
     pub fn remove_at_end(mut self, path: impl Into<PathBuf>) -> Launch {
@@ -97,7 +97,7 @@ impl Launch {
         self
     }
 
-    /// Starts the program. One that cannot be executed ends at once with status 126 or 127, its reason in the log.
+    /// Starts the program. If it cannot be executed, it ends at once with status 126 or 127, and logs the reason.
     ///
     /// # Errors
     /// If the log cannot be opened or no process can be started.
@@ -113,7 +113,7 @@ impl Launch {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A group of its own: Ctrl-C at the terminal reaches us, and we decide in which order things end.
+            // A process group of its own: Ctrl-C at the terminal reaches only us, and we end things in our order.
             .process_group(0);
         for (name, value) in &self.variables {
             match value {
@@ -144,8 +144,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// Arguments: stop signal, grace in tenths of a second, what to remove (or nothing), then the program and its own.
 ///
-/// The watcher is forked twice, so that the program does not find itself with a child that it never started. It is
-/// the program that gets the shell's process id, by `exec`; a program started with `&` would ignore SIGINT.
+/// The watcher is forked twice, so that the program does not have a child that it never started. The program replaces
+/// the shell (`exec`) and so has its process id; a program started with `&` would ignore SIGINT.
 const WATCH_AND_EXEC: &str = r#"
 signal=$1 tenths=$2 remove=$3
 shift 3

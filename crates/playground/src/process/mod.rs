@@ -1,11 +1,12 @@
 //! Child processes that cannot outlive the process that started them.
 //!
-//! Each child is started by a small shell that first leaves a watcher behind and then becomes the child, so its
-//! process id and exit status are the child's own. The watcher reads a pipe whose other end only we hold: however
-//! we end, by SIGKILL too, the pipe closes, and the watcher stops the child and removes what it was told to. That
-//! works wherever there is a POSIX shell, which `PR_SET_PDEATHSIG` does not.
+//! Each child is started by a small shell that first starts a watcher and then becomes the child, so its process id and
+//! exit status are the child's own. The watcher reads a pipe whose other end only we hold: however we end, even by
+//! SIGKILL, the pipe closes, and the watcher stops the child and removes what it was told to. That works wherever there
+//! is a POSIX shell, unlike `PR_SET_PDEATHSIG`.
 //!
-//! The children of a child are its own business: Postgres backends end with their postmaster.
+//! A child must end its own children: Postgres backends end with their postmaster.
+//!
 //! Everything here blocks; async callers use `spawn_blocking`.
 
 use std::fs;
@@ -27,7 +28,7 @@ pub use self::signal::{Signal, send};
 #[derive(Debug)]
 pub struct Guarded {
     child: Child,
-    /// Open as long as the watcher shall only watch.
+    /// While it is open, the watcher only watches.
     watcher: ChildStdin,
     status: Option<ExitStatus>,
     stop_signal: Signal,
@@ -36,7 +37,7 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// The process id of the child itself, also once it has ended.
+    /// The process id of the child itself, even after it has ended.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -44,7 +45,7 @@ impl Guarded {
     /// Sends a signal to the child (not to its children).
     ///
     /// # Errors
-    /// `NotFound` once the child has been seen to end: its number may by then be somebody else's.
+    /// `NotFound` once the child has ended: another process may have its id by then.
     pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
         if self.poll()?.is_some() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended"));
@@ -96,7 +97,8 @@ impl Guarded {
         }
     }
 
-    /// Ends the child: its stop signal, then SIGKILL when the grace has passed; then removes what was to be removed.
+    /// Ends the child by its stop signal, and by SIGKILL after the grace; then removes the path of
+    /// [`Launch::remove_at_end`].
     ///
     /// # Errors
     /// If the system refuses to signal, to wait or to remove.
@@ -104,7 +106,7 @@ impl Guarded {
         self.finish()
     }
 
-    /// Ends the watch over a child that has ended, and removes nothing: another guard has that duty by now.
+    /// Ends the watch over a child that has ended, and removes nothing: another guard is responsible for that.
     pub fn release(mut self) {
         self.remove_at_end = None;
     }
@@ -113,7 +115,7 @@ impl Guarded {
         let status = match self.poll()? {
             Some(status) => status,
             None => {
-                // A frozen process takes no signal but SIGKILL before it may continue.
+                // A frozen process reacts only to SIGKILL until it may continue.
                 send(self.stop_signal, &[self.pid()])?;
                 send(Signal::Continue, &[self.pid()])?;
                 match self.wait_exit(self.grace)? {
@@ -146,14 +148,14 @@ impl Guarded {
     }
 
     fn tell(&mut self, word: &str) {
-        // If the watcher is gone there is nobody to tell, and nothing to be done about it.
+        // Fails only if the watcher is gone, and then there is nothing to do.
         let _ = writeln!(self.watcher, "{word}");
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // Where this fails the pipe still closes, and the watcher tries once more.
+        // If this fails, the pipe still closes, and the watcher tries once more.
         let _ = self.finish();
     }
 }

@@ -1,4 +1,4 @@
-//! Signals and how they are sent, without a call that is `unsafe`.
+//! Signals, and how to send them without `unsafe`.
 
 use std::io;
 use std::process::{Command, Stdio};
@@ -33,7 +33,7 @@ impl Signal {
     }
 }
 
-/// Sends one signal to all of `pids`; those that are already gone do not matter.
+/// Sends one signal to all of `pids`; ignores those that are already gone.
 ///
 /// # Errors
 /// If no shell can be started.

@@ -1,4 +1,4 @@
-//! Shell scripts as children: how they end, and what is left when their parent was killed.
+//! Shell scripts as children: how they end, and what is left after their parent was killed.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -9,7 +9,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// A program that says `ready` once its trap is set, and then does nothing until it is told to end.
+/// A shell script as a program, whose output goes to the file `log` in `directory`.
 fn shell(directory: &Path, script: &str) -> Launch {
     Launch::new("/bin/sh", directory.join("log")).args(["-c", script])
 }
@@ -103,7 +103,7 @@ fn what_is_to_be_removed_goes_with_the_end_and_stays_with_a_release() {
 #[test]
 fn a_killed_parent_leaves_nothing_behind() {
     const ROLE: &str = "RESTANTE_TEST_DIRECTORY";
-    // Half a minute long, so that a guard that fails fails the test too, and leaves nothing forever.
+    // Half a minute long: if the guard fails, the test fails too, and the script still ends.
     let stubborn =
         "trap 'echo asked' TERM; echo pid $$; for i in $(seq 3000); do sleep 0.01; done; echo done";
     if let Some(directory) = env::var_os(ROLE).map(PathBuf::from) {
@@ -116,7 +116,7 @@ fn a_killed_parent_leaves_nothing_behind() {
 
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("data")).unwrap();
-    // The log is a FIFO: it ends exactly when nobody is left who could write to it.
+    // The log is a FIFO: it ends exactly when no process is left that could write to it.
     let log = directory.path().join("log");
     assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
     let mut parent = Command::new(env::current_exe().unwrap())

@@ -230,7 +230,7 @@ mod tests {
                 "database \"none\" does not exist",
                 "create the database none",
             ),
-            (with(|url| url.set_port(Some(1)).unwrap()), "nobody listens there", "start Postgres"),
+            (with(|url| url.set_port(Some(1)).unwrap()), "no server listens there", "start Postgres"),
             (
                 with(|url| url.set_host(Some("no-such-host.invalid")).unwrap()),
                 "the host no-such-host.invalid is not known",

@@ -1,4 +1,4 @@
-//! What has to hold at every moment.
+//! Checks what has to hold at every moment.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ impl World {
         assert!(!self.running.keys().any(is_of_key), "two events of key {key:?} run at once");
     }
 
-    /// A worker that waits has to know what for.
+    /// A worker that waits must have something that ends the wait.
     pub(super) fn audit_wait(&self, id: usize, until: Option<Instant>) {
         let worker = &self.workers[id];
         assert!(until.is_none_or(|until| until > self.now), "worker {id} waits for the past");
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// Lets so much time pass, at the most, and returns when the event's handler began to run.
+    /// Lets time pass, up to `limit`, until the event's handler has started. Returns when it did.
     pub(super) fn started_within(&mut self, event: usize, limit: Duration) -> Instant {
         let until = self.now + limit;
         self.run_until(|world| world.started.contains_key(&event) || world.now > until + MS);

@@ -1,4 +1,4 @@
-//! Histories of two workers: thousands of random ones, and some that were made up.
+//! Histories of two workers: thousands of random ones, and some written by hand.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use super::world::{MS, World};
 use super::{Faults, Handlers, Plan};
 
-/// The same histories each time: a test that fails now and then helps nobody.
+/// Runs the same histories each time, because a test that fails only sometimes is of no help.
 fn for_each<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value)) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -79,7 +79,7 @@ fn without_faults_every_invariant_holds_and_everything_gets_done() {
     for_each(1500, plans(faults), |plan| World::with_events(plan).run_until_all_is_done());
 }
 
-/// Two workers with so many places each, handlers that take up to a time, and nothing that goes wrong.
+/// Two workers with `places` places each, handlers that take up to `handler`, and no faults.
 fn quiet(seed: u64, places: usize, handler: Duration) -> Plan {
     Plan {
         seed,
@@ -98,7 +98,7 @@ fn an_older_event_never_waits_for_the_end_of_long_keys() {
     let plans = (any::<u64>(), 1..4usize, 1..200u32);
     for_each(100, plans, |(seed, places, handler)| {
         let mut world = World::new(quiet(seed, places, handler * MS));
-        // More long keys than places, and all of their events as old as each other.
+        // More long keys than places, and all of their events have the same age.
         let (keys, created_at) = (2 * places as u32 + 1, world.time_of_day(1000 * MS));
         for key in (0..keys).flat_map(|key| [key; 300]) {
             world.arrives(Duration::ZERO, created_at, Some(key));
@@ -144,7 +144,7 @@ fn what_was_read_ahead_is_handed_back_when_handlers_become_slow() {
         world.arrives(after * MS, created_at, None);
     }
     world.run_until_all_is_done();
-    // Each worker had claimed for 20 ms ahead, which are dozens of events for four places.
+    // Each worker had claimed 20 ms of work ahead, which is dozens of events for four places.
     assert!(world.handed_back > 50, "{} were handed back", world.handed_back);
 }
 

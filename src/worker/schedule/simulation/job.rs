@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::super::Item;
 use super::outbox::Lease;
 
-/// After so many crashes an event is given up; the attempt before that is made alone.
+/// After this many crashes an event is given up; its last attempt runs alone.
 const CRASHES_MAX: u32 = 3;
 
 /// A leased event.

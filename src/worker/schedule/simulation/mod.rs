@@ -1,8 +1,9 @@
-//! A simulation of two workers and one outbox, without any IO. The schedules are the real ones; the outbox is a model, and so
-//! is everything between them: answers that come late or get lost, outages, workers that vanish, handlers that become slow.
+//! A simulation of two workers and one outbox, without any IO. The schedules are the real ones. The outbox is a model,
+//! and so is everything in between: answers that come late or get lost, outages, workers that vanish, handlers that
+//! become slow.
 //!
-//! The time is simulated as well, so that hours pass in a second, and a seed decides everything that is random. The
-//! invariants of ARCHITECTURE.md are assertions in [`audit`] and where the simulated workers act.
+//! Time is simulated as well, so hours pass in a second. A seed decides everything that is random. The invariants of
+//! ARCHITECTURE.md are assertions in [`audit`] and where the simulated workers act.
 
 mod audit;
 mod histories;
@@ -35,9 +36,9 @@ struct Plan {
 enum Handlers {
     /// Less than a millisecond.
     Quick,
-    /// As `Quick`, but each tenth takes seconds.
+    /// As `Quick`, but one in ten takes seconds.
     Mixed,
-    /// Up to that.
+    /// Up to this.
     Within(Duration),
     /// Less than a millisecond during the first seconds, then up to some seconds.
     BecomingSlow,
@@ -48,13 +49,13 @@ enum Handlers {
 struct Faults {
     /// Some answers take as long as a statement may take, which may be longer than a lease.
     late_answers: bool,
-    /// Some statements are carried out, or not, and nobody hears of it.
+    /// Some statements are carried out or not, and their worker gets no answer.
     lost_answers: bool,
-    /// For some seconds nothing of one worker reaches the database.
+    /// For some seconds no statement of one worker reaches the database.
     outages: bool,
     /// Workers vanish.
     crashes: bool,
-    /// One event makes every worker vanish that runs it.
+    /// Every worker that runs a certain event vanishes.
     poison: bool,
     /// Some attempts fail, and are made again later.
     failures: bool,

@@ -1,4 +1,4 @@
-//! A model of the outbox, small enough to be seen to be right: what may be claimed, leases, and one head for each key.
+//! A model of the outbox, small enough to check by reading: what may be claimed, leases, and one head for each key.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -46,13 +46,13 @@ pub(super) struct Lease {
 pub(super) struct Outbox {
     lease: Duration,
     pub(super) events: Vec<Event>,
-    /// What is pending or running, as the index of the claim has it.
+    /// Pending and running events, as in the index that the claim scans.
     ready: BTreeSet<Place>,
     retries: BTreeSet<(Instant, usize)>,
     /// The events of each key that wait behind its head.
     blocked: HashMap<u32, BTreeSet<Place>>,
     heads: HashMap<u32, usize>,
-    /// Until when each worker is known to live.
+    /// Until when each worker's sign of life counts.
     pub(super) alive_until: HashMap<usize, Instant>,
     pub(super) done: usize,
     /// The events of each key in the order in which they were finished.
@@ -118,7 +118,8 @@ impl Outbox {
         Lease { id, token: event.token, created_at: event.created_at, crashes: event.crashes }
     }
 
-    /// Claims up to `limit` events, the oldest first: what is pending or has lost its lease, from the cursor on, and retries.
+    /// Claims up to `limit` events, the oldest first: from the cursor on those that are pending or whose lease ran out,
+    /// and retries that are due.
     pub(super) fn claim(
         &mut self,
         now: Instant,
@@ -149,7 +150,7 @@ impl Outbox {
         self.events[id].state == State::Running && self.events[id].token == token
     }
 
-    /// Finishes an event, if the attempt has its lease. Returns the successor, leased where it is its turn.
+    /// Finishes an event if the attempt has its lease. Returns the successor, leased if it has its turn.
     pub(super) fn finish(
         &mut self,
         now: Instant,
@@ -184,7 +185,7 @@ impl Outbox {
         })
     }
 
-    /// Has an event run again at a later time, if the attempt has its lease.
+    /// Lets an event run again at `at`, if the attempt has its lease.
     pub(super) fn retry(&mut self, id: usize, token: u64, at: Instant) {
         if self.is_held_by(id, token) {
             self.ready.remove(&self.place(id));
@@ -240,7 +241,7 @@ impl Outbox {
     }
 }
 
-/// What came of a completion.
+/// The result of a completion.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Finished {
     pub(super) next: Option<Lease>,

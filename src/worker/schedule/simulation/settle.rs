@@ -22,7 +22,7 @@ impl World {
         self.later_for(id, took, move |world| world.end(id, job, took));
     }
 
-    /// Cancels the attempt when its lease has surely been ours for as long as it could be renewed.
+    /// Cancels the attempt when its lease may have run out.
     fn lose_when_it_ends(&mut self, id: usize, job: &Job) {
         let (event, token, until) = (job.id, job.token, job.leased_until());
         self.later_for(id, until - self.now, move |world| {
@@ -31,7 +31,7 @@ impl World {
                 Some(job) if job.leased_until() > world.now => world.lose_when_it_ends(id, &job),
                 Some(job) => {
                     world.ended(id, &job, None);
-                    // It may only have run out, where nobody has claimed it since.
+                    // If no other worker has claimed the event since, it can be handed back.
                     if !world.is_away(id) {
                         world.outbox.hand_back(world.now, &[(job.id, job.token)]);
                     }
@@ -60,7 +60,7 @@ impl World {
             self.outbox.retry(job.id, job.token, at);
             self.ended(id, &job, Some(took));
         } else if self.chance(30) {
-            // It wrote something, and is settled by its own commit.
+            // The handler wrote something, so its own commit settles the event.
             let now = self.now;
             let is_lost = self.is_away(id) || self.fault(self.plan.faults.lost_answers, 5);
             if !is_lost {
@@ -78,7 +78,7 @@ impl World {
         self.go_on(id);
     }
 
-    /// Settles one event, and takes in what was leased with it by a statement that began at `began`.
+    /// Settles one event by a statement that began at `began`, and takes in the successor that it leased.
     fn finish(&mut self, id: usize, job: &Job, began: Instant) {
         let turn = self.workers[id].turn;
         let Some(finished) = self.outbox.finish(self.now, (job.id, job.token), id, turn) else { return };
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// Settles together what waits for that, where no commit is under way.
+    /// Begins a commit of all events that wait for one, unless one is under way.
     fn commit(&mut self, id: usize) {
         let worker = &mut self.workers[id];
         if worker.is_committing || worker.to_commit.is_empty() {
@@ -146,7 +146,7 @@ impl World {
             }
             world.outbox.finish(world.now, (job.id, job.token), id, Turn::Nobody);
             world.workers[id].settling.remove(&job.id);
-            // Whatever it let go, by this statement or by the one before.
+            // Either this statement or the one before may have made a successor claimable.
             world.on(id, Input::Look);
             world.go_on(id);
         });

@@ -1,4 +1,4 @@
-//! A simulated worker: it carries out what its schedule decides, as the dispatcher does.
+//! A simulated worker. It carries out what its schedule decides, as the dispatcher does.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use super::world::{ANSWER_MAX, MS, World};
 pub(super) struct Worker {
     pub(super) schedule: Schedule<Job>,
     pub(super) concurrency: usize,
-    /// Has it not vanished?
+    /// False once it has vanished.
     pub(super) is_there: bool,
     pub(super) attempts: HashMap<usize, Job>,
     pub(super) is_alone: bool,
-    /// What has ended and is being settled, and what of it waits for the next commit.
+    /// Attempts that have ended and are being settled, and those of them that wait for the next commit.
     pub(super) settling: HashMap<usize, Job>,
     pub(super) to_commit: Vec<Job>,
     pub(super) is_committing: bool,
@@ -25,7 +25,7 @@ pub(super) struct Worker {
     pub(super) is_away_until: Instant,
     /// How many statements of the schedule are under way.
     pub(super) statements: usize,
-    /// For how many audits in a row it could have claimed something.
+    /// In how many audits in a row it could have claimed an event.
     pub(super) free: u32,
 }
 
@@ -125,7 +125,7 @@ impl World {
         self.workers[id].wait_until = until;
         if let Some(until) = until {
             self.later_for(id, until - self.now, move |world| {
-                // Nothing else may come to the rescue of a worker that asks for a wrong time.
+                // Only the time it asked for wakes the worker, so that a wrong time is found out.
                 if world.workers[id].wait_until == Some(until) {
                     world.workers[id].wait_until = None;
                     world.go_on(id);
@@ -193,7 +193,7 @@ impl World {
         self.go_on(id);
     }
 
-    /// The lease keeper: gives the sign of life and renews leases, three times within a lease.
+    /// The lease renewer: gives the sign of life and renews leases, three times within a lease.
     fn keep_leases(&mut self, id: usize) {
         let mut pause = self.plan.lease / 3;
         if self.is_away(id) {

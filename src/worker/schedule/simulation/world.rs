@@ -1,4 +1,4 @@
-//! Time, chance and what happens next.
+//! The simulated clock, the dice, and the queue of steps.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub(super) struct World {
     steps: BTreeMap<(Instant, u64), Step>,
     serial: u64,
     pub(super) outbox: Outbox,
-    /// Also those that have vanished.
+    /// Including those that have vanished.
     pub(super) workers: Vec<Worker>,
     /// Which worker runs an event's handler.
     pub(super) running: HashMap<usize, usize>,
@@ -76,7 +76,7 @@ impl World {
             } else {
                 None
             };
-            // Those of a key are created as they arrive; others may have been under way for a while.
+            // Events with a key are created when they arrive; others may have been under way for a while.
             let age =
                 if key.is_none() && world.chance(20) { world.within(5000 * MS) } else { Duration::ZERO };
             let created_at = world.time_of_day(at) - TimeDelta::from_std(age).unwrap();
@@ -85,7 +85,7 @@ impl World {
         world
     }
 
-    /// The time of day after so much of the history.
+    /// The time of day at `after` into the history.
     pub(super) fn time_of_day(&self, after: Duration) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000, 0).unwrap() + after
     }
@@ -99,7 +99,7 @@ impl World {
         });
     }
 
-    /// Tells the workers that there is something to claim, where hints arrive.
+    /// Sends all workers a hint, unless the plan says that no hint arrives.
     pub(super) fn hint(&mut self) {
         if !self.plan.faults.no_hints {
             let delay = self.within(3 * MS);
@@ -149,7 +149,7 @@ impl World {
         self.rng.random_range(0..100) < percent
     }
 
-    /// Does something go wrong now that goes wrong in so many of a hundred cases?
+    /// Does a planned fault happen now, with a chance of `percent`?
     pub(super) fn fault(&mut self, is_planned: bool, percent: u32) -> bool {
         is_planned && self.now < self.start + FAULTS_UNTIL && self.chance(percent)
     }

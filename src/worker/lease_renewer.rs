@@ -1,10 +1,10 @@
-//! The keeper of the leases: renews those whose attempts are alive, from a thread that no handler can block.
+//! The lease renewer: renews the leases of running attempts, from a thread that no handler can block.
 //!
-//! It stops renewing where an attempt has outlived its deadline, so that a handler which hangs without yielding loses its
-//! lease to somebody who gets on; and it tells an attempt whose lease is gone, or must be taken for gone.
+//! It stops renewing a lease when the attempt has passed its deadline, so that another worker can take over from a
+//! handler that hangs without yielding. It notifies an attempt whose lease is lost, or may be.
 //!
-//! With each renewal, and before anything is claimed, it gives the sign that its worker lives: a lease that ran out counts as a
-//! crash only where its worker gives none.
+//! With each renewal, and before the first claim, it writes the worker's sign of life. When a lease runs out, that
+//! counts as a crash only if its worker has given no sign.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +20,13 @@ use crate::database;
 use crate::handler::Deadline;
 use crate::outbox::{self, Lease};
 
-/// A handler that was told to time out gets this long to be cancelled before its lease is given up.
+/// How long after its deadline a handler may take to be cancelled. Then its lease is no longer renewed.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Keeps the leases of the attempts that run in this worker.
-pub(super) struct Keeper {
+/// Renews the leases of the attempts that run in this worker.
+pub(super) struct LeaseRenewer {
     held: Arc<Mutex<HashMap<Lease, Held>>>,
-    /// Until when the last sign counts.
+    /// Until when the last sign of life counts.
     sign: watch::Receiver<Option<Instant>>,
     /// Ends the thread when it is dropped.
     alive: Mutex<Option<oneshot::Sender<()>>>,
@@ -39,14 +39,14 @@ struct Held {
     lost: CancellationToken,
 }
 
-/// A lease that is being kept, until it is dropped.
-pub(super) struct Kept {
+/// Has one lease renewed until it is dropped.
+pub(super) struct LeaseGuard {
     held: Arc<Mutex<HashMap<Lease, Held>>>,
     lease: Lease,
     lost: CancellationToken,
 }
 
-impl Kept {
+impl LeaseGuard {
     /// Until when the lease is surely ours.
     pub(super) fn until(&self) -> Instant {
         lock(&self.held).get(&self.lease).map_or_else(Instant::now, |held| held.until)
@@ -58,21 +58,21 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         lock(&self.held).remove(&self.lease);
     }
 }
 
-impl Keeper {
-    /// Starts the thread. It has a connection of its own, so that no handler's use of the pool can starve it.
+impl LeaseRenewer {
+    /// Starts the thread. It has its own connection, so that handlers which use up the pool cannot starve it.
     pub(super) fn start(database_url: &SecretString, owner: String, lease: Duration) -> Self {
         let held = Arc::new(Mutex::new(HashMap::new()));
         let (alive, ended) = oneshot::channel();
         let (signs, sign) = watch::channel(None);
         let round = Round { held: Arc::clone(&held), owner, lease, signs };
         let url = database_url.clone();
-        let thread = std::thread::Builder::new().name("lease-keeper".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("lease-renewer".to_owned()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime.map_err(anyhow::Error::from).and_then(|runtime| {
                 runtime.block_on(async {
@@ -89,23 +89,23 @@ impl Keeper {
                 Ok(()) => {}
                 Err(error) => {
                     let error = database::told(error.as_ref());
-                    tracing::error!(error, "the lease keeper cannot work, so nothing will be claimed");
+                    tracing::error!(error, "the lease renewer cannot start; the worker claims nothing");
                 }
             }
         });
         if let Err(error) = thread {
-            tracing::error!(%error, "no thread for renewing leases: nothing will be claimed");
+            tracing::error!(%error, "the lease renewer has no thread; the worker claims nothing");
         }
         Self { held, sign, alive: Mutex::new(Some(alive)) }
     }
 
-    /// Waits for the first sign: without a connection for the leases nothing may be claimed.
+    /// Waits until the first sign of life is written. Before that the worker must not claim.
     pub(super) async fn has_given_sign(&self) {
         let mut sign = self.sign.clone();
         let _ends_with_the_thread = sign.wait_for(Option::is_some).await;
     }
 
-    /// Until when others know that this worker lives, since its last sign.
+    /// Until when other workers count this one as alive, by its last sign of life.
     pub(super) fn alive_until(&self) -> Option<Instant> {
         *self.sign.borrow()
     }
@@ -115,14 +115,14 @@ impl Keeper {
         drop(self.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Keeps a lease that is ours until `until` at least, for as long as the answer lives.
-    pub(super) fn keep(&self, lease: Lease, until: Instant, deadline: Deadline) -> Kept {
+    /// Has a lease renewed that is ours until `until` at least, for as long as the returned guard lives.
+    pub(super) fn keep(&self, lease: Lease, until: Instant, deadline: Deadline) -> LeaseGuard {
         let lost = CancellationToken::new();
         lock(&self.held).insert(lease, Held { until, deadline, lost: lost.clone() });
-        Kept { held: Arc::clone(&self.held), lease, lost }
+        LeaseGuard { held: Arc::clone(&self.held), lease, lost }
     }
 
-    /// The leases that are being kept.
+    /// The leases that have a guard.
     pub(super) fn leases(&self) -> Vec<Lease> {
         lock(&self.held).keys().copied().collect()
     }
@@ -136,7 +136,7 @@ struct Round {
     signs: watch::Sender<Option<Instant>>,
 }
 
-/// After a round that failed the next one comes sooner: the database may be back, and others are waiting for the sign.
+/// The pause after a round that failed. It is short: the database may be back, and other workers wait for the sign.
 const SOON: Duration = Duration::from_secs(1);
 
 impl Round {
@@ -153,7 +153,7 @@ impl Round {
     async fn give_sign(&self, pool: &PgPool) -> bool {
         let until = Instant::now() + self.lease;
         let signed = outbox::lease::give_sign(pool, &self.owner, self.lease);
-        // A connection on which nothing arrives any more would never end by itself.
+        // A dead connection may never return an error by itself.
         match tokio::time::timeout(self.lease / 3, signed).await {
             Ok(Ok(())) => {
                 self.signs.send_replace(Some(until));
@@ -163,26 +163,26 @@ impl Round {
                 let error = database::told(&error);
                 tracing::warn!(
                     error,
-                    "the lease keeper cannot reach the database; nothing is claimed before it can"
+                    "the lease renewer cannot reach the database; the worker claims nothing until it can"
                 );
                 false
             }
             Err(_) => {
                 tracing::warn!(
-                    "the database did not answer the lease keeper in time; nothing is claimed before it does"
+                    "the database did not answer the lease renewer in time; the worker claims nothing until it does"
                 );
                 false
             }
         }
     }
 
-    /// Renews the leases of the attempts that are alive. Returns false where the database did not answer.
+    /// Renews the leases of the attempts that are alive. Returns false if the database did not answer.
     async fn renew(&self, pool: &PgPool) -> bool {
         let now = Instant::now();
         let due: Vec<Lease> = lock(&self.held)
             .iter()
             .filter(|(_, held)| now < held.deadline.at() + GRACE)
-            // One that was claimed a moment ago can wait for the next round.
+            // A lease that was granted a moment ago can wait for the next round.
             .filter(|(_, held)| held.until < now + self.lease * 2 / 3 + Duration::from_millis(1))
             .map(|(lease, _)| *lease)
             .collect();
@@ -200,7 +200,7 @@ impl Round {
                     } else if !renewed.locked.contains(&lease) {
                         held.lost.cancel();
                     } else if held.deadline.is_held() {
-                        // By the attempt's own transaction, which nobody can claim past.
+                        // The attempt's own transaction has locked the row, so no other worker can claim it.
                         held.until = until;
                     }
                 }
@@ -211,7 +211,7 @@ impl Round {
                 tracing::warn!(
                     error,
                     leases,
-                    "the lease keeper could not renew the leases of running attempts"
+                    "the lease renewer could not renew the leases of running attempts"
                 );
                 false
             }
