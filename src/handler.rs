@@ -35,6 +35,7 @@ mod checkpoint;
 mod context;
 mod deadline;
 mod error;
+mod senders;
 
 pub use checkpoint::Checkpoint;
 pub(crate) use checkpoint::Fence;
@@ -42,6 +43,7 @@ pub(crate) use context::AttemptTx;
 pub use context::Context;
 pub(crate) use deadline::Deadline;
 pub use error::{Classify, Error};
+pub use senders::Senders;
 
 /// What a handler returns.
 pub type Result = std::result::Result<(), Error>;
@@ -54,6 +56,9 @@ pub type Result = std::result::Result<(), Error>;
 pub trait Handler: Send + Sync + 'static {
     /// The types it answers, as the API spells them. A trailing `*` covers any ending: `session.*`.
     const EVENT_TYPES: &'static [&'static str];
+    /// Whose events of these types it answers. An event that only handlers of other senders would answer ends as
+    /// `ignored`.
+    const SENDERS: Senders = Senders::Any;
     /// How often, and how far apart, attempts are made.
     const RETRY: retry::Policy = retry::Policy::DEFAULT;
     /// How long an attempt may take without reporting [progress](Context::progress).

@@ -116,7 +116,7 @@ mod config;
 pub mod service;
 
 pub use event::Event;
-pub use handler::{Context, Error, Handler};
+pub use handler::{Context, Error, Handler, Senders};
 pub use outbox::Source;
 pub use registry::Registry;
 

@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use rand::Rng;
 
 use crate::batch::{BatchRef, conclude, ended, known, observe};
-use crate::handler::{self, Context, Error, Handler};
+use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::handlers::batch_results::{BatchResults, NOT_ENDED};
 use crate::outbox::Source;
 use crate::retry;
@@ -23,6 +23,7 @@ pub struct BatchPoll {
 
 impl Handler for BatchPoll {
     const EVENT_TYPES: &'static [&'static str] = &["batch.poll"];
+    const SENDERS: Senders = Senders::OfTheApi;
     /// As for the results: an outage that the results survive must not end the poll.
     const RETRY: retry::Policy = BatchResults::RETRY;
     const PATIENCE: Duration = BatchResults::PATIENCE;

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use crate::api::Batch;
 use crate::batch::{RECONCILE, ended, ensure_standing_jobs, observe};
 use crate::event::NewEvent;
-use crate::handler::{self, Context, Error, Handler};
+use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::outbox::{self, Source};
 use crate::retry;
 
@@ -33,6 +33,7 @@ pub struct Nothing {}
 
 impl Handler for BatchReconcile {
     const EVENT_TYPES: &'static [&'static str] = &["batch.reconcile"];
+    const SENDERS: Senders = Senders::OfTheApi;
     /// It is never given up, because nothing else finds batches that no event has named.
     const RETRY: retry::Policy = retry::Policy { max_attempts: u32::MAX, ..retry::Policy::DEFAULT };
     const PATIENCE: Duration = retry::LONGEST;

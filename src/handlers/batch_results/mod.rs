@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::api::Batch;
 use crate::batch::{BatchRef, conclude, known, observe};
-use crate::handler::{self, Context, Error, Handler};
+use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::retry;
 
 /// How many batches a worker stores at once. One keeps Postgres busy if its download is quick; each takes about 15
@@ -63,6 +63,7 @@ impl Handler for BatchResults {
         "message_batch.expired",
         "message_batch.failed",
     ];
+    const SENDERS: Senders = Senders::OfTheApi;
     /// No limit: retries go on until the API deletes the results, 29 days after the batch was created. Until then
     /// nothing is lost, and no operator should be needed.
     const RETRY: retry::Policy = retry::Policy {

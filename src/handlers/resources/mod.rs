@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::handler::{self, Context, Error, Handler};
+use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::{api, envelope, telemetry};
 
 use kinds::{Kind, MANAGED_AGENTS, Reference};
@@ -48,6 +48,7 @@ impl Handler for Resources {
         "external_key.*",
         "external_storage.*",
     ];
+    const SENDERS: Senders = Senders::OfTheApi;
     const TIMEOUT: Duration = Duration::from_secs(150);
     type Payload = Reference;
 
