@@ -71,7 +71,7 @@ impl Counter {
             .await;
         let claimed = self
             .explained(&format!(
-                "select restante.claim('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}', 16777216, true)"
+                "select restante.claim_events('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}', 16777216, true)"
             ))
             .await;
         let (ids, tokens): (Vec<i64>, Vec<i64>) = sqlx::query_as(
@@ -82,12 +82,12 @@ impl Counter {
         .unwrap();
         assert_eq!(i64::try_from(ids.len()).unwrap(), COUNTED + 1);
         let finished_alone = self
-            .explained(&format!("select restante.finish_one({}, {}, 'done', null)", ids[0], tokens[0]))
+            .explained(&format!("select restante.finish_event({}, {}, 'done', null)", ids[0], tokens[0]))
             .await;
         let (ids, tokens) = (&ids[1..], &tokens[1..]);
         let finished = self
             .explained(&format!(
-                "select restante.finish(array{ids:?}::bigint[], array{tokens:?}::bigint[], {}, {})",
+                "select restante.finish_events(array{ids:?}::bigint[], array{tokens:?}::bigint[], {}, {})",
                 each("'done'::text"),
                 each("null::text"),
             ))

@@ -123,7 +123,7 @@ async fn come_to_rest(world: &World) {
         while let Some((id, token)) = leases.pop() {
             // With its successor, and so to the end of its key.
             let done = "select (next).id, (next).lease_token
-                          from restante.finish_one($1, $2, 'done', null, 'last', '30 s', 'infinity') where (next).id is not null";
+                          from restante.finish_event($1, $2, 'done', null, 'last', '30 s', 'infinity') where (next).id is not null";
             let next = sqlx::query_as(done).bind(id).bind(token).fetch_all(&world.pool).await.unwrap();
             leases.extend::<Vec<(i64, i64)>>(next);
         }

@@ -161,7 +161,7 @@ async fn an_attempt_waits_for_no_row_that_a_person_has_locked_and_its_lease_last
 
 #[tokio::test]
 async fn an_older_event_that_comes_while_a_younger_head_is_only_locked_goes_first_in_the_end() {
-    let claims = "select restante.claim('somebody', array[''], 1, '30 s', '-infinity', 1000000, true)";
+    let claims = "select restante.claim_events('somebody', array[''], 1, '30 s', '-infinity', 1000000, true)";
     for locks in ["select from restante.outbox where event_id = 'k5' for update", claims] {
         let world = World::new().await;
         world.receive("k5", "k", 5, json!({})).await;

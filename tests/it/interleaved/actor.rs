@@ -164,7 +164,7 @@ impl Actor {
 
     async fn claim(&mut self) {
         let claim = format!(
-            "select id, lease_token from restante.claim('{}', array['', 'audit'], {}, '30 s', '-infinity', 1000000, {})
+            "select id, lease_token from restante.claim_events('{}', array['', 'audit'], {}, '30 s', '-infinity', 1000000, {})
               where id is not null",
             self.name,
             self.chance.random_range(1..6),
@@ -191,7 +191,7 @@ impl Actor {
                 };
                 let count = self.leases.len();
                 format!(
-                    "select (next).id, (next).lease_token from restante.finish({ids}, {tokens},
+                    "select (next).id, (next).lease_token from restante.finish_events({ids}, {tokens},
                        array_fill('done'::text, array[{count}]), array_fill(null::text, array[{count}]){next})
                       where (next).id is not null"
                 )
@@ -200,7 +200,7 @@ impl Actor {
             way => {
                 let Some((id, token)) = self.leases.pop() else { return };
                 match way {
-                    3 => format!("select from restante.finish_one({id}, {token}, 'done', null)"),
+                    3 => format!("select from restante.finish_event({id}, {token}, 'done', null)"),
                     4 => format!(
                         "select restante.fail({id}, {token}, 'retry', 'retryable', 'handler', 'no', '1 ms', false)"
                     ),
@@ -211,11 +211,11 @@ impl Actor {
                 }
             }
         };
-        let is_all = statement.contains("restante.finish(") || statement.contains("hand_back");
+        let is_all = statement.contains("restante.finish_events(") || statement.contains("hand_back");
         if is_all {
             self.leases.clear();
         }
-        let is_finish = statement.contains("restante.finish(");
+        let is_finish = statement.contains("restante.finish_events(");
         let rows = self.serve_with(&statement).await;
         if is_finish {
             self.leases.extend(rows.iter().map(|row| (row.get::<i64, _>(0), row.get::<i64, _>(1))));
@@ -274,7 +274,7 @@ impl Actor {
         }
         if let Some((id, token)) = self.leases.pop()
             && self
-                .run(&format!("select from restante.finish_one({id}, {token}, 'done', null)"))
+                .run(&format!("select from restante.finish_event({id}, {token}, 'done', null)"))
                 .await
                 .is_err()
         {

@@ -14,11 +14,11 @@ const INSERT_EVENT: &str =
 const INSERT_EVENTS: &str = "select restante.insert_events(array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], 'webhook')";
 /// What both come to where an event has to wait.
-const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], array['test.ledger'], array['k'], \
+const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], null, null, array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'], array['k'])";
 /// Finishes an event.
 const FINISH: &str =
-    "select * from restante.finish(array[1::bigint], array[1::bigint], array['done'], array[null])";
+    "select * from restante.finish_events(array[1::bigint], array[1::bigint], array['done'], array[null])";
 /// Ends an attempt.
 const FAIL: &str =
     "select restante.fail(1, 1, 'retry', 'retryable', 'handler', 'no', interval '1 second', false)";

@@ -283,10 +283,10 @@ async fn transactions(connection: &mut PgConnection) -> sqlx::Result<Finding> {
 async fn keys(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     let headless: i64 = sqlx::query_scalar(
         "select count(*) from (
-           select distinct w.key, w.subscriber from restante.outbox_live as w
+           select distinct restante.order_key(w.account, w.sender, w.key), w.subscriber from restante.outbox_live as w
             where w.lane = 'b' and not exists (
                   select from restante.outbox_live as h
-                   where h.key = w.key and h.subscriber = w.subscriber and h.lane in ('r', 'l'))) as k",
+                   where restante.order_key(h.account, h.sender, h.key) = restante.order_key(w.account, w.sender, w.key) and h.subscriber = w.subscriber and h.lane in ('r', 'l'))) as k",
     )
     .fetch_one(connection)
     .await?;
