@@ -183,5 +183,5 @@ async fn a_service_on_a_standby_is_not_ready_and_says_why() {
     );
     let mut doctor = doctor;
     assert_eq!(doctor.ended().await.code(), Some(1), "{}", doctor.log());
-    assert!(doctor.log().contains("are not taken: this server is a standby"), "{}", doctor.log());
+    assert!(doctor.log().contains("are refused: this server is a standby"), "{}", doctor.log());
 }
