@@ -70,7 +70,8 @@ pub(super) fn begin(
     object
 }
 
-/// Ends a batch and sends its webhook. Returns false if there is no such batch, or it had ended already.
+/// Ends a batch and sends a webhook, which the real API does not do so far. Returns false if there is no such batch, or it
+/// had ended already.
 pub(super) fn end(app: &App, id: &str) -> bool {
     let ended = held(&app.batches).get_mut(id).is_some_and(Batch::end);
     if ended {
