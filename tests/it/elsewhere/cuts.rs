@@ -193,7 +193,7 @@ async fn a_transaction_that_was_cut_closes_its_connection_and_one_that_has_ended
             let conversation = Box::pin(async move {
                 let mut tx = database::OwnedTransaction::begin(loan, "begin".to_owned()).await?;
                 tx.execute("insert into ledger (event_id) values ('stale')").await?;
-                // Without this, the next statement may be answered at once, and the conversation never waits.
+                // Makes the conversation wait: a statement that is answered at once may be read without any wait.
                 tx.execute("select pg_sleep(0.005)").await?;
                 let ended = if statement == "commit" { tx.commit().await? } else { tx.roll_back().await? };
                 ended.give_back();
