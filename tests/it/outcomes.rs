@@ -47,7 +47,7 @@ struct Play {
     /// Writes through the attempt's transaction.
     #[serde(default)]
     writes: bool,
-    /// A person takes the lease away meanwhile.
+    /// A person takes the event away from the attempt meanwhile.
     #[serde(default)]
     is_taken: bool,
     /// The database ends all sessions and accepts no new ones.
