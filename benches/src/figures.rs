@@ -80,7 +80,7 @@ pub(crate) fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
-/// A number with three significant digits or all digits before the point; a dash for none.
+/// A number with at most two decimals, fewer if it is large; a dash for NaN, nothing for `None`.
 pub(crate) fn number(value: Option<f64>) -> String {
     match value {
         None => String::new(),

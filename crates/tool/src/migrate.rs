@@ -51,8 +51,10 @@ async fn missing_rights(connection: &mut PgConnection, are_granted: bool) -> sql
         (0, _) => String::new(),
         // The schema was restored without rights, or into a server that has no such roles.
         (_, false) => "the roles have no rights here yet: run restante migrate --grants\n".to_owned(),
-        (_, true) => "the schema belongs to another role; as that role, run: grant usage on schema restante to \
+        (_, true) => {
+            "the schema belongs to another role; as that role, run: grant usage on schema restante to \
                       restante_ingest, restante_worker, restante_operator, restante_app;\n"
-            .to_owned(),
+                .to_owned()
+        }
     })
 }

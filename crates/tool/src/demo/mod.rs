@@ -150,7 +150,9 @@ async fn await_delivery(world: &mut World, batch: &Batch, story: &mut Story) -> 
             if Instant::now() >= deadline {
                 let last = last.unwrap_or_else(|| "none was sent".to_owned());
                 bail!(
-                    world.ingest.fault(&format!("accepted no webhook of {} (the last answer: {last})", batch.id))
+                    world
+                        .ingest
+                        .fault(&format!("accepted no webhook of {} (the last answer: {last})", batch.id))
                 );
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -111,11 +111,7 @@ fn judge_schema(error: database::Error) -> Finding {
 
 fn or_failed(subject: &'static str, finding: sqlx::Result<Finding>) -> Finding {
     finding.unwrap_or_else(|error| {
-        Finding::wrong(
-            subject,
-            format!("cannot be examined: {}", told(&error)),
-            "look at the server's log",
-        )
+        Finding::wrong(subject, format!("cannot be examined: {}", told(&error)), "look at the server's log")
     })
 }
 
