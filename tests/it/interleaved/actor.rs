@@ -1,4 +1,4 @@
-//! One session that does something at random, again and again: now a service, now a person, now an application.
+//! One session that repeatedly acts at random: as a service, a person or an application.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::support::World;
 
-/// So few that they meet.
+/// Few enough keys for the actors to meet.
 pub const KEYS: u32 = 6;
 
 pub struct Actor {
@@ -20,7 +20,7 @@ pub struct Actor {
     connection: PgConnection,
     chance: StdRng,
     events: u32,
-    /// The leases that this session has, as far as it knows.
+    /// The leases that this session believes to have.
     leases: Vec<(i64, i64)>,
     stored: u64,
 }
@@ -41,7 +41,7 @@ impl Actor {
         }
     }
 
-    /// Returns how many events this session has stored for good.
+    /// Acts until it is stopped. Returns how many events this session has committed.
     pub async fn act_until(mut self, stop: Arc<AtomicBool>) -> u64 {
         while !stop.load(Ordering::Relaxed) {
             match self.chance.random_range(0..10) {
@@ -66,7 +66,7 @@ impl Actor {
             .await
     }
 
-    /// A statement of a service, which tries again where a person has moved a row into the history in the same moment.
+    /// Runs a statement of a service, and repeats it if a person moved a row into the history at the same moment.
     async fn serve_with(&mut self, statement: &str) -> Vec<PgRow> {
         loop {
             match sqlx::query(AssertSqlSafe(statement.to_owned())).fetch_all(&mut self.connection).await {
@@ -92,7 +92,7 @@ impl Actor {
         format!("{}_{}", self.name, self.events)
     }
 
-    /// One statement that commits by itself. It never waits, and never fails.
+    /// Runs one statement of a service, which commits by itself, never waits and never fails.
     async fn serve(&mut self) {
         self.be_called("service", "2s").await;
         match self.chance.random_range(0..12) {
@@ -125,7 +125,7 @@ impl Actor {
         self.be_called("person", "50ms").await;
     }
 
-    /// Services are told apart from people, who may wait for each other for a moment.
+    /// Names the session, so that services can be told apart from people, who may wait for each other for a moment.
     async fn be_called(&mut self, name: &str, lock_timeout: &str) {
         let settings =
             "select set_config('application_name', $1, false), set_config('lock_timeout', $2, false)";
@@ -179,7 +179,7 @@ impl Actor {
         (format!("array{ids:?}::bigint[]"), format!("array{tokens:?}::bigint[]"))
     }
 
-    /// Ends what this session believes to have leased, in one of the ways there are.
+    /// Settles the events that this session believes to have leased, in a random way.
     async fn settle(&mut self) {
         let (ids, tokens) = self.arrays();
         let statement = match self.chance.random_range(0..6) {
@@ -222,7 +222,7 @@ impl Actor {
         }
     }
 
-    /// A transaction of statements by hand, left open for a while. It may wait for other people, and then gives up.
+    /// Runs a transaction of statements by hand, and leaves it open for a while. It may wait for other people, and then gives up.
     async fn be_a_person(&mut self) {
         let isolation = ["read committed", "repeatable read"][self.chance.random_range(0..2)];
         self.run(&format!("begin isolation level {isolation}")).await.unwrap();
@@ -255,7 +255,7 @@ impl Actor {
         self.run(end).await.unwrap_or(0);
     }
 
-    /// A transaction that stores events, and may finish one, left open for a while.
+    /// Runs a transaction that stores events and may finish one, and leaves it open for a while.
     async fn be_a_handler_or_an_application(&mut self) {
         let isolation = ["read committed", "repeatable read"][self.chance.random_range(0..2)];
         self.run(&format!("begin isolation level {isolation}")).await.unwrap();
