@@ -1,25 +1,25 @@
-# Everything that is done with this repository by hand or by CI. GNU make 3.81 (as on macOS) is enough.
+# All tasks that people and CI run in this repository. GNU make 3.81 (as on macOS) is enough.
 #
-# No recipe leaves anything running: servers live in scripts/with-postgres or in the programs themselves, and both
-# end with the process that started them, also at Ctrl-C and when it is killed.
+# No recipe leaves anything running: scripts/with-postgres or the programs themselves start the servers, and these end
+# with the process that started them, even at Ctrl-C or if it is killed.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test world-test crowd-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
-# The place of Postgres, found (or installed) once, in the recipe that needs it.
+# Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: rust ## show it all at work, on a Postgres of its own; KEEP=1 keeps it running
+demo: rust ## show everything at work, with a private Postgres; KEEP=1 keeps it running
 	@$(with_pg_bin) && cargo build --locked --bins && exec cargo run --quiet --locked --bin restante -- demo $(if $(KEEP),--keep)
 
-# Cargo builds the programs along with the tests, each for the tests of its package, and runs none before all are built. The
-# library is looked at once more as somebody gets it who asks for no feature.
-test: rust ## everything that has to hold: format, lints, docs, tests
+# Cargo builds the programs along with the tests of their package, and runs no test before everything is built. The second
+# clippy checks the library without any feature.
+test: rust ## all checks: format, lints, docs, tests
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --package restante --lib -- -D warnings
@@ -32,15 +32,15 @@ crowd-test: rust ## people, applications and services at once in one database, f
 	$(with_pg_bin) && export RESTANTE_INTERLEAVED_SECONDS=600 RESTANTE_CROWD_SECONDS=60 RESTANTE_CROWD_PER_SECOND=200 RESTANTE_OUTAGE_SECONDS=600 RESTANTE_OUTAGE_EVENTS=2000 && \
 		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 interleaved crowd outages
 
-# The database as others keep it, in one suite: settings, rights, encodings, replicas, restores, locks and switchovers, which
-# `make test` runs as well, and the poolers, which need a PgBouncer. It is installed where there is none.
-world-test: rust ## everything about databases that others keep: settings, standbys, restores, poolers
+# Databases as other people run them: settings, rights, encodings, replicas, restores, locks and switchovers, which `make test`
+# runs too, and poolers, which need a PgBouncer. If there is none, it is installed.
+world-test: rust ## test databases as other people run them: settings, standbys, restores, poolers
 	cargo build --locked --bins
 	@scripts/pgbouncer
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test it -- elsewhere::
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test poolers
 
-sdk-test: rust ## let the official Python SDK try the programs (needs Python, and the network at the first time)
+sdk-test: rust ## test the programs with the official Python SDK (needs Python, and the network the first time)
 	cargo build --locked --bins
 	@exec tests/sdk/run
 
@@ -48,26 +48,26 @@ proxy-test: rust ## send deliveries through a real nginx for four minutes, and e
 	cargo build --locked --bins
 	@exec tests/proxy/run
 
-fences: rust ## take away each fence in turn, and expect a test to fail
+fences: rust ## remove each fence in turn, and expect a test to fail
 	@scripts/fences
 
-build: rust ## build the three binaries, optimised
+build: rust ## build the three programs, optimised
 	cargo build --locked --release --bins
 
-# Peers are installed on demand, below target/bench and benches/peers. With ONLY=drain,ingest or PEERS=0 a part is measured.
-bench: rust ## measure the product beside its peers; QUICK=1 in 3 minutes, FULL=1 with 10 million rows
+# Installs the peers on demand, below target/bench and benches/peers. ONLY=drain,ingest or PEERS=0 measures a part.
+bench: rust ## measure Restante and its peers; QUICK=1 takes 3 minutes, FULL=1 has 10 million rows
 	cargo build --locked --release --bins --target-dir target/bench
 	cargo build --locked --release --package restante-bench --target-dir target/bench
 	@$(with_pg_bin) && exec target/bench/release/restante-bench run $(if $(QUICK),--quick) $(if $(FULL),--full) \
 		$(if $(filter 0,$(PEERS)),--no-peers) $(if $(ONLY),--only $(ONLY))
 
-prepare: rust ## write sqlx-data.json anew, after a change of a query or of a migration
+prepare: rust ## rewrite sqlx-data.json, after a change of a query or a migration
 	@scripts/sqlx-data
 
 prepare-check: rust ## fail if sqlx-data.json is not what `make prepare` would write
 	@scripts/sqlx-data --check
 
-deny: rust ## check licences, sources and advisories of the dependencies (the last need the network)
+deny: rust ## check licences, sources and advisories of the dependencies (advisories need the network)
 	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
 	cargo deny --all-features check
 

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 
 use crate::Bench;
 
-/// The settings that differ from those Postgres starts with; everything about durability is as it is by default.
+/// The settings that differ from Postgres's defaults. Those of durability do not.
 pub(crate) const OPTIONS: [(&str, &str); 3] =
     [("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("max_connections", "200")];
 
@@ -28,15 +28,15 @@ pub(crate) struct Cluster {
 /// What a cluster is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Nothing is loaded that would take time.
+    /// No extension that takes time is loaded.
     Timing,
-    /// `pg_stat_statements` counts, and what it counts does not depend on checkpoints.
+    /// `pg_stat_statements` is loaded, and its counts do not depend on checkpoints.
     Counting,
     /// Every flush takes 1.5 ms longer, as on a network disk.
     SlowFlush,
 }
 
-/// A database of a point.
+/// The database of one point.
 pub(crate) struct Database {
     pub url: SecretString,
     pub pool: PgPool,
@@ -63,7 +63,7 @@ impl Cluster {
             options,
         })?;
         let mut connection = PgConnection::connect(&server.url("postgres")).await?;
-        // A backend may read the server's process id where it keeps it, in the first line of its file.
+        // A backend may read the first line of the pid file, which is the server's process id.
         let pid: String = sqlx::query_scalar("select split_part(pg_read_file('postmaster.pid'), e'\\n', 1)")
             .fetch_one(&mut connection)
             .await?;
@@ -98,14 +98,14 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(directory) = &self.slow_flush {
-            // What is left behind is a script in the directory for temporary files.
+            // If this fails, a script stays in the directory for temporary files.
             let _ = fs::remove_dir_all(directory);
         }
     }
 }
 
 impl Database {
-    /// Runs statements of ours, one after the other.
+    /// Runs statements one after the other.
     pub(crate) async fn run(&self, statements: &str) -> anyhow::Result<()> {
         sqlx::raw_sql(AssertSqlSafe(statements)).execute(&self.pool).await.context(statements.to_owned())?;
         Ok(())
@@ -117,20 +117,20 @@ impl Database {
         sqlx::query_scalar(AssertSqlSafe(query.clone())).fetch_one(&self.pool).await.context(query)
     }
 
-    /// Fails where a query does not give this count: a benchmark that lost events is none.
+    /// Fails if a query does not return this count: a benchmark that lost events is worthless.
     pub(crate) async fn expect(&self, query: &str, count: usize) -> anyhow::Result<()> {
         let found = self.number(query).await?;
         anyhow::ensure!(found == count as f64, "{found} found where {count} are expected: {query}");
         Ok(())
     }
 
-    /// Statistics, visibility and dirty pages are in order before the clock starts.
+    /// Updates statistics and visibility and writes dirty pages, before the clock starts.
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         self.run("vacuum analyze").await?;
         self.run("checkpoint").await
     }
 
-    /// Ends the point: other points shall not share the disk and the vacuum with its rows.
+    /// Drops the database, so that its rows do not take disk and vacuum time from other points.
     pub(crate) async fn drop(self) -> anyhow::Result<()> {
         let mut admin = url::Url::parse(self.url.expose_secret())?;
         let name = admin.path().trim_start_matches('/').to_owned();
@@ -146,7 +146,7 @@ impl Database {
 fn slow_flush_programs(pg_bin: &Path) -> anyhow::Result<PathBuf> {
     let directory = std::env::temp_dir().join(format!("restante-slow-flush-{:016x}", rand::random::<u64>()));
     fs::create_dir(&directory)?;
-    // The account that runs Postgres has to enter it.
+    // The account that runs Postgres must be able to enter it.
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
     let (source, library) = (directory.join("slow_flush.c"), directory.join("slow_flush.so"));
     fs::write(&source, include_str!("slow_flush.c"))?;

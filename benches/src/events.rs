@@ -7,13 +7,13 @@ use chrono::{SecondsFormat, Utc};
 use restante_simulator::sign;
 use secrecy::SecretString;
 
-/// Every receiver is given the same key.
+/// The key that every receiver gets.
 pub(crate) fn signing_key() -> String {
     format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode([7; 32]))
 }
 
-/// HTTP requests for receivers at `address`, each with an event of its own and a body of about 400 bytes. Where they are
-/// `keyed`, each has a key of its own, else none.
+/// HTTP requests for receivers at `address`, each with its own event and a body of about 400 bytes. If `keyed`, each event has
+/// its own key, otherwise none.
 pub(crate) fn requests(
     address: SocketAddr,
     path: &str,
@@ -46,7 +46,7 @@ pub(crate) fn requests(
 pub(crate) struct Request {
     /// The event that it carries.
     pub id: String,
-    /// The whole of it, as it goes over the wire.
+    /// The bytes of the whole request.
     pub bytes: Vec<u8>,
 }
 

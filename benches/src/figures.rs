@@ -1,26 +1,26 @@
-//! Figures: what a measurement answers with.
+//! Figures: the result of a measurement.
 
-/// What one measurement found, as it will be printed.
+/// The result of one measurement, as it is printed.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub title: &'static str,
     /// How it was measured, in a few sentences.
     pub about: String,
-    /// The quantity that product and peers are compared by, where they are.
+    /// The quantity by which product and peers are compared, if they are.
     pub compared: Option<&'static str>,
     pub figures: Vec<Figure>,
 }
 
-/// What one subject did at one point of one round.
+/// The result of one subject at one point of one round.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
     /// The setting: `64 connections`.
     pub point: String,
-    /// Who was measured: `restante`, or the name of a peer.
+    /// The subject: `restante`, or the name of a peer.
     pub subject: String,
     /// Quantities with their units: `("events/s", 12345.0)`.
     pub values: Vec<(&'static str, f64)>,
-    /// The part of the machine that was used by neither the measurement nor what it measured, 0 to 1.
+    /// The part of the machine, 0 to 1, that other processes than the measurement and its subject used.
     pub foreign: f64,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Figure {
 pub(crate) const PRODUCT: &str = "restante";
 
 impl Table {
-    /// The points and subjects in the order in which they first came.
+    /// The points and subjects, in the order of their first figure.
     pub(crate) fn rows(&self) -> Vec<(&str, &str)> {
         let mut rows = Vec::new();
         for figure in &self.figures {
@@ -40,7 +40,7 @@ impl Table {
         rows
     }
 
-    /// The quantities in the order in which they first came.
+    /// The quantities, in the order of their first figure.
     pub(crate) fn quantities(&self) -> Vec<&'static str> {
         let mut quantities = Vec::new();
         for (quantity, _) in self.figures.iter().flat_map(|figure| &figure.values) {
@@ -74,13 +74,13 @@ impl Table {
     }
 }
 
-/// The value below which so many hundredths of `sorted` lie.
+/// The percentile of `sorted`, with `hundredths` from 0 to 100.
 pub(crate) fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
     let index = (sorted.len() * hundredths / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
-/// A number with as many digits as it deserves.
+/// A number with at most two decimals, fewer if it is large; a dash for NaN, nothing for `None`.
 pub(crate) fn number(value: Option<f64>) -> String {
     match value {
         None => String::new(),

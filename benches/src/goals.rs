@@ -1,8 +1,8 @@
-//! The goals: what the figures are held against. A goal that is missed is printed as missed.
+//! The goals that the figures are compared with. A missed goal is printed as missed.
 
 use crate::figures::{PRODUCT, Table, number};
 
-/// One figure, held against another one or against a number.
+/// A goal for one figure: a limit for it, or for its ratio to another figure.
 pub(crate) struct Goal {
     work: &'static str,
     table: &'static str,
@@ -11,7 +11,7 @@ pub(crate) struct Goal {
     bound: Bound,
 }
 
-/// Where a figure stands: point, subject, quantity.
+/// The place of a figure: point, subject, quantity.
 type At = (&'static str, &'static str, &'static str);
 
 enum Over {
@@ -21,7 +21,7 @@ enum Over {
     Figure(At),
     /// The largest figure of a peer at the same point divides it.
     BestPeer,
-    /// The smallest.
+    /// The smallest figure of a peer at the same point divides it.
     QuickestPeer,
 }
 
@@ -282,7 +282,7 @@ pub(crate) const GOALS: &[Goal] = &[
 ];
 
 impl Goal {
-    /// The goal as a row, where the run has the figures.
+    /// The goal as a row, if the run has the figures.
     pub(crate) fn row(&self, tables: &[Table]) -> Option<Vec<String>> {
         let table = tables.iter().find(|table| table.title == self.table)?;
         let median = |(point, subject, quantity): At| table.median(point, subject, quantity);

@@ -1,4 +1,4 @@
-//! The load generator: one thread, keep-alive connections, each with one request under way.
+//! The load generator: one thread, keep-alive connections, each with one request in flight.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -14,19 +14,19 @@ use crate::events::Request;
 
 /// What the receiver did.
 pub(crate) struct Load {
-    /// Requests answered 2xx, those of the warm-up too: so many events have to be in the table.
+    /// Requests answered 2xx, including the warm-up. The table has to have this many events.
     pub accepted: usize,
-    /// Of those, how many a second while it was measured.
+    /// Accepted requests a second during the measurement.
     pub per_second: f64,
-    /// How long each measured request took until its answer, in milliseconds, sorted.
+    /// How long each measured request waited for its answer, in milliseconds, sorted.
     pub latencies_ms: Vec<f64>,
 }
 
-/// Sends `requests` over `connections` until they are used up or `warm_up` and then `measured` have passed. Where
-/// `again` is set, it starts over with the first when they are used up.
+/// Sends `requests` over `connections` until they are used up or `warm_up` and then `measured` have passed. With `again`, it
+/// starts over when they are used up.
 ///
 /// # Errors
-/// Any answer but 2xx, and any error of a connection.
+/// If an answer is not a 2xx, or a connection fails.
 pub(crate) fn run(
     address: SocketAddr,
     connections: usize,
@@ -35,7 +35,7 @@ pub(crate) fn run(
     warm_up: Duration,
     measured: Duration,
 ) -> anyhow::Result<Load> {
-    // A thread of its own, because we are called inside a runtime.
+    // A separate thread, because the caller is inside a runtime.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let start = Instant::now() + warm_up;
@@ -94,7 +94,7 @@ impl Shared {
     }
 }
 
-/// One connection's requests, one after the other. A receiver that closes it gets a new one.
+/// Sends requests over one connection, one after the other. If the receiver closes it, opens a new one.
 async fn send(shared: Rc<Shared>) -> anyhow::Result<()> {
     let mut connection: Option<TcpStream> = None;
     let mut answer = Vec::with_capacity(1024);
@@ -125,7 +125,7 @@ async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads one answer, which has to be 2xx. Returns whether the connection is kept.
+/// Reads one answer, which has to be a 2xx. Returns whether the connection stays open.
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> anyhow::Result<bool> {
     answer.clear();
     loop {

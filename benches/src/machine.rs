@@ -1,4 +1,4 @@
-//! The machine: what it is, and who used it while something was measured. Reads /proc, so it runs on Linux only.
+//! The machine: what it is, and how much of it other processes used during a measurement. Reads /proc, so it needs Linux.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-/// What a reader has to know of the machine to judge the figures.
+/// What a reader must know about the machine to judge the figures.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub processor: String,
     pub cores: usize,
     pub memory_gib: u64,
     pub kernel: String,
-    /// What `postgres` calls itself.
+    /// The version of `postgres`, as it prints it.
     pub postgres: String,
-    /// What `rustc`, `node` and `python3` call themselves, where they are there.
+    /// The versions of `rustc`, `node` and `python3`, as far as they are installed.
     pub versions: Vec<String>,
 }
 
 impl Machine {
-    /// Looks at the machine, and at the Postgres whose programs are in `pg_bin`.
+    /// Describes the machine, and the Postgres in `pg_bin`.
     pub(crate) fn look(pg_bin: &Path) -> anyhow::Result<Self> {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
         let meminfo = fs::read_to_string("/proc/meminfo")?;
@@ -51,7 +51,7 @@ impl Machine {
     }
 }
 
-/// The time that a tree of processes, and the machine, have used up to a moment.
+/// The CPU time that a tree of processes and the whole machine have used up to a moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     at: Instant,
@@ -60,7 +60,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// The usage of a process and of all that it started.
+    /// The usage of a process and of all processes that it started.
     pub(crate) fn now(root: u32) -> anyhow::Result<Self> {
         Ok(Self { at: Instant::now(), tree: tree_cpu(root)?, busy: machine_cpu()? })
     }
@@ -75,7 +75,7 @@ impl Usage {
         self.tree.saturating_sub(before.tree)
     }
 
-    /// The part of the machine, 0 to 1, that was used since `before` by others than the tree.
+    /// The part of the machine, 0 to 1, that processes outside the tree have used since `before`.
     pub(crate) fn foreign_since(&self, before: &Self) -> f64 {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let whole = self.at.duration_since(before.at).as_secs_f64() * cores as f64;
@@ -92,7 +92,7 @@ pub(crate) fn peak_memory_mib(pid: u32) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// /proc counts in hundredths of a second on every Linux of today (`getconf CLK_TCK`).
+/// /proc counts in hundredths of a second on every current Linux (`getconf CLK_TCK`).
 const TICK: Duration = Duration::from_millis(10);
 
 fn tree_cpu(root: u32) -> anyhow::Result<Duration> {

@@ -1,8 +1,8 @@
-//! The measuring of Restante beside its peers: what `make bench` runs.
+//! The benchmarks of Restante and its peers, for `make bench`.
 //!
-//! Each file of `measure` is one measurement: a function that starts what it needs on a Postgres of its own and answers
-//! with figures. Product and peers take turns within each round, every point begins with a fresh database and a
-//! checkpoint, and a point whose events cannot all be found in the table afterwards is an error, not a figure.
+//! Each file of `measure` is one measurement: a function that starts what it needs with a private Postgres and returns
+//! figures. Product and peers take turns within each round. Every point begins with a fresh database and a checkpoint. If
+//! not every event of a point is in the table afterwards, that is an error and gives no figure.
 
 mod cluster;
 mod events;
@@ -27,14 +27,14 @@ use crate::figures::Table;
 use crate::machine::{Machine, Usage};
 use crate::scale::Scale;
 
-/// What every measurement is given.
+/// The parameters of every measurement.
 pub(crate) struct Bench {
     pub scale: Scale,
     /// Whether the peers are measured too.
     pub with_peers: bool,
     /// The root of the repository.
     pub root: PathBuf,
-    /// Where what was built and installed for measuring is: `target/bench`.
+    /// The directory of everything built and installed for the benchmarks: `target/bench`.
     pub built: PathBuf,
     /// The directory of `postgres`, `psql` and `pgbench`.
     pub pg_bin: PathBuf,
@@ -51,10 +51,10 @@ struct Arguments {
 enum Command {
     /// Measures, prints and writes the tables.
     Run {
-        /// One short round: shows that everything runs, not how fast.
+        /// One short round: shows that everything runs, not how fast it is.
         #[arg(long)]
         quick: bool,
-        /// Ten million rows of history where one million is the default.
+        /// Ten million rows of history instead of one million.
         #[arg(long, conflicts_with = "quick")]
         full: bool,
         /// Leave the peers out, and with them their installation.
@@ -66,7 +66,7 @@ enum Command {
         /// The root of the repository.
         #[arg(long, default_value = ".")]
         root: PathBuf,
-        /// Where what was built and installed for measuring is.
+        /// The directory of everything built and installed for the benchmarks.
         #[arg(long, default_value = "target/bench")]
         built: PathBuf,
     },
@@ -87,7 +87,7 @@ fn main() -> anyhow::Result<()> {
                 pg_bin: std::env::var_os("PG_BIN").context("PG_BIN is not set: run `make bench`")?.into(),
             };
             let complete = only.is_empty() && bench.with_peers && !quick;
-            // The measurements run on this thread, where they may block; the thread beside it is the stand-in servers'.
+            // The measurements run on this thread, where they may block. The runtime's thread is for the stand-in servers.
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             runtime.block_on(run(&bench, &only, complete))
@@ -98,12 +98,12 @@ fn main() -> anyhow::Result<()> {
 async fn run(bench: &Bench, only: &[String], complete: bool) -> anyhow::Result<()> {
     for name in only {
         let known = measure::ALL.iter().any(|(known, _)| known == name);
-        anyhow::ensure!(known, "no measurement is called {name}; there are {}", measure::names());
+        anyhow::ensure!(known, "there is no measurement {name}; choose from {}", measure::names());
     }
     if bench.with_peers {
         peers::install(bench)?;
     }
-    // Of an earlier run.
+    // The logs of an earlier run.
     let _ = std::fs::remove_dir_all(bench.built.join("logs"));
     let machine = Machine::look(&bench.pg_bin)?;
     let whole = Usage::now(std::process::id())?;
@@ -119,7 +119,7 @@ async fn run(bench: &Bench, only: &[String], complete: bool) -> anyhow::Result<(
                 println!("{}", report::table(&table));
                 tables.push(table);
             }
-            // The other measurements are worth having all the same.
+            // The other measurements are still useful.
             Err(error) => {
                 eprintln!("{name} failed: {error:#}");
                 failed.push(format!("{name}: {error:#}"));
@@ -133,7 +133,7 @@ async fn run(bench: &Bench, only: &[String], complete: bool) -> anyhow::Result<(
     let path = if complete {
         bench.root.join("docs/benchmarks.md")
     } else {
-        // A short or partial run does not replace figures that were measured with care.
+        // A short or partial run does not replace the figures of a full one.
         bench.built.join("benchmarks.md")
     };
     report::write(&path, &machine, bench, &tables, foreign)?;

@@ -15,7 +15,7 @@ mod wal;
 use crate::Bench;
 use crate::figures::Table;
 
-/// One of them.
+/// One measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Measurement {
     Ingest,
@@ -30,7 +30,7 @@ pub(crate) enum Measurement {
     Idle,
 }
 
-/// All of them, with the names that `ONLY=` takes.
+/// All measurements, with the names that `ONLY=` takes.
 pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("ingest", Measurement::Ingest),
     ("slow-flush", Measurement::SlowFlush),
@@ -44,7 +44,7 @@ pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("idle", Measurement::Idle),
 ];
 
-/// Their names in a line.
+/// The names of all measurements, in a line.
 pub(crate) fn names() -> String {
     ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }

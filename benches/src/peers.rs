@@ -1,4 +1,4 @@
-//! The peers: what is measured beside Restante, how it is installed and how it is run.
+//! The peers that Restante is compared with: how they are installed and run.
 
 use std::fs;
 use std::path::Path;
@@ -9,14 +9,14 @@ use anyhow::Context;
 use crate::Bench;
 use crate::program::{Runtime, output};
 
-/// A program that takes deliveries at `PORT`, verifies them and inserts each before it answers.
+/// A program that receives deliveries at `PORT`, verifies them and inserts each before it answers.
 pub(crate) struct Receiver {
     pub name: &'static str,
     pub runtime: Runtime,
     pub program: &'static str,
     pub arguments: &'static [&'static str],
     pub settings: &'static str,
-    /// The package whose version says which one it is.
+    /// The package whose version the report names.
     pub package: &'static str,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Queue {
     pub settings: &'static str,
     /// Counts the jobs that are not finished.
     pub unfinished: &'static str,
-    /// The part of the jobs that it is given, because all would take it too long.
+    /// The share of the jobs that it gets, because all would take it too long.
     pub part: f64,
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn version(bench: &Bench, runtime: Runtime, package: &str) -> Option<
     let text = fs::read_to_string(bench.root.join("benches/peers").join(pinned)).ok()?;
     let rest = text.lines().find_map(|line| {
         let rest = line.trim_start_matches([' ', '"']).strip_prefix(package)?;
-        // The end of the name, so that `apalis` is not found in `apalis-postgres`.
+        // The name must end here, so that `apalis` does not match `apalis-postgres`.
         rest.starts_with([' ', '"', '=']).then_some(rest)
     })?;
     let begin = rest.find(|c: char| c.is_ascii_digit())?;
@@ -132,7 +132,7 @@ pub(crate) fn version(bench: &Bench, runtime: Runtime, package: &str) -> Option<
     Some(rest[begin..end].to_owned())
 }
 
-/// Installs what the peers need below `target/bench`, from the lock files beside them. Does nothing the second time.
+/// Installs what the peers need below `target/bench`, from their lock files. Does nothing the second time.
 pub(crate) fn install(bench: &Bench) -> anyhow::Result<()> {
     let peers = bench.root.join("benches/peers");
     let node_modules = peers.join("node/node_modules");
@@ -148,7 +148,7 @@ pub(crate) fn install(bench: &Bench) -> anyhow::Result<()> {
                 .arg(peers.join("python/requirements.txt")),
         )
     })?;
-    // Cargo knows by itself what is new.
+    // Cargo itself notices what has changed.
     output(
         Command::new("cargo")
             .args(["build", "--release", "--locked", "--manifest-path"])
@@ -159,7 +159,7 @@ pub(crate) fn install(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fills a directory unless it was filled from the same lock file.
+/// Installs into a directory, unless that was filled from the same lock file.
 fn installed(
     bench: &Bench,
     lock: &str,

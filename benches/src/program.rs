@@ -1,4 +1,4 @@
-//! A program that is measured: a receiver, a worker, a client.
+//! A measured program: a receiver, a worker or a client.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::Bench;
 
-/// How long a program may take for what it was told, before the measurement is given up.
+/// How long a program may take for its task before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Which runtime starts a program, and where it was installed.
@@ -64,7 +64,7 @@ impl Program {
         let mut launch = Launch::new(program, &log)
             .args(script)
             .args(arguments)
-            // Where gunicorn looks for its settings and for the receiver.
+            // Gunicorn looks here for its settings and for the receiver.
             .current_dir(peers.join("python"))
             .env("DATABASE_URL", database.expose_secret());
         for (name, value) in variables {
@@ -77,19 +77,19 @@ impl Program {
         self.guarded.pid()
     }
 
-    /// Waits until it listens.
+    /// Waits until the program listens.
     pub(crate) fn wait_listening(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         self.wait_for("to listen", || Ok(TcpStream::connect(address).ok()))?;
         Ok(())
     }
 
-    /// Waits for a line that begins with `word`, and answers what follows it.
+    /// Waits for a line that begins with `word`, and returns the rest of the line.
     pub(crate) fn wait_line(&mut self, word: &str) -> anyhow::Result<String> {
         let log = self.log.clone();
         self.wait_for(word, || Ok(lines(&log, word)?.into_iter().next()))
     }
 
-    /// The first line that begins with `word`, without it. An error where the program has ended before it wrote one.
+    /// The first line that begins with `word`, without `word`. Fails if the program ended before it wrote one.
     pub(crate) fn line(&mut self, word: &str) -> anyhow::Result<Option<String>> {
         let ended = self.guarded.wait_exit(Duration::ZERO)?.is_some();
         let line = self.lines(word)?.into_iter().next();
@@ -97,24 +97,24 @@ impl Program {
         Ok(line)
     }
 
-    /// Every line that begins with `word`, without it.
+    /// Every line that begins with `word`, without `word`.
     pub(crate) fn lines(&self, word: &str) -> anyhow::Result<Vec<String>> {
         lines(&self.log, word)
     }
 
-    /// Waits for its end, which has to be a success.
+    /// Waits until the program ends, which has to be with success.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         let status = self.guarded.wait_exit(PATIENCE)?.context("it did not end")?;
         anyhow::ensure!(status.success(), "{} ended with {status}:\n{}", self.name, self.log_end());
         Ok(())
     }
 
-    /// Asks it to end.
+    /// Asks the program to end.
     pub(crate) fn ask_to_stop(&mut self) -> anyhow::Result<()> {
         Ok(self.guarded.signal(Signal::Terminate)?)
     }
 
-    /// Asks it to end and waits for that.
+    /// Asks the program to end, and waits until it has.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.guarded.end()?;
         Ok(())
@@ -127,7 +127,7 @@ impl Program {
     ) -> anyhow::Result<T> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // In this order, so that what it wrote at its end is seen.
+            // In this order, so that the last output of the program is seen.
             let ended = self.guarded.wait_exit(Duration::ZERO)?.is_some();
             if let Some(found) = look()? {
                 return Ok(found);
@@ -149,19 +149,19 @@ impl Program {
     }
 }
 
-/// The complete lines of a file that begin with `word`, without it.
+/// The complete lines of a file that begin with `word`, without `word`.
 fn lines(path: &Path, word: &str) -> anyhow::Result<Vec<String>> {
     let text = fs::read_to_string(path)?;
     let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
     Ok(complete.lines().filter_map(|line| Some(line.strip_prefix(word)?.trim().to_owned())).collect())
 }
 
-/// An address on this machine that nobody listens on.
+/// A free address on this machine.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Runs a short command of an installation or of Postgres, and answers its output.
+/// Runs a short command of an installation or of Postgres, and returns its output.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let shown = format!("{:?}", command.get_program());
     let output = command.output().context(shown.clone())?;

@@ -1,8 +1,8 @@
-//! Restante as a program among the queues: fills the outbox, or works it with the library's worker.
+//! Restante as one of the queue programs: fills the outbox, or handles its events with the library's worker.
 //!
-//! It speaks as the peers' programs do. `fill COUNT` enqueues and ends. `work COUNT CONCURRENCY` prints `begin TIME` before
-//! it claims anything and `handled TIME` when the COUNTth handler ends, in milliseconds since 1970, then goes on until
-//! SIGTERM, and prints `total COUNT` at its end. With `--starts` it prints `start ID TIME` for each event.
+//! Its command line and output are those of the peers' programs. `fill COUNT` enqueues and ends. `work COUNT CONCURRENCY` prints
+//! `begin TIME` before it claims anything and `handled TIME` when the COUNTth handler ends, in milliseconds since 1970. It goes
+//! on until SIGTERM, and prints `total COUNT` at its end. With `--starts` it prints `start ID TIME` for each event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +45,7 @@ enum Action {
 
 /// Fills or works the outbox that `DATABASE_URL` names.
 pub(crate) fn main(arguments: Arguments) -> anyhow::Result<()> {
-    // As many threads as the program's own.
+    // As many threads as `restante-worker` has.
     let threads = std::thread::available_parallelism()?.get().max(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(run(arguments))
@@ -83,7 +83,7 @@ fn body(run: u32, begin: DateTime<Utc>, number: u64, per_key: u64) -> String {
 
 async fn work(url: SecretString, arguments: Arguments) -> anyhow::Result<()> {
     let stop = service::stop_on_signal()?;
-    // As many connections as the program's own default.
+    // As many connections as `restante-worker` has by default.
     let pool = database::pool(&url, "restante-bench", 16)?;
     let settings = worker::Settings {
         name: "bench".to_owned(),
@@ -107,7 +107,7 @@ async fn work(url: SecretString, arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts handlers, and says when.
+/// Counts finished handlers, and prints when.
 struct Seen {
     count: u64,
     starts: bool,

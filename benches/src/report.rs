@@ -12,10 +12,10 @@ use crate::machine::Machine;
 use crate::peers::{self, QUEUES, RECEIVERS};
 use crate::program::Runtime;
 
-/// The part of the page that people write; what stands below it is kept.
+/// The heading of the part of the page that people write. The report keeps everything from there on.
 const BY_HAND: &str = "## Where the time goes";
 
-/// Writes the page, and keeps what people wrote in it.
+/// Writes the page, and keeps the part that people wrote.
 pub(crate) fn write(
     path: &Path,
     machine: &Machine,
@@ -66,7 +66,7 @@ pub(crate) fn table(table: &Table) -> String {
     text
 }
 
-/// Every goal that the tables can answer.
+/// Every goal for which the tables have figures.
 pub(crate) fn goals(tables: &[Table]) -> String {
     let header = ["work", "goal", "this run", "met"].map(str::to_owned);
     let mut text = String::new();

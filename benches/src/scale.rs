@@ -5,31 +5,31 @@ use std::time::Duration;
 /// Sizes of every measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Scale {
-    /// What a reader calls it.
+    /// The name of this scale in the report.
     pub name: &'static str,
     /// How often product and peers take turns.
     pub rounds: usize,
     /// How long one point of ingest is measured, after a warm-up of a quarter of it.
     pub ingest: Duration,
-    /// How many events wait in one point of a drain. Slow peers get a part of it, which their row says.
+    /// How many events wait in one point of a drain. Slow peers get a share of them, which their row says.
     pub jobs: usize,
     /// How many events come at a steady pace to measure how soon they are picked up.
     pub picked_up: usize,
     /// How many lines the results of a batch have.
     pub result_lines: usize,
-    /// The lines of the batch that shows that memory stays flat, where it is measured.
+    /// The lines of the large batch that shows that memory does not grow, if it is measured.
     pub many_result_lines: Option<usize>,
-    /// Events that pass while buffers and WAL are counted.
+    /// How many events pass while buffers and WAL are counted.
     pub counted: usize,
-    /// Finished rows of the history.
+    /// How many finished rows the history has.
     pub history: usize,
-    /// Events that wait, or are in retry.
+    /// How many events wait, or are in retry.
     pub backlog: usize,
-    /// Events that wait behind one key.
+    /// How many events wait behind one key.
     pub one_key: usize,
-    /// Events that pass while a snapshot is held: more than are counted at its start and at its end together.
+    /// How many events pass while a snapshot is held: more than are counted at its start and its end together.
     pub snapshot: usize,
-    /// How long nothing happens.
+    /// How long the idle programs are measured.
     pub idle: Duration,
 }
 

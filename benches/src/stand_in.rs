@@ -1,4 +1,4 @@
-//! What the API answers while it is measured: one ended batch whose results lie in a file.
+//! A stand-in for the API in measurements of results: it has one ended batch, whose results are in a file.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -17,12 +17,12 @@ pub(crate) struct StandIn {
     pub(crate) origin: String,
     pub(crate) lines: usize,
     pub(crate) bytes: u64,
-    /// It has no name any more, and is there while this is.
+    /// The file has no name any more, and exists while it is open here.
     _results: File,
 }
 
 impl StandIn {
-    /// Writes so many result lines and serves them.
+    /// Writes `lines` result lines and serves them.
     pub(crate) async fn start(lines: usize) -> anyhow::Result<Self> {
         let results = results(lines)?;
         let bytes = results.metadata()?.len();
@@ -43,7 +43,7 @@ impl StandIn {
     }
 }
 
-/// Result lines of 2.5 KB in the middle: 98 % answers, 1 % errors, 1 % expired. The file has no name any more.
+/// Writes result lines of 2.5 KB on average: 98 % answers, 1 % errors, 1 % expired. The file has no name any more.
 fn results(lines: usize) -> anyhow::Result<File> {
     let path = std::env::temp_dir().join(format!("restante-results-{:016x}", rand::random::<u64>()));
     let file = File::options().create_new(true).read(true).write(true).open(&path)?;
@@ -91,7 +91,7 @@ fn results(lines: usize) -> anyhow::Result<File> {
     Ok(out.into_inner()?)
 }
 
-/// A word that does not exist, so that texts compress as texts do.
+/// A made-up word, so that the texts compress like real ones.
 fn word(random: &mut StdRng) -> String {
     let syllables =
         ["ba", "con", "de", "fer", "ing", "la", "mo", "ner", "per", "qui", "ro", "sta", "ti", "ul", "ver"];

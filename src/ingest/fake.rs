@@ -113,7 +113,11 @@ impl Store for FakeStore {
                 }
                 Entry::Occupied(known) => {
                     let differs = known.get().body != event.body;
-                    duplicates.push(Duplicate { event_id: event.event_id.clone(), differs });
+                    duplicates.push(Duplicate {
+                        sender: event.sender.clone(),
+                        event_id: event.event_id.clone(),
+                        differs,
+                    });
                 }
             }
         }

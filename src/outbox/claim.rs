@@ -22,7 +22,7 @@ pub struct Claimed {
     pub crashes: i32,
 }
 
-/// A row that brings a `restante.claimed`, after the columns that only its statement has. A column that the SQL type has and this
+/// A row that brings a `restante.claimed_event`, after the columns that only its statement has. A column that the SQL type has and this
 /// list does not have, or the other way round, does not compile.
 macro_rules! claimed_row {
     ($Row:ident { $($own:ident: $Own:ty),* $(,)? }) => {
@@ -43,6 +43,8 @@ macro_rules! claimed_row {
             max_attempts: Option<i32>,
             crashes: Option<i32>,
             lease_token: Option<i64>,
+            sender: Option<String>,
+            account: Option<String>,
             keys_settled: Option<i64>,
             keys_left: Option<i64>,
         }
@@ -61,8 +63,8 @@ macro_rules! claimed_row {
                     crashes: self.crashes?,
                     event: $crate::event::Event {
                         id: self.id?,
-                        sender: $crate::event::ANTHROPIC.to_owned(),
-                        account: Some($crate::event::ANTHROPIC.to_owned()),
+                        sender: self.sender?,
+                        account: self.account,
                         event_id: self.event_id?,
                         event_type: self.event_type?,
                         subscriber: self.subscriber?,
@@ -125,7 +127,7 @@ const BYTES_MAX: i64 = 16 * 1024 * 1024;
 pub async fn claim(executor: impl PgExecutor<'_>, ask: Ask<'_>) -> sqlx::Result<Claims> {
     let rows = sqlx::query_as!(
         ClaimRow,
-        "select * from restante.claim($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7)",
+        "select * from restante.claim_events($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7)",
         ask.owner,
         ask.subscribers,
         ask.limit,
@@ -155,7 +157,7 @@ pub async fn is_late(executor: impl PgExecutor<'_>, event: &Event) -> sqlx::Resu
         r#"
         select exists (
           select from restante.outbox as o
-           where o.key = $1 and o.subscriber = $2 and o.created_at > $3 and o.id <> $4 and o.attempt > 0
+           where o.key = $1 and coalesce(o.account, o.sender) = $5 and o.subscriber = $2 and o.created_at > $3 and o.id <> $4 and o.attempt > 0
              -- What happened later was finished later: older weeks of the history need no look. The hour is for clocks.
              and o.finished_at >= $3::timestamptz - interval '1 hour') as "late!"
         "#,
@@ -163,6 +165,7 @@ pub async fn is_late(executor: impl PgExecutor<'_>, event: &Event) -> sqlx::Resu
         event.subscriber,
         event.created_at as DateTime<Utc>,
         event.id,
+        event.account.as_ref().unwrap_or(&event.sender),
     )
     .fetch_one(executor)
     .await

@@ -1,5 +1,6 @@
 //! Stores events, each once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
-use crate::event::NewEvent;
+use crate::event::{ANTHROPIC, NewEvent};
 
 /// How an event came into the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +52,18 @@ pub struct Stored {
 /// An event that was stored already. It changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicate {
+    /// Who sent it.
+    pub sender: String,
     /// The sender's identifier.
     pub event_id: String,
     /// Another body is stored under its identifier. What this one said is in `restante.delivery_differs`.
     pub differs: bool,
+}
+
+impl Duplicate {
+    fn of(event: &NewEvent, differs: bool) -> Self {
+        Self { sender: event.sender.clone(), event_id: event.event_id.clone(), differs }
+    }
 }
 
 /// Stores the events that are not stored yet. Of several with the same identifier the first counts, and the others are
@@ -85,7 +94,7 @@ async fn insert_one(executor: impl PgExecutor<'_>, source: Source, event: &NewEv
         r#"
         select stored.id is not null as "new!", stored.differs as "differs!",
                extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
-          from restante.insert_event($1, $2, $3, $4, $5, $6, $7, $8, null, $9) as stored
+          from restante.insert_event($1, $2, $3, $4, $5, $6, $7, $8, null, $9, $10, $11) as stored
         "#,
         event.event_id,
         event.event_type,
@@ -96,10 +105,12 @@ async fn insert_one(executor: impl PgExecutor<'_>, source: Source, event: &NewEv
         event.body.as_raw(),
         event.body.digest(),
         source.as_str(),
+        event.sender,
+        event.account.as_deref(),
     )
     .fetch_one(executor)
     .await?;
-    let duplicate = (!row.new).then(|| Duplicate { event_id: event.event_id.clone(), differs: row.differs });
+    let duplicate = (!row.new).then(|| Duplicate::of(event, row.differs));
     Ok(Stored {
         new: row.new.into(),
         duplicates: duplicate.into_iter().collect(),
@@ -121,11 +132,19 @@ async fn insert_many(
     let payloads: Vec<Option<&str>> = events.iter().map(|event| event.body.as_json()).collect();
     let raws: Vec<Option<&[u8]>> = events.iter().map(|event| event.body.as_raw()).collect();
     let digests: Vec<i64> = events.iter().map(|event| event.body.digest()).collect();
+    // With one sender, the usual case, the database has less to do without the names.
+    let is_usual =
+        |event: &&NewEvent| event.sender == ANTHROPIC && event.account.as_deref() == Some(ANTHROPIC);
+    let are_usual = events.iter().all(is_usual);
+    let senders: Option<Vec<&str>> =
+        (!are_usual).then(|| events.iter().map(|event| event.sender.as_str()).collect());
+    let accounts: Option<Vec<Option<&str>>> =
+        (!are_usual).then(|| events.iter().map(|event| event.account.as_deref()).collect());
     let row = sqlx::query!(
         r#"
         select stored.stored as "new!", stored.duplicates as "duplicates!", stored.differing as "differing!",
                extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
-          from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9) as stored
+          from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as stored
         "#,
         &event_ids as &[&str],
         &types as &[&str],
@@ -136,14 +155,24 @@ async fn insert_many(
         &raws as &[Option<&[u8]>],
         &digests,
         source.as_str(),
+        senders.as_deref() as Option<&[&str]>,
+        accounts.as_deref() as Option<&[Option<&str>]>,
     )
     .fetch_one(executor)
     .await?;
-    duplicates.extend(row.duplicates.into_iter().map(|event_id| {
-        let differs = row.differing.contains(&event_id);
-        Duplicate { event_id, differs }
+    let by_identifier: HashMap<_, _> = events.iter().map(|event| (seen_as(event), *event)).collect();
+    duplicates.extend(row.duplicates.iter().filter_map(|seen| {
+        Some(Duplicate::of(by_identifier.get(seen.as_str())?, row.differing.contains(seen)))
     }));
     Ok(Stored { new: u64::try_from(row.new).unwrap_or(0), duplicates, worked: duration(row.worked_seconds) })
+}
+
+/// An event's identifier as `restante.seen_as()` gives it. No two senders have one in common.
+pub fn seen_as(event: &NewEvent) -> Cow<'_, str> {
+    match event.sender.as_str() {
+        ANTHROPIC => Cow::Borrowed(&event.event_id),
+        sender => Cow::Owned(format!("{sender}\u{1f}{}", event.event_id)),
+    }
 }
 
 /// Splits events into the first of each identifier, and the others.
@@ -151,15 +180,14 @@ fn once_each(events: &[NewEvent]) -> (Vec<&NewEvent>, Vec<Duplicate>) {
     let mut first_of = HashMap::with_capacity(events.len());
     let (mut firsts, mut duplicates) = (Vec::with_capacity(events.len()), Vec::new());
     for event in events {
-        match first_of.entry(event.event_id.as_str()) {
+        match first_of.entry((event.sender.as_str(), event.event_id.as_str())) {
             Entry::Vacant(place) => {
                 place.insert(event);
                 firsts.push(event);
             }
-            Entry::Occupied(first) => duplicates.push(Duplicate {
-                event_id: event.event_id.clone(),
-                differs: first.get().body.as_bytes() != event.body.as_bytes(),
-            }),
+            Entry::Occupied(first) => {
+                duplicates.push(Duplicate::of(event, first.get().body.as_bytes() != event.body.as_bytes()))
+            }
         }
     }
     (firsts, duplicates)

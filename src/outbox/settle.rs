@@ -73,7 +73,7 @@ pub async fn finish(
     if let [Finished { lease, finish, result }] = attempts {
         return finish!(
             executor,
-            "restante.finish_one($1, $2, $3, $4, $5, $6, $7)",
+            "restante.finish_event($1, $2, $3, $4, $5, $6, $7)",
             lease.id,
             lease.token,
             finish.outcome().as_str(),
@@ -89,7 +89,7 @@ pub async fn finish(
     let results: Vec<Option<&str>> = attempts.iter().map(|attempt| attempt.result.as_deref()).collect();
     finish!(
         executor,
-        "restante.finish($1, $2, $3, $4, $5, $6, $7)",
+        "restante.finish_events($1, $2, $3, $4, $5, $6, $7)",
         &ids,
         &tokens,
         &statuses as &[&str],

@@ -174,7 +174,7 @@ async fn a_subscriber_has_attempts_of_its_own_beside_the_types_own_handler() {
     assert_eq!(world.value(rows).await, expected, "each waits for its own failures only");
 }
 
-/// Handles nothing that these tests send.
+/// Handles none of the types that these tests send.
 struct Deaf;
 
 impl Handler for Deaf {

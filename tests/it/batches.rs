@@ -1,4 +1,4 @@
-//! Batches and their results: every one of them ends up in the database, provably complete, whatever the API does.
+//! Batches and their results: every batch is stored completely in the end, whatever the API does.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -29,13 +29,13 @@ pub(crate) async fn start() -> (World, ScriptedApi) {
     (World::on(cluster::fresh_database().await).await, ScriptedApi::new().await)
 }
 
-/// Runs a worker with the built-in handlers until nothing is left that may run now. An attempt that fails may be made
-/// again within that, since the first wait can be short; so tests say what the API answers before, and not in between.
+/// Runs a worker with the built-in handlers until no event may run now. A failed event may run again within that, because
+/// the first wait can be short. So tests set the API's answers before the call.
 pub(crate) async fn work(world: &World, api: &ScriptedApi) {
     work_as(world.worker_settings(), world, api).await;
 }
 
-/// The same, by a worker with settings of its own.
+/// Like [`work`], with these settings of the worker.
 async fn work_as(worker: worker::Settings, world: &World, api: &ScriptedApi) {
     let settings =
         handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: Some(Duration::from_secs(300)) };
@@ -43,13 +43,13 @@ async fn work_as(worker: worker::Settings, world: &World, api: &ScriptedApi) {
     worker::run_until_idle(worker, world.pool.clone(), registry, api.client()).await.unwrap();
 }
 
-/// The same, once every retry is due.
+/// Like [`work`], once every retry is due.
 async fn work_later(world: &World, api: &ScriptedApi) {
     world.wait_for_retries().await;
     work(world, api).await;
 }
 
-/// A webhook tells that a batch has ended.
+/// Stores the event of a webhook that says that a batch has ended.
 pub(crate) async fn hear_of(world: &World, batch_id: &str) {
     let event = json!({
         "type": "event", "id": format!("wevt_{batch_id}"), "created_at": "2026-11-01T12:00:00Z",
@@ -77,12 +77,12 @@ fn errored(custom_id: &str, kind: &str) -> String {
     format!("{}\n", json!({ "custom_id": custom_id, "result": { "type": "errored", "error": error } }))
 }
 
-/// The line of a result that is nothing but its type.
+/// The line of a result that has only its type.
 fn bare(custom_id: &str, outcome: &str) -> String {
     format!("{}\n", json!({ "custom_id": custom_id, "result": { "type": outcome } }))
 }
 
-/// The fate of an event whose batch is still being processed.
+/// What [`fate`] returns for an event whose batch is still being processed.
 const NOT_ENDED: &str = "retry: the batch has not ended; this event polls the API again";
 
 /// One result of each outcome, and what the API counts of them.
@@ -92,7 +92,7 @@ pub(crate) fn one_of_each() -> String {
         .concat()
 }
 
-/// What is stored of a batch: itself, and a line for each of its results.
+/// What is stored of a batch: its row, and a line for each of its results.
 async fn stored(world: &World, batch_id: &str) -> String {
     let mut text = world
         .value(&format!(
@@ -111,7 +111,7 @@ async fn stored(world: &World, batch_id: &str) -> String {
     text
 }
 
-/// Status of an event and why its last attempt failed.
+/// The status of an event, and why its last attempt failed.
 async fn fate(world: &World, event_id: &str) -> String {
     world
         .value(&format!(
@@ -130,7 +130,7 @@ pub(crate) async fn complete(world: &World) -> String {
     world.value("select count(*) from restante.batch where complete_at is not null").await
 }
 
-/// The object with these members changed.
+/// The object with these fields changed.
 fn with(mut object: Value, changes: Value) -> Value {
     let changes = changes.as_object().unwrap().clone();
     object.as_object_mut().unwrap().extend(changes);

@@ -1,4 +1,5 @@
-//! Whose fault is it? Only what names the event's own content buries it; everything else waits, uncounted, and heals.
+//! Whose fault is it? An event becomes a dead letter only because of its own content. With any other fault it waits, without
+//! counting attempts, until the fault is fixed.
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ async fn tell_of(world: &World, data: &Value) {
     assert_eq!(world.receive_body(&body).await, 1);
 }
 
-/// A session, a batch whose end was heard of, one that is watched, and the search; with what the API says of them.
+/// Events for a session, an ended batch, a watched batch and the search, and the API's answers to them.
 async fn one_of_each(world: &World, api: &ScriptedApi, name: &str) {
     let session = format!("sesn_{name}");
     api.answer(
@@ -56,7 +57,7 @@ async fn one_of_each(world: &World, api: &ScriptedApi, name: &str) {
     world.sql("select restante.ensure_standing_jobs(array['batch.reconcile'])").await;
 }
 
-/// Nothing was buried or counted, and every event says why it waits, and not for long.
+/// Asserts that no event is dead, no attempt was counted, and every event says why it waits, and that it is not for long.
 async fn assert_all_wait(world: &World, why: &str) {
     let otherwise = "select string_agg(concat_ws(' ', event_id, status, attempt, last_error), '; ') from restante.outbox
                       where status <> 'retry' or attempt <> 0 or last_error is null or run_at > now() + interval '80 seconds'";
@@ -64,7 +65,7 @@ async fn assert_all_wait(world: &World, why: &str) {
     assert_eq!(world.value("select count(*) from restante.failure").await, "0", "{why}");
 }
 
-/// All that is in the outbox comes to its end, but for the search, which has none.
+/// Asserts that every event comes to its end, except the search, which has none.
 async fn assert_all_heal(world: &World, api: &ScriptedApi) {
     for _ in 0..2 {
         world.wait_for_retries().await;
@@ -122,7 +123,7 @@ async fn whatever_the_api_answers_instead_of_an_answer_buries_nothing_and_heals(
     for (nth, answer) in answers.into_iter().chain(plain).chain(final_word).enumerate() {
         one_of_each(&world, &api, &nth.to_string()).await;
         api.answer_all(Some(answer));
-        // Each time by a worker that knows nothing of the trouble yet, and so asks.
+        // Each time by a new worker, which does not know of the trouble yet and so calls the API.
         work(&world, api.client()).await;
         assert_all_wait(&world, &format!("answer {nth}")).await;
     }
@@ -207,7 +208,7 @@ async fn a_backlog_asks_an_api_in_trouble_little_and_goes_on_at_once_when_it_ans
     assert!(client.trouble().unwrap().starts_with("the API does not serve this key or account: 401"));
     let asked = api.heads().iter().filter(|head| head.contains("/v1/agents/")).count();
     assert!(asked < EVENTS / 4, "{asked} requests for nothing");
-    // The last in the row waits for a minute, unless the others are told that the API answers.
+    // The last event in the row would wait for a minute, if an answer of the API did not wake the others.
     api.answer("/v1/messages/batches?limit=1", Answer::json(&json!({ "data": [], "has_more": false })));
     api.answer_all(None);
 
@@ -295,7 +296,7 @@ async fn what_is_below_the_organization_ends_with_a_sentence_where_the_key_may_n
             assert_eq!(world.value(&dead).await, "1", "{status} {what}");
         }
     }
-    // A hold of the account says nothing of the key.
+    // A billing hold on the account says nothing about the key.
     let (world, api) = (World::new().await, ScriptedApi::new().await);
     api.answer_all(Some(Answer::refusal(402, "billing_error", "")));
     tell(&world, "external_key.failed", "ekey_1").await;
@@ -317,7 +318,7 @@ async fn a_session_whose_events_are_not_found_is_there_all_the_same() {
     );
 }
 
-/// Does what the event says in SQL.
+/// Runs the SQL of the event.
 struct Statement;
 
 #[derive(Debug, Deserialize)]
@@ -382,7 +383,7 @@ async fn what_a_refusal_of_the_database_means_follows_from_its_sqlstate() {
         .execute(&world.pool)
         .await
         .unwrap();
-        // One attempt, since the first wait may be nothing.
+        // One retry at most, because the first wait may be zero.
         world.sql("update restante.outbox set max_attempts = 2").await;
 
         work_once(&world).await;
@@ -398,7 +399,7 @@ async fn what_a_refusal_of_the_database_means_follows_from_its_sqlstate() {
     assert_eq!(world.value(room).await, "true", "a full disk is not written to every second");
 }
 
-/// Runs what may run now, and what becomes due meanwhile stays.
+/// Runs the events that may run now, but not those that become due meanwhile.
 async fn work_once(world: &World) {
     let registry = Registry::new().register(Statement);
     let stop = CancellationToken::new();
@@ -418,7 +419,7 @@ async fn work_once(world: &World) {
     running.await.unwrap().unwrap();
 }
 
-/// Asks for a wait that no clock can add, in each of the ways.
+/// Asks in each possible way for a wait that is too long to add to a time.
 struct Endless;
 
 #[derive(Debug, Deserialize)]

@@ -1,4 +1,4 @@
-//! What odd bodies become between a signed delivery and the end of their event: one reading, by ingest and by handlers.
+//! Odd bodies, from their signed delivery to the end of their event: ingest and handlers read them the same way.
 
 use axum::Router;
 use axum::extract::State;
@@ -14,10 +14,10 @@ use tokio::net::TcpListener;
 
 use crate::support::{Delivery, Ledger, Process, Sender, World};
 
-/// The paths that the API was asked for.
+/// The paths that were requested from the API.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// An API that has every object, and notes what it was asked for.
+/// An API that has every object, and records the requested paths.
 async fn api_that_has_everything() -> (api::Client, Asked) {
     async fn answer(State(asked): State<Asked>, uri: Uri) -> axum::Json<serde_json::Value> {
         asked.lock().unwrap().push(uri.path().to_owned());
@@ -32,7 +32,7 @@ async fn api_that_has_everything() -> (api::Client, Asked) {
     (api::Client::new(settings).unwrap(), asked)
 }
 
-/// Has the built-in handlers deal with all there is, and answers what the API was asked for.
+/// Runs the built-in handlers on all events, and returns the paths requested from the API.
 async fn worked(world: &World) -> Vec<String> {
     let (api, asked) = api_that_has_everything().await;
     let settings = handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: None };
@@ -71,7 +71,7 @@ async fn an_event_is_about_the_object_that_its_body_names_last_however_it_is_wri
 
     let asked = worked(&world).await;
 
-    // `whe_own` came twice, and is one event.
+    // `whe_own` was delivered twice, and is one event.
     expect![["whe_own session.created sesn_1 done, whe_2 session.created sesn_1 done, 17 session.created sesn_1 done, \
               whe_4 session.created sesn_1 done, whe_5 session.created sesn_1 done, whe_6 session.created sesn_1 done"]]
     .assert_eq(
@@ -172,7 +172,7 @@ async fn a_body_that_nobody_can_read_is_kept_and_becomes_a_dead_letter_in_every_
         assert_eq!(sender.status(&Delivery::new(id, *body)).await, 204, "{id} again");
     }
 
-    // A worker that knows one type only, and ends all others as ignored.
+    // A worker that handles one type only, and ends all other events as ignored.
     world.work_with(Registry::new().register(Ledger)).await;
 
     for (id, body, told) in bodies {
@@ -264,7 +264,7 @@ async fn a_repeated_delivery_is_counted_as_one_and_leaves_a_trace_where_it_says_
     for session in ["sesn_1", "sesn_1", "sesn_2", "sesn_2"] {
         assert_eq!(sender.status(&Delivery::new("whe_1", body(session))).await, 204);
     }
-    // Also where they share a commit.
+    // Also if the deliveries share a commit.
     let mut tx = world.pool.begin().await.unwrap();
     sqlx::query("lock table restante.outbox_seen in share mode").execute(&mut *tx).await.unwrap();
     let posts: Vec<_> = ["sesn_1", "sesn_1", "sesn_2"]

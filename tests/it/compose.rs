@@ -1,6 +1,6 @@
-//! The compose file and the image: what they say fits the programs, and what they start works.
+//! The compose file and the image fit the programs, and the services that they start work.
 //!
-//! The commands, variables and health checks are those of the file itself, so it cannot rot.
+//! The tests use the commands, variables and health checks of the file itself, so it cannot become outdated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ fn a_service_gets_variables_that_its_program_reads_and_all_of_them() {
 
         let unread: Vec<_> = given.difference(&read).collect();
         assert!(unread.is_empty(), "{name}: {unread:?} is not read");
-        // The hand tool reads what its commands need.
+        // Which variables the hand tool reads depends on the command.
         if program != Program::Tool {
             assert_eq!(given, read, "{name}: a setting that cannot be made");
         }
@@ -134,7 +134,7 @@ async fn the_services_start_in_their_order_under_their_roles_and_a_batch_goes_al
     let operator = services.variables(&file.services["status"])["DATABASE_URL"].clone();
     let mut operator = PgConnection::connect(&operator).await.unwrap();
 
-    // A batch of the simulated API, whose end it tells ingest of by a signed webhook.
+    // A batch of the simulated API, which sends a signed webhook when it ends.
     let url = services.here("http://simulator:4010/_simulator/batches");
     let batch = client().post(url).body(r#"{"requests": 200, "batch_seconds": 0}"#).send().await.unwrap();
     assert_eq!(batch.status(), 200);
@@ -145,7 +145,7 @@ async fn the_services_start_in_their_order_under_their_roles_and_a_batch_goes_al
         (batches == 1).then_some(())
     })
     .await;
-    // And one event by hand, from within a container.
+    // And one event sent by hand, from within a container.
     let send = ["restante", "send", "--url=http://ingest:8080/webhooks/anthropic", "--type=thing.happened"];
     services.run(&file.services["simulator"], &send);
     eventually("both events are finished", async || {
@@ -170,7 +170,7 @@ async fn the_services_start_in_their_order_under_their_roles_and_a_batch_goes_al
     let logins: BTreeMap<_, _> = logins.into_iter().collect();
     assert_eq!(logins["restante-ingest"], "restante_ingest_login");
     assert_eq!(logins["restante-worker"], "restante_worker_login");
-    // The script of the logins can be run again, here on a schema that an administrator has migrated.
+    // The script of the logins can run again, here on a schema that an administrator has migrated.
     sqlx::query("reassign owned by restante_owner_login to postgres").execute(&mut admin).await.unwrap();
     services.run_scripts(&file.services["postgres"]);
     let of_others: i64 = sqlx::query_scalar(

@@ -1,4 +1,4 @@
-//! Connections that stay with their users, and what becomes of them when something goes wrong.
+//! Connections that stay with their users, and what happens to them when something goes wrong.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn a_transaction_that_was_left_open_half_way_is_rolled_back() {
     let connections = Connections::of(&world.pool, 1);
 
     let mut lent = connections.lend().await.unwrap();
-    // As a `begin` leaves it whose future was dropped before its answer came.
+    // The state that a `begin` leaves if its future is dropped before the answer comes.
     lent.execute("begin").await.unwrap();
     lent.execute("select from restante.outbox_live for update").await.unwrap();
     drop(lent);

@@ -1,4 +1,4 @@
-//! What is left after a program, or Postgres, has been killed or has stood still in the middle of its work.
+//! What is left after a program or Postgres was killed, or stopped for a while, in the middle of its work.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::world::no_api;
 use crate::support::{Ledger, Process, Sender, SimulatedApi, World, eventually};
 
-/// Events that are posted by several tasks until each is taken.
+/// Events that several tasks post until ingest has accepted each of them.
 struct Load {
     taken: Arc<AtomicUsize>,
     tasks: JoinSet<u32>,
@@ -47,7 +47,7 @@ impl Load {
         eventually(&format!("{events} events taken"), async || taken().then_some(())).await;
     }
 
-    /// Waits until everything is taken. Returns how many attempts were in vain.
+    /// Waits until ingest has accepted everything. Returns how many deliveries failed.
     async fn ended(self) -> u32 {
         self.tasks.join_all().await.into_iter().sum()
     }
@@ -103,7 +103,7 @@ async fn of_a_worker_that_stood_still_beyond_its_lease_nothing_counts_that_comes
     let mut late = Process::worker(&world.url, &api.url, &[LEASE]).await;
     until_some_results(&world).await;
 
-    // In a transaction it could not be passed before the handler's timeout, which is another test.
+    // In a transaction, the other worker could not take the event before the handler's timeout. Another test shows that.
     eventually("a stop outside of a transaction", async || {
         late.signal(Signal::Stop);
         let open = "select count(*) from pg_stat_activity
@@ -142,7 +142,7 @@ async fn a_crash_of_postgres_loses_no_event_and_counts_no_result_twice() {
     let mut batches = BTreeSet::new();
     for number in 0..8 {
         let batch = api.batch(2_000).await;
-        // Two events of each, as by an endpoint that is configured twice.
+        // Two events for each batch, as if the endpoint were configured twice.
         events.push((format!("whe_{number}_a"), "batch.completed", batch.clone()));
         events.push((format!("whe_{number}_b"), "batch.ended", batch.clone()));
         batches.insert(batch);
@@ -158,7 +158,7 @@ async fn a_crash_of_postgres_loses_no_event_and_counts_no_result_twice() {
         load.until_taken(taken).await;
         postgres.kill_hard().unwrap();
         postgres.restart().unwrap();
-        // The connections of the old one are broken, and what runs in it goes on in the new one.
+        // The connections of the old world are broken. Its events go on in the new one.
         world.may_leave_running();
         world = World::on(world.url).await;
     }
@@ -214,10 +214,10 @@ async fn a_crash_of_postgres_under_handlers_leaves_each_effect_once_and_in_order
     assert_eq!((ran.len(), world.ledger().await.len()), (200, 200));
 }
 
-/// A lease that is soon over.
+/// A short lease.
 const LEASE: (&str, &str) = ("RESTANTE_LEASE_SECONDS", "1");
 
-/// A world in which a batch of so many requests has ended, whose results come slowly.
+/// A world with an ended batch of `requests` requests, whose results come slowly.
 async fn downloading(requests: usize) -> (World, SimulatedApi, String) {
     let world = World::new().await;
     let api = SimulatedApi::start().await;
@@ -247,7 +247,7 @@ async fn until_complete(world: &World) {
     .await;
 }
 
-/// The results of a batch are those that the API counts, each once, and are counted so.
+/// Asserts that the stored results of a batch are those that the API counts, each once, and that its row counts the same.
 async fn assert_stored_exactly(world: &World, api: &SimulatedApi, batch_id: &str) {
     let rows = format!(
         "select concat_ws(' ', count(*) filter (where outcome = 'succeeded'), count(*) filter (where outcome = 'errored'),

@@ -1,8 +1,8 @@
-//! Deliveries at a steady pace while others do what they like in the same database: nobody is refused, nothing counts as a crash,
-//! order holds, and all is done soon after they have ended.
+//! Deliveries at a steady pace while other sessions disturb the same database: no delivery is refused, nothing counts as a crash,
+//! order holds, and all events are done soon after the disturbance ends.
 //!
-//! Among the other tests each of them stays for a moment; `make crowd-test` lets them stay for a minute, and prints how long
-//! deliveries were answered in beside calm times.
+//! In the normal tests each disturbance is short. `make crowd-test` lets each last a minute, and prints how long answers took,
+//! compared with calm times.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ impl Crowd {
         }
     }
 
-    /// Delivers at the pace for as long as everybody stays. Each is answered with 204. Returns how long that took, sorted.
+    /// Delivers at the pace for as long as the others stay, and asserts that each answer is 204. Returns the sorted times.
     async fn deliver(&mut self) -> Vec<Duration> {
         let began = tokio::time::Instant::now();
         let pause = Duration::from_secs(1) / u32::try_from(self.per_second).unwrap();
@@ -73,7 +73,7 @@ impl Crowd {
         times
     }
 
-    /// Delivers while somebody does something, and looks at what became of it after he has ended.
+    /// Delivers while others do something, and checks the outbox after they have ended.
     async fn beside(&mut self, who: &str, others: Vec<JoinHandle<()>>) {
         let times = self.deliver().await;
         let backends = "select count(*) from pg_stat_activity where application_name like 'restante%'";
@@ -109,7 +109,7 @@ impl Crowd {
     }
 }
 
-/// Does these statements in a transaction that stays open.
+/// Runs these statements in a transaction that stays open.
 fn open_transaction(
     url: &SecretString,
     statements: Vec<String>,
@@ -165,7 +165,7 @@ async fn nobody_in_the_same_database_holds_up_deliveries_or_what_is_done_with_th
         );
         let open = open_transaction(&url, vec![hold, replay], stay, end);
         crowd.beside(who, vec![open]).await;
-        // What he replayed was handled a second time, all events of a key in their order, and later than was noted before.
+        // Replayed events were handled a second time, in the order of their key, and later than recorded before.
         crowd.world.sql("update restante.outbox set finished_at = created_at + interval '1 second' where source = 'webhook'").await;
     }
 

@@ -1,4 +1,4 @@
-//! The database as others keep it: with settings, encodings, rights, publications, locks, standbys and limits of their own.
+//! Databases as other people run them: with their own settings, encodings, rights, publications, locks, standbys and limits.
 
 use restante::database;
 use restante::handlers;
@@ -21,7 +21,7 @@ mod rights;
 mod settings;
 mod switchover;
 
-/// A connection as an application or a person has it, with none of our settings.
+/// A connection like that of an application or a person, with none of our settings.
 async fn stranger(url: &SecretString) -> PgConnection {
     PgConnection::connect(url.expose_secret()).await.unwrap()
 }
@@ -30,7 +30,7 @@ async fn execute(connection: &mut PgConnection, statements: &str) {
     connection.execute(sqlx::raw_sql(AssertSqlSafe(statements))).await.unwrap();
 }
 
-/// The name of a database, as SQL writes it.
+/// The quoted name of the database.
 async fn name(connection: &mut PgConnection) -> String {
     sqlx::query_scalar("select quote_ident(current_database())").fetch_one(connection).await.unwrap()
 }
@@ -45,8 +45,8 @@ async fn set_defaults(url: &SecretString, settings: &[(&str, &str)]) {
     connection.close().await.unwrap();
 }
 
-/// All that Restante does with a database: it stores events, runs them in the order of their keys, fails and retries, stores
-/// the results of a batch, and obeys a person.
+/// Does everything that Restante does with a database: stores events, runs them in the order of their keys, fails and retries,
+/// stores the results of a batch, and obeys a person.
 async fn a_day(world: &World) {
     let api = ScriptedApi::new().await;
     api.batch(&api.ended("b", ONE_OF_EACH));
@@ -90,7 +90,7 @@ fn registry() -> Registry {
     handlers::registry(handlers::Settings { batch_poll: minute, reconcile: None }).register(TestLedger)
 }
 
-/// [`Ledger`] without the types that the built-in handlers answer.
+/// [`Ledger`] without the types that the built-in handlers handle.
 #[derive(Debug)]
 struct TestLedger;
 

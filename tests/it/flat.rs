@@ -1,7 +1,6 @@
-//! What an event costs the server does not grow: counted in buffers, which no busy machine changes.
+//! What an event costs the server does not grow. It is counted in buffers, which do not depend on how busy the machine is.
 //!
-//! The plans are made while the outbox is empty, as those of a worker that was there first, and have to do for all that
-//! comes later.
+//! The plans are made while the outbox is empty, as in a worker that started first, and must still be good when it is full.
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -9,9 +8,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::support::world::World;
 
-/// Events that pass while buffers are counted.
+/// How many events pass while buffers are counted.
 const COUNTED: i64 = 100;
-/// A deeper tree of an index costs a little; a walk over what does not matter costs many times as much.
+/// How much the cost may grow. A deeper index costs a little; a scan over irrelevant rows costs many times as much.
 const FLAT: f64 = 1.5;
 
 /// Where a claim begins to look.
@@ -20,14 +19,14 @@ enum Claim {
     FromWhereTheLastEnded,
 }
 
-/// One connection on which events pass, as on that of a worker.
+/// One connection that moves events, like that of a worker.
 struct Counter {
     connection: PgConnection,
     round: u32,
 }
 
 impl Counter {
-    /// With its plans made.
+    /// A counter whose plans are made.
     async fn new(world: &World) -> Self {
         let connection = PgConnection::connect(world.url.expose_secret()).await.unwrap();
         let mut counter = Self { connection, round: 0 };
@@ -37,8 +36,8 @@ impl Counter {
         counter
     }
 
-    /// Stores one event alone and others together, claims them, and finishes one alone and the others together. Returns how
-    /// many buffers each of these took for an event.
+    /// Stores one event alone and others together, claims them, and finishes one alone and the others together. Returns the
+    /// buffers per event of each of these steps.
     async fn buffers_per_event(&mut self, claim: Claim) -> [f64; 5] {
         self.round += 1;
         let floor: String = match claim {
@@ -71,7 +70,7 @@ impl Counter {
             .await;
         let claimed = self
             .explained(&format!(
-                "select restante.claim('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}', 16777216, true)"
+                "select restante.claim_events('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}', 16777216, true)"
             ))
             .await;
         let (ids, tokens): (Vec<i64>, Vec<i64>) = sqlx::query_as(
@@ -82,12 +81,12 @@ impl Counter {
         .unwrap();
         assert_eq!(i64::try_from(ids.len()).unwrap(), COUNTED + 1);
         let finished_alone = self
-            .explained(&format!("select restante.finish_one({}, {}, 'done', null)", ids[0], tokens[0]))
+            .explained(&format!("select restante.finish_event({}, {}, 'done', null)", ids[0], tokens[0]))
             .await;
         let (ids, tokens) = (&ids[1..], &tokens[1..]);
         let finished = self
             .explained(&format!(
-                "select restante.finish(array{ids:?}::bigint[], array{tokens:?}::bigint[], {}, {})",
+                "select restante.finish_events(array{ids:?}::bigint[], array{tokens:?}::bigint[], {}, {})",
                 each("'done'::text"),
                 each("null::text"),
             ))
@@ -104,7 +103,7 @@ impl Counter {
     }
 }
 
-/// Fills an outbox with rows of these values, and expects that an event costs what it cost when there were none.
+/// Fills an outbox with rows of these values, and asserts that an event costs the same as before.
 async fn stays_flat_beside(key_created_at_status_run_at_finished_at: &str) {
     let world = World::new().await;
     let mut counter = Counter::new(&world).await;
@@ -119,7 +118,7 @@ async fn stays_flat_beside(key_created_at_status_run_at_finished_at: &str) {
     assert!(growth(empty, full) < FLAT, "{full:?} after {empty:?}");
 }
 
-/// By how much the statement grew that grew most.
+/// The growth of the statement that grew most, as a factor.
 fn growth(before: [f64; 5], after: [f64; 5]) -> f64 {
     before.into_iter().zip(after).map(|(before, after)| after / before).fold(0.0, f64::max)
 }

@@ -1,4 +1,4 @@
-//! What ingest, as a process, answers to deliveries, and what is in the outbox then.
+//! How the ingest process answers deliveries, and what is in the outbox then.
 
 use expect_test::expect;
 use futures_util::future::join_all;
@@ -8,7 +8,7 @@ use restante_playground::postgres::PrivatePostgres;
 use crate::support::sender::envelope;
 use crate::support::{Delivery, Process, Sender, World, eventually};
 
-/// How long a delivery waits for the database.
+/// The variable that says how long a delivery waits for the database.
 const WAIT: &str = "RESTANTE_INGEST_WAIT_SECONDS";
 
 /// A world with an ingest in it.
@@ -19,7 +19,7 @@ async fn receiving() -> (World, Process, Sender) {
     (world, ingest, sender)
 }
 
-/// The bytes that are kept of an event.
+/// The stored bytes of an event.
 async fn kept(world: &World, event_id: &str) -> Vec<u8> {
     sqlx::query_scalar(
         "select coalesce(raw, convert_to(payload::text, 'UTF8')) from restante.outbox where event_id = $1",
@@ -33,7 +33,7 @@ async fn kept(world: &World, event_id: &str) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_answered_with_204_is_in_the_outbox_as_it_came() {
     let (world, _ingest, sender) = receiving().await;
-    // Spaces, an escape, a number of many digits and a member twice: what a parser would write anew.
+    // Spaces, an escape, a number of many digits and a repeated field: a parser would change these.
     let body = r#"{ "type":"event", "id":"whe_1","created_at":"2026-11-01T12:00:00.123456Z",
         "data":{"type":"session.status_idled","id":"sesn_1","workspace_id":"wrkspc_1","n":1.10e2,"n":0.1234567890123456789012,"é":"\u00e9"} }"#;
 
@@ -75,7 +75,7 @@ async fn a_delivery_of_which_one_byte_was_changed_is_refused() {
     assert_eq!(sender.status(&Delivery::new("whe_1", body)).await, 204, "it is the edits that were refused");
 }
 
-/// The delivery with a bit flipped: at every place of the body and of every header, as far as a header may say it.
+/// Copies of the delivery with one bit flipped, at every place of the body and of every header where the result is valid.
 fn edits(delivery: &Delivery) -> impl Iterator<Item = Delivery> {
     let in_body = (0..delivery.body.len()).flat_map(|place| [1, 0x80].map(|bit| (None, place, bit)));
     let in_headers = delivery.headers.iter().enumerate().flat_map(|(header, (_, value))| {
@@ -105,7 +105,7 @@ async fn a_timestamp_that_is_no_time_is_refused_and_ingest_lives_on() {
         ["-9223372036854775808", "-9223372036854775807", "9223372036854775807", "NaN", "inf", "0", "-1"];
 
     for timestamp in beyond.into_iter().chain(odd) {
-        // The signature is right, so that the timestamp is what is refused.
+        // The signature is right, so ingest refuses the timestamp.
         let standard = Delivery::stamped("whe_1", timestamp, body.clone());
         assert_eq!(sender.status(&standard).await, 401, "{timestamp}");
         let older = Delivery::older_stamped(timestamp, body.clone());
@@ -152,7 +152,7 @@ async fn bodies_that_are_trouble_for_postgres_are_kept_byte_for_byte_beside_thei
     ];
     bodies.extend((0..40).map(|number| body(&format!("good_{number}"), b"1")));
 
-    // Nothing can be committed until they are on their way, so that they share commits.
+    // The lock blocks all commits until every delivery is on its way, so that they share commits.
     let mut tx = world.pool.begin().await.unwrap();
     sqlx::query("lock table restante.outbox_seen in share mode").execute(&mut *tx).await.unwrap();
     let posts: Vec<_> = bodies

@@ -1,7 +1,7 @@
-//! Services, people and applications at once, at random, with transactions that are left open: after each commit every key has its
-//! rightful head or is noted, nobody of the services waits, and in the end nothing is lost, doubled or forgotten.
+//! Services, people and applications act at random at the same time, with transactions that are left open. After each commit every
+//! key has its rightful head or is noted, no service waits, and in the end no event is lost, doubled or forgotten.
 //!
-//! `RESTANTE_INTERLEAVED_SECONDS` makes it longer than the few seconds that it takes among the other tests.
+//! `RESTANTE_INTERLEAVED_SECONDS` makes this test longer than the few seconds that it normally takes.
 
 mod actor;
 
@@ -58,7 +58,7 @@ async fn whoever_does_what_in_which_order_each_key_keeps_its_order_and_nobody_wa
     println!("{stored} events of {KEYS} keys came through");
 }
 
-/// What must never be seen, whoever is in the middle of what: a look at what is committed, in one snapshot.
+/// Finds what must never be committed, whatever is in progress. It reads one snapshot.
 const BROKEN: &str = "
     with noted as (select distinct key, subscriber from restante.key_unsettled),
     waiting as (
@@ -82,7 +82,7 @@ const BROKEN: &str = "
     select coalesce(string_agg(b.fault, E'\\n'), '') from broken as b
      where not exists (select from noted as n where n.key = b.key and n.subscriber = b.subscriber)";
 
-/// A service that has been waiting for a lock for a second. People may wait for each other.
+/// Finds services that have waited for a lock for a second. People may wait for each other.
 const WAITING: &str = "
     select coalesce(string_agg(query, E'\\n'), '') from pg_locks as l join pg_stat_activity as a using (pid)
      where datname = current_database() and application_name = 'service' and not l.granted
@@ -101,7 +101,7 @@ async fn watch(world: &World, time: Duration) {
     }
 }
 
-/// Works through all that can run, as workers do.
+/// Runs all events that can run, as workers do.
 async fn come_to_rest(world: &World) {
     world.sql("delete from restante.paused_type").await;
     // Dead letters that hold their keys wait for a person.
@@ -121,9 +121,9 @@ async fn come_to_rest(world: &World) {
         let mut leases: Vec<_> =
             claimed.iter().map(|claimed| (claimed.lease.id, claimed.lease.token)).collect();
         while let Some((id, token)) = leases.pop() {
-            // With its successor, and so to the end of its key.
+            // Finishes each event along with the lease of its successor, and so on to the end of its key.
             let done = "select (next).id, (next).lease_token
-                          from restante.finish_one($1, $2, 'done', null, 'last', '30 s', 'infinity') where (next).id is not null";
+                          from restante.finish_event($1, $2, 'done', null, 'last', '30 s', 'infinity') where (next).id is not null";
             let next = sqlx::query_as(done).bind(id).bind(token).fetch_all(&world.pool).await.unwrap();
             leases.extend::<Vec<(i64, i64)>>(next);
         }

@@ -1,4 +1,4 @@
-//! A lease is the right to run and settle an event. Who has lost it can settle nothing.
+//! A lease is the right to run and settle an event. An attempt that has lost it cannot settle the event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,7 +132,7 @@ mod locked {
     use sqlx::{PgPool, Postgres, Transaction};
     use tokio::sync::mpsc::Sender;
 
-    /// Writes, and returns when somebody else has locked its event.
+    /// Writes, and returns once another session has locked its event.
     pub struct Locked {
         pub pool: PgPool,
         pub somebody: Sender<Transaction<'static, Postgres>>,
@@ -195,7 +195,7 @@ async fn a_handler_that_blocks_its_thread_keeps_its_lease_within_its_timeout() {
         eventually("a first lease", async || Some(lease_until().await).filter(|lease| lease != "null"));
     let first = first.await;
 
-    // A lease is renewed three times within its length, so this lasts longer than the first one.
+    // A lease is renewed three times within its length, so four renewals take longer than the first lease lasts.
     let mut last = first;
     for _ in 0..4 {
         last =
@@ -210,7 +210,7 @@ async fn a_handler_that_blocks_its_thread_keeps_its_lease_within_its_timeout() {
     assert_eq!(world.value("select count(*) from restante.failure").await, "0");
 }
 
-/// A worker that works through the outbox once, in a runtime all of which stands still with its handler.
+/// A worker that works through the outbox once, in a runtime that its handler blocks completely.
 fn in_a_runtime_of_its_own(
     settings: worker::Settings,
     url: SecretString,
@@ -324,7 +324,7 @@ mod stolen {
     use restante::internals::outbox::claim::Ask;
     use sqlx::PgPool;
 
-    /// Writes only after somebody else has claimed its event: through its transaction, or in a checkpoint.
+    /// Writes only after another worker has claimed its event: through its transaction, or in a checkpoint.
     pub struct Stolen {
         pub pool: PgPool,
         pub checkpoint: bool,
@@ -379,7 +379,7 @@ async fn a_checkpoint_that_was_open_for_longer_than_the_lease_begins_it_anew() {
 mod long_part {
     use restante::handler::{self, Context, Handler};
 
-    /// Commits a part during which its lease has run out.
+    /// Commits a part during which its lease runs out.
     pub struct LongPart;
 
     impl Handler for LongPart {

@@ -1,4 +1,4 @@
-//! What the whole of Restante promises, shown on a real Postgres; and on the real processes where a process matters.
+//! What Restante promises, shown with a real Postgres, and with the real processes where a process matters.
 
 #![expect(
     clippy::unwrap_used,

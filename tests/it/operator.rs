@@ -1,4 +1,4 @@
-//! One UPDATE of `status` is the operator's whole interface, and nothing he writes can break a promise.
+//! The operator's interface is an UPDATE of `status`. No such UPDATE can break a promise.
 
 use expect_test::expect;
 use restante::internals::outbox::outcome::Finish;

@@ -1,4 +1,4 @@
-//! Events of one key run one at a time, oldest first; different keys side by side.
+//! Events of one key run one at a time, oldest first. Events of different keys run side by side.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn shuffled_deliveries_are_handled_in_order_within_each_key() {
     let mut deliveries: Vec<(usize, u32)> =
         (0..30).flat_map(|key| (0..40).map(move |second| (key, second))).collect();
     deliveries.shuffle(&mut StdRng::seed_from_u64(7));
-    // Half of them each alone, half of them together.
+    // Half of them are stored one by one, half of them together.
     let (alone, together) = deliveries.split_at(deliveries.len() / 2);
     for deliveries in alone.chunks(1).chain(together.chunks(20)) {
         let event = |&(key, second): &(usize, u32)| {
@@ -199,7 +199,7 @@ async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left
     }
 }
 
-/// Stores the second event of key k, in one commit with so many events of other keys.
+/// Stores the second event of key k, in one commit with `others` events of other keys.
 async fn arrive(world: &World, others: u64) -> u64 {
     let others = (0..others).map(|n| world.new_event(&format!("m{n}"), &format!("m{n}"), 1, json!({})));
     let events: Vec<_> = others.chain([world.new_event("k2", "k", 2, json!({}))]).collect();
@@ -228,7 +228,7 @@ async fn the_next_event_of_a_key_is_leased_with_the_completion_of_the_one_before
 
         assert_eq!(world.work_with(registry).await, 20);
 
-        // Each change of state is a new token: leased and done, without having been pending in between.
+        // Each change of state gives a new token: the event was leased and done, and never pending in between.
         let tokens =
             "select string_agg(distinct status || lease_token, ', ') from restante.outbox where key = 'k'";
         assert_eq!(world.value(tokens).await, "done2");
@@ -243,7 +243,7 @@ mod nothing {
     use restante::handler::{self, Context, Handler};
     use serde::de::IgnoredAny;
 
-    /// Takes no transaction.
+    /// Opens no transaction.
     pub struct Nothing;
 
     impl Handler for Nothing {
@@ -352,7 +352,7 @@ mod crossing {
     use serde_json::json;
     use tokio::sync::Barrier;
 
-    /// Enqueues the second event of the key that its event names, and waits until another has done the same.
+    /// Enqueues the second event of the key that its event names, and waits until another attempt has done the same.
     pub struct Crossing {
         pub both_have_enqueued: Arc<Barrier>,
     }

@@ -1,9 +1,9 @@
-//! An API that refuses or is away, with many events waiting: nothing is buried or counted, `status` says why in a line, and all of it
-//! goes on soon after the repair.
+//! The API refuses requests or is away while many events wait: no event becomes a dead letter, no attempt counts, `status` says why
+//! in a line, and all events go on soon after the outage ends.
 //!
-//! Among the other tests each outage lasts for a moment; `make crowd-test` lets it last for ten minutes with 2,000 events, and
-//! prints how soon the first event was done and the last. `RESTANTE_OUTAGE_ONLY` names one of them. A database that takes no
-//! writes is the last kind.
+//! In the normal tests each outage is short. `make crowd-test` lets it last for ten minutes with 2,000 events, and prints how soon
+//! the first and the last event were done. `RESTANTE_OUTAGE_ONLY` names a single outage. The last kind is a database that takes no
+//! writes.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::support::processes::{Process, tool};
 use crate::support::servers::Server;
 use crate::support::{World, eventually};
 
-/// Nobody listens there.
+/// A port on which nothing listens.
 const CLOSED_PORT: u16 = 9;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +96,7 @@ async fn a_database_that_takes_no_writes_for_a_while_buries_and_counts_nothing_a
     let api = ScriptedApi::new().await;
     let mut worker = Process::worker(&server.url(), &api.origin, &[]).await;
     let world = World::on(server.url()).await;
-    // The worker stands still until the database has become read-only, so that all events wait through the outage.
+    // The worker is stopped until the database is read-only, so that all events wait through the outage.
     worker.signal(Signal::Stop);
     let mut waiting = Vec::new();
     for n in 0..events {
@@ -110,7 +110,7 @@ async fn a_database_that_takes_no_writes_for_a_while_buries_and_counts_nothing_a
     server.takes_no_writes();
     server.start().await;
     worker.signal(Signal::Continue);
-    // A pool of ours takes no connection to a standby.
+    // Our own pools accept no connection to a standby, so this one is plain.
     let mut world = World::on(server.url()).await;
     world.pool = sqlx::PgPool::connect(server.url().expose_secret()).await.unwrap();
     tokio::time::sleep(lasts).await;
@@ -156,7 +156,7 @@ fn world_event(id: &str) -> serde_json::Value {
             "data": { "type": "session.updated", "id": id } })
 }
 
-/// What `restante status` says.
+/// The output of `restante status`.
 fn told(world: &World) -> String {
     let status = std::process::Command::new(tool())
         .arg("status")

@@ -1,6 +1,6 @@
-//! What is counted and told of an attempt is what the database says became of it, and not what its handler meant.
+//! The metric and the log of an attempt say what the database has stored, and not what its handler returned.
 //!
-//! The runtime of each test is its thread, so that a recorder of the thread counts what happens in the test and nothing else.
+//! Each test runs on a single thread, so that a recorder of that thread counts only what happens in the test.
 
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -23,7 +23,7 @@ use crate::support::World;
 use crate::support::api::{Answer, ScriptedApi};
 use crate::support::world::no_api;
 
-/// Does what its event says, and ends like that.
+/// Does what its event says, and ends as it says.
 struct Ends;
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -47,10 +47,10 @@ struct Play {
     /// Writes through the attempt's transaction.
     #[serde(default)]
     writes: bool,
-    /// A person takes the event away meanwhile.
+    /// A person takes the event away from the attempt meanwhile.
     #[serde(default)]
     is_taken: bool,
-    /// Nobody connects to the database any more, and whoever is connected is thrown out.
+    /// The database ends all sessions and accepts no new ones.
     #[serde(default)]
     cuts_off: bool,
 }
@@ -90,7 +90,7 @@ impl Handler for Ends {
     }
 }
 
-/// Ends the sessions of this pool, and lets nobody into its database any more.
+/// Ends the sessions of this pool, and lets its database accept no new ones.
 async fn cut_off(pool: &PgPool) {
     let options = PgConnectOptions::clone(&pool.connect_options());
     let name = options.get_database().unwrap().to_owned();
@@ -98,14 +98,14 @@ async fn cut_off(pool: &PgPool) {
     let mut somebody = options.connect().await.unwrap();
     let closed = format!("alter database {name} allow_connections false");
     somebody.execute(AssertSqlSafe(closed)).await.unwrap();
-    // Waits until they have ended.
+    // Waits until the sessions have ended.
     let ended = sqlx::query(
         "select pg_terminate_backend(pid, 60000) from pg_stat_activity where application_name = $1",
     );
     ended.bind(CUT).execute(&mut somebody).await.unwrap();
 }
 
-/// What the sessions are called that are cut off.
+/// The name of the sessions that are cut off.
 const CUT: &str = "cut off";
 
 /// What was counted and logged on this thread.
@@ -120,8 +120,8 @@ impl Told {
     }
 }
 
-/// Never written to. While a process has but one subscriber, a line whose place in the code some other thread comes by first is
-/// kept from that subscriber for good.
+/// A second subscriber, which is never written to. While a process has only one, a log line that another thread reaches first is
+/// disabled for that subscriber forever.
 static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 /// Counts and logs what happens on this thread while `work` is done.
@@ -312,7 +312,7 @@ async fn of_many_events_that_an_outage_of_the_api_holds_back_one_is_told_of() {
     assert!(!others.is_empty() && others.iter().all(|line| line.contains("DEBUG")), "{others:#?}");
 }
 
-/// A transaction that a handler begins within its own.
+/// A handler that begins a transaction within its own.
 struct Nests;
 
 impl Handler for Nests {
@@ -347,7 +347,7 @@ async fn a_transaction_within_that_of_the_attempt_is_a_savepoint_also_on_a_conne
 
     assert!(world.outbox().await.starts_with("one done, attempt 1\nfails retry, attempt 1\n"));
     assert_eq!(world.ledger().await, ["kept"], "of the one that failed nothing is left");
-    // Also by who has the connections next.
+    // The next users of the connections find this too.
     let mut all = Vec::new();
     for _ in 0..world.pool.options().get_max_connections() {
         all.push(world.pool.begin().await.unwrap());

@@ -1,4 +1,4 @@
-//! Every kind of event the API sends: the right question is asked, and the answer is kept.
+//! Every type of event that the API sends: the worker requests the right object, and stores the answer.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::World;
 use crate::support::api::{Answer, ScriptedApi};
 
-/// A type of event, the question that it must lead to, and the beta that must be named. No question: none may be asked.
+/// A type of event, the path that the worker must request, and the beta that it must name. No path: it may request nothing.
 type Expected = (&'static str, Option<&'static str>, Option<&'static str>, &'static str);
 
 const MA: Option<&str> = Some("managed-agents-2026-04-01");
@@ -85,7 +85,7 @@ const TYPES: [Expected; 51] = [
     ("external_storage.recovered", STORAGE, EFS, "external_storage"),
 ];
 
-/// What an event of a type carries, as the real sender fills it in.
+/// The data of an event of a type, as the real API fills it in.
 fn data(event_type: &str) -> Value {
     let (kind, what) = event_type.split_once('.').unwrap();
     let id = match kind {
@@ -115,10 +115,10 @@ fn data(event_type: &str) -> Value {
     data
 }
 
-/// A path that was asked for, and the beta that was named.
+/// A requested path, and the beta that was named.
 type Question = (String, Option<String>);
 
-/// What the API was asked since the last time.
+/// The requests to the API since the last call.
 fn asked(api: &ScriptedApi) -> Vec<Question> {
     let question = |head: &String| {
         let beta = head.lines().find_map(|line| line.strip_prefix("anthropic-beta: "));
@@ -301,7 +301,7 @@ async fn an_older_look_never_replaces_a_newer_one() {
     assert_eq!(world.value("select status from restante.resource").await, "newer");
 }
 
-/// Deliveries about many objects, shuffled and doubled, leave what deliveries in order leave.
+/// Deliveries about many objects end in the same state, whether they come in order or shuffled and doubled.
 #[tokio::test(flavor = "multi_thread")]
 async fn shuffled_and_doubled_deliveries_end_in_the_same_state_as_ordered_ones() {
     const OBJECTS: usize = 1000;

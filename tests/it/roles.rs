@@ -137,7 +137,7 @@ async fn a_worker_does_all_its_work_with_its_role() {
     world.sql(&format!("grant select, insert on ledger, snoozed to {}", login.name)).await;
     let as_worker = World::on(login.url.clone()).await;
     restante::database::ready(&as_worker.pool, Duration::ZERO).await.unwrap();
-    // Something of everything: each outcome, a scheduled event, a key without a head, a week without its partition.
+    // One of everything: each outcome, a scheduled event, a key without a head, a week without its partition.
     world.receive("done", "k", 0, json!({})).await;
     world.receive("retry", "", 1, json!({ "fail_until_attempt": 9 })).await;
     world.receive("dead", "", 2, json!({ "permanent": true })).await;
@@ -157,7 +157,7 @@ async fn a_worker_does_all_its_work_with_its_role() {
     let settings = as_worker.worker_settings();
     let running =
         tokio::spawn(worker::run(settings, as_worker.pool.clone(), registry, no_api(), stop.clone()));
-    // First, because a week is made only while nobody reads the outbox.
+    // First, because a weekly partition is made only while no session reads the outbox.
     eventually("the worker has made the week", async || {
         (world.value(weeks).await == weeks_made).then_some(())
     })
@@ -217,7 +217,7 @@ async fn the_results_of_a_batch_are_stored_with_the_role_of_a_worker() {
     login.drop(&world).await;
 }
 
-/// A login of this test's own, with these roles and the rights of nobody else.
+/// A new login for this test, with the rights of these roles and no others.
 struct Login {
     name: String,
     url: SecretString,
@@ -237,14 +237,14 @@ impl Login {
         Self { name, url: SecretString::from(String::from(url)) }
     }
 
-    /// Roles belong to the whole server, so a test takes its own away.
+    /// Drops the login, because roles belong to the whole server.
     async fn drop(self, world: &World) {
         world.sql(&format!("drop owned by {}", self.name)).await;
         world.sql(&format!("drop role {}", self.name)).await;
     }
 }
 
-/// An event in each state that a statement may meet, and a type that is paused.
+/// Makes an event in each state that a statement may meet, and a paused type.
 async fn one_event_of_each_status(world: &World) {
     for (event_id, second) in
         [("done", 0), ("dead", 1), ("retry", 2), ("running", 3), ("pending", 4), ("blocked", 5)]
@@ -265,7 +265,7 @@ async fn one_event_of_each_status(world: &World) {
     world.sql("insert into restante.paused_type (type) values ('test.held')").await;
 }
 
-/// A batch of so many requests at the simulator, which has ended.
+/// Creates a batch of `requests` requests at the simulator, which ends at once.
 async fn create_batch(address: &str, requests: usize) -> String {
     let params =
         json!({ "model": "claude-test", "max_tokens": 9, "messages": [{ "role": "user", "content": "Hi" }] });
@@ -285,7 +285,7 @@ async fn create_batch(address: &str, requests: usize) -> String {
     answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-/// Runs a statement and takes back what it did.
+/// Runs a statement and rolls it back.
 async fn rolled_back(connection: &mut PgConnection, statement: &str) -> sqlx::Result<()> {
     let mut tx = connection.begin().await?;
     let ran = execute(&mut tx, statement).await;

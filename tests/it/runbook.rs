@@ -44,7 +44,7 @@ fn runbook() -> Vec<Answer> {
     answers
 }
 
-/// What the statements of a question have changed: a query, and what it then answers.
+/// What the statements of a question change: a query, and its result afterwards.
 fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
     BTreeMap::from([
         (
@@ -227,7 +227,7 @@ async fn receive(world: &World, event_id: &str, event_type: &str, key: &str, pla
 async fn every_line_of_the_runbook_runs_shows_something_and_does_what_it_says() {
     let world = seeded().await;
     let mut holder = connect(&world).await;
-    // Somebody who has had a transaction open for a while, as the horizon shows them.
+    // A session with an open transaction, for the query of the horizon.
     holder.execute("begin isolation level repeatable read").await.unwrap();
     holder.execute("select 1").await.unwrap();
     let mut effects = effects();
@@ -259,7 +259,7 @@ async fn every_line_of_the_runbook_runs_shows_something_and_does_what_it_says() 
     holder.execute("rollback").await.unwrap();
 }
 
-/// Runs a statement and answers whether it only read.
+/// Runs a statement and returns whether it only read.
 async fn run(connection: &mut PgConnection, question: &str, statement: &str) -> bool {
     let failed = |error: sqlx::Error| format!("{question}: {error}\n{statement}");
     let query = sqlx::query(AssertSqlSafe(statement));

@@ -1,4 +1,4 @@
--- What the questions of the runbook about batches, partitions and identifiers find, beside the seeded events.
+-- Rows for the runbook's questions about batches, partitions and identifiers, in addition to the seeded events.
 
 insert into restante.batch (id, status, succeeded, errored, created_at, ended_at, results_stored, bytes_stored, complete_at)
 values ('msgbatch_01', 'ended', 1, 2, now() - interval '2 days', now() - interval '1 day', 3, 300, now() - interval '1 day');
@@ -11,7 +11,7 @@ values ('msgbatch_01', 'request-1', 'succeeded', '{"custom_id":"request-1"}', 'H
        ('msgbatch_01', 'request-3', 'errored', '{"custom_id":"request-3"}', null, null, null, 'invalid_request_error', 'no',
         null, null, null, null);
 
--- A batch whose results are not here, while the day comes nearer on which they vanish.
+-- A batch whose results are not stored, and soon vanish.
 insert into restante.batch (id, status, succeeded, created_at, ended_at, download_started_at)
 values ('msgbatch_02', 'ended', 1000, now() - interval '25 days', now() - interval '24 days', now());
 select restante.begin_standing_job('batch.ended', 'msgbatch_02');
@@ -37,11 +37,11 @@ values ('agent', 'agent_never_seen', now(), now(), 'not_found');
 insert into restante.outbox (event_id, type, payload, status, finished_at, result)
 values ('whe_not_found', 'agent.updated', '{}', 'done', now() - interval '1 minute', '{"gone":"404 not_found_error"}');
 
--- Roles belong to the whole server, which here is that of the tests.
+-- Roles belong to the whole server, here that of the tests.
 create role runbook_operator;
 grant restante_operator to runbook_operator;
 
--- A subscriber that nobody works for any more, and a failure that nobody looks into any more.
+-- A subscriber that no worker has any more, and an old failure.
 insert into restante.subscription (subscriber, type) values ('reports', 'report.*');
 select restante.enqueue('report.made', '{}', event_id => 'sql_report');
 insert into restante.failure (outbox_id, event_id, type, attempt, failed_at, outcome, kind, error)

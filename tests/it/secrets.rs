@@ -1,4 +1,4 @@
-//! The way of secrets from the file of an operator into a program: by the documented recipe, and into no output.
+//! The path of secrets from an operator's file into a program: by the documented recipe, and into no output.
 
 use std::process::Command;
 
@@ -67,7 +67,7 @@ async fn a_passphrase_verifies_as_a_whole_and_no_word_of_it_does() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secrets");
-    // As an editor of Windows leaves it.
+    // As a Windows editor saves it.
     std::fs::write(&file, format!("\u{feff}{WEBHOOK_SECRET}\r\ncorrect horse, battery staple\r\n")).unwrap();
     let variables = [
         ("DATABASE_URL", world.url.expose_secret()),

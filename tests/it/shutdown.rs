@@ -1,5 +1,5 @@
-//! How the programs start and end: what they say of a start that cannot succeed, that a stop loses nothing, and that
-//! nothing they write anywhere tells a secret.
+//! How the programs start and end: a start that cannot succeed says why, a stop loses nothing, and no output contains a
+//! secret.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,14 +14,14 @@ use crate::support::processes::{API_KEY, INGEST, WORKER};
 use crate::support::sender::{WEBHOOK_SECRET, envelope, signing_key};
 use crate::support::{Delivery, Process, Sender, SimulatedApi, World, cluster, eventually};
 
-/// Keeps anything from being committed to the outbox until it is dropped.
+/// Blocks all commits to the outbox until it is dropped.
 async fn hold_commits(world: &World) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut tx = world.pool.begin().await.unwrap();
     sqlx::query("lock table restante.outbox_seen in share mode").execute(&mut *tx).await.unwrap();
     tx
 }
 
-/// A delivery that is under way: its commit has begun, and waits.
+/// A delivery in progress: its commit has begun, and waits.
 async fn under_way(world: &World, sender: &Sender) -> tokio::task::JoinHandle<Option<u16>> {
     let (sender, delivery) = (sender.clone(), Delivery::event("whe_1", "session.created", ""));
     let post = tokio::spawn(async move { sender.post(&delivery).await.map(|answer| answer.status) });
@@ -219,7 +219,7 @@ async fn no_secret_is_in_anything_that_a_program_writes_even_at_trace() {
     let stranger =
         Process::worker(&world.url, &api.url, &[trace, ("ANTHROPIC_API_KEY", "sk-ant-of-a-stranger")]).await;
 
-    // Everything that may go well or wrong with a secret in the hand.
+    // Everything that can succeed or fail while a secret is used.
     let sender = Sender::to(ingest.address());
     let good = Delivery::new("whe_1", envelope("whe_1", "session.created", BODY));
     let forged = Delivery { body: BODY.into(), ..good.clone() };
@@ -233,7 +233,7 @@ async fn no_secret_is_in_anything_that_a_program_writes_even_at_trace() {
         assert_eq!(sender.status(&Delivery::new("whe_batch", body)).await, 204);
     }
     eventually("complete batches", async || {
-        // Those that the stranger was refused wait for a person, who says that they may go on.
+        // The events with the wrong key wait for a repair. This makes them due.
         world.wait_for_retries().await;
         let complete = "select count(*) filter (where complete_at is not null) = 4 from restante.batch";
         (world.value(complete).await == "true").then_some(())

@@ -1,4 +1,4 @@
-//! Signals at odd moments, and limits of the machine: what the programs make of them.
+//! What the programs do about signals at odd moments and about limits of the machine.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use crate::support::processes::{API_KEY, INGEST, WORKER};
 use crate::support::sender::signing_key;
 use crate::support::{Delivery, Process, Sender, SimulatedApi, World, eventually};
 
-/// Waits until a process has said what becomes of a SIGTERM that it gets.
+/// Waits until a process catches SIGTERM.
 async fn until_it_catches_sigterm(process: &Process) {
     const SIGTERM: u32 = 15;
     let status = format!("/proc/{}/status", process.pid());
@@ -28,7 +28,7 @@ async fn until_it_catches_sigterm(process: &Process) {
 async fn a_stop_while_the_configuration_is_being_read_or_the_database_is_awaited_is_no_failure() {
     let directory = tempfile::tempdir().unwrap();
     for (number, program) in [INGEST, WORKER].into_iter().enumerate() {
-        // Reading this file blocks until somebody writes to it.
+        // Reading this file blocks until another process writes to it.
         let file = directory.path().join(number.to_string());
         assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
         let key = signing_key();
@@ -42,7 +42,7 @@ async fn a_stop_while_the_configuration_is_being_read_or_the_database_is_awaited
         let mut early = Process::start(program, &variables);
         until_it_catches_sigterm(&early).await;
         early.signal(Signal::Terminate);
-        // Nobody is there.
+        // No server listens there.
         let nowhere = "postgres://nobody:pw@127.0.0.1:9/nothing";
         tokio::task::spawn_blocking({
             let file = file.clone();
@@ -127,7 +127,7 @@ async fn more_connections_than_files_may_be_open_keep_no_delivery_out() {
     let mut idle = Vec::new();
     for number in 0..200 {
         let mut stream = TcpStream::connect(ingest.address()).await.unwrap();
-        // Some have begun a request that will never be whole.
+        // Some of them begin a request and never complete it.
         if number % 4 == 0 {
             let _may_be_closed = stream.write_all(b"POST /webhook HTTP/1.1\r\n").await;
         }

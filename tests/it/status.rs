@@ -1,4 +1,4 @@
-//! What `restante status` shows of a database, run as the operator runs it.
+//! What `restante status` shows of a database, run as an operator runs it.
 
 use std::process::Command;
 
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::support::processes::tool;
 use crate::support::{Process, World, cluster, eventually};
 
-/// The world's database, for who has the role of the operator and no other right.
+/// The URL of the world's database with the rights of the operator role and no others.
 fn operator_url(world: &World) -> String {
     format!("{}?options[role]=restante_operator", world.url.expose_secret())
 }
 
-/// What the command prints, which has to succeed.
+/// Runs the command, which has to succeed, and returns its output.
 fn status(world: &World, arguments: &[&str]) -> String {
     let output = Command::new(tool())
         .arg("status")
@@ -28,7 +28,7 @@ fn status(world: &World, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A few events in each status, and batches at each point of their way.
+/// A few events in each status, and batches at each stage.
 async fn seeded() -> World {
     let world = World::new().await;
     upkeep::subscribe(&world.pool, "orders", &["file.created"]).await.unwrap();
@@ -58,7 +58,7 @@ async fn seeded() -> World {
                     ('complete', 'ended', 0, 5, 0, now(), now(), now(), 5, 5000, now())",
         )
         .await;
-    // So long ago that a slow test does not show.
+    // Long enough ago for a slow test to make no difference.
     world.sql("update restante.outbox set received_at = clock_timestamp() - interval '5 minutes'").await;
     world
         .sql("update restante.outbox set run_at = clock_timestamp() + interval '210 minutes' where status = 'retry'")

@@ -1,4 +1,4 @@
-//! Several handlers for one kind of event: each has its own row, and neither hurts the other.
+//! Several handlers for one type of event: each has its own row, and none affects the others.
 
 use std::time::Duration;
 
@@ -175,7 +175,7 @@ async fn many_keys_of_three_subscribers_keep_their_order_in_two_workers_at_once(
         tokio::spawn(worker::run(settings, world.pool.clone(), registry(), no_api(), stop.clone()))
     });
 
-    // Ten keys with twenty events each, by commits that hold some of every key.
+    // Ten keys with twenty events each; each commit has one of every key.
     for second in 0..20 {
         let bodies: Vec<Value> = (0..10)
             .map(|key| {
@@ -224,7 +224,7 @@ async fn a_worker_of_its_own_handles_what_restante_worker_handles_too() {
                                "data": { "type": "batch.completed", "id": batch } }))
         .await;
 
-    // The built-in handler does not reach the API.
+    // The built-in handler cannot reach the API.
     let status = |subscriber: &str| {
         format!("select status from restante.outbox where event_id = 'a' and subscriber = '{subscriber}'")
     };
@@ -252,7 +252,7 @@ async fn a_worker_of_its_own_handles_what_restante_worker_handles_too() {
     billing.await.unwrap().unwrap();
 }
 
-/// Never succeeds, however often it is tried.
+/// Always fails with `Retryable`.
 struct Failing;
 
 impl Handler for Failing {
@@ -267,7 +267,7 @@ impl Handler for Failing {
     }
 }
 
-/// Takes no event as it is.
+/// Always fails with `Permanent`.
 struct Picky;
 
 impl Handler for Picky {
@@ -279,7 +279,7 @@ impl Handler for Picky {
     }
 }
 
-/// Covers what [`Ledger`] names.
+/// Covers the types that [`Ledger`] names.
 struct Broad;
 
 impl Handler for Broad {
@@ -291,7 +291,7 @@ impl Handler for Broad {
     }
 }
 
-/// A team's handler of a kind that a built-in one takes too.
+/// A team's handler for a type that also has a built-in one.
 struct BatchNote;
 
 impl Handler for BatchNote {

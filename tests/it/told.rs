@@ -1,4 +1,4 @@
-//! What is told of events that wait and of what is wrong: each wait has a reason, and a repair is seen within seconds.
+//! What operators see of waiting events and of faults: each wait has a reason, and a repair is noticed within seconds.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn lines(world: &World, query: &str) -> String {
     rows.iter().flat_map(|row| [row.as_str(), "\n"]).collect()
 }
 
-/// Ends the one attempt that can be claimed, as a worker does.
+/// Claims the one event that can be claimed, and ends its attempt, as a worker does.
 async fn end(world: &World, verdict: Verdict) {
     let claimed = world.claim(1).await;
     assert!(fail(&world.pool, claimed[0].lease, &verdict).await.unwrap());
@@ -49,7 +49,7 @@ fn account(reason: &str) -> Verdict {
     trouble("account", reason)
 }
 
-/// An event for each way in which one can wait.
+/// A world with an event for each way in which an event can wait.
 async fn waiting() -> World {
     let world = World::new().await;
     world.receive("account", "", 0, json!({})).await;
@@ -127,7 +127,7 @@ async fn no_view_shows_infinity() {
         let infinite = format!("select count(*) from restante.{view} where not isfinite({column})");
         assert_eq!(world.value(&infinite).await, "0", "{view}.{column}");
     }
-    // What a person reckons with.
+    // A calculation that a person would write.
     let took = "select bool_and(finished_at - received_at < interval '1 hour') from restante.outbox_events where status = 'done'";
     assert_eq!(world.value(took).await, "true");
     assert_eq!(
@@ -227,7 +227,7 @@ async fn what_waited_for_a_repair_runs_as_soon_as_one_of_them_gets_further() {
     end(&world, trouble("rate_limited", "429, come back in 10 minutes")).await;
     let due = "select count(*) from restante.outbox where status = 'retry' and run_at <= clock_timestamp()";
 
-    // While it lasts, one at a time is tried.
+    // While the trouble lasts, one event at a time is tried.
     for _ in 0..3 {
         assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0);
         assert_eq!(world.value(due).await, "1");
@@ -274,7 +274,7 @@ async fn a_refused_key_is_told_by_status_readyz_and_metrics_and_its_repair_heals
         world.receive_body(&body).await;
     }
     let mut worker = Process::worker(&world.url, &api.origin, &[]).await;
-    // One of them at a time is tried again to find out whether the API serves the key by now, so that two wait meanwhile.
+    // One event at a time is tried again, to find out whether the API accepts the key by now, so two wait meanwhile.
     let (status, ready) = eventually("readyz says that all wait", async || {
         let (status, ready) = worker.ops("/readyz").await;
         let ready: Value = serde_json::from_str(&ready).unwrap();
@@ -306,7 +306,7 @@ async fn a_refused_key_is_told_by_status_readyz_and_metrics_and_its_repair_heals
         let session = json!({ "type": "session", "id": format!("sesn_{number}"), "status": "running" });
         api.answer(&path(number), Answer::json(&session));
     }
-    // Each of them waits for ten minutes by itself.
+    // Each event alone would wait for ten minutes.
     eventually("all are done", async || {
         (world.value("select count(*) from restante.outbox where status = 'done'").await == "3").then_some(())
     })
@@ -315,7 +315,7 @@ async fn a_refused_key_is_told_by_status_readyz_and_metrics_and_its_repair_heals
     assert_eq!(worker.stopped().await, Some(0));
 }
 
-/// What a command of the hand tool says, which has to succeed.
+/// Runs a command of the hand tool, which has to succeed, and returns its output.
 fn tool(world: &World, arguments: &[&str]) -> String {
     let output = std::process::Command::new(processes::tool())
         .args(arguments)
@@ -342,7 +342,7 @@ async fn the_oldest_unfinished_event_is_one_that_somebody_has_to_deal_with() {
     }
     assert!(hours(&world).await < 1.0, "nobody has to deal with those, or only a person");
 
-    // Each is the oldest in its turn, also while it waits.
+    // Each event is the oldest one in turn, even while it waits.
     for (event_id, age) in [("first", 2), ("second", 3), ("failed", 4), ("early", 5), ("account", 6)] {
         // Numbers grow as events are received.
         world
@@ -446,7 +446,7 @@ async fn the_first_event_that_somebody_sends_succeeds_and_shows_when_the_last_de
     let mut worker = Process::worker(&world.url, &api.url, &[]).await;
     let url = format!("http://{}/webhooks/anthropic", ingest.address());
 
-    // Nothing is said but where to and with which key.
+    // Only the URL and the key are given.
     let key = signing_key();
     let sent = std::process::Command::new(processes::tool())
         .args(["send", "--url", &url])

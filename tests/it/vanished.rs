@@ -1,4 +1,4 @@
-//! A crash is counted where a worker vanished, and nowhere else; and what kills its workers takes nobody along.
+//! A crash is counted only if a worker vanished, and an event that kills its workers does not harm other events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -102,7 +102,7 @@ mod alone {
     use super::*;
     use restante::handler::{self, Context, Handler};
 
-    /// Notes how many ran beside it when it began or ended.
+    /// Records how many handlers ran at its beginning and end.
     pub struct Alone {
         pub running: Arc<AtomicUsize>,
     }

@@ -1,5 +1,5 @@
-//! Nobody of the services waits for the lock of a key, nor for a row: whoever leaves a transaction open holds up what he has
-//! changed himself, and nothing else.
+//! No service waits for the lock of a key or for a row: a transaction left open holds up the rows that it changed, and nothing
+//! else.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 use crate::support::World;
 
-/// A transaction that somebody leaves open after this statement.
+/// A transaction that stays open after this statement.
 async fn left_open(world: &World, statement: &str) -> Transaction<'static, Postgres> {
     let mut open = world.pool.begin().await.unwrap();
     sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut *open).await.unwrap();
@@ -61,7 +61,7 @@ async fn completions_are_committed_while_a_person_has_dead_letters_of_their_keys
         world.receive(&format!("c{n}"), &format!("m{n}"), 2, json!({})).await;
     }
 
-    // He asks for some of their keys once more, so that he surely has the locks.
+    // The open transaction enqueues into some of these keys again, so that it surely has their locks.
     sqlx::query("select restante.enqueue('test.ledger', '{}', key => 'k0', event_id => 'his')")
         .execute(&mut *open)
         .await
@@ -117,7 +117,7 @@ async fn what_a_login_without_a_role_can_lock_holds_up_nobody() {
     assert_eq!(world.value("select count(*) from restante.key_unsettled").await, "0");
     world.work().await;
     let mut handled = world.ledger().await;
-    // They are of two keys, so that they run at once.
+    // The events have different keys, so they run at once.
     handled.sort();
     assert_eq!(handled, ["a", "b"]);
     open.rollback().await.unwrap();
@@ -161,7 +161,7 @@ async fn an_attempt_waits_for_no_row_that_a_person_has_locked_and_its_lease_last
 
 #[tokio::test]
 async fn an_older_event_that_comes_while_a_younger_head_is_only_locked_goes_first_in_the_end() {
-    let claims = "select restante.claim('somebody', array[''], 1, '30 s', '-infinity', 1000000, true)";
+    let claims = "select restante.claim_events('somebody', array[''], 1, '30 s', '-infinity', 1000000, true)";
     for locks in ["select from restante.outbox where event_id = 'k5' for update", claims] {
         let world = World::new().await;
         world.receive("k5", "k", 5, json!({})).await;
@@ -251,7 +251,7 @@ async fn what_runs_does_not_come_back_before_its_pause_is_over() {
     }
     let claimed = world.claim(3).await;
     let lease = |name: &str| claimed.iter().find(|claimed| claimed.event.event_id == name).unwrap().lease;
-    // An event whose insert is under way when the pause begins.
+    // An event whose insert is in progress when the pause begins.
     let late = "select restante.enqueue('test.ledger', '{}', key => 'late', event_id => 'late')";
     let open = left_open(&world, late).await;
     assert_eq!(world.value("select restante.pause('test.ledger')").await, "3");
@@ -267,7 +267,7 @@ async fn what_runs_does_not_come_back_before_its_pause_is_over() {
     );
     assert_eq!(hand_back(&world.pool, &[lease("back")]).await.unwrap(), 1);
 
-    // Before a claim sees them, which would hold them too.
+    // Checked before any claim, which would pause them too.
     let came_back = "select string_agg(distinct status, ' ') from restante.outbox where event_id in ('retry', 'snooze', 'back')";
     assert_eq!(world.value(came_back).await, "paused");
     assert_eq!(world.work().await, 0);

@@ -1,5 +1,5 @@
-//! What lies between a program and Postgres in other companies: PgBouncer in each of its modes. `make world-test` runs it,
-//! since it needs a PgBouncer, which it finds on the PATH.
+//! PgBouncer, in each of its modes, between the programs and Postgres. `make world-test` runs these tests, because they need
+//! a PgBouncer on the PATH.
 
 #![expect(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ use support::processes::{INGEST, WORKER, tool};
 use support::servers::{self, Server};
 use support::{Process, Sender, World, eventually};
 
-/// A PgBouncer before a server. Dropping it ends it.
+/// A PgBouncer in front of a server. Dropping it ends it.
 struct Pooler {
     url: SecretString,
     directory: PathBuf,
@@ -35,7 +35,7 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// With the defaults of its package, but for its mode and how many sessions it has.
+    /// Starts it with the defaults of its package, except its mode and its number of sessions.
     async fn before(server: &Server, mode: &str, sessions: u32) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -44,7 +44,7 @@ impl Pooler {
              unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {sessions}\nmax_client_conn = 200\n",
             server.port
         );
-        // Without a password, everybody is the user that the database is asked for.
+        // Without passwords, every client connects to the database as this user.
         let settings = settings.replace("port=", "user=postgres port=");
         let file = directory.join("pgbouncer.ini");
         fs::write(&file, settings).unwrap();
@@ -106,7 +106,7 @@ async fn a_pooler_in_session_mode_is_as_good_as_none() {
         let (status, said) = process.ops("/readyz").await;
         assert_eq!(status, 200, "{said}");
     }
-    // Hints come through, and the sessions have what they need.
+    // Notifications arrive, and the sessions have the settings that they need.
     let synchronous =
         "select count(*) from pg_stat_activity where query like 'LISTEN%' or query like 'listen%'";
     assert_eq!(world.value(synchronous).await, "1");
@@ -118,7 +118,7 @@ async fn a_pooler_that_keeps_no_session_is_refused_with_a_sentence() {
     let server = Server::primary().await;
     database::migrate(&server.url()).await.unwrap();
     let api = ScriptedApi::new().await;
-    // One session for all of us, a few, and more than we open.
+    // One session for all connections, a few, and more than the programs open.
     for sessions in [1, 3, 60] {
         let pooler = Pooler::before(&server, "transaction", sessions).await;
 

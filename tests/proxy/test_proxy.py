@@ -1,4 +1,4 @@
-"""Deliveries through an nginx that keeps its connections: whatever the pauses between them are, none is lost."""
+"""Deliveries through an nginx that keeps its connections: none is lost, whatever the pauses between them are."""
 
 import base64
 import collections
@@ -20,15 +20,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 KEY = bytes(range(32))
-# How long ingest keeps an idle connection: its default, unless told otherwise.
+# How many seconds ingest keeps an idle connection: by default, the program's own default.
 IDLE_SECONDS = os.environ.get("IDLE_SECONDS")
-# How long nginx does: its default, and the other value that is common among proxies.
+# How many seconds nginx keeps one: its default, and another value that is common among proxies.
 KEPT_SECONDS = (60, 75)
 # The limit of an ingest that is too impatient, those of nginx, and that of ingest; and for each how many pauses there are, and
 # how many deliveries after each: three minutes, and ten thousand deliveries.
 LIMITS = ((5, 35, 1), (60, 3, 6), (75, 2, 7), (90, 2, 7))
 SENDERS_PER_LIMIT = 100
-# A connection is lost where it is used within a fraction of a millisecond of its end.
+# A delivery is lost if it uses a connection within a fraction of a millisecond of its end.
 AROUND_SECONDS = 0.004
 PATIENCE_SECONDS = 60
 
@@ -66,7 +66,7 @@ http {{
     }}
 }}
 """
-# One for each sender, so that each pause is that of one connection.
+# One upstream for each sender, so that each pause is that of one connection.
 UPSTREAM = "upstream u{number} {{ server {ingest}; keepalive 1; keepalive_timeout {kept}s; }}"
 LOCATION = """location = /{number} {{
             proxy_pass http://u{number}/webhook;

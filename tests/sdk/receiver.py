@@ -1,4 +1,4 @@
-"""A small endpoint for webhooks, which keeps what comes and answers what it is told to."""
+"""A small endpoint for webhooks, which records deliveries and answers as a test asks."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread

@@ -20,20 +20,20 @@ from pathlib import Path
 import anthropic
 
 ROOT = Path(__file__).resolve().parents[2]
-# The official client reads variables of these names too, and is to know only what a test gives it.
+# The official client reads variables of these names too, but must get only what a test gives it.
 for name in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
     del os.environ[name]
 
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 
-# A page that led to itself would be followed forever: the run ends after this time, saying where it is.
+# The client would follow a page that leads to itself forever: the run ends after this time, and says where it is.
 faulthandler.dump_traceback_later(300, exit=True)
 
 # 32 bytes in base64, as the Console gives out keys.
 SIGNING_KEY = "whsec_YSBrZXkgb2YgMzIgYnl0ZXMgdGhhdCBzaWducyBhbGw="
 API_KEY = "sk-ant-the-key-of-the-tests"
 
-# Longer than anything here takes on a busy machine; a test that is going to pass does not wait for it.
+# Longer than any wait here takes on a busy machine; a test that passes does not wait that long.
 PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.02
 
@@ -53,7 +53,7 @@ exit "$status"
 
 
 def eventually(what, look):
-    """What there is to see, as soon as there is something. Fails, naming `what`, when patience is over."""
+    """Waits for a result and returns it. Fails, naming `what`, when patience is over."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := look()):
         if time.monotonic() > deadline:
@@ -63,7 +63,7 @@ def eventually(what, look):
 
 
 class Process:
-    """A running program, with these variables and none of Restante's that this process happens to have."""
+    """A running program, with these variables and without those of Restante that this process has."""
 
     def __init__(self, *command, **variables):
         ours = re.compile("RESTANTE_|ANTHROPIC_|DATABASE_URL|RUST_LOG|PG")
@@ -85,7 +85,7 @@ class Process:
         return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
 
     def logged(self, message):
-        """The first line of the log that has this message, as soon as there is one."""
+        """Waits for a log line with this message, and returns the first one."""
 
         def look():
             ended = self._shell.poll()
@@ -100,7 +100,7 @@ class Process:
         return eventually(f"{message!r} in the log", look)
 
     def stop(self):
-        """Asks the program to end, and answers its exit code."""
+        """Asks the program to end, and returns its exit code."""
         self._shell.stdin.close()
         code = self._shell.wait(PATIENCE_SECONDS)
         self._log.close()
@@ -117,7 +117,7 @@ class Simulator:
         self.url = "http://" + self.process.logged("answering as the Claude API")["address"]
 
     def client(self, **options):
-        """An official client that takes no answer which lacks what the SDK's types call for."""
+        """An official client that refuses answers that lack fields of the SDK's types."""
         given = {
             "api_key": API_KEY,
             "base_url": self.url,
@@ -136,7 +136,7 @@ class Simulator:
         self.steer("POST", "faults", faults)
 
     def requests(self):
-        """The requests that it has seen since they were last forgotten, without those of these endpoints."""
+        """The requests that the simulator has seen since its journal was cleared, without those to its own endpoints."""
         return self.steer("GET", "requests")["data"]
 
 
@@ -171,7 +171,7 @@ class Database:
 
 
 def ingest(database, **variables):
-    """A running ingest, and where its deliveries go."""
+    """A running ingest, and the URL for its deliveries."""
     given = {
         "DATABASE_URL": database.url,
         "RESTANTE_LISTEN": "127.0.0.1:0",

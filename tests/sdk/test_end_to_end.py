@@ -1,4 +1,4 @@
-"""All of it together: the SDK works with the simulated API, and Restante has stored what the SDK reads."""
+"""Everything together: the SDK works with the simulated API, and Restante has stored what the SDK reads."""
 
 import json
 import unittest
@@ -14,7 +14,7 @@ COLUMNS = (
 
 
 def as_stored(one):
-    """What of a result, as the SDK reads it, stands in the columns of its row."""
+    """The columns that the row of a result must have, from the result as the SDK reads it."""
     row = dict.fromkeys(COLUMNS) | {"outcome": one.result.type}
     if one.result.type == "succeeded":
         message = one.result.message
@@ -51,11 +51,11 @@ class EndToEnd(unittest.TestCase):
         self.addCleanup(process.stop)
 
     def row(self, query):
-        """The row of the query, once there is one."""
+        """Waits for a row of the query, and returns it."""
         return eventually(f"a row of {query}", lambda: self.database.rows(query))[0]
 
     def assert_stored(self, batch_id):
-        """What the SDK says of the batch and its results is in the database, all of it and nothing else."""
+        """Asserts that the database has exactly the batch and the results that the SDK reads."""
         row = self.row(f"select * from restante.batch where id = '{batch_id}' and complete_at is not null")
         batch = self.client.messages.batches.retrieve(batch_id)
         counts = batch.request_counts.to_dict()

@@ -1,4 +1,4 @@
-"""What `restante simulate` makes go wrong, and what the official SDK does about it."""
+"""The faults of `restante simulate`, and how the official SDK handles them."""
 
 import unittest
 from collections import Counter
@@ -87,7 +87,7 @@ class Faults(SimulatorTest):
             read.extend(self.client.messages.batches.results(batch.id))
         self.assertIn("RemoteProtocolError", type(cut.exception).__name__)
 
-        # The second download is let through.
+        # The second download is not cut.
         self.assertEqual(len(list(self.client.messages.batches.results(batch.id))), 40)
 
     def test_a_stream_that_breaks_off_with_an_error_raises_it(self):

@@ -59,7 +59,7 @@ class Ingest(unittest.TestCase):
     def stored(self, event_ids):
         """The bodies in the outbox, by the ids of their events."""
         ids = ",".join(f"'{event_id}'" for event_id in event_ids)
-        # Text that is no JSON for Postgres is kept beside the JSON.
+        # Text that Postgres cannot hold as JSON is in another column.
         body = "encode(coalesce(raw, convert_to(payload::text, 'UTF8')), 'hex')"
         rows = self.database.rows(
             f"select event_id, {body} as body from restante.outbox where event_id in ({ids})"

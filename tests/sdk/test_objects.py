@@ -40,7 +40,7 @@ class Objects(SimulatorTest):
         }
         for kind, read in reads.items():
             with self.subTest(kind):
-                # What nobody has described is made up.
+                # The simulator makes up fields that the request leaves out.
                 kept = self.simulator.steer(
                     "POST", "resources", {"type": kind, **inside, **self.agent_of(kind)}
                 )

@@ -48,7 +48,7 @@ class Webhooks(unittest.TestCase):
             return 401
 
     def delivered(self, count):
-        """So many deliveries as soon as they are there."""
+        """Waits for this many deliveries, and returns them."""
         eventually(f"{count} deliveries", lambda: len(self.receiver.deliveries) >= count)
         self.assertEqual(len(self.receiver.deliveries), count)
         return list(self.receiver.deliveries)
@@ -56,7 +56,7 @@ class Webhooks(unittest.TestCase):
     def unwrapped(self, headers, body):
         """The event of a delivery, with everything that its type calls for."""
         event = self.client.beta.webhooks.unwrap(body, headers=headers)
-        # `unwrap` itself takes a body that fits no type as well.
+        # `unwrap` itself also accepts a body that fits no type.
         type(event).model_validate_json(body)
         self.assertEqual((event.type, event.id), ("event", headers["webhook-id"]))
         return event
@@ -120,7 +120,7 @@ class Webhooks(unittest.TestCase):
         self.assertEqual(answers, {("stale", 401), ("forged", 401), (None, 204), ("duplicate", 204)})
 
     def journal(self, count):
-        """What the simulator says of its deliveries, once it speaks of so many."""
+        """Waits until the simulator has this many deliveries in its journal, and returns them."""
         journal = self.simulator.steer("GET", "deliveries")["data"]
         return journal if len(journal) == count else None
 

@@ -1,7 +1,7 @@
-//! Counting: what events cost the server in buffers and WAL, by its own count and not by a clock.
+//! Counting: what events cost the server in buffers and WAL, by the server's own count and not by a clock.
 //!
-//! The worker has a user of its own, so that `pg_stat_statements` tells its statements from ours. Whole pages in the WAL
-//! are off, because how many there are depends on the last checkpoint and would hide everything else.
+//! The worker has its own user, so that `pg_stat_statements` separates its statements from those of the benchmark. Whole pages in
+//! the WAL are off, because their number depends on the last checkpoint and would hide everything else.
 
 use std::time::{Duration, Instant};
 
@@ -18,14 +18,14 @@ use crate::figures::{Figure, PRODUCT};
 use crate::machine::Usage;
 use crate::program::Program;
 
-/// Events that pass before anything is counted, so that plans are made and pages are in memory.
+/// How many events pass before the count begins, so that plans are made and pages are in memory.
 const WARM_UP: usize = 500;
-/// How long a worker may take for what it was given.
+/// How long a worker may take for its events.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// The user of the worker.
 const USER: &str = "bench_worker";
 
-/// A cluster that counts.
+/// Starts a cluster with `pg_stat_statements`.
 pub(crate) async fn start(bench: &Bench) -> anyhow::Result<Cluster> {
     let cluster = Cluster::start(bench, Purpose::Counting).await?;
     let database = cluster.empty().await?;
@@ -34,7 +34,7 @@ pub(crate) async fn start(bench: &Bench) -> anyhow::Result<Cluster> {
     Ok(cluster)
 }
 
-/// A database of Restante in which statements are counted, and the same as the worker enters it.
+/// A database of Restante in which statements are counted, once for the benchmark's login and once for the worker's.
 pub(crate) async fn database(cluster: &Cluster) -> anyhow::Result<(Database, Database)> {
     let database = cluster.restante().await?;
     database.run("create extension pg_stat_statements").await?;
@@ -45,7 +45,7 @@ pub(crate) async fn database(cluster: &Cluster) -> anyhow::Result<(Database, Dat
     Ok((database, entered))
 }
 
-/// What claiming and settling cost, per event: a worker starts and works off `count` of the events that wait.
+/// What claiming and settling cost per event: a worker starts and handles `count` of the waiting events.
 pub(crate) async fn work_off(
     bench: &Bench,
     entered: &Database,
@@ -61,7 +61,7 @@ pub(crate) async fn work_off(
     Ok(Figure { point: point.to_owned(), subject: PRODUCT.to_owned(), values, foreign })
 }
 
-/// The same with a worker that runs already: `count` events are stored, and it works them off.
+/// What claiming and settling cost per event with a running worker: `count` events are stored, and it handles them.
 pub(crate) async fn pass(
     bench: &Bench,
     database: &Database,
@@ -73,7 +73,7 @@ pub(crate) async fn pass(
     product::fill(bench, database, count, 1)?;
     let deadline = Instant::now() + PATIENCE;
     while database.number("select count(*) from restante.outbox_live").await? > 0.0 {
-        anyhow::ensure!(Instant::now() < deadline, "the worker does not get through");
+        anyhow::ensure!(Instant::now() < deadline, "the worker did not handle all events in time");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let values = read(database, count as f64).await?;
@@ -81,7 +81,7 @@ pub(crate) async fn pass(
     Ok(Figure { point: point.to_owned(), subject: PRODUCT.to_owned(), values, foreign })
 }
 
-/// Runs a worker until it has handled `count` events, and answers how many those were in the end.
+/// Runs a worker until it has handled `count` events, and returns how many it has handled in the end.
 fn run_worker(bench: &Bench, entered: &Database, count: usize) -> anyhow::Result<f64> {
     let mut worker: Program = product::work(bench, entered, count, &[])?;
     worker.wait_line("handled ")?;
@@ -95,7 +95,7 @@ async fn reset(database: &Database) -> anyhow::Result<()> {
     database.run("select pg_stat_statements_reset()").await
 }
 
-/// What the worker's statements have cost since the reset.
+/// Reads what the worker's statements have cost since the reset.
 async fn read(database: &Database, events: f64) -> anyhow::Result<Vec<(&'static str, f64)>> {
     let row = sqlx::query(
         "select sum(s.shared_blks_hit + s.shared_blks_read)::float8 as buffers, sum(s.wal_bytes)::float8 as wal,

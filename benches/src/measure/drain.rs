@@ -1,4 +1,4 @@
-//! Drain: events that wait, worked off by a handler that does nothing or writes one row.
+//! Drain: waiting events, handled by a handler that does nothing or writes one row.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::peers::{QUEUES, Queue};
 use crate::program::Program;
 use crate::queue_worker::now_ms;
 
-/// Measures the product in each of its shapes and every queue.
+/// Measures the product with each of its options, and every queue.
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();
@@ -59,7 +59,7 @@ async fn restante(bench: &Bench, cluster: &Cluster, shape: &Shape) -> anyhow::Re
     let database = cluster.restante().await?;
     database.run("create table effect (event_id text primary key)").await?;
     product::fill(bench, &database, count, shape.per_key)?;
-    // With several workers none handles all: the first to have done its share says so.
+    // With several workers none handles all events. The first one that has done its share reports that.
     let share = count / shape.workers;
     let start = || product::work(bench, &database, share, shape.options);
     let unfinished = "select count(*) from restante.outbox_live";
@@ -90,7 +90,7 @@ async fn peer(bench: &Bench, cluster: &Cluster, queue: &Queue) -> anyhow::Result
     Ok(figure)
 }
 
-/// What is drained, and how one sees that it is.
+/// A backlog, and how to see that it is drained.
 struct Backlog<'a> {
     cluster: &'a Cluster,
     database: &'a Database,
@@ -111,7 +111,7 @@ impl Backlog<'_> {
         let trees = [std::process::id(), self.cluster.pid];
         let before = trees.map(Usage::now);
         let mut programs: Vec<Program> = (0..workers).map(|_| start()).collect::<Result<_, _>>()?;
-        // To count costs Postgres time, so it is asked only when there cannot be many left.
+        // Counting takes Postgres's time, so it begins only when few events can be left.
         while !any_has_handled(&mut programs)? {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -1,4 +1,4 @@
-//! Flat: what an event costs beside a long history and beside large backlogs.
+//! Flat: what an event costs with a long history and with large backlogs.
 
 use super::{counting, product};
 use crate::Bench;
@@ -64,7 +64,7 @@ async fn in_state(bench: &Bench, cluster: &Cluster, state: State) -> anyhow::Res
             "in retry"
         }
     };
-    // More than the warm-up and what is claimed ahead take, so that no worker runs out of events.
+    // More than the warm-up and the events claimed ahead take, so that no worker runs out of events.
     product::fill(bench, &database, scale.counted * 2 + 4_000, 1)?;
     database.settle().await?;
     let figure = counting::work_off(bench, &entered, point, scale.counted).await?;
@@ -72,7 +72,7 @@ async fn in_state(bench: &Bench, cluster: &Cluster, state: State) -> anyhow::Res
     Ok(figure)
 }
 
-/// Finished rows as a worker would have left them within this week, so that they lie where new ones go.
+/// Makes finished rows as a worker would have left them within this week, in the partition where new ones go.
 async fn fill_history(database: &Database, count: usize) -> anyhow::Result<()> {
     database
         .run(&format!(

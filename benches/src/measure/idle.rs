@@ -1,4 +1,4 @@
-//! Idle: what the programs ask and use while nothing happens.
+//! Idle: the queries and the CPU time of the programs while nothing happens.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::figures::{Figure, PRODUCT, Table};
 use crate::machine::Usage;
 use crate::stand_in::StandIn;
 
-/// After the start of the programs: what they do once is not what they do forever.
+/// How long to wait after the start of the programs, so that what they do only once is not measured.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// Watches both programs doing nothing.
@@ -31,7 +31,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     for (after, before) in after.into_iter().zip(before) {
         let (after, before) = (after?, before?);
         percents.push(after.cpu_since(&before).as_secs_f64() / bench.scale.idle.as_secs_f64() * 100.0);
-        // The first is the tree of everything of ours.
+        // The first tree is that of this process and all that it started.
         if percents.len() == 1 {
             foreign = after.foreign_since(&before);
         }

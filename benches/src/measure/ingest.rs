@@ -1,4 +1,4 @@
-//! Ingest: deliveries a second until the 2xx, and how long each waits for it.
+//! Ingest: how many deliveries a second get their 2xx, and how long each waits for it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ use crate::machine::Usage;
 use crate::peers::{RECEIVERS, Receiver};
 use crate::program::{Program, free_address, output};
 
-/// Requests that are signed in advance for each second of a point: more than any receiver takes.
+/// How many requests are signed in advance for each second of a point: more than any receiver accepts.
 const REQUESTS_PER_SECOND: usize = 60_000;
-/// Different events of the point that sends duplicates only.
+/// How many different events the point has that only sends duplicates.
 const DUPLICATES: usize = 1_000;
 
 /// With the disk of this machine.
@@ -122,7 +122,7 @@ async fn peer(
     Ok(figure)
 }
 
-/// What is asked of a receiver that runs.
+/// A point for a running receiver.
 struct Point<'a> {
     bench: &'a Bench,
     cluster: &'a Cluster,
@@ -164,7 +164,7 @@ impl Point<'_> {
     }
 }
 
-/// What Postgres takes from clients that insert one row at a time, without HTTP.
+/// Measures how many rows Postgres takes from clients that insert one at a time, without HTTP.
 async fn pgbench(bench: &Bench, cluster: &Cluster, connections: usize) -> anyhow::Result<Figure> {
     let database = cluster.empty().await?;
     make_table(&database).await?;
@@ -214,7 +214,7 @@ fn point_name(connections: usize) -> String {
     if connections == 1 { "1 connection".to_owned() } else { format!("{connections} connections") }
 }
 
-/// What a receiver needs that has no outbox.
+/// Makes the table for a receiver without an outbox.
 async fn make_table(database: &Database) -> anyhow::Result<()> {
     database
         .run(

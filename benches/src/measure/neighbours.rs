@@ -5,7 +5,7 @@ use crate::Bench;
 use crate::cluster::{Cluster, Purpose};
 use crate::figures::Table;
 
-/// Measures pick-up without and with a key that has a long queue, which is worked off meanwhile.
+/// Measures pick-up without and with a key that has a long queue, which the worker handles meanwhile.
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();

@@ -17,12 +17,12 @@ use crate::machine::Usage;
 use crate::program::{Program, Runtime};
 use crate::queue_worker::now_ms;
 
-/// Twenty a second: each comes when its worker has nothing to do.
+/// Twenty events a second: each arrives when the worker is idle.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Not measured: connections are opened and plans made.
+/// How many events are not measured, because connections are opened and plans made for them.
 const WARM_UP: usize = 20;
 
-/// Measures the product and the peer that answers soonest.
+/// Measures the product and the quickest peer.
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();
@@ -45,7 +45,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     })
 }
 
-/// Deliveries through `restante-ingest`, with so many events waiting behind one key beside them.
+/// Deliveries through `restante-ingest`, while further events wait behind one key.
 pub(crate) async fn restante(
     bench: &Bench,
     cluster: &Cluster,

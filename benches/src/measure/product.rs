@@ -7,7 +7,7 @@ use crate::cluster::Database;
 use crate::events::signing_key;
 use crate::program::{Program, Runtime, free_address};
 
-/// Starts `restante-ingest` and waits until it takes deliveries.
+/// Starts `restante-ingest` and waits until it accepts deliveries.
 pub(crate) fn ingest(bench: &Bench, database: &Database) -> anyhow::Result<(Program, SocketAddr)> {
     let address = free_address()?;
     let mut program = Program::start(
@@ -27,7 +27,7 @@ pub(crate) fn ingest(bench: &Bench, database: &Database) -> anyhow::Result<(Prog
     Ok((program, address))
 }
 
-/// Starts `restante-worker`, which asks the API at `api`.
+/// Starts `restante-worker`, which calls the API at `api`.
 pub(crate) fn worker(bench: &Bench, database: &Database, api: &str) -> anyhow::Result<Program> {
     Program::start(
         bench,
@@ -43,13 +43,13 @@ pub(crate) fn worker(bench: &Bench, database: &Database, api: &str) -> anyhow::R
     )
 }
 
-/// Fills the outbox with events that wait, `per_key` of them to a key.
+/// Fills the outbox with waiting events, `per_key` of them for each key.
 pub(crate) fn fill(bench: &Bench, database: &Database, count: usize, per_key: usize) -> anyhow::Result<()> {
     let (count, per_key) = (count.to_string(), format!("--per-key={per_key}"));
     library(bench, database, &["queue", "fill", &count, &per_key])?.finish()
 }
 
-/// Starts a worker with a handler that does nothing, 24 at once, and says when it has handled `count` events.
+/// Starts a worker with a handler that does nothing, 24 at once. It reports when it has handled `count` events.
 pub(crate) fn work(
     bench: &Bench,
     database: &Database,

@@ -87,7 +87,7 @@ async fn curl_and_psql(cluster: &Cluster, stand_in: &StandIn) -> anyhow::Result<
         database.run("create table result (line jsonb not null)").await?;
     }
     database.settle().await?;
-    // Two bytes that no JSON has as quote and delimiter, so that each line is one value.
+    // Quote and delimiter are two bytes that JSON never contains, so each line is one value.
     let copy = r"\copy result from pstdin with (format csv, quote e'\x01', delimiter e'\x02')";
     let before = Usage::now(std::process::id())?;
     let start = Instant::now();
@@ -119,7 +119,7 @@ async fn sdk(bench: &Bench, cluster: &Cluster, stand_in: &StandIn) -> anyhow::Re
         Program::start(bench, Runtime::Python, "results_sdk.py", &[BATCH], &database.url, &variables)?;
     let end: f64 = program.wait_line("stored ")?.parse()?;
     let after = Usage::now(std::process::id())?;
-    // Its imports take most of a second, and are not counted.
+    // The SDK's imports take most of a second, and are not counted.
     let begin: f64 = program.wait_line("begin ")?.parse()?;
     let peak_mib: f64 = program.wait_line("peak_mib ")?.parse()?;
     program.finish()?;
@@ -154,7 +154,7 @@ fn figure(
 async fn wait_until(database: &Database, count: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while database.number(count).await? == 0.0 {
-        anyhow::ensure!(Instant::now() < deadline, "in vain: {count}");
+        anyhow::ensure!(Instant::now() < deadline, "the expected row did not come in time: {count}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())

@@ -1,10 +1,10 @@
-//! Snapshot: what an event costs while somebody keeps an old transaction open.
+//! Snapshot: what an event costs while an old transaction stays open.
 
 use super::{counting, product};
 use crate::Bench;
 use crate::figures::Table;
 
-/// Measures before, at the end of, and after a long snapshot, with one worker all the time.
+/// Measures before, during and after a long snapshot, with one worker all the time.
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = counting::start(bench).await?;
     let (database, entered) = counting::database(&cluster).await?;
@@ -21,7 +21,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let end = counting::pass(bench, &database, "held, at its end", counted).await?;
     reader.rollback().await?;
 
-    // What autovacuum would do within its minute.
+    // Does what autovacuum would do within a minute.
     database.run("vacuum restante.outbox_live").await?;
     let after = counting::pass(bench, &database, "after", counted).await?;
     worker.stop()?;

@@ -1,4 +1,4 @@
-//! WAL: what the server writes for an event from its delivery to its end.
+//! WAL: how many bytes the server writes for an event from its delivery to its end.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::figures::{Figure, PRODUCT, Table};
 use crate::load;
 use crate::machine::Usage;
 
-/// Deliveries at once.
+/// How many deliveries are in flight at once.
 const CONNECTIONS: usize = 64;
-/// More than the deliveries can take.
+/// Longer than the deliveries can take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Measures events with and without key.
+/// Measures events with and without a key.
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let mut figures = Vec::new();
@@ -85,7 +85,7 @@ async fn deliver_and_work(
     database.expect("select count(*) from restante.outbox_live", 0).await
 }
 
-/// How far the WAL is written.
+/// The position up to which the WAL is flushed.
 async fn position(database: &Database) -> anyhow::Result<String> {
     let query = "select pg_current_wal_flush_lsn()::text";
     Ok(sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&database.pool).await?)

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use restante::event::{ANTHROPIC, Body, Event, NewEvent};
+use restante::event::{Body, Event, NewEvent};
 use restante::internals::envelope;
 use restante::internals::outbox::claim::Ask;
 use restante::internals::outbox::{self, Claimed, Source};
@@ -171,8 +171,8 @@ impl World {
             .unwrap();
         Event {
             id: row.get("id"),
-            sender: ANTHROPIC.to_owned(),
-            account: Some(ANTHROPIC.to_owned()),
+            sender: row.get("sender"),
+            account: row.get("account"),
             event_id: row.get("event_id"),
             event_type: row.get("type"),
             subscriber: row.get("subscriber"),

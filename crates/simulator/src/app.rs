@@ -19,9 +19,9 @@ use super::settings::Settings;
 use super::store::Store;
 use super::webhook::Event;
 
-/// All there is to know.
+/// The whole state of the simulator.
 pub(super) struct App {
-    /// Of ids, and of whatever else looks random.
+    /// The source of ids, and of everything else that looks random.
     pub(super) mint: Mint,
     pub(super) settings: Settings,
     pub(super) faults: Mutex<Faults>,
@@ -53,20 +53,19 @@ impl App {
         }
     }
 
-    /// The faults that are switched on now.
+    /// A copy of the current faults.
     pub(super) fn faults(&self) -> Faults {
         held(&self.faults).clone()
     }
 
-    /// An event happens to the object: its webhook is on its way, where webhooks are set up.
+    /// Sends the webhook of an event that happens to this object, if webhooks are set up.
     pub(super) fn emit(&self, kind: &str, id: &str, data: Map<String, Value>) {
         self.send(Event::new(&self.mint, self.settings.top_level_type, kind, id, data));
     }
 
     /// Puts the event into the queue of the sender.
     pub(super) fn send(&self, event: Event) {
-        // The queue is closed only while the simulator stops; what would be sent then is lost, as the real
-        // sender loses it.
+        // The queue is closed only while the simulator stops. An event is lost then, as with the real sender.
         let _ = self.events.send(event);
     }
 
@@ -81,7 +80,7 @@ impl App {
         });
     }
 
-    /// Holds up a GET of an object while the fault says that its first ones answer 404.
+    /// Refuses a GET of an object with 404 while the fault `not_found_first` asks for that.
     pub(super) fn ask(&self, id: &str) -> Result<(), Refusal> {
         let first = held(&self.faults).not_found_first;
         if first > 0 {

@@ -1,12 +1,12 @@
-//! What a request asks a new object to be, made into what the object says of itself.
+//! Turns the fields of a create request into the fields of the object.
 
 use serde_json::{Map, Value, json};
 
-/// Fields of a credential that go in and never come out.
+/// Fields of a credential that requests carry and answers never show.
 const SECRETS: [&str; 6] =
     ["token", "access_token", "refresh_token", "client_secret", "secret_value", "value"];
 
-/// Takes the secrets out, and spells a model that is given by its name alone as an object.
+/// Removes the secrets, and writes a model that is given by name as an object.
 pub(super) fn normalize(asked: &mut Map<String, Value>) {
     if let Some(auth) = asked.get_mut("auth") {
         hide(auth);
@@ -16,7 +16,7 @@ pub(super) fn normalize(asked: &mut Map<String, Value>) {
     }
 }
 
-/// Fills in what the API says of nested objects where the request is silent: the SDK's types call for all of it.
+/// Fills in the fields of nested objects that the request left out: the SDK's types demand all of them.
 pub(super) fn complete(body: &mut Map<String, Value>) {
     if let Some(config) = body.get_mut("config").filter(|config| config["type"] == "cloud") {
         fill(&mut config["networking"], json!({"type": "unrestricted"}));
@@ -30,12 +30,12 @@ pub(super) fn complete(body: &mut Map<String, Value>) {
         fill(&mut config["packages"], none);
     }
     if let Some(auth) = body.get_mut("auth").filter(|auth| auth["type"] == "environment_variable") {
-        // The documents do not say where a secret goes that nobody gave a place.
+        // The API's documents do not say where a secret goes if the request gives no location.
         fill(&mut auth["injection_location"], json!({"body": true, "header": true}));
     }
 }
 
-/// Gives the object those fields that it lacks, or that are null.
+/// Adds the default fields that the object lacks or that are null.
 fn fill(object: &mut Value, defaults: Value) {
     if object.is_null() {
         *object = defaults;

@@ -1,7 +1,7 @@
-//! A batch and its life: `in_progress`, `canceling` where somebody cancels it, `ended`.
+//! A batch and its life: `in_progress`, `canceling` if a client cancels it, `ended`.
 //!
-//! What becomes of each request is drawn when it is asked for and stored nowhere, so a batch of 100,000 made-up
-//! requests takes no more room than one of ten.
+//! The outcome of each request is drawn whenever it is needed, and not stored. So a batch of 100,000 made-up requests
+//! takes no more memory than one of ten.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,11 +19,11 @@ const EXPIRY: TimeDelta = TimeDelta::hours(24);
 /// How long after its creation a batch's results can be fetched, by the same guide.
 const RETENTION: TimeDelta = TimeDelta::days(29);
 
-/// What a batch was asked to do.
+/// The requests of a batch.
 pub(super) enum Requests {
-    /// As they were posted.
+    /// As the client posted them.
     Posted(Vec<Item>),
-    /// Made up: the prefix and a number from 0 make the `custom_id`.
+    /// Made up: each `custom_id` is the prefix and a number from 0.
     Made { prefix: String, count: usize },
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Requests {
 pub(super) struct Item {
     pub(super) custom_id: Box<str>,
     pub(super) model: Arc<str>,
-    /// What is wrong with its `params`, which comes out only in the results.
+    /// What is wrong with its `params`; only the results show it.
     pub(super) flaw: Option<String>,
 }
 
@@ -73,19 +73,19 @@ pub(super) struct Batch {
     pub(super) seed: u64,
     pub(super) shares: Shares,
     pub(super) ended_at: Option<DateTime<Utc>>,
-    /// Downloads of its results that a fault has cut.
+    /// How many downloads of its results a fault has cut.
     pub(super) cut_downloads: u32,
     created_at: DateTime<Utc>,
     cancel_initiated_at: Option<DateTime<Utc>>,
     started: Instant,
     lasts: Duration,
-    /// How much of it was done when it was cancelled.
+    /// The share of its time that had passed when it was cancelled.
     done_share: f64,
     counts: [u64; 4],
 }
 
 impl Batch {
-    /// A batch that began now, is said to have begun at `created_at`, and lasts this long.
+    /// A batch that begins now, shows `created_at` as its creation, and ends after `lasts`.
     pub(super) fn new(
         id: String,
         requests: Requests,
@@ -110,7 +110,7 @@ impl Batch {
         }
     }
 
-    /// The outcome of the request at this place, once the batch has ended.
+    /// The outcome of the request at this index, once the batch has ended.
     pub(super) fn outcome(&self, index: usize) -> Outcome {
         if self.requests.flaw(index).is_some() {
             return Outcome::Errored;
@@ -130,7 +130,7 @@ impl Batch {
         }
     }
 
-    /// Ends the batch; false if it has ended before.
+    /// Ends the batch. Returns false if it had ended already.
     pub(super) fn end(&mut self) -> bool {
         if self.ended_at.is_some() {
             return false;
@@ -142,12 +142,12 @@ impl Batch {
         true
     }
 
-    /// Whether its results have run out.
+    /// Are its results no longer available?
     pub(super) fn archived(&self) -> bool {
         Utc::now() >= self.created_at + RETENTION
     }
 
-    /// The API's object. `results_url` is what it names once there are results.
+    /// The batch as the API shows it, with `results_url` once there are results.
     pub(super) fn object(&self, results_url: &str) -> Value {
         let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Micros, true);
         let status = match (self.ended_at, self.cancel_initiated_at) {
@@ -155,7 +155,7 @@ impl Batch {
             (None, Some(_)) => "canceling",
             (None, None) => "in_progress",
         };
-        // Until the end everything is counted as `processing`, whatever has been done already.
+        // Until the batch ends, the API counts every request as `processing`.
         let processing = if self.ended_at.is_none() { self.requests.count() } else { 0 };
         let [succeeded, errored, canceled, expired] = self.counts;
         json!({

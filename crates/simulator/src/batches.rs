@@ -49,7 +49,7 @@ async fn create(
     Ok(Json(begin(&app, &headers, requests, duration(age), duration(lasts))))
 }
 
-/// Begins a batch of these requests, said to be `age` old, that ends by itself. Returns its object.
+/// Begins a batch that shows itself as `age` old and ends by itself. Returns its object.
 pub(super) fn begin(
     app: &Arc<App>,
     headers: &HeaderMap,
@@ -70,7 +70,8 @@ pub(super) fn begin(
     object
 }
 
-/// Ends a batch that has not ended yet, and tells so; false if there was nothing to end.
+/// Ends a batch and sends a webhook, which the real API does not do so far. Returns false if there is no such batch, or it
+/// had ended already.
 pub(super) fn end(app: &App, id: &str) -> bool {
     let ended = held(&app.batches).get_mut(id).is_some_and(Batch::end);
     if ended {
@@ -104,7 +105,7 @@ async fn list(State(app): State<Arc<App>>, query: Query, headers: HeaderMap) -> 
     Ok(Json(page::by_id(objects.collect(), more)))
 }
 
-/// The documents do not say what cancelling an ended batch answers; here it is a 400.
+/// The API's documents do not say how it answers the cancelling of an ended batch. Here it is a 400.
 async fn cancel(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -163,7 +164,7 @@ fn find(app: &App, id: &str) -> Result<Batch, Refusal> {
     held(&app.batches).get_mut(id).cloned().ok_or_else(|| Refusal::not_found(id))
 }
 
-/// The absolute URL of a batch's results, at the origin that the client spoke to unless the settings say otherwise.
+/// The absolute URL of a batch's results, at the origin that the client used, unless the settings name another.
 pub(super) fn results_url(app: &App, headers: &HeaderMap, id: &str) -> String {
     let foreign = held(&app.faults).results_origin.clone();
     let origin = foreign.or_else(|| app.settings.public_url.clone());
@@ -188,7 +189,7 @@ struct CreateItem<'a> {
     params: &'a RawValue,
 }
 
-/// What is checked at once: the ids, the number, the shape. What is wrong with `params` shows in the results.
+/// Reads and checks the ids, the number and the shape of the requests. A flaw in `params` shows only in the results.
 fn read_requests(body: &[u8], version: &str) -> Result<Vec<Item>, Refusal> {
     let create: Create<'_> =
         serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
@@ -213,7 +214,7 @@ fn read_requests(body: &[u8], version: &str) -> Result<Vec<Item>, Refusal> {
         let flaw =
             params.as_ref().map_or_else(|flaw| Some(flaw.clone()), |params| params.flaw_in_batch(version));
         let model = params.as_ref().map_or("", |params| params.model.as_str());
-        // Nearly all batches name one model; they share its name.
+        // Nearly all batches name a single model, so the items share its name.
         if *last_model != *model {
             last_model = Arc::from(model);
         }

@@ -1,4 +1,4 @@
-//! A request about objects of one kind, and the endpoint that it comes to.
+//! A request about objects of one kind, and the endpoint that takes it.
 
 use std::sync::Arc;
 
@@ -45,12 +45,12 @@ impl Call {
         self.ids.parent.as_deref()
     }
 
-    /// Reads the body; an empty one says nothing.
+    /// Reads the fields of the body; an empty body has none.
     pub(super) fn fields(&self) -> Result<Map<String, Value>, Refusal> {
         if self.body.is_empty() { Ok(Map::new()) } else { control::read(&self.body) }
     }
 
-    /// Changes the object of the path, and answers with it as it is then.
+    /// Changes the object of the path, and returns the changed object.
     pub(super) fn change(&self, change: impl FnOnce(&mut Object)) -> Result<Object, Refusal> {
         let mut store = held(&self.app.store);
         store.make_example(&self.app.mint, self.kind, self.id());
@@ -60,8 +60,8 @@ impl Call {
     }
 }
 
-/// An endpoint for objects of this kind. Without the kind's beta header there is no such path: so the documents
-/// say of one kind, and are silent about the others.
+/// An endpoint for objects of this kind. Without the kind's beta header it answers 404: the API's documents say so of one
+/// kind, and nothing of the others.
 pub(super) fn endpoint(
     kind: &'static Kind,
     method: MethodFilter,

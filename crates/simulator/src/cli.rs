@@ -8,15 +8,15 @@ use super::Settings;
 
 /// Answers as the Claude API does, and sends its webhooks, until it is stopped
 ///
-/// Everything is kept in memory. Point ANTHROPIC_BASE_URL at it; any API key will do unless --api-key is given.
-/// It is steered over HTTP too: POST /_simulator/batches {"requests": 1000} makes a batch, POST
+/// It keeps everything in memory. Point ANTHROPIC_BASE_URL at it; any API key is accepted unless --api-key is given.
+/// You can also control it over HTTP: POST /_simulator/batches {"requests": 1000} makes a batch, POST
 /// /_simulator/events {"type": "session.status_idled", "id": "sesn_example"} sends a webhook, POST /_simulator/faults
-/// changes what goes wrong, GET /_simulator/deliveries and /_simulator/requests tell what happened. Each kind has one object
-/// to begin with (sesn_example, vlt_example, agent_example, ...); others are made as at the API, with its beta header
-/// (anthropic-beta: managed-agents-2026-04-01), or by POST /_simulator/resources {"type": "session"}.
+/// changes what goes wrong, GET /_simulator/deliveries and /_simulator/requests list what happened. Each kind starts with one
+/// object (sesn_example, vlt_example, agent_example, ...). Make others as with the API, with its beta header
+/// (anthropic-beta: managed-agents-2026-04-01), or with POST /_simulator/resources {"type": "session"}.
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArgs {
-    /// Where it answers
+    /// The address and port to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4010")]
     pub listen: SocketAddr,
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub struct SimulateArgs {
 }
 
 impl SimulateArgs {
-    /// What the simulator is started with.
+    /// The settings for the simulator.
     pub fn into_settings(self) -> Settings {
         self.settings
     }

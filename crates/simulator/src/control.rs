@@ -1,4 +1,4 @@
-//! The endpoints under `/_simulator/`: they steer the simulator and tell what it has seen. The API has no such.
+//! The endpoints under `/_simulator/`, which the real API does not have: they control the simulator and show what it has seen.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/_simulator/requests", get(requests).delete(forget_requests))
 }
 
-/// A batch that nobody had to post.
+/// A request for a batch whose requests are made up.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MakeBatch {
@@ -73,7 +73,7 @@ async fn end_batch(
     Ok(Json(batch.object(&batches::results_url(&app, &headers, &id))))
 }
 
-/// Keeps any object, as it is described: `type` names its kind. There is no webhook.
+/// Stores the described object; `type` names its kind. Sends no webhook.
 async fn keep(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Refusal> {
     let fields: Map<String, Value> = read(&body)?;
     let name = fields.get("type").and_then(Value::as_str).unwrap_or_default();
@@ -83,7 +83,7 @@ async fn keep(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, R
     Ok(Json(object.value()))
 }
 
-/// Loses an object without a word.
+/// Removes an object without a webhook.
 async fn forget(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let object = held(&app.store).remove(&id).ok_or_else(|| Refusal::not_found(&id))?;
     Ok(Json(object.value()))
@@ -150,7 +150,7 @@ fn position(query: &Query) -> Result<(u64, usize), Refusal> {
     Ok((after, query.limit(10_000, 1_000_000)?))
 }
 
-/// Reads a body, telling what is wrong with it.
+/// Reads a body; the refusal says what is wrong with it.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))
 }

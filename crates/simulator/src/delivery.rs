@@ -1,4 +1,4 @@
-//! The sender of webhooks: three attempts at each event, then it is lost, as the API's guide to webhooks says.
+//! The sender of webhooks. It tries to deliver each event three times and then drops it, as the API's guide to webhooks says.
 //!
 //! Redirects are never followed, and disable the endpoint. Every attempt is in the journal.
 
@@ -18,12 +18,12 @@ use super::held::held;
 use super::webhook::Event;
 use super::{dice, sign};
 
-/// How far in the past a stale delivery claims to be; receivers allow five minutes.
+/// How many seconds in the past the timestamp of a stale delivery is; receivers accept five minutes.
 const STALE_SECONDS: i64 = 600;
-/// What forged deliveries are signed with. It fits both schemes.
+/// The key that signs forged deliveries, valid in both schemes.
 const FORGED_KEY: &str = "whsec_Zm9yZ2VkIGZvcmdlZCBmb3JnZWQgZm9yZ2VkIGZvcmc=";
 
-/// What sends webhooks to the endpoint of the settings.
+/// Sends webhooks to the endpoint of the settings.
 pub(super) struct Sender {
     app: Arc<App>,
     client: Client,
@@ -32,11 +32,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// A sender, where webhooks have somewhere to go.
+    /// A sender, if the settings have a webhook URL.
     ///
     /// # Errors
     ///
-    /// A key that nothing can be signed with.
+    /// If the HTTP client cannot be built, or a key cannot sign.
     pub(super) fn new(app: Arc<App>) -> io::Result<Option<Sender>> {
         let Some(url) = app.settings.webhook_url.clone() else { return Ok(None) };
         let timeout = duration(app.settings.webhook_timeout_seconds);
@@ -49,7 +49,7 @@ impl Sender {
         Ok(Some(sender))
     }
 
-    /// Delivers what comes through the queue until the simulator stops.
+    /// Delivers the events of the queue until the simulator stops.
     pub(super) async fn deliver_all(self, mut queue: mpsc::UnboundedReceiver<Event>) {
         let sender = Arc::new(self);
         let stop = sender.app.stop.clone();
@@ -59,7 +59,7 @@ impl Sender {
         }
     }
 
-    /// All attempts at one event, with what the faults put around them.
+    /// Makes all attempts to deliver one event, with the faults that hit it.
     async fn deliver(&self, event: Event) {
         let faults = self.app.faults();
         let hit = |topic: &str, share: f64| dice::roll(self.app.mint.seed, topic, &event.id) < share;
@@ -97,10 +97,10 @@ impl Sender {
         held(&self.app.endpoint).lost += 1;
     }
 
-    /// One delivery; its status, if there was an answer.
+    /// Makes one delivery. Returns the status of the answer, if there was one.
     async fn attempt(&self, event: &Event, attempt: u32, fault: Option<&'static str>) -> Option<u16> {
         let forged = fault == Some("forged");
-        // A forgery that is taken for real shows, since no event has this id.
+        // No event has this id, so a receiver that accepts the forgery is noticed.
         let event_id = if forged { format!("{}_forged", event.id) } else { event.id.clone() };
         let body = event.body(&event_id);
         let _room = self.room.acquire().await.ok()?;
@@ -162,7 +162,8 @@ impl Sender {
         Ok(headers)
     }
 
-    /// 5 to 30 seconds after the first attempt, 5 to 120 after any later one, times the factor of the settings.
+    /// How long to wait after a failed attempt: 5 to 30 s after the first, 5 to 120 s after a later one, times the factor of
+    /// the settings.
     fn backoff(&self, attempt: u32, event_id: &str) -> Duration {
         let longest = if attempt == 1 { 30.0 } else { 120.0 };
         let roll = dice::roll(self.app.mint.seed, "backoff", &format!("{event_id} {attempt}"));
@@ -184,7 +185,7 @@ impl Sender {
     }
 }
 
-/// Why there was no answer, down to the cause that says most.
+/// Why there was no answer, with all causes.
 fn reason(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! What deployments do: pause, go on, and run, by hand or by their schedule.
+//! The endpoints of deployments: pause, unpause, and run, by hand or by schedule.
 
 use std::sync::Arc;
 
@@ -48,18 +48,18 @@ fn set_status(call: &Call, status: &str, paused_reason: Value) -> Answer {
     Ok(Json(deployment.value()))
 }
 
-/// There are no webhooks about runs by hand.
+/// A run by hand sends no webhooks.
 fn run_by_hand(call: &Call) -> Answer {
     let deployment = call.change(|_| {})?;
     let run = run(&call.app, &deployment, json!({"type": "manual"}), None)?;
     Ok(Json(run.value()))
 }
 
-/// How a run by schedule goes.
+/// A request for a run by schedule.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Schedule {
-    /// Type of the error that no session came about for.
+    /// If set, the run creates no session and fails with an error of this type.
     error: Option<String>,
 }
 
@@ -74,7 +74,7 @@ async fn run_by_schedule(State(app): State<Arc<App>>, Path(id): Path<String>, bo
     Ok(Json(run.value()))
 }
 
-/// Keeps a run, with the session that came of it or the error that none did for.
+/// Makes and stores a run, with its session, or with the error because of which it has none.
 fn run(app: &Arc<App>, deployment: &Object, context: Value, error: Option<&str>) -> Result<Object, Refusal> {
     let kind_of = |name: &str| kind(name).ok_or_else(Refusal::internal);
     let field = |name: &str| deployment.body.get(name).cloned().unwrap_or_default();

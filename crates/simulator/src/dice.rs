@@ -1,8 +1,8 @@
-//! Numbers that look random and depend on nothing but a seed and a name, in any order and on any machine; and ids of them.
+//! Numbers and ids that look random but depend only on a seed and a name, so they are the same in any order and on any machine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Gives ids, no one of them twice.
+/// Gives out ids, none of them twice.
 pub(super) struct Mint {
     pub(super) seed: u64,
     next: AtomicU64,
@@ -13,17 +13,17 @@ impl Mint {
         Mint { seed, next: AtomicU64::new(1) }
     }
 
-    /// A number that nobody got before.
+    /// Returns a new number at each call.
     pub(super) fn serial(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// An [`id`] that nobody got before.
+    /// Returns a new [`id`] at each call.
     pub(super) fn id(&self, prefix: &str) -> String {
         id(self.seed, prefix, self.serial())
     }
 
-    /// An [`event_id`] that nobody got before.
+    /// Returns a new [`event_id`] at each call.
     pub(super) fn event_id(&self) -> String {
         event_id(self.seed, self.serial())
     }
@@ -37,7 +37,7 @@ pub(super) fn roll(seed: u64, topic: &str, name: &str) -> f64 {
 
 /// A 64-bit number for this name.
 pub(super) fn number(seed: u64, topic: &str, name: &str) -> u64 {
-    // FNV-1a over both, the NUL keeping ("ab", "c") apart from ("a", "bc"); the mixer evens out what FNV leaves.
+    // FNV-1a over both; the NUL keeps ("ab", "c") apart from ("a", "bc"). The mixer evens out FNV's bias.
     let bytes = topic.bytes().chain([0]).chain(name.bytes());
     mix(bytes.fold(mix(seed) ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -49,7 +49,7 @@ pub(super) fn id(seed: u64, prefix: &str, serial: u64) -> String {
     format!("{prefix}01{:014x}{serial:08x}", number(seed, prefix, &serial.to_string()) >> 8)
 }
 
-/// The id of a webhook event, as newer senders spell it: `whe_` and 32 hexadecimal digits.
+/// The id of a webhook event in the newer form: `whe_` and 32 hexadecimal digits.
 pub(super) fn event_id(seed: u64, serial: u64) -> String {
     format!("whe_{:016x}{serial:016x}", number(seed, "whe_", &serial.to_string()))
 }

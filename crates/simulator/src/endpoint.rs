@@ -1,22 +1,22 @@
-//! The endpoint that webhooks go to, as the API sees it, and what is noted of each attempt.
+//! The endpoint that receives webhooks, as the API sees it, and the record of each attempt.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// One attempt, or an event that was never tried.
+/// The record of one attempt to deliver an event, or of a dropped event.
 #[derive(Serialize)]
 pub(super) struct Delivery {
     pub(super) at: DateTime<Utc>,
     pub(super) event_id: String,
     #[serde(rename = "type")]
     pub(super) kind: String,
-    /// From 1; 0 for what is no attempt: a duplicate, a forgery, a loss.
+    /// Counts from 1; 0 for a duplicate, a stale or forged delivery, and a loss.
     pub(super) attempt: u32,
     pub(super) status: Option<u16>,
     pub(super) milliseconds: f64,
     pub(super) error: Option<String>,
-    /// Which fault made this delivery what it is.
+    /// The fault that caused this delivery.
     pub(super) fault: Option<&'static str>,
 }
 
@@ -39,7 +39,7 @@ impl Endpoint {
         json!({"url": url, "state": state, "disabled_reason": reason, "lost": self.lost})
     }
 
-    /// Takes note of an attempt. The texts are the API's.
+    /// Records the outcome of an attempt. The reasons are in the API's words.
     pub(super) fn note(&mut self, status: Option<u16>, failures_limit: u32) {
         match status {
             Some(200..=299) => self.failures_in_a_row = 0,

@@ -1,11 +1,11 @@
-//! The faults that can be switched on: as flags at the start, and through `/_simulator/faults` while it runs.
+//! The faults that can be switched on: as flags at the start, and through `/_simulator/faults` while the simulator runs.
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::flags::{seconds, share};
 
-/// What goes wrong, and how often. Shares are between 0 and 1; all of it is off by default.
+/// What goes wrong, and how often. Shares are between 0 and 1. By default all faults are off.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[command(next_help_heading = "Faults")]
@@ -16,26 +16,26 @@ pub struct Faults {
     /// Share of webhooks that are held back, so that later ones overtake them
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub reorder_share: f64,
-    /// The longest that a webhook is held back
+    /// The longest time that a webhook is held back
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub reorder_seconds: f64,
     /// Share of webhooks that are never sent
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub lost_share: f64,
-    /// Share of webhooks that a delivery with an outdated timestamp goes before
+    /// Share of webhooks that are preceded by a delivery with an outdated timestamp
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub stale_share: f64,
-    /// Share of webhooks that a forged delivery goes before: another event id, signed with a wrong key
+    /// Share of webhooks that are preceded by a forged delivery: another event id, signed with a wrong key
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub forged_share: f64,
 
-    /// Milliseconds that every answer of the API is late
+    /// Milliseconds by which every answer of the API is delayed
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub latency_milliseconds: u64,
     /// Share of requests answered with 429 `rate_limit_error`
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub rate_limited_share: f64,
-    /// What such an answer gives as `retry-after`
+    /// The `retry-after` of such an answer
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     pub retry_after_seconds: u64,
     /// Share of requests answered with 529 `overloaded_error`
@@ -54,19 +54,19 @@ pub struct Faults {
     /// Cuts the download of results after this many whole lines
     #[arg(long, value_name = "LINES")]
     pub results_cut_lines: Option<u64>,
-    /// How many downloads of each batch are cut before one is let through
+    /// How many downloads of each batch are cut before one completes
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub results_cut_downloads: u32,
     /// Makes a cut look like the proper end of the download
     #[arg(long)]
     pub results_cut_quietly: bool,
-    /// Milliseconds between two pieces (64 KiB) of results
+    /// Milliseconds between two pieces (64 KiB each) of results
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub results_pause_milliseconds: u64,
-    /// Origin that `results_url` names instead of this one
+    /// Origin that `results_url` names instead of the simulator's own
     #[arg(long, value_name = "URL")]
     pub results_origin: Option<String>,
-    /// Where a request for results is redirected to
+    /// URL to which a request for results is redirected
     #[arg(long, value_name = "URL")]
     pub results_redirect: Option<String>,
 
@@ -86,7 +86,7 @@ impl Faults {
     ///
     /// # Errors
     ///
-    /// A name that is no fault, or a value that does not fit.
+    /// If a name is not that of a fault, or a value has the wrong type.
     pub(super) fn with(
         &self,
         changes: serde_json::Map<String, serde_json::Value>,

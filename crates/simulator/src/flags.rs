@@ -1,11 +1,11 @@
-//! The values of flags: what they may be, and what they mean.
+//! Parsers for the values of flags.
 
 use std::time::Duration;
 
 /// The heading of the flags about results in the help.
 pub(super) const RESULTS: &str = "Batches and answers";
 
-/// A command-line value in seconds, or a factor of such.
+/// Parses a number of seconds, or a factor for one.
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
@@ -13,7 +13,7 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A command-line value that is a share of a whole.
+/// Parses a share, from 0 to 1.
 pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
@@ -21,7 +21,7 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A length of time given in seconds; nothing where it is negative or too long to be one.
+/// Converts seconds to a duration; zero if they are negative or too many.
 pub(super) fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

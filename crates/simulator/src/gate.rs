@@ -23,14 +23,14 @@ const BATCH_BODY_BYTES: usize = 256 << 20;
 const BODY_BYTES: usize = 32 << 20;
 /// The versions of the API that exist.
 const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
-/// What the headers say of the limit on requests per minute; the simulator does not count them.
+/// The limit on requests per minute that the headers name; the simulator does not enforce it.
 const REQUESTS_PER_MINUTE: u64 = 4000;
 
-/// The id of the request that is being answered, for answers that carry it inside.
+/// The id of the current request, for answers that carry it in their body.
 #[derive(Clone)]
 pub(super) struct RequestId(pub(super) String);
 
-/// Lets a request through to its endpoint or answers in its stead.
+/// Passes a request on to its endpoint, or refuses it.
 pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let serial = app.mint.serial();
     let request_id = dice::id(app.mint.seed, "req_", serial);
@@ -62,7 +62,7 @@ pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     response
 }
 
-/// The body, if it is within the limit of its path.
+/// Reads the body, if it is within the limit of its path.
 pub(super) async fn body(path: &str, body: Body) -> Result<Bytes, Refusal> {
     axum::body::to_bytes(body, body_limit(path)).await.map_err(|_| Refusal::too_large())
 }
@@ -109,7 +109,7 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// The keys that came, in either header.
+/// The API keys in the two headers that can carry one.
 fn keys(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let bearer = text(headers, "authorization").and_then(|value| value.strip_prefix("Bearer "));
     [text(headers, "x-api-key"), bearer].into_iter().flatten().filter(|key| !key.is_empty())

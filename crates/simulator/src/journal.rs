@@ -1,4 +1,4 @@
-//! A journal of what the simulator has seen or done, the newest entries of it.
+//! A journal with the newest entries of what the simulator has seen or done.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::held::held;
 
-/// Entries kept, so that hours of load do not fill the memory.
+/// How many entries are kept, so that hours of load do not fill the memory.
 const CAPACITY: usize = 200_000;
 
-/// Entries in the order in which they were made, each with its number from 1.
+/// Entries in the order in which they were made, numbered from 1.
 pub(super) struct Journal<T> {
     kept: Mutex<Kept<T>>,
 }
@@ -40,7 +40,7 @@ impl<T: Serialize> Journal<T> {
         held(&self.kept).entries.clear();
     }
 
-    /// Entries after the one with this number: `{"data", "last", "total"}`, `last` being what to pass next.
+    /// The entries after number `after`, as `{"data", "last", "total"}`; pass `last` as the next `after`.
     pub(super) fn page(&self, after: u64, limit: usize) -> Value {
         let kept = held(&self.kept);
         let oldest = kept.total - kept.entries.len() as u64;
@@ -60,7 +60,7 @@ pub(super) struct Seen {
     pub(super) request_id: String,
     pub(super) method: String,
     pub(super) path: String,
-    /// Whether an API key came along, right or wrong.
+    /// Did the request carry an API key, right or wrong?
     pub(super) key: bool,
     pub(super) status: u16,
 }

@@ -1,29 +1,29 @@
-//! The kinds of objects that the API keeps, in one table: where they live and what can be done with them.
+//! The kinds of objects of the API, in one table: their paths, and what a client can do with them.
 //!
 //! Paths, beta headers and answers to deletes are those of the official Python SDK 2.12.0 (`resources/beta`).
 
-/// Asked for by everything around sessions.
+/// The beta header that everything around sessions requires.
 const MANAGED_AGENTS: Option<&str> = Some("managed-agents-2026-04-01");
-/// Asked for by memory stores.
+/// The beta header that memory stores require.
 const AGENT_MEMORY: Option<&str> = Some("agent-memory-2026-07-22");
 
 /// One kind of object.
 pub(super) struct Kind {
     /// The object's `type`, and how its webhooks begin.
     pub(super) name: &'static str,
-    /// Where it lives; `{parent}` stands for the id of what it belongs to.
+    /// The path of the list; `{parent}` stands for the id of the parent object.
     pub(super) path: &'static str,
-    /// How its ids begin.
+    /// The prefix of its ids.
     pub(super) prefix: &'static str,
     /// The beta header without which the path does not exist.
     pub(super) beta: Option<&'static str>,
-    /// The field that names what it belongs to.
+    /// The field with the id of the parent object.
     pub(super) parent: Option<&'static str>,
-    /// What can be done to it: any of `create`, `update`, `archive`, `delete`.
+    /// What a client can do with it: any of `create`, `update`, `archive`, `delete`.
     pub(super) verbs: &'static [&'static str],
-    /// What there are webhooks for, as the end of their type.
+    /// The changes that send a webhook, named by the end of its type.
     pub(super) webhooks: &'static [&'static str],
-    /// Items of a page: unless told otherwise, and at most.
+    /// Items of a page: by default, and at most.
     pub(super) limits: (usize, usize),
     /// The fields of a new object that the request leaves out, as JSON.
     pub(super) defaults: &'static str,
@@ -85,7 +85,7 @@ pub(super) static KINDS: [Kind; 11] = [
         prefix: "agent_",
         beta: MANAGED_AGENTS,
         parent: None,
-        // The SDK has no method to delete one; the webhook exists all the same.
+        // The SDK has no method that deletes an agent, but the webhook exists.
         verbs: ALL_VERBS,
         webhooks: &["created", "updated", "archived", "deleted"],
         limits: (20, 100),

@@ -1,10 +1,9 @@
-//! A simulated Claude API, and the sender of its webhooks: what `restante simulate` and the tests run against.
+//! A simulated Claude API, and the sender of its webhooks, for `restante simulate` and the tests.
 //!
-//! It keeps its state in memory, and draws whatever looks random from one seed, so that a caller can compute
-//! beforehand how many results succeed. Paths under `/_simulator/` steer it and tell what it has seen;
-//! everything else answers as the real API does, mistakes of the network included where a fault is switched on.
-//! Ingest and worker never link to it; it shares no code with them, so that one misreading of the API's
-//! documents is not made on both sides.
+//! It keeps its state in memory, and draws everything that looks random from one seed, so that a caller can compute
+//! in advance how many results succeed. Paths under `/_simulator/` control it and show what it has seen. All other
+//! paths answer as the real API does, with network errors if a fault is switched on. It shares no code with ingest and
+//! the worker, so that one misreading of the API's documents is not repeated on both sides.
 
 mod agents;
 mod app;
@@ -58,28 +57,28 @@ pub use faults::Faults;
 pub use outcome::{Outcome, Shares};
 pub use settings::Settings;
 
-/// How long open connections may go on after the stop.
+/// How long open connections may go on after the simulator was stopped.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// A simulated Claude API that has not been given a socket yet.
+/// A simulated Claude API that does not listen yet.
 pub struct Simulator {
     app: Arc<App>,
     queue: mpsc::UnboundedReceiver<webhook::Event>,
 }
 
 impl Simulator {
-    /// A simulator with no batches and no objects in it.
+    /// A simulator without batches or objects.
     pub fn new(settings: Settings) -> Simulator {
         let (events, queue) = mpsc::unbounded_channel();
         Simulator { app: Arc::new(App::new(settings, events)), queue }
     }
 
-    /// The seed that everything is drawn from: the one of the settings, or the one that was made up.
+    /// The seed that everything is drawn from: that of the settings, or else a random one.
     pub fn seed(&self) -> u64 {
         self.app.mint.seed
     }
 
-    /// Are webhooks to be sent, and nothing is given to sign them with?
+    /// Is a webhook URL set, but no key to sign with?
     pub fn sends_unsigned(&self) -> bool {
         let settings = &self.app.settings;
         settings.webhook_url.is_some() && settings.signing_key.is_none() && settings.webhook_secret.is_none()
@@ -92,9 +91,9 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// What the listener reports, and at once a signing key that is none.
+    /// If a signing key is invalid (before anything is answered), or the listener fails.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-        // Everything that this simulator started ends with it, also when the future is dropped.
+        // Every task of this simulator ends with it, also if this future is dropped.
         let _ended = self.app.stop.clone().drop_guard();
         if let Some(sender) = Sender::new(self.app.clone())? {
             tokio::spawn(sender.deliver_all(self.queue));

@@ -47,7 +47,7 @@ async fn create(
     }
     let faults = app.faults();
     let mut events = answer.events();
-    // A fault strikes between the first delta and the last.
+    // A fault hits the stream between the first delta and the last.
     let middle = events.len() / 2;
     if dice::roll(app.mint.seed, "stream error", &request_id) < faults.stream_error_share {
         events.truncate(middle);
@@ -89,7 +89,7 @@ struct Answer {
 impl Answer {
     fn new(app: &App, params: &Params, request_bytes: usize) -> Answer {
         let serial = app.mint.serial();
-        // A short prompt comes back, so that a reader sees that it has been read.
+        // The answer repeats a short prompt, so that a person sees that it was read.
         let prompt: String = params.prompt().chars().take(200).collect();
         let room = usize::try_from(params.max_tokens.saturating_mul(4)).unwrap_or(usize::MAX);
         let text = text::text(&format!("You wrote: {prompt}\n"), app.settings.text_bytes.min(room));
@@ -130,7 +130,7 @@ impl Answer {
             "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "service_tier": "standard"})
     }
 
-    /// The same message as a stream tells it.
+    /// The same message as the events of a stream.
     fn events(&self) -> Vec<Value> {
         let mut start = self.message();
         (start["content"], start["stop_reason"], start["usage"]) = (json!([]), Value::Null, self.usage(1));
@@ -167,7 +167,7 @@ impl Answer {
     }
 }
 
-/// The text in parts of about this many bytes, which together are the text.
+/// Splits the text into parts of about this many bytes.
 fn parts(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

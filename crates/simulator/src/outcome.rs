@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::dice;
 use super::flags::{RESULTS, share};
 
-/// What became of one request of a batch.
+/// How one request of a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// There is an answer.
+    /// The model answered.
     Succeeded,
     /// The API answered with an error.
     Errored,
@@ -20,7 +20,7 @@ pub enum Outcome {
     Expired,
 }
 
-/// How the requests of a batch divide among the outcomes. What is left over succeeds.
+/// How the requests of a batch divide among the outcomes. The rest succeeds.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[command(next_help_heading = RESULTS)]
@@ -28,7 +28,7 @@ pub struct Shares {
     /// Share of a batch's requests that end `errored`
     #[arg(id = "errored_share", long = "errored-share", value_name = "SHARE", default_value = "0.03", value_parser = share)]
     pub errored: f64,
-    /// Share of a batch's requests that end `canceled` although nobody cancelled the batch
+    /// Share of a batch's requests that end `canceled` although no client cancelled the batch
     #[arg(id = "canceled_share", long = "canceled-share", value_name = "SHARE", default_value = "0.01", value_parser = share)]
     pub canceled: f64,
     /// Share of a batch's requests that end `expired`

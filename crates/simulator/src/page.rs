@@ -1,4 +1,4 @@
-//! Pages of a list: the parameters of a query, and the API's two kinds of cursors.
+//! Pages of a list: the query parameters, and the API's two kinds of cursors.
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::refusal::Refusal;
 
-/// The parameters of a query, in their order.
+/// The query parameters, in the order of the URL.
 pub(super) struct Query(Vec<(String, String)>);
 
 impl<S: Sync> FromRequestParts<S> for Query {
@@ -27,12 +27,12 @@ impl Query {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// All values of this name; lists are spelled `name[]`.
+    /// All values of this name; the name of a list ends in `[]`.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a time lies within the limits `name[gt]`, `name[gte]`, `name[lt]` and `name[lte]`.
+    /// Is a time within the limits `name[gt]`, `name[gte]`, `name[lt]` and `name[lte]`?
     pub(super) fn has_time(&self, name: &str, time: &Value) -> bool {
         let limit = |suffix: &str| self.get(&format!("{name}[{suffix}]"))?.parse::<DateTime<Utc>>().ok();
         let time = time.as_str().and_then(|time| time.parse::<DateTime<Utc>>().ok());
@@ -42,8 +42,8 @@ impl Query {
             && limit("lte").is_none_or(|limit| time <= Some(limit))
     }
 
-    /// The page of these items that `page`, `limit` and `order` ask for. Each item comes with the number by which
-    /// it is sorted; cursors are made of those, so a page stays where it is when older items go.
+    /// The page of these items that `page`, `limit` and `order` ask for. Each item carries the number that it is
+    /// sorted by. Cursors are made of these numbers, so a page does not shift when older items are removed.
     pub(super) fn page(
         &self,
         mut items: Vec<(u64, Value)>,
@@ -59,7 +59,7 @@ impl Query {
         items.sort_by_key(|(number, _)| if newest_first { u64::MAX - number } else { *number });
         let cursor = self
             .get("page")
-            .map(|cursor| read_cursor(cursor).ok_or_else(|| Refusal::invalid("page: is no cursor")));
+            .map(|cursor| read_cursor(cursor).ok_or_else(|| Refusal::invalid("page: is not a cursor")));
         let start = match cursor.transpose()? {
             None => 0,
             Some(last) => {
@@ -75,7 +75,7 @@ impl Query {
         Ok(json!({"data": data, "next_page": next, "prev_page": prev}))
     }
 
-    /// `limit`, if it is one of 1 to `max`.
+    /// The parameter `limit`, which must be from 1 to `max`.
     pub(super) fn limit(&self, default: usize, max: usize) -> Result<usize, Refusal> {
         match self.get("limit").map(str::parse) {
             None => Ok(default),

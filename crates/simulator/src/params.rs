@@ -1,9 +1,9 @@
-//! The parameters of a message, and what the API finds wrong with them.
+//! The parameters of a message, and the flaws for which the API refuses them.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a request for a message says; what the simulator does not look at is left out.
+/// The parameters of a request for a message that the simulator looks at.
 #[derive(Deserialize)]
 pub(super) struct Params {
     pub(super) model: String,
@@ -21,16 +21,16 @@ pub(super) struct Params {
 }
 
 impl Params {
-    /// Reads them.
+    /// Reads the parameters from JSON.
     ///
     /// # Errors
     ///
-    /// What does not fit, in words.
+    /// Says which field is missing or has the wrong type.
     pub(super) fn read(json: &str) -> Result<Params, String> {
         serde_json::from_str(json).map_err(|error| error.to_string())
     }
 
-    /// The text of the last message, as far as there is one.
+    /// The text of the last message, or an empty one.
     pub(super) fn prompt(&self) -> &str {
         let content = self.messages.last().map(|message| &message["content"]);
         match content {
@@ -42,7 +42,7 @@ impl Params {
         }
     }
 
-    /// The tool that must be used, where `tool_choice` asks for one.
+    /// The tool that `tool_choice` forces, if any.
     pub(super) fn forced_tool(&self) -> Option<&str> {
         let choice = self.tool_choice.as_ref()?;
         match choice["type"].as_str()? {
@@ -52,7 +52,7 @@ impl Params {
         }
     }
 
-    /// What is wrong with them under this version of the API.
+    /// What is wrong with the parameters under this version of the API.
     pub(super) fn flaw(&self, version: &str) -> Option<String> {
         if self.model.is_empty() {
             return Some("model: must not be empty".to_owned());
@@ -70,7 +70,7 @@ impl Params {
         }
     }
 
-    /// What is wrong with them inside a batch, by the guide to batches.
+    /// What is wrong with the parameters inside a batch, by the guide to batches.
     pub(super) fn flaw_in_batch(&self, version: &str) -> Option<String> {
         if self.stream {
             return Some("stream: is not supported in a batch".to_owned());

@@ -1,11 +1,11 @@
-//! A refusal: an answer that says no, in the API's error envelope.
+//! A refusal: an error answer in the API's envelope.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// A status, and what the envelope says. The gate adds the request's id.
+/// The status and the content of the envelope. The gate adds the id of the request.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
@@ -54,7 +54,7 @@ impl Refusal {
         json!({"type": "error", "error": {"type": self.kind, "message": self.message}, "request_id": request_id})
     }
 
-    /// The whole answer.
+    /// The complete HTTP answer.
     pub(super) fn answer(&self, request_id: &str) -> Response {
         let mut response = (self.status, Json(self.envelope(request_id))).into_response();
         if let Some(seconds) = self.retry_after_seconds {
@@ -65,7 +65,7 @@ impl Refusal {
 }
 
 impl IntoResponse for Refusal {
-    /// An empty answer that carries the refusal to the gate, which knows the request's id.
+    /// An empty answer that carries the refusal to the gate, which knows the id of the request.
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(self);

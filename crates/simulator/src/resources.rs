@@ -1,4 +1,4 @@
-//! The endpoints of all kinds of objects, made from the table of kinds, with the webhooks of their changes.
+//! The endpoints of all kinds of objects, made from the table of kinds. Changes send webhooks.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ fn list(call: &Call) -> Answer {
     )?))
 }
 
-/// Whether the filters of a list let the object through.
+/// Does the object pass the filters of a list?
 fn matches(query: &Query, object: &Object) -> bool {
     let field = |name: &str| object.body.get(name).unwrap_or(&Value::Null);
     let archived = field("archived_at").is_string() && query.get("include_archived") != Some("true");
@@ -92,7 +92,7 @@ fn retrieve(call: &Call) -> Answer {
     Ok(Json(call.change(|_| {})?.value()))
 }
 
-/// The object as it is, whatever the faults say about GETs.
+/// Answers with the object, even if a fault makes GETs answer 404.
 fn retrieve_now(app: &App, id: &str) -> Answer {
     held(&app.store).get(id).map(|object| Json(object.value())).ok_or_else(|| Refusal::not_found(id))
 }
@@ -107,7 +107,7 @@ fn update(call: &Call) -> Answer {
             object.set("version", version + 1);
         }
     })?;
-    // An update that changes nothing is no event.
+    // An update that changes nothing sends no webhook.
     if changed {
         announce(&call.app, &object, "updated");
     }
@@ -127,7 +127,7 @@ fn archive(call: &Call) -> Answer {
     }
     announce(&call.app, &object, "archived");
     {
-        // What belongs to it goes with it, and says so where there is a webhook for that.
+        // Its child objects are deleted too, with a webhook if their kind has one.
         let mut store = held(&call.app.store);
         for child in store.children(call.id()) {
             if let Some(child) = store.get_mut(&child) {
@@ -152,7 +152,7 @@ fn remove(call: &Call) -> Answer {
     Ok(Json(json!({"id": call.id(), "type": format!("{}_deleted", call.kind.name)})))
 }
 
-/// The webhook of a change, where the kind has one.
+/// Sends the webhook of a change, if the kind has one.
 fn announce(app: &App, object: &Object, change: &str) {
     if object.kind.webhooks.contains(&change) {
         let parent = object.kind.parent.zip(object.parent());

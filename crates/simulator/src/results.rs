@@ -1,4 +1,4 @@
-//! The results of a batch as a stream of JSON lines, each made when it is sent: memory stays flat at any length.
+//! The results of a batch as a stream of JSON lines. Each line is made when it is sent, so memory use does not grow.
 
 use std::io;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::{dice, text};
 
 /// Lines are sent in pieces of about this size.
 const PIECE_BYTES: usize = 64 << 10;
-/// Lets what was sent before a cut reach the client, which an error at once would overtake.
+/// How long to wait before a cut, so that the data sent before reaches the client ahead of the error.
 const CUT_DELAY: Duration = Duration::from_millis(20);
 
 /// One download of a batch's results.
@@ -34,7 +34,7 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// A download, cut where the faults say so.
+    /// A download; `cut` says where it is cut.
     pub(super) fn new(batch: Batch, settings: &Settings, cut: Option<&Faults>) -> Download {
         let count = batch.requests.count();
         let lines_end = cut.and_then(|faults| faults.results_cut_lines).map_or(count, |lines| lines as usize);
@@ -70,7 +70,7 @@ impl Download {
         })
     }
 
-    /// The next piece; none at the end or at the cut.
+    /// The next piece; `None` at the end or at the cut.
     fn piece(&mut self) -> Option<Bytes> {
         let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
         while piece.len() < PIECE_BYTES && self.lines < self.lines_end {
@@ -122,7 +122,7 @@ impl Download {
         })
     }
 
-    /// The whole error envelope, which makes `result.error.error.type` the place to look at.
+    /// The complete error envelope, so the type of the error is at `result.error.error.type`.
     fn error(&self, index: usize, custom_id: &str) -> serde_json::Value {
         let (kind, message) =
             match (self.batch.requests.flaw(index), dice::roll(self.batch.seed, "error", custom_id)) {
@@ -140,7 +140,7 @@ impl Download {
     }
 }
 
-/// A shuffled order of `count` places that is computed and not stored: `(first + n × stride) mod count`.
+/// A shuffled order of `count` indices, computed and not stored: `(first + n × stride) mod count`.
 struct Order {
     first: u64,
     stride: u64,
@@ -150,7 +150,7 @@ struct Order {
 impl Order {
     fn new(number: u64, count: usize) -> Order {
         let count = (count as u64).max(1);
-        // A stride without a common factor with the count comes by every place once.
+        // A stride that has no common factor with the count visits every index once.
         let stride = (number % count..).find(|&stride| gcd(stride, count) == 1).unwrap_or(1);
         Order { first: (number >> 32) % count, stride, count }
     }

@@ -20,16 +20,16 @@ pub struct SendArgs {
     /// The endpoint
     #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/anthropic")]
     pub url: String,
-    /// What happened
+    /// The type of the event
     #[arg(long = "type", value_name = "TYPE", default_value = "session.status_idled")]
     pub event_type: String,
-    /// What it happened to: `data.id`; `restante simulate` has the object of the default
+    /// The id of the object that it happened to (`data.id`); `restante simulate` has the default one
     #[arg(long = "id", visible_alias = "resource-id", value_name = "ID", default_value = "sesn_example")]
     pub resource_id: String,
-    /// The event's own id; the same id twice is the same event [default: a new one]
+    /// The id of the event; the same id twice is the same event [default: a new one]
     #[arg(long, value_name = "ID")]
     pub event_id: Option<String>,
-    /// More fields of `data`, as a JSON object; they win over the others
+    /// More fields of `data`, as a JSON object; they override the others
     #[arg(long, value_name = "JSON", value_parser = object)]
     pub data: Option<Value>,
     /// When it happened [default: now]
@@ -38,7 +38,7 @@ pub struct SendArgs {
     /// Sends the bytes of this file instead of an envelope
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "created_at"])]
     pub body_file: Option<PathBuf>,
-    /// How it is signed [default: standard, or older if only a secret is given]
+    /// The scheme of the signature [default: standard, or older if only a secret is given]
     #[arg(long)]
     pub scheme: Option<Scheme>,
     /// Key of the standard scheme: `whsec_` and the key in base64 [env: ANTHROPIC_WEBHOOK_SIGNING_KEY]
@@ -58,22 +58,22 @@ pub enum Scheme {
     Older,
 }
 
-/// Why an event was not taken.
+/// Why an event was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is nothing to sign it with.
-    #[error("nothing to sign with: give --signing-key, or --secret for the older scheme")]
+    /// There is no key to sign it with.
+    #[error("no key to sign with: give --signing-key, or --secret for the older scheme")]
     NoKey,
-    /// The key can't be used.
+    /// The key cannot be used.
     #[error(transparent)]
     InvalidKey(#[from] sign::InvalidKey),
     /// The body could not be read.
     #[error("cannot read the body")]
     Body(#[source] std::io::Error),
-    /// There was no answer.
+    /// The endpoint did not answer.
     #[error("no answer")]
     NoAnswer(#[source] reqwest::Error),
-    /// The endpoint did not take it.
+    /// The endpoint refused the event.
     #[error("the endpoint answered {0}")]
     Refused(StatusCode),
 }
@@ -84,7 +84,7 @@ pub enum Error {
 ///
 /// # Errors
 ///
-/// Whatever else than a 2xx came of it.
+/// If the event cannot be signed, or the answer is not a 2xx.
 pub async fn run(args: SendArgs) -> Result<(), Error> {
     let event_id = args.event_id.clone().unwrap_or_else(|| format!("whe_{:032x}", rand::random::<u128>()));
     let now = Utc::now();

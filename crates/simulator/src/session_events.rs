@@ -1,4 +1,4 @@
-//! The events of a session's own history: what a run leaves behind, and how the verdict on an outcome comes about.
+//! The events of a session's history: those that a run adds, and the verdict on an outcome.
 
 use chrono::Utc;
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use super::kinds::kind;
 use super::store::{Store, timestamp};
 use super::text;
 
-/// The event as the history keeps it: with an id, and the time.
+/// The event as the history keeps it, with an id and the time.
 pub(super) fn event(app: &App, mut fields: Value) -> Value {
     if let Value::Object(fields) = &mut fields {
         fields.entry("id").or_insert_with(|| app.mint.id("sevt_").into());
@@ -18,7 +18,7 @@ pub(super) fn event(app: &App, mut fields: Value) -> Value {
     fields
 }
 
-/// Opens an outcome where the client's event defines one; the event then names it.
+/// Opens an outcome if the client's event defines one, and adds its id to the event.
 pub(super) fn outcome_asked(app: &App, session: &str, fields: &mut Value) {
     if fields["type"] != "user.define_outcome" {
         return;
@@ -31,7 +31,7 @@ pub(super) fn outcome_asked(app: &App, session: &str, fields: &mut Value) {
     with_evaluations(&mut held(&app.store), session, |evaluations| evaluations.push(evaluation));
 }
 
-/// What a run does before the session is idle again: the agent answers, and every open outcome gets its verdict.
+/// Ends a run before the session is idle again: the agent answers, and every open outcome gets its verdict.
 pub(super) fn run_again(app: &App, session: &str, interrupted: bool) {
     let mut events = Vec::new();
     if !interrupted {

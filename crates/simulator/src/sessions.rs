@@ -1,4 +1,4 @@
-//! What sessions do: a run after each message, its events, the verdict on an outcome, threads.
+//! The endpoints of sessions: messages, each of which starts a run, its events, the verdict on an outcome, threads.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
     }
 }
 
-/// A session has been created: it gets its primary thread, and runs if it was given something to do.
+/// Begins a new session: gives it its primary thread, and starts a run if it has first events.
 pub(super) fn begin(app: &Arc<App>, id: &str, first_events: Vec<Value>) {
     new_thread(app, id, Map::new());
     if !first_events.is_empty() {
@@ -45,7 +45,7 @@ pub(super) fn begin(app: &Arc<App>, id: &str, first_events: Vec<Value>) {
     }
 }
 
-/// A session has come to its end, by being archived or by an error.
+/// Ends a session that was archived or has failed.
 pub(super) fn terminate(app: &App, id: &str) {
     set_status(app, id, "terminated", None);
     let mut store = held(&app.store);
@@ -56,7 +56,7 @@ pub(super) fn terminate(app: &App, id: &str) {
     }
 }
 
-/// A webhook about a thread: it names the session, and the thread beside it.
+/// Sends a webhook about a thread, which names the session and the thread.
 pub(super) fn tell_of_thread(app: &App, thread: &Object, kind: &str) {
     let extra = [("session_thread_id".to_owned(), thread.id().into())];
     app.emit(kind, thread.parent().unwrap_or_default(), extra.into_iter().collect());
@@ -88,7 +88,7 @@ fn send_events(call: &Call) -> Answer {
     }
 }
 
-/// Writes the client's events down, and lets the session run. Returns them as they are kept.
+/// Adds the client's events to the history, and starts a run. Returns the events as the history keeps them.
 fn take_in(app: &Arc<App>, id: &str, sent: Vec<Value>) -> Vec<Value> {
     let mut taken = Vec::new();
     let mut interrupted = false;
@@ -117,8 +117,8 @@ fn take_in(app: &Arc<App>, id: &str, sent: Vec<Value>) -> Vec<Value> {
     taken
 }
 
-/// Sets a session's status, with the event of its history and the webhook that go with it. Returns the number
-/// of the run that begins or goes on.
+/// Sets a session's status, adds the event to its history, and sends the webhook. Returns the number of the run that
+/// begins or goes on.
 fn set_status(app: &App, id: &str, status: &str, stop_reason: Option<Value>) -> u64 {
     // The names differ between the session's own events, its status and its webhooks.
     let (own, webhook) = match status {
@@ -146,16 +146,16 @@ fn set_status(app: &App, id: &str, status: &str, stop_reason: Option<Value>) -> 
     run
 }
 
-/// What somebody wants to happen to a session.
+/// A request that sets the state of a session by hand.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Steer {
     status: Option<String>,
     stop_reason: Option<Value>,
-    /// Events of the session's history that come before the change of its status.
+    /// Events that go into the history before the change of status.
     #[serde(default)]
     events: Vec<Value>,
-    /// Other fields of the session, replaced without a webhook.
+    /// Other fields of the session to replace, without a webhook.
     #[serde(default)]
     fields: Map<String, Value>,
 }
@@ -170,14 +170,14 @@ async fn steer(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes)
         store.histories.entry(id.clone()).or_default().events.extend(events);
     }
     if let Some(status) = &steer.status {
-        // Whatever run is under way, its end is no longer of interest.
+        // The end of the current run must not change the status any more.
         held(&app.store).histories.entry(id.clone()).or_default().run += 1;
         set_status(&app, &id, status, steer.stop_reason);
     }
     held(&app.store).get(&id).map(|object| Json(object.value())).ok_or_else(|| Refusal::not_found(&id))
 }
 
-/// A thread of a session, beside its primary one, with its webhook.
+/// Makes a further thread of a session, and sends its webhook.
 async fn make_thread(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Answer {
     let mut fields: Map<String, Value> = if body.is_empty() { Map::new() } else { control::read(&body)? };
     let primary = {

@@ -1,4 +1,4 @@
-//! The settings of a simulator: one struct that is the command line, its help and its defaults at once.
+//! The settings of a simulator: one struct for the command line, its help and its defaults.
 
 use clap::{Args, Parser};
 use secrecy::SecretString;
@@ -9,22 +9,22 @@ use super::outcome::Shares;
 
 const WEBHOOKS: &str = "Webhooks";
 
-/// What a simulator is started with.
+/// The settings of a simulator.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Where webhooks are delivered; without it none are sent
+    /// URL that webhooks are delivered to; without it none are sent
     #[arg(help_heading = WEBHOOKS, long, value_name = "URL")]
     pub webhook_url: Option<String>,
     /// Signs webhooks by the Standard Webhooks scheme: `whsec_` and the key in base64
     #[arg(help_heading = WEBHOOKS, long, value_name = "KEY")]
     pub signing_key: Option<SecretString>,
-    /// Signs webhooks by the older scheme (`anthropic-signature`) too; used as it is
+    /// Signs webhooks by the older scheme (`anthropic-signature`) too; the secret is used as given
     #[arg(help_heading = WEBHOOKS, long, value_name = "SECRET")]
     pub webhook_secret: Option<SecretString>,
-    /// The only API key that is let in; without it any key is
+    /// The only API key that is accepted; without it any key is
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<SecretString>,
-    /// Draws ids, outcomes and faults: the same seed gives the same ones [default: a new seed at each start]
+    /// Seed of ids, outcomes and faults: the same seed gives the same ones [default: a new seed at each start]
     #[arg(long)]
     pub seed: Option<u64>,
     /// Origin that `results_url` names, such as `http://simulator:4010` [default: the request's Host]
@@ -40,7 +40,7 @@ pub struct Settings {
     /// Makes new batches look this much older, so that the 29 days of their results run out
     #[arg(help_heading = RESULTS, long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub batch_age_seconds: f64,
-    /// What becomes of a batch's requests.
+    /// How a batch's requests end.
     #[command(flatten)]
     pub shares: Shares,
     /// Bytes of text in an answer
@@ -60,29 +60,29 @@ pub struct Settings {
     /// Sends webhooks with their type at the top level, and a batch's id as `data.batch_id`
     #[arg(help_heading = WEBHOOKS, long)]
     pub top_level_type: bool,
-    /// Attempts at an event before it is dropped for good
+    /// Attempts to deliver an event before it is dropped
     #[arg(help_heading = WEBHOOKS, long, value_name = "N", default_value_t = 3)]
     pub webhook_attempts: u32,
     /// Multiplies the 5 to 120 seconds between two attempts
     #[arg(help_heading = WEBHOOKS, long, value_name = "FACTOR", default_value = "1", value_parser = seconds)]
     pub webhook_backoff: f64,
-    /// Seconds that the endpoint has for its answer
+    /// Seconds that the endpoint has to answer
     #[arg(help_heading = WEBHOOKS, long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     pub webhook_timeout_seconds: f64,
-    /// Deliveries on their way at once
+    /// How many deliveries are in flight at once
     #[arg(help_heading = WEBHOOKS, long, value_name = "N", default_value_t = 32)]
     pub webhook_concurrency: usize,
-    /// Failed attempts in a row that disable the endpoint; the real sender counts time, and does not say how long
+    /// Failed attempts in a row that disable the endpoint; the real API goes by time, and does not say how long
     #[arg(help_heading = WEBHOOKS, long, value_name = "N", default_value_t = 1000)]
     pub webhook_failures: u32,
 
-    /// What goes wrong from the start; `/_simulator/faults` changes it later.
+    /// The faults at the start; `/_simulator/faults` changes them later.
     #[command(flatten)]
     pub faults: Faults,
 }
 
 impl Default for Settings {
-    /// What the command line gives when it says nothing.
+    /// The settings of an empty command line.
     fn default() -> Settings {
         #[derive(Parser)]
         struct Bare {

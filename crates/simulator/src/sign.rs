@@ -1,6 +1,6 @@
-//! Signatures of outgoing webhooks, by the two schemes that receivers know.
+//! Signatures of outgoing webhooks, by the two schemes that receivers accept.
 //!
-//! The receiving side has a module of its own: were both to share one, a mistake in it would agree with itself.
+//! Ingest has its own module for signatures. If both shared one, a mistake in it would go unnoticed.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -14,7 +14,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A signing key that is not `whsec_` and base64, or is empty. Says nothing of the key.
+/// The signing key is not `whsec_` and base64, or is empty. The error does not show the key.
 #[derive(Debug, thiserror::Error)]
 #[error("the signing key is not `whsec_` followed by a key in base64")]
 pub struct InvalidKey;
@@ -24,7 +24,7 @@ pub struct InvalidKey;
 ///
 /// # Errors
 ///
-/// `InvalidKey`, where the key is not base64.
+/// `InvalidKey` if the key is not base64.
 pub fn standard(
     key: &SecretString,
     event_id: &str,
@@ -45,12 +45,12 @@ pub fn standard(
     ])
 }
 
-/// The headers of a delivery by the older scheme: HMAC-SHA256 over `timestamp.body` in hexadecimal, the secret
-/// being taken as it is.
+/// The headers of a delivery by the older scheme: HMAC-SHA256 over `timestamp.body` in hexadecimal, with the secret as
+/// given.
 ///
 /// # Errors
 ///
-/// `InvalidKey`, where the secret is empty.
+/// `InvalidKey` if the secret is empty.
 pub fn older(
     secret: &SecretString,
     timestamp_seconds: i64,

@@ -1,4 +1,4 @@
-//! The store of all objects but batches, and of the events of sessions.
+//! The store of all objects except batches, and of the events of sessions.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use super::dice::Mint;
 use super::kinds::Kind;
 use super::refusal::Refusal;
 
-/// An object, as the API answers it.
+/// An object, as the API shows it.
 #[derive(Clone)]
 pub(super) struct Object {
     pub(super) kind: &'static Kind,
@@ -18,7 +18,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// A new object: the kind's defaults, what was asked for, and what the API adds.
+    /// A new object with the kind's defaults, the fields of the request, and those that the API adds.
     pub(super) fn new(
         mint: &Mint,
         kind: &'static Kind,
@@ -29,7 +29,7 @@ impl Object {
         let id = mint.id(kind.prefix);
         let now = timestamp(Utc::now());
         body.extend([("id".to_owned(), id.into()), ("created_at".to_owned(), now.clone().into())]);
-        // A deployment run never changes, so it does not say when it did.
+        // A deployment run never changes, so it has no `updated_at`.
         if kind.name != "deployment_run" {
             body.insert("updated_at".to_owned(), now.into());
         }
@@ -46,7 +46,7 @@ impl Object {
         self.body.get("id").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// The id of what it belongs to.
+    /// The id of its parent object.
     pub(super) fn parent(&self) -> Option<&str> {
         self.body.get(self.kind.parent?)?.as_str()
     }
@@ -55,8 +55,8 @@ impl Object {
         Value::Object(self.body.clone())
     }
 
-    /// Replaces the named fields; those of `metadata` one by one, where null removes one, and those of `config` and
-    /// `auth` one by one as long as the type of it stays. False if nothing changes.
+    /// Replaces the named fields. The fields of `metadata` are merged, and null removes one. The fields of `config` and
+    /// `auth` are merged as long as its type stays the same. Returns false if nothing changes.
     pub(super) fn update(&mut self, changes: Map<String, Value>) -> bool {
         let before = self.body.clone();
         for (name, value) in changes {
@@ -87,11 +87,11 @@ impl Object {
     }
 }
 
-/// What has happened in a session.
+/// The history of a session.
 #[derive(Default)]
 pub(super) struct History {
     pub(super) events: Vec<Value>,
-    /// Which run of the session this is; the end of an earlier one is no longer of interest.
+    /// The number of the current run. The end of an earlier run changes nothing.
     pub(super) run: u64,
 }
 
@@ -102,13 +102,13 @@ pub(super) struct Store {
     places: HashMap<String, u64>,
     next: u64,
     pub(super) histories: HashMap<String, History>,
-    /// The kinds whose example has been asked for.
+    /// The kinds whose example has been made.
     shown: HashSet<&'static str>,
 }
 
 impl Store {
-    /// Makes the example of a kind (`sesn_example` and the like) when it is first asked for, so that a first webhook that
-    /// somebody makes up has an object to name. No list has it before.
+    /// Makes the example of a kind (such as `sesn_example`) when it is first requested, so that a webhook sent by hand has
+    /// an object to name. Lists do not show it before that.
     pub(super) fn make_example(&mut self, mint: &Mint, kind: &'static Kind, id: &str) {
         let is_example = kind.parent.is_none() && id.strip_prefix(kind.prefix) == Some("example");
         if is_example && self.get(id).is_none() && self.shown.insert(kind.name) {
@@ -118,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Keeps the object; one with the same id makes room for it.
+    /// Stores the object in place of one with the same id.
     pub(super) fn insert(&mut self, object: Object) {
         self.remove(object.id());
         self.next += 1;
@@ -126,7 +126,7 @@ impl Store {
         self.objects.insert(self.next, object);
     }
 
-    /// The object of this kind and id, under this parent where the kind has parents.
+    /// The object of this kind and id; if the kind has parents, it must have this parent.
     pub(super) fn find(
         &mut self,
         kind: &Kind,
@@ -155,13 +155,13 @@ impl Store {
         self.objects.remove(&self.places.remove(id)?)
     }
 
-    /// The ids of what belongs to this object.
+    /// The ids of the child objects of this object.
     pub(super) fn children(&self, id: &str) -> Vec<String> {
         let children = self.objects.values().filter(|object| object.parent() == Some(id));
         children.map(|object| object.id().to_owned()).collect()
     }
 
-    /// The objects of this kind, each with its place in the order of creation.
+    /// The objects of this kind, each with its number in the order of creation.
     pub(super) fn all<'a>(
         &'a self,
         kind: &'a Kind,

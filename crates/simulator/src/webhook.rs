@@ -1,4 +1,4 @@
-//! A webhook event: what the simulator says has happened, as its deliveries carry it.
+//! An event, as the simulator's webhook deliveries carry it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ pub(super) const ORGANIZATION: &str = "org_01simulated";
 /// The workspace that every key belongs to.
 pub(super) const WORKSPACE: &str = "wrkspc_01simulated";
 
-/// An event that is to be delivered.
+/// An event to deliver.
 pub(super) struct Event {
     pub(super) id: String,
     pub(super) kind: String,
@@ -20,7 +20,7 @@ pub(super) struct Event {
     top_level_type: bool,
 }
 
-/// An event that somebody describes; what is left out is made up.
+/// An event described in a request; fields that are left out get defaults.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Draft {
@@ -50,7 +50,7 @@ impl Event {
             data.insert("type".to_owned(), kind.into());
             data.insert("id".to_owned(), id.into());
             data.insert("organization_id".to_owned(), ORGANIZATION.into());
-            // What happens to an organization's own objects happens in no workspace.
+            // These objects belong to the organization and to no workspace.
             if !kind.starts_with("external_key.") && !kind.starts_with("user_profile.") {
                 data.insert("workspace_id".to_owned(), WORKSPACE.into());
             }
@@ -60,7 +60,7 @@ impl Event {
         Event { id, kind: kind.to_owned(), created_at: Utc::now(), data, top_level_type }
     }
 
-    /// An event as somebody described it.
+    /// The event that a request describes.
     pub(super) fn from_draft(mint: &Mint, top_level_type: bool, draft: Draft) -> Event {
         let event = Event::new(mint, top_level_type, &draft.kind, &draft.id, draft.data);
         Event {
@@ -70,7 +70,7 @@ impl Event {
         }
     }
 
-    /// The body of its deliveries, the same at every attempt.
+    /// The body of its deliveries, the same for every attempt.
     pub(super) fn body(&self, id: &str) -> Vec<u8> {
         let kind = if self.top_level_type { self.kind.as_str() } else { "event" };
         let created_at = self.created_at.to_rfc3339_opts(SecondsFormat::Micros, true);

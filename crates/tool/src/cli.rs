@@ -41,8 +41,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Brings the database's schema to the version of this program
     ///
-    /// Prints the versions before and after, and what was applied. Run it before new programs start; it does nothing
-    /// where nothing is to be done, and several at once take turns.
+    /// Prints the versions before and after, and which migrations ran. Run it before new programs start. If the schema is up to
+    /// date it does nothing. Several at once take turns.
     #[command(after_long_help = needs_database())]
     Migrate {
         /// Give the roles their rights again, as after a restore without them (pg_restore --no-acl)
@@ -59,8 +59,8 @@ enum Command {
     Status(StatusArgs),
     /// Asks a service whether it is ready; exits 0 if it is, else 1 with the reason
     ///
-    /// Without a URL it asks the listener of RESTANTE_OPS_LISTEN, else the default ones of ingest (127.0.0.1:9091) and
-    /// worker (127.0.0.1:9092), of which one has to answer and none may be unready.
+    /// Without a URL it asks the listener of RESTANTE_OPS_LISTEN. If that is not set, it asks the default ones of ingest
+    /// (127.0.0.1:9091) and worker (127.0.0.1:9092): one has to answer, and each that answers has to be ready.
     #[command(after_long_help = reads(&[&RESTANTE_OPS_LISTEN.facts]))]
     Healthcheck(HealthcheckArgs),
     /// Shows which configuration the services would start with, without the secrets; exits 1 if they would not start
@@ -68,20 +68,20 @@ enum Command {
     Config(ConfigArgs),
     /// Examines the configuration, the database and the way to the API; exits 1 if something is wrong
     ///
-    /// Each line says what was found; where it is wrong, the next one says what to do. It changes nothing.
+    /// Each line says what was found; if something is wrong, the next line says what to do. It changes nothing.
     #[command(after_long_help = help_for(Program::Tool))]
     Doctor,
 }
 
 #[derive(Args, Debug)]
 struct HealthcheckArgs {
-    /// The ops listener, such as http://127.0.0.1:9092; /readyz is added where there is no path
+    /// The ops listener, such as http://127.0.0.1:9092; without a path, /readyz is added
     url: Option<Url>,
 }
 
 #[derive(Args, Debug)]
 struct ConfigArgs {
-    /// Of which service; of both if not said
+    /// The service to show; both if none is given
     service: Option<Service>,
 }
 
@@ -91,32 +91,32 @@ const NO_DATABASE: &str = "DATABASE_URL is not set: give the address of the data
 const API_KEY: &Variable = &ANTHROPIC_API_KEY.facts;
 
 const IN_PLACE_OF_FLAGS: &str = "\
-A secret that is not given as a flag is taken from its variable, the first one where there are several. Arguments show
-in the system's list of processes, variables do not.
+A secret without a flag comes from its variable; if that holds several, the first one is used. Other users of the system
+can see arguments in its list of processes, but not variables.
 ";
 
-/// The variables of a command, and those of the log, which every command reads.
+/// Help for the variables of a command and those of the log, which every command reads.
 fn reads(variables: &[&Variable]) -> String {
     help_for_command(Program::Tool, &[variables, &[&RESTANTE_LOG.facts, &RUST_LOG.facts]].concat(), &[])
 }
 
-/// Those of a command that does nothing without a database.
+/// Help for the variables of a command that needs a database.
 fn needs_database() -> String {
     let database = &DATABASE_URL.facts;
     help_for_command(Program::Tool, &[database, &RESTANTE_LOG.facts, &RUST_LOG.facts], &[database])
 }
 
-/// Runs a command, and answers the exit code of the process.
+/// Runs a command, and returns the exit code of the process.
 ///
 /// # Errors
-/// What kept the command from doing its work.
+/// If the configuration is faulty, or the command could not do its work.
 pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
     let read = Tool::from_vars(surroundings.variables.iter().cloned(), &configuration::read_file);
     match cli.command {
         Command::Migrate { grants } => {
             let (tool, _flush) = started(read)?;
             let url = tool.database_url.context(NO_DATABASE)?;
-            Ok(told(&(migrate::run(&url, grants).await?, true)))
+            Ok(print_and_exit_code(&(migrate::run(&url, grants).await?, true)))
         }
         Command::Demo(args) => demo::run(args, &surroundings).await,
         Command::Simulate(args) => {
@@ -136,15 +136,15 @@ pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<
         }
         Command::Healthcheck(args) => {
             let (tool, _flush) = started(read)?;
-            Ok(told(&healthcheck::run(args.url, tool.ops_listen).await?))
+            Ok(print_and_exit_code(&healthcheck::run(args.url, tool.ops_listen).await?))
         }
-        // These two say themselves what they think of the configuration.
+        // These two report faults of the configuration themselves.
         Command::Config(args) => Ok(config(args.service, &surroundings)),
-        Command::Doctor => Ok(told(&doctor::run(&surroundings.variables).await)),
+        Command::Doctor => Ok(print_and_exit_code(&doctor::run(&surroundings.variables).await)),
     }
 }
 
-/// The configuration of a command, and its log.
+/// Returns the configuration of a command, and starts its log.
 fn started(read: Result<Loaded<Tool>, Faults>) -> anyhow::Result<(Tool, Flush)> {
     let Loaded { config, warnings, .. } = read?;
     let flush = telemetry::init_on_stderr(config.log.format, &config.log.filter)?;
@@ -154,8 +154,8 @@ fn started(read: Result<Loaded<Tool>, Faults>) -> anyhow::Result<(Tool, Flush)> 
     Ok((config, flush))
 }
 
-/// Prints what a command found, and makes its exit code of whether all is well.
-fn told((text, is_well): &(String, bool)) -> ExitCode {
+/// Prints what a command found. The exit code says whether all is well.
+fn print_and_exit_code((text, is_well): &(String, bool)) -> ExitCode {
     print!("{text}");
     if *is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -165,7 +165,7 @@ fn config(service: Option<Service>, surroundings: &Surroundings) -> ExitCode {
     let described =
         services.into_iter().map(|service| configuration::describe(service, &surroundings.variables));
     let (texts, sound): (Vec<_>, Vec<_>) = described.unzip();
-    told(&(texts.join("\n"), sound.into_iter().all(|is_sound| is_sound)))
+    print_and_exit_code(&(texts.join("\n"), sound.into_iter().all(|is_sound| is_sound)))
 }
 
 async fn simulate(args: SimulateArgs, tool: &Tool, stop: CancellationToken) -> anyhow::Result<ExitCode> {
@@ -179,7 +179,7 @@ async fn simulate(args: SimulateArgs, tool: &Tool, stop: CancellationToken) -> a
     });
     if simulator.sends_unsigned() {
         tracing::warn!(
-            "webhooks go out unsigned, and ingest will refuse them: give --signing-key or --webhook-secret"
+            "webhooks are sent unsigned, and ingest will refuse them: give --signing-key or --webhook-secret"
         );
     }
     tracing::info!(address = %listener.local_addr()?, seed = simulator.seed(), "answering as the Claude API");
@@ -188,14 +188,14 @@ async fn simulate(args: SimulateArgs, tool: &Tool, stop: CancellationToken) -> a
 }
 
 fn with_keys(args: SendArgs, tool: &Tool) -> SendArgs {
-    // A secret on the command line is a choice of scheme, which no variable may overrule.
+    // A secret on the command line chooses the scheme, and no variable may overrule it.
     if args.signing_key.is_some() || args.secret.is_some() {
         return args;
     }
     SendArgs { signing_key: signing_key(tool), secret: webhook_secret(tool), ..args }
 }
 
-/// The first signing key, spelt as the Console shows it.
+/// The first signing key, written as the Console shows it.
 fn signing_key(tool: &Tool) -> Option<SecretString> {
     let first: &SigningKey = tool.keys.standard.first()?;
     Some(format!("whsec_{}", STANDARD.encode(first.expose_secret())).into())

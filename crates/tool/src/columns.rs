@@ -3,10 +3,10 @@
 use sqlx::postgres::PgRow;
 use sqlx::{Column, PgConnection, Row};
 
-/// The answer to a query, whatever its types, one line per row below a line of names. A null is empty.
+/// Runs a query and returns its rows as text, below a line of column names. A null is empty.
 ///
 /// # Errors
-/// What the database says.
+/// If the database refuses the query or the connection is lost.
 pub(super) async fn answer(connection: &mut PgConnection, query: &'static str) -> sqlx::Result<String> {
     // The simple protocol gives every value as the text that a person would see.
     let rows = sqlx::raw_sql(query).fetch_all(connection).await?;
@@ -29,7 +29,7 @@ fn texts(row: &PgRow) -> sqlx::Result<Vec<String>> {
         .collect()
 }
 
-/// The cells below their names. Columns of numbers are aligned on the right, line breaks become blanks.
+/// Returns the cells in columns below their names. Numbers are aligned on the right, line breaks become blanks.
 pub(super) fn aligned(names: &[String], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| cell.replace('\n', " ")).collect()).collect();

@@ -1,11 +1,11 @@
-//! `restante config`: what is in force for the services, and what is wrong with it.
+//! `restante config`: the configuration that the services would start with, and its faults.
 
 use std::path::Path;
 use std::{fs, io};
 
 use restante::internals::config::{Faults, Ingest, Loaded, Program, Worker};
 
-/// The text of a file that a `_FILE` variable names.
+/// Reads the file that a `_FILE` variable names.
 pub(super) fn read_file(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
@@ -19,7 +19,7 @@ pub(super) enum Service {
     Worker,
 }
 
-/// What these variables mean to a service, in words without secrets, and whether it could start with them.
+/// Describes, without secrets, the configuration that these variables give a service. Returns that and whether it could start.
 pub(super) fn describe(service: Service, variables: &[(String, String)]) -> (String, bool) {
     let variables = variables.iter().cloned();
     match service {

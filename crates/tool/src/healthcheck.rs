@@ -14,19 +14,19 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The default ops listeners of ingest and of the worker.
 const DEFAULTS: [&str; 2] = ["http://127.0.0.1:9091/readyz", "http://127.0.0.1:9092/readyz"];
 
-/// What became of the question.
+/// What one listener says of its service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// The service is ready.
     Ready,
-    /// It answers, and is not ready: the checks that failed, and what mends them.
+    /// The service answers and is not ready: the failed checks, and how to fix them.
     NotReady(String),
-    /// Nobody answers there.
+    /// Nothing answers there, and why.
     Away(String),
 }
 
-/// Asks at `url`, else at the listener of `RESTANTE_OPS_LISTEN`, else at both default ones, of which one is enough and
-/// none may be unready. Returns lines for people, and whether all is well.
+/// Asks the listener at `url`. Without a URL it asks the listener of `RESTANTE_OPS_LISTEN`, and without that both default
+/// ones: then one has to answer, and each that answers has to be ready. Returns lines for people, and whether all is well.
 pub(super) async fn run(url: Option<Url>, ops_listen: Option<SocketAddr>) -> anyhow::Result<(String, bool)> {
     let urls = match (url, ops_listen) {
         (Some(url), _) => vec![with_path(url)],
@@ -44,7 +44,7 @@ pub(super) async fn run(url: Option<Url>, ops_listen: Option<SocketAddr>) -> any
 /// Asks one listener.
 ///
 /// # Errors
-/// If no request can be made at all.
+/// If the HTTP client cannot be built, or the answer breaks off.
 pub(super) async fn ask(url: &Url) -> anyhow::Result<Health> {
     let client = Client::builder().redirect(redirect::Policy::none()).timeout(TIMEOUT).no_proxy().build()?;
     let response = match client.get(url.clone()).send().await {
@@ -62,7 +62,7 @@ pub(super) async fn ask(url: &Url) -> anyhow::Result<Health> {
 
 fn verdict(asked: &[(Url, Health)]) -> (String, bool) {
     let answered: Vec<_> = asked.iter().filter(|(_, health)| !matches!(health, Health::Away(_))).collect();
-    // Where one of the two defaults answers, the other one is on another machine, or not used.
+    // If only one of the two defaults answers, the other service is on another machine, or not used.
     let told: Vec<_> = if answered.is_empty() { asked.iter().collect() } else { answered };
     let lines = told.iter().map(|(url, health)| match health {
         Health::Ready => format!("{url}: ready\n"),
@@ -72,7 +72,7 @@ fn verdict(asked: &[(Url, Health)]) -> (String, bool) {
     (lines.collect(), told.iter().all(|(_, health)| *health == Health::Ready))
 }
 
-/// What `/readyz` answers, as far as it is read here.
+/// The part of the answer of `/readyz` that is read here.
 #[derive(Deserialize)]
 struct Readiness {
     checks: Vec<Checked>,
@@ -96,7 +96,7 @@ impl Readiness {
     }
 }
 
-/// `/readyz` of an address that a service listens on, asked from the same machine.
+/// The URL of `/readyz` for an address that a service listens on, as seen from the same machine.
 pub(super) fn url_of(address: SocketAddr) -> anyhow::Result<Url> {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -113,7 +113,7 @@ fn with_path(mut url: Url) -> Url {
     url
 }
 
-/// The last cause of an error is what tells: connection refused, say.
+/// The innermost cause of an error, such as `connection refused`.
 fn cause(error: &reqwest::Error) -> String {
     let first: &dyn std::error::Error = error;
     let last = std::iter::successors(Some(first), |error| error.source()).last().unwrap_or(first);

@@ -1,4 +1,4 @@
-//! `restante`: the hand tool. It prepares the database, shows how things stand, and has a whole world to try them on.
+//! `restante`: the hand tool. It prepares the database, shows the state of events, and runs a demo and a simulated API.
 
 mod cli;
 mod columns;

@@ -1,4 +1,4 @@
-//! `restante migrate`: brings the schema to the version of this program, and says what it did.
+//! `restante migrate`: brings the schema to the version of this program, and reports what it did.
 
 use secrecy::SecretString;
 use sqlx::{Connection, PgConnection, Row};
@@ -6,11 +6,10 @@ use sqlx::{Connection, PgConnection, Row};
 use super::columns::grouped;
 use restante::database;
 
-/// Migrates the database, gives the roles their rights again where that is asked for, and answers what was done, in lines for
-/// people.
+/// Migrates the database and, with `grants`, gives the roles their rights again. Returns what was done, in lines for people.
 ///
 /// # Errors
-/// What the database says; nothing of a migration that fails remains.
+/// If the database cannot be reached or a migration fails; a failed migration leaves nothing behind.
 pub(super) async fn run(url: &SecretString, grants: bool) -> anyhow::Result<String> {
     let (before, after) = database::migrate(url).await?;
     let mut connection = database::connect(url, "restante migrate").await?;
@@ -30,7 +29,7 @@ pub(super) async fn run(url: &SecretString, grants: bool) -> anyhow::Result<Stri
         let description: String = row.get("description");
         said += &format!("  {version:04} {description} ({} ms)\n", grouped(milliseconds));
     }
-    said += "the partitions of this week and of those to come are there\n";
+    said += "the partitions of this week and the coming ones are there\n";
     if grants {
         said += &format!("the roles have their rights again ({} statements)\n", database::grant(url).await?);
     }
@@ -39,7 +38,7 @@ pub(super) async fn run(url: &SecretString, grants: bool) -> anyhow::Result<Stri
     Ok(said)
 }
 
-/// What to do where the roles cannot use the schema.
+/// What to do if the roles cannot use the schema; empty if they can.
 async fn missing_rights(connection: &mut PgConnection, are_granted: bool) -> sqlx::Result<String> {
     let without: i64 = sqlx::query_scalar(
         "select count(*) from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app']) as r (role)
@@ -50,10 +49,12 @@ async fn missing_rights(connection: &mut PgConnection, are_granted: bool) -> sql
     .await?;
     Ok(match (without, are_granted) {
         (0, _) => String::new(),
-        // What was restored without rights, or into a server that has no such roles.
+        // The schema was restored without rights, or into a server that has no such roles.
         (_, false) => "the roles have no rights here yet: run restante migrate --grants\n".to_owned(),
-        (_, true) => "the schema belongs to somebody else, who has to let the roles in: grant usage on schema restante to \
+        (_, true) => {
+            "the schema belongs to another role; as that role, run: grant usage on schema restante to \
                       restante_ingest, restante_worker, restante_operator, restante_app;\n"
-            .to_owned(),
+                .to_owned()
+        }
     })
 }

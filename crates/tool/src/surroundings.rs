@@ -1,24 +1,24 @@
-//! What the process was given by whoever started it.
+//! What the process gets from its caller: the environment, directories, and the signal to stop.
 
 use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-/// The environment, and where things are.
+/// The surroundings of the process.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     /// The environment.
     pub variables: Vec<(String, String)>,
-    /// The program that runs; the services lie beside it.
+    /// The path of this program. The services are in the same directory.
     pub executable: PathBuf,
-    /// Where directories may be made that do not last.
+    /// The directory for temporary directories.
     pub temporary: PathBuf,
-    /// Cancelled when somebody wants the program to end.
+    /// Cancelled when the program is asked to stop.
     pub stop: CancellationToken,
 }
 
 impl Surroundings {
-    /// A variable of the environment.
+    /// The value of an environment variable, if it is set.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

@@ -1,4 +1,4 @@
-//! `restante demo` as a person runs it: that it works, and that it leaves nothing behind however it ends.
+//! Runs `restante demo` as a person does: it works, and it leaves nothing behind, however it ends.
 
 #![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
@@ -10,7 +10,7 @@ use restante_playground::process::Signal;
 use restante_playground::{Program, eventually};
 use tempfile::TempDir;
 
-/// A demo that runs, and the directory in which it makes everything that it makes.
+/// A running demo, and the temporary directory in which it makes all its files.
 struct Demo {
     process: Program,
     directory: TempDir,
@@ -19,17 +19,17 @@ struct Demo {
 impl Demo {
     fn start(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // As /tmp is. Where root runs this, the server and its guard are somebody else's, who could not remove the
-        // server's directory from one that they may not write to.
+        // As for /tmp. If root runs this test, the server and its guard run as another user, who can remove the server's
+        // directory only if that user may write here.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let arguments = [&["demo"], arguments].concat();
         let variables = [("TMPDIR", directory.path().to_str().unwrap())];
         Self { process: Program::start(env!("CARGO_BIN_EXE_restante"), &arguments, &variables), directory }
     }
 
-    /// Waits until there is neither a file nor a process of it.
+    /// Waits until none of the demo's files and processes is left.
     async fn left_nothing_behind(self) {
-        // The guard of the demo itself would be found as well.
+        // The search below would also find the guard of the demo itself.
         drop(self.process);
         let here = self.directory.path();
         eventually("nothing left of the demo", async || {
@@ -65,7 +65,7 @@ async fn the_demo_tells_its_story_and_leaves_nothing_behind() {
     if Path::new("/proc").exists() {
         assert!(
             !processes_of(demo.directory.path()).is_empty(),
-            "what is looked for is found while it is there"
+            "the search finds the processes of the demo while they run"
         );
     }
 

@@ -1,4 +1,4 @@
-//! The handlers of a shop, as they run in its own worker beside `restante-worker`.
+//! The handlers of a shop, which run in its own worker next to `restante-worker`.
 
 pub mod reserve_stock;
 pub mod tell_desk;
@@ -7,23 +7,23 @@ use restante::registry::Registry;
 use sqlx::PgPool;
 use url::Url;
 
-/// The name under which this worker gets its rows of the outbox. It never changes.
+/// The subscriber whose rows of the outbox this worker runs. It must never change.
 pub const SUBSCRIBER: &str = "orders";
 
-/// Both handlers. `session.status_idled` has a built-in handler too, in `restante-worker`: each gets a row of its own.
+/// Registers both handlers. `restante-worker` also has a handler for `session.status_idled`: each gets its own row.
 ///
 /// # Errors
-/// Where no HTTP client can be made.
+/// If the HTTP client cannot be built.
 pub fn registry(desk: Url) -> anyhow::Result<Registry> {
     Ok(Registry::new()
         .subscribe(SUBSCRIBER, reserve_stock::ReserveStock)
         .subscribe(SUBSCRIBER, tell_desk::TellDesk::new(desk)?))
 }
 
-/// Makes the tables of the shop, in the schema `orders`, or brings them up to date.
+/// Makes the tables of the shop in the schema `orders`, or brings them up to date.
 ///
 /// # Errors
-/// What the database says.
+/// If the database cannot be reached or a migration fails.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     let mut migrator = sqlx::migrate!();
     migrator.create_schema("orders");

@@ -1,13 +1,13 @@
-//! `order.placed`: the shop has taken an order, and put this event into the outbox in the same transaction.
+//! `order.placed`: the shop has stored an order, and enqueued this event in the same transaction.
 
 use anyhow::anyhow;
 use restante::handler::{self, Context, Error, Handler};
 use serde::Deserialize;
 
-/// Takes what was ordered from the stock.
+/// Takes the ordered quantity from the stock.
 ///
-/// Taking twice would be a mistake, and no constraint keeps it from happening. It writes through [`Context::tx`]: what it
-/// writes and the completion of its event are one commit.
+/// It must not do so twice, and no constraint prevents that. So it writes through [`Context::tx`]: its writes and the
+/// completion of its event are one commit.
 #[derive(Debug)]
 pub struct ReserveStock;
 
@@ -43,7 +43,7 @@ impl Handler for ReserveStock {
         .execute(&mut *tx)
         .await?;
         if taken.rows_affected() == 0 {
-            // Waits as a dead letter until a person has bought more and replays it. The reservation rolls back.
+            // The reservation rolls back. The event is a dead letter until the shop has more and a person replays it.
             return Err(Error::Permanent(anyhow!("too little of {} is left", order.sku)));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! `session.status_idled`: an agent's session stands still, and somebody at the desk should have a look.
+//! `session.status_idled`: the session of an agent is idle, and a person at the desk should look at it.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-/// How long the desk may take for its answer: less than the handler's own timeout, so that it says what happened.
+/// How long the desk may take to answer. It is less than the handler's own timeout, so that the error says what happened.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tells the desk by HTTP.
+/// Notifies the desk by HTTP.
 ///
-/// A call cannot be taken back, so it is made at least once: a worker may vanish between the answer and the completion
-/// of the event. The event's identifier goes along as `idempotency-key`; by it the desk knows what it has heard before.
+/// A call cannot be rolled back, and a worker can vanish between the answer and the completion of the event. So the desk
+/// is called at least once. The event's identifier is the `idempotency-key`, by which the desk recognises repeated calls.
 #[derive(Debug)]
 pub struct TellDesk {
     http: Client,
@@ -30,12 +30,12 @@ pub struct SessionRef {
 }
 
 impl TellDesk {
-    /// Calls the desk at this URL.
+    /// A handler that calls the desk at this URL.
     ///
     /// # Errors
-    /// Where no HTTP client can be made.
+    /// If the HTTP client cannot be built.
     pub fn new(url: Url) -> anyhow::Result<Self> {
-        // The library chooses ring for its own calls; an error says that it has done so already.
+        // The library also uses ring. An error only means that it has installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().timeout(ANSWER_TIMEOUT).redirect(redirect::Policy::none()).build()?;
         Ok(Self { http, url })
@@ -63,7 +63,7 @@ impl Handler for TellDesk {
         Err(match (status, retry_after(&answer)) {
             (_, Some(wait)) => Error::RetryAfter(wait, reason),
             (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS, None) => Error::Retryable(reason),
-            // The desk understood, and will say the same tomorrow.
+            // The desk has refused the call, and would refuse it again.
             (status, None) if status.is_client_error() => Error::Permanent(reason),
             _ => Error::Retryable(reason),
         })

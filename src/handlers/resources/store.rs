@@ -38,10 +38,13 @@ pub(super) async fn deletion_waits(executor: impl PgExecutor<'_>, event: &Event)
     sqlx::query_scalar!(
         r#"
         select exists (select from restante.outbox_live
-                        where key = $1 and subscriber = $2 and lane = 'b' and type like '%.deleted') as "waits!"
+                        where restante.order_key(account, sender, key) = restante.order_key($3, $4, $1) and subscriber = $2 and lane = 'b'
+                          and type like '%.deleted') as "waits!"
         "#,
         event.key,
         event.subscriber,
+        event.account,
+        event.sender,
     )
     .fetch_one(executor)
     .await

@@ -195,10 +195,10 @@ impl Batch {
     /// Splits off the events that repeat an identifier with another body. The store compares only the first event of
     /// each identifier, and a body that differs must leave a trace.
     fn split_differing(&mut self) -> Batch {
-        let mut first: HashMap<&str, &Body> = HashMap::with_capacity(self.events.len());
+        let mut first: HashMap<(&str, &str), &Body> = HashMap::with_capacity(self.events.len());
         let differs = |event| {
-            let NewEvent { event_id, body, .. }: &NewEvent = event;
-            *first.entry(event_id).or_insert(body) != body
+            let NewEvent { sender, event_id, body, .. }: &NewEvent = event;
+            *first.entry((sender, event_id)).or_insert(body) != body
         };
         let differing: Vec<bool> = self.events.iter().map(differs).collect();
         let mut split = Batch::default();
@@ -213,15 +213,15 @@ impl Batch {
     }
 
     fn answer(self, outcome: Result<&[Duplicate], NotStored>) {
-        let mut again: HashMap<&str, (usize, bool)> = HashMap::new();
+        let mut again: HashMap<(&str, &str), (usize, bool)> = HashMap::new();
         for duplicate in outcome.unwrap_or_default() {
-            let (times, differs) = again.entry(&duplicate.event_id).or_default();
+            let (times, differs) = again.entry((&duplicate.sender, &duplicate.event_id)).or_default();
             *times += 1;
             *differs |= duplicate.differs;
         }
         // Backwards, because of equal events only the first may be new.
         for (event, answer) in self.events.iter().zip(self.answers).rev() {
-            let kept = match again.get_mut(event.event_id.as_str()) {
+            let kept = match again.get_mut(&(event.sender.as_str(), event.event_id.as_str())) {
                 Some((times @ 1.., differs)) => {
                     *times -= 1;
                     Kept::Again { differs: *differs }

@@ -1,9 +1,9 @@
-//! What the API answers instead of results, and what becomes of the event then.
+//! Answers of the API that are not results, and what happens to the event then.
 
 use super::*;
 use crate::support::api::{Answer, ago, results_path};
 
-/// When the event runs again, in whole seconds from now.
+/// In how many whole seconds the event runs again.
 async fn waits_seconds(world: &World, event_id: &str) -> i64 {
     let query = format!(
         "select floor(extract(epoch from run_at - clock_timestamp())) from restante.outbox where event_id = '{event_id}'"
@@ -11,7 +11,7 @@ async fn waits_seconds(world: &World, event_id: &str) -> i64 {
     world.value(&query).await.parse().unwrap()
 }
 
-/// A webhook tells of a batch whose object and results are fine.
+/// Stores the event of a webhook about a batch whose object and results are fine.
 async fn hear_of_a_fine_batch(world: &World, api: &ScriptedApi, id: &str) {
     set_right(api, id);
     hear_of(world, id).await;
@@ -26,10 +26,10 @@ fn object_path(id: &str) -> String {
     format!("/v1/messages/batches/{id}")
 }
 
-/// A path, from the id of a batch.
+/// Makes a path from the id of a batch.
 type Path = fn(&str) -> String;
 
-/// The paths that are asked for on behalf of a batch, in their order.
+/// The paths that the worker requests for a batch, in order.
 const PATHS: [Path; 2] = [object_path, results_path];
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_key_that_is_refused_costs_no_attempt_and_the_batch_completes_once_it_
 #[tokio::test]
 async fn what_is_not_found_for_a_while_is_asked_for_again() {
     let (world, api) = start().await;
-    // Also the results alone: the API was seen to answer so for a batch that was fine.
+    // Also for the results alone: the API has been seen to answer like this for a batch that was fine.
     for (nth, path) in PATHS.into_iter().enumerate() {
         let id = format!("b{nth}");
         hear_of_a_fine_batch(&world, &api, &id).await;
@@ -127,7 +127,7 @@ async fn a_wait_that_the_api_asks_for_is_kept() {
             let event_id = format!("wevt_{id}");
             assert!(fate(&world, &event_id).await.starts_with("retry: the API "));
             assert_eq!(failures(&world, &event_id).await, "0", "{status} {headers}");
-            // A little less where this test is slow, and up to a fifth more so that not all come back at once.
+            // A little less if this test is slow, and up to a fifth more, so that not all events come back at once.
             let waits = waits_seconds(&world, &event_id).await;
             assert!((seconds..seconds * 6 / 5 + 8).contains(&waits), "{status} {headers}: {waits}");
             assert_eq!(api.times_asked(&path(&id)), 1);

@@ -1,4 +1,4 @@
-//! Completeness: as many different results as the API counts, and neither fewer nor more.
+//! Completeness: a batch is complete when it has exactly as many different results as the API counts.
 
 use super::*;
 use crate::support::api::Answer;
@@ -78,7 +78,7 @@ async fn a_result_that_comes_twice_counts_once() {
 async fn a_result_that_comes_again_after_it_was_committed_counts_once() {
     let (world, api) = start().await;
     api.batch(&api.ended("b", [2, 0, 0, 0]));
-    // Larger than what is gathered before it is written, so that the first is in the database when it comes again.
+    // Larger than a part, so that result `a` is already in the database when it comes again.
     let large = succeeded("large", &"x".repeat(5 << 20));
     api.results("b", Answer::stream([succeeded("a", "once"), large, succeeded("a", "again")].concat()));
     hear_of(&world, "b").await;
@@ -98,7 +98,7 @@ async fn a_batch_whose_size_the_api_does_not_say_is_not_complete() {
     for (nth, counts) in sizes.into_iter().enumerate() {
         let id = format!("b{nth}");
         api.batch(&with(api.ended(&id, [0; 4]), json!({ "request_counts": counts })));
-        // Nothing comes, as from a stream that was cut before its first byte.
+        // An empty stream, as if it was cut before its first byte.
         api.results(&id, Answer::stream(""));
         hear_of(&world, &id).await;
     }

@@ -1,4 +1,4 @@
-//! Streams that break off: nothing that ends early counts as all there is.
+//! Streams that break off: a download that ends early never counts as complete.
 
 use super::*;
 use crate::support::api::Answer;
@@ -10,8 +10,8 @@ fn five() -> String {
         .concat()
 }
 
-/// Lets each of the answers be the results of a batch of its own. None of these may come out as complete; then all of
-/// them get the whole stream, and must come out as one that was never cut.
+/// Serves each answer as the results of its own batch. None of these may become complete. Then all of them get the whole
+/// stream, and must look like a batch whose stream was never cut.
 async fn none_of_these_is_complete(cut: impl Iterator<Item = Answer>) {
     let (world, api) = start().await;
     let mut batches = 0;
@@ -51,8 +51,8 @@ async fn none_of_these_is_complete(cut: impl Iterator<Item = Answer>) {
     assert_eq!(world.value(totals).await, "1");
 }
 
-/// Every place to cut within the body, but for the last byte: it is the last line's ending, without which the line is
-/// whole.
+/// The answer cut at every byte of the body except the last `uncut_from` ones. The last byte is the end of the last line,
+/// without which the line is whole.
 fn each_cut(whole: &Answer, uncut_from: usize) -> impl Iterator<Item = Answer> + '_ {
     (0..whole.body_bytes() - uncut_from).map(|bytes| whole.cut_at(bytes))
 }
@@ -88,7 +88,7 @@ async fn an_announced_length_or_end_that_does_not_come_is_not_complete() {
 
 #[tokio::test]
 async fn a_compressed_stream_that_breaks_off_is_not_complete() {
-    // The trailer of eight bytes follows when all is said.
+    // The trailer of eight bytes follows after all the data.
     none_of_these_is_complete(each_cut(&Answer::gzip(five()), 9).step_by(3)).await;
 }
 
@@ -119,7 +119,7 @@ async fn the_next_download_stores_only_what_is_missing() {
     assert!(stored(&world, "b").await.starts_with(&begun));
     world.sql("update restante.batch_result set stored_at = '2026-01-01T00:00Z'").await;
 
-    // In another order, too: there is none to rely on.
+    // In another order too: the API promises none.
     let all = second + &first;
     api.results("b", Answer::stream(all.clone()));
     work_later(&world, &api).await;

@@ -1,9 +1,9 @@
-//! The key goes to our own origin and nowhere else, whatever an answer says.
+//! The worker sends the API key only to the configured origin, whatever an answer says.
 
 use super::*;
 use crate::support::api::{Answer, KEY, results_path};
 
-/// Each request carried the key as it should, and no other credential.
+/// Asserts that each request carried the key as it should, and no other credential.
 fn assert_key_is_sent_properly(api: &ScriptedApi) {
     for head in api.heads() {
         assert!(head.contains(&format!("\r\nx-api-key: {KEY}\r\n")), "{head}");

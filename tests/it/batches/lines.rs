@@ -1,11 +1,11 @@
-//! Lines of results as nobody expects them: each is kept exactly.
+//! Unusual lines of results: each is stored exactly.
 
 use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::support::api::Answer;
 
-/// Has these bytes stored as the results of a batch of so many requests.
+/// Stores these bytes as the results of a batch of `requests` requests.
 async fn results(stream: Vec<u8>, requests: u32) -> World {
     let (world, api) = start().await;
     api.batch(&api.ended("b", [requests, 0, 0, 0]));
@@ -17,7 +17,7 @@ async fn results(stream: Vec<u8>, requests: u32) -> World {
     world
 }
 
-/// The line of a result, exact, and whether Postgres holds it as text.
+/// The exact line of a result, and whether Postgres holds it as text.
 async fn line(world: &World, custom_id: &str) -> (Vec<u8>, bool) {
     let row = sqlx::query(
         "select coalesce(convert_to(line, 'UTF8'), raw), line is not null from restante.batch_result where custom_id = $1",
@@ -29,7 +29,7 @@ async fn line(world: &World, custom_id: &str) -> (Vec<u8>, bool) {
     (row.get(0), row.get(1))
 }
 
-/// A line with this between the quotes of its text.
+/// A line with these bytes as its text.
 fn odd(custom_id: &str, text: &[u8]) -> Vec<u8> {
     let [before, after] = [
         format!(
@@ -129,7 +129,7 @@ async fn lines_of_megabytes_are_kept_byte_for_byte() {
     for (custom_id, exact) in ["a", "large", "larger", "z"].into_iter().zip(lines) {
         let (found, is_text) = line(&world, custom_id).await;
         assert!(is_text);
-        // Digests, for who would want to read such a difference?
+        // Digests, because a difference of such lines is unreadable.
         assert_eq!(Sha256::digest(found), Sha256::digest(exact), "{custom_id}");
     }
 }

@@ -1,4 +1,4 @@
-//! A download takes no more memory than its parts, however large it is: seen from outside, on the real worker.
+//! A download takes no more memory than its parts, however large it is. Measured from outside, on the real worker.
 
 #![cfg(target_os = "linux")]
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::support::{Process, SimulatedApi, eventually};
 
 const REQUESTS: usize = 20_000;
-/// Of text in most results. All of them together are larger than what the worker may take.
+/// How long the text of most results is. All results together are larger than the memory that the worker may take.
 const TEXT_BYTES: usize = 5_500;
 const MEMORY_KIB_MAX: usize = 96 * 1024;
 
@@ -45,7 +45,7 @@ async fn a_large_batch_is_stored_exactly_in_little_memory() {
     assert_eq!(world.value(&different).await, "0");
 }
 
-/// The most that a process has ever held in memory: proc(5).
+/// The peak memory of a process, see proc(5).
 fn peak_memory_kib(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

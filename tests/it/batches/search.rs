@@ -1,4 +1,4 @@
-//! The search for batches that nobody told us of.
+//! The search for batches that no webhook announced.
 
 use restante::handlers::batch_reconcile;
 
@@ -25,7 +25,7 @@ async fn start_search() -> (World, ScriptedApi) {
     (world, api)
 }
 
-/// An ended batch with all that belongs to it.
+/// An ended batch with its object and its results.
 fn ended(api: &ScriptedApi, id: &str) -> Value {
     let batch = api.ended(id, ONE_OF_EACH);
     api.batch(&batch);

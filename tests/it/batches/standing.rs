@@ -1,4 +1,4 @@
-//! The engine's own jobs: whatever becomes of their events, they go on until there is nothing to be done.
+//! Standing jobs: whatever happens to their events, they go on until there is nothing left to do.
 
 use restante::handler::{self, Context, Handler};
 use restante::registry::Registry;
@@ -9,14 +9,14 @@ use crate::support::api::{Answer, results_path};
 use crate::support::eventually;
 use crate::support::world::no_api;
 
-/// What a worker does every ten seconds. Returns how many jobs were missing.
+/// Does what a worker does every ten seconds. Returns how many jobs were missing.
 async fn ensure(world: &World) -> String {
     world
         .value("select restante.ensure_standing_jobs(array['batch.poll', 'batch.ended', 'batch.reconcile'])")
         .await
 }
 
-/// The jobs that are not finished, by type and status.
+/// The unfinished jobs, by type and status.
 async fn jobs(world: &World) -> String {
     world
         .value(
@@ -26,7 +26,7 @@ async fn jobs(world: &World) -> String {
         .await
 }
 
-/// What somebody may do to the events of jobs, each of which leaves them without a live row.
+/// What a person or a handler can do to the events of jobs. Each leaves a job without a live row.
 const ENDS: [&str; 6] = [
     "update restante.outbox set status = 'cancelled' where finished_at = 'infinity'",
     "update restante.outbox set status = 'done' where finished_at = 'infinity'",
@@ -92,7 +92,7 @@ async fn an_identifier_that_somebody_took_first_keeps_no_job_away() {
     assert_eq!(ensure(&world).await, "0");
 }
 
-/// Handles an application's events and nothing of ours.
+/// Handles events of an application and none of the built-in types.
 struct Orders;
 
 impl Handler for Orders {
@@ -126,7 +126,7 @@ async fn a_worker_with_other_handlers_leaves_the_jobs_to_those_who_have_one() {
     assert_eq!(complete(&world).await, "1");
 }
 
-/// Takes whatever comes.
+/// Handles every type.
 struct Everything;
 
 impl Handler for Everything {

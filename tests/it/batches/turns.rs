@@ -1,4 +1,4 @@
-//! Several batches at once, and downloads that somebody ends: what is held in memory, and what stays.
+//! Several batches at once, and downloads that a person ends: what is held in memory, and what stays stored.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ async fn a_few_batches_are_stored_at_once_and_the_others_wait_for_their_turn() {
 async fn a_download_that_is_called_off_ends_and_what_it_stored_stays() {
     let (world, api) = start().await;
     let gate = Arc::new(Semaphore::new(0));
-    // A part of its own, which is stored while the API is silent in the middle of the next.
+    // A whole part, which is stored while the API is silent in the middle of the next one.
     let large = succeeded("large", &"x".repeat(5 << 20));
     let held_at = large.len() + 10;
     api.batch(&api.ended("b", [1, 0, 0, 1]));
@@ -56,7 +56,7 @@ async fn a_download_that_is_called_off_ends_and_what_it_stored_stays() {
         .await;
         world.sql("update restante.outbox set status = 'cancelled' where event_id = 'wevt_b'").await;
     };
-    // Whether the event is still its own, a worker looks three times within a lease.
+    // A worker checks three times within a lease whether the event is still its own.
     let worker = worker::Settings { lease: Duration::from_secs(3), ..world.worker_settings() };
     join!(work_as(worker, &world, &api), call_off);
 
@@ -75,7 +75,7 @@ async fn a_part_is_not_stored_where_its_event_was_called_off_while_it_was_writte
 
     let call_off = async {
         world.somebody_waits_for_a_lock().await;
-        // Nobody has to wait until the part is written.
+        // The person need not wait until the part is written.
         world.sql("update restante.outbox set status = 'cancelled' where event_id = 'wevt_b'").await;
         reader.commit().await.unwrap();
     };

@@ -1,9 +1,9 @@
-//! Batches that have not ended: each is watched until it has, also where no webhook ever tells.
+//! Batches that have not ended: the worker watches each until it has, even if no webhook ever comes.
 
 use super::*;
 use crate::support::api::{Answer, ago, results_path};
 
-/// The events about a batch that were not webhooks, with their status and how often they failed.
+/// The events about a batch that did not come from webhooks, with their status and how often they failed.
 async fn watches(world: &World) -> String {
     world
         .value(
@@ -128,7 +128,7 @@ async fn an_answer_that_is_older_than_the_end_does_not_begin_a_batch_again() {
     hear_of(&world, "b").await;
     work(&world, &api).await;
 
-    // What a stale cache of the API may say.
+    // As a stale cache of the API may answer.
     api.batch(&api.in_progress("b", 9));
     work_later(&world, &api).await;
 

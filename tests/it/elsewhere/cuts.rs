@@ -1,4 +1,4 @@
-//! Conversations with the database that are cut in the middle: nobody else reads what is left of them.
+//! Conversations with the database that are cut in the middle: no other user reads the rest of their answers.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::eventually;
 
 type Cut = fn(&mut PgConnection) -> BoxFuture<'_, sqlx::Result<()>>;
 
-/// What may be under way on a connection when its user is dropped.
+/// What can be in progress on a connection when its user is dropped.
 const CUTS: &[(&str, Cut)] = &[
     ("a statement", |connection| {
         Box::pin(async move {
@@ -98,7 +98,7 @@ const CUTS: &[(&str, Cut)] = &[
     }),
 ];
 
-/// Lets a conversation go on until it waits for the `waits`th time, and drops it there. Returns whether it came so far.
+/// Polls a conversation until it waits for the `waits`th time, and drops it there. Returns whether it got that far.
 async fn cut(mut conversation: BoxFuture<'_, sqlx::Result<()>>, waits: usize) -> bool {
     let mut waited = 0;
     poll_fn(|context| {
@@ -111,7 +111,7 @@ async fn cut(mut conversation: BoxFuture<'_, sqlx::Result<()>>, waits: usize) ->
     .await
 }
 
-/// Asks for so many different things, each in a way of its own, and is answered each.
+/// Asserts that each of several different queries gets its own answer.
 async fn is_answered(pool: &PgPool, lines: i64) {
     for number in 0..5_i64 {
         let echoed: i64 = sqlx::query_scalar("select $1::bigint").bind(number).fetch_one(pool).await.unwrap();
@@ -141,7 +141,7 @@ async fn whoever_comes_after_a_cut_reads_the_answer_to_what_he_asked() {
             let was_cut = cut(conversation(&mut connection), waits).await;
             drop(connection);
             pool.acquire().await.unwrap();
-            // A COPY that commits by itself may have come to its end all the same.
+            // A COPY that commits by itself may have completed nevertheless.
             let lines: i64 = world.value("select count(*) from ledger").await.parse().unwrap();
             assert!(
                 lines == 0 || !what.contains("transaction"),
@@ -172,7 +172,7 @@ async fn a_loan_that_was_cut_is_closed_and_one_that_was_given_back_is_used_again
     let mut loan = database::Loan::of(&pool).await.unwrap();
     assert_eq!(backend(&mut loan).await, first);
 
-    // One that is harmless in itself: nobody has to find out.
+    // The cut statement is harmless in itself, but the pool does not know that.
     assert!(cut(CUTS[0].1(&mut loan), 1).await);
     drop(loan);
 
@@ -193,7 +193,7 @@ async fn a_transaction_that_was_cut_closes_its_connection_and_one_that_has_ended
             let conversation = Box::pin(async move {
                 let mut tx = database::OwnedTransaction::begin(loan, "begin".to_owned()).await?;
                 tx.execute("insert into ledger (event_id) values ('stale')").await?;
-                // A statement that is answered at once may be read without any wait at all.
+                // Makes the conversation wait: a statement that is answered at once may be read without any wait.
                 tx.execute("select pg_sleep(0.005)").await?;
                 let ended = if statement == "commit" { tx.commit().await? } else { tx.roll_back().await? };
                 ended.give_back();
@@ -220,7 +220,7 @@ async fn a_transaction_that_was_cut_closes_its_connection_and_one_that_has_ended
     assert!(cuts >= 2, "{cuts} cuts are too few to prove anything");
 }
 
-/// Says which session its transaction is in, and never returns.
+/// A handler that records the session of its transaction, and never returns.
 struct Hangs {
     pids: Arc<Mutex<Vec<i32>>>,
     in_a_checkpoint: bool,
@@ -263,7 +263,7 @@ async fn the_connection_of_a_handler_that_was_cut_is_closed() {
     }
 }
 
-/// A batch, of which some have several parts, and where each of them has a result that somebody else is about to store.
+/// Rounds of batches, some with several parts. Another session is about to store a result of each part.
 const ROUNDS: usize = 12;
 const SMALL: usize = 4;
 const LARGE_LINE_BYTES: usize = 120_000;
@@ -286,7 +286,7 @@ async fn sixty_downloads_that_are_cut_in_the_middle_hurt_no_other_event() {
             tokio::spawn(worker::run(settings, pool, registry(), api.client(), stop.clone()))
         })
         .collect();
-    // Ordinary traffic beside it, on the same connections.
+    // Ordinary traffic at the same time, on the same connections.
     let traffic = tokio::spawn({
         let (pool, stop) = (world.pool.clone(), stop.clone());
         let event =
@@ -319,7 +319,7 @@ async fn sixty_downloads_that_are_cut_in_the_middle_hurt_no_other_event() {
             "update restante.outbox set status = 'cancelled'",
             "update restante.outbox set status = 'paused'",
             "update restante.outbox set status = 'pending'",
-            // Moves the row, which whoever waits for it is told as 40001.
+            // Moves the row, so that a statement that waits for it fails with 40001.
             "update restante.outbox set status = 'done'",
         ][round % 4];
         cut += cut_downloads(&world, &api, &ids, &large, statement).await;
@@ -346,8 +346,8 @@ async fn sixty_downloads_that_are_cut_in_the_middle_hurt_no_other_event() {
     assert_eq!(ran.len(), stored);
 }
 
-/// Has the results of batches stored, and applies the statement to them while each of their COPYs is under way. Returns how many
-/// COPYs that cut. None of their sessions is used again.
+/// Stores the results of batches, and runs the statement while each of their COPYs is in progress. Returns how many COPYs that
+/// cut. Asserts that none of their sessions is used again.
 async fn cut_downloads(
     world: &World,
     api: &ScriptedApi,
@@ -366,7 +366,7 @@ async fn cut_downloads(
         let lines = u32::try_from(lines).unwrap();
         api.batch(&api.ended(id, [lines, 0, 0, 0]));
         api.results(id, Answer::stream(body));
-        // Each part has one of these, and waits for what becomes of it.
+        // Each part has one of these results, and waits for the end of this transaction.
         for result in (0..lines).step_by(10) {
             let insert = format!(
                 "insert into restante.batch_result (batch_id, custom_id, outcome, line) values ('{id}', 'r{result}', 'new', '{{}}')"

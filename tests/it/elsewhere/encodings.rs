@@ -1,4 +1,4 @@
-//! Databases that are not UTF8: refused before anything is made in them, with the line that makes a right one.
+//! Databases that are not UTF8: `migrate` refuses them before it makes anything, and prints the line that makes a right one.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Reports, backups and other transactions that stay open: a new week of the history waits, and nobody else does.
+//! Reports, backups and other transactions that stay open: only a new weekly partition waits for them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::support::eventually;
 
-/// Takes away the last week, as if time had passed.
+/// Drops the last weekly partition, as if time had passed.
 async fn drop_last_week(world: &World) {
     world
         .sql(
@@ -24,7 +24,7 @@ async fn weeks(world: &World) -> String {
     world.value("select count(*) from pg_inherits where inhparent = 'restante.outbox'::regclass").await
 }
 
-/// What somebody else does in a transaction that stays open, and that a new week would have to wait for.
+/// Statements in a transaction that stays open, for which a new weekly partition would have to wait.
 const OPEN: [&str; 4] = [
     // A report.
     "select count(*) from restante.outbox",
@@ -46,7 +46,7 @@ async fn a_new_week_gives_way_at_once_to_whoever_reads_the_outbox_and_is_made_la
 
         assert!(database::is_locked(&refused), "{statement}: {refused}");
         execute(&mut somebody, "rollback").await;
-        // The one that was refused lets go of its own locks a moment after it was told so.
+        // The refused statement releases its own locks a moment after it has failed.
         let made = async || upkeep::make_partitions(&world.pool).await.ok();
         assert_eq!(eventually("a new week", made).await, 1, "{statement}");
         assert_eq!(weeks(&world).await, "29");

@@ -1,4 +1,4 @@
-//! Logical replication that somebody set up for all tables.
+//! Logical replication of all tables.
 
 use super::*;
 
@@ -17,7 +17,7 @@ async fn every_table_says_by_what_its_rows_are_known_to_a_replica() {
 async fn a_day_goes_well_where_all_tables_are_published() {
     for options in ["", "with (publish_via_partition_root = true)"] {
         let world = World::new().await;
-        // Tables of the tests, which are no business of the product.
+        // A table of the tests, not of the product.
         world.sql("alter table ledger replica identity full").await;
         world.sql(&format!("create publication everything for all tables {options}")).await;
 

@@ -1,11 +1,11 @@
-//! Backups that are played back: every event and every identifier is there again, and nothing was made up beside them.
+//! Restored backups: every event and every identifier is there again, and nothing else.
 
 use std::process::Command;
 
 use super::*;
 use crate::support::servers;
 
-/// Runs a program of Postgres, which has to succeed, and answers what it wrote.
+/// Runs a program of Postgres, which has to succeed, and returns its output.
 fn run(program: &str, url: &SecretString, arguments: &[&str], input: Option<&std::path::Path>) -> Vec<u8> {
     let mut command = Command::new(servers::programs().join(program));
     command.args(arguments).arg("--dbname").arg(url.expose_secret());
@@ -17,7 +17,7 @@ fn run(program: &str, url: &SecretString, arguments: &[&str], input: Option<&std
     output.stdout
 }
 
-/// All that is kept, without what a database has for itself.
+/// All stored data, without what differs from database to database.
 async fn kept(world: &World) -> String {
     world
         .value(
@@ -36,7 +36,7 @@ async fn a_restore_of_the_data_keeps_every_identifier() {
     let from = World::new().await;
     a_day(&from).await;
     from.receive("waiting", "w", 1, json!({})).await;
-    // One that is watched, and so has an event that its insert made.
+    // A watched batch, whose insert has made an event.
     from.sql("insert into restante.batch (id) values ('watched')").await;
     from.sql("delete from restante.outbox where type = 'batch.reconcile'").await;
     let before = kept(&from).await;
@@ -57,7 +57,7 @@ async fn a_restore_of_the_data_keeps_every_identifier() {
         let schema = [
             "--data-only",
             "--schema=restante",
-            // What `restante migrate` wrote there already.
+            // `restante migrate` has filled these tables already.
             "--exclude-table-data=restante.(schema_migration|standing_job|key_salt)",
         ];
         let dump = run("pg_dump", &from.url, &[&schema, options].concat(), None);

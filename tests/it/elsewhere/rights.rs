@@ -1,11 +1,11 @@
-//! Logins with few rights, and rights that a restore took away.
+//! Logins with few rights, and rights that are missing after a restore.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::support::Process;
 
-/// A login of a test's own, on the database of `url`.
+/// Makes a new login for the database of `url`.
 async fn login(url: &SecretString, options: &str) -> (String, SecretString) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let login = format!("elsewhere_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -71,7 +71,7 @@ async fn one_command_grants_again_what_a_restore_without_rights_left_out() {
         select format('%s %s', nspname, nspacl) from pg_namespace where nspname = 'restante') as r";
     let sorted = async || {
         let text = world.value(rights).await;
-        // Who granted what to whom, whatever the order in which it was granted.
+        // Sorted, because the order of the grants does not matter.
         let mut lines: Vec<String> = text
             .lines()
             .map(|line| {
@@ -114,7 +114,7 @@ async fn one_command_grants_again_what_a_restore_without_rights_left_out() {
     assert!(differing.is_empty() && after.len() == before.len(), "{differing:#?}");
 }
 
-/// What a command of the hand tool says.
+/// The output of a command of the hand tool.
 async fn tool(url: &SecretString, arguments: &[&str]) -> String {
     let variables = [("DATABASE_URL", url.expose_secret())];
     let mut process = Process::start_with(crate::support::processes::tool(), arguments, &variables);
@@ -141,7 +141,7 @@ async fn a_service_whose_login_lacks_its_rights_is_not_ready_and_is_once_it_has_
 
         crate::support::eventually("ready", async || (process.ops("/readyz").await.0 == 200).then_some(()))
             .await;
-        // A look leaves nothing behind.
+        // The check leaves nothing behind.
         assert_eq!(world.value("select count(*) from restante.outbox_seen").await, "0");
     }
 }

@@ -1,4 +1,4 @@
-//! Settings that somebody chose for the role or the database: our sessions have those that their statements depend on.
+//! Default settings of a role or a database: our sessions override those that their statements depend on.
 
 use restante::internals::outbox::{self, Source};
 use tokio_util::sync::CancellationToken;
@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::support::eventually;
 
-/// Defaults that others have chosen, in groups that go together.
+/// Defaults that an administrator may have chosen, in groups that go together.
 const GROUPS: &[&[(&str, &str)]] = &[
     &[("default_transaction_isolation", "'serializable'")],
     &[("default_transaction_isolation", "'repeatable read'"), ("default_transaction_deferrable", "on")],
@@ -72,7 +72,7 @@ async fn a_database_is_migrated_whatever_its_defaults_are() {
     }
 }
 
-/// How many weeks of the history do not go from one Monday in UTC to the next.
+/// How many weekly partitions do not go from one Monday in UTC to the next.
 async fn weeks_that_begin_elsewhere(world: &World) -> String {
     world
         .value(
@@ -136,7 +136,7 @@ async fn a_commit_waits_for_the_disk_whatever_the_default_and_for_replicas_where
 async fn what_was_acknowledged_survives_a_crash_where_commits_need_not_wait_by_default() {
     let (mut postgres, world) = World::on_its_own_postgres().await;
     set_defaults(&world.url, &[("synchronous_commit", "off")]).await;
-    // The writer that would bring it to the disk a moment later is kept from it.
+    // Keeps the WAL writer from flushing the commit a moment later.
     let mut connection = stranger(&world.url).await;
     execute(&mut connection, "alter system set wal_writer_delay = '10s'").await;
     execute(&mut connection, "alter system set wal_writer_flush_after = '1GB'").await;
@@ -210,7 +210,7 @@ async fn a_login_with_few_connections_is_enough_for_a_day() {
     url.set_username(&format!("few_{name}")).unwrap();
     url.set_password(Some("few")).unwrap();
 
-    // The worker thinks that it may open more than there are to be had.
+    // The worker may open more connections than the server allows.
     let url = SecretString::from(String::from(url));
     let few = World::on(url).await;
     let api = ScriptedApi::new().await;

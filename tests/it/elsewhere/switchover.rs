@@ -11,10 +11,10 @@ use crate::support::forwarder::Forwarder;
 use crate::support::servers::Server;
 use crate::support::{Delivery, Process, Sender, eventually};
 
-/// How long it may take from the promotion to the first delivery that is taken, and until both services say that they are ready.
+/// How long it may take after the promotion until ingest accepts a delivery, and until both services say that they are ready.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 
-/// Posts one event after the other, each once, and notes which were acknowledged, and when the last was.
+/// Posts events one after the other, each once, and records which were acknowledged, and when the last one was.
 struct Stream {
     taken: Arc<Mutex<Vec<String>>>,
     last_taken: Arc<Mutex<Option<Instant>>>,
@@ -76,7 +76,8 @@ async fn until_ready(process: &Process, wanted: u16) -> String {
     .await
 }
 
-/// The services on the address, before, while and after the standby takes over. `moves` tells whoever stands between that it has.
+/// Runs the services on the address before, while and after the standby takes over. `moves` tells a proxy or balancer in between
+/// about it.
 async fn switch_over(
     primary: &mut Server,
     standby: &mut Server,
@@ -97,7 +98,7 @@ async fn switch_over(
     until_ready(&ingest, 503).await;
     until_ready(&worker, 503).await;
 
-    // The old primary comes back first, as a standby, where the services know it.
+    // The old primary comes back as a standby. Its address is the first one that the services know.
     primary.follow(standby);
     primary.start().await;
     let said = until_ready(&ingest, 503).await;
@@ -112,7 +113,7 @@ async fn switch_over(
     assert!(back <= BACK_WITHIN, "the first delivery was taken after {back:?}");
     assert!(promoted.elapsed() <= BACK_WITHIN, "ready after {:?}", promoted.elapsed());
 
-    // And stays so, while the old one is there, read-only.
+    // And this stays so while the old one is there, read-only.
     for _ in 0..3 {
         stream.until_taken_after(Instant::now()).await;
         assert_eq!(ingest.ops("/readyz").await.0, 200);
@@ -135,7 +136,7 @@ async fn switch_over(
 async fn services_that_know_both_servers_find_the_one_that_took_over() {
     let mut primary = Server::primary().await;
     let mut standby = Server::standby_of(&primary).await;
-    // The one that takes no writes yet is named first.
+    // The server that takes no writes yet comes first.
     let address = format!(
         "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?target_session_attrs=read-write",
         standby.port, primary.port
@@ -183,5 +184,5 @@ async fn a_service_on_a_standby_is_not_ready_and_says_why() {
     );
     let mut doctor = doctor;
     assert_eq!(doctor.ended().await.code(), Some(1), "{}", doctor.log());
-    assert!(doctor.log().contains("are not taken: this server is a standby"), "{}", doctor.log());
+    assert!(doctor.log().contains("are refused: this server is a standby"), "{}", doctor.log());
 }

@@ -1,4 +1,4 @@
-//! One session that does something at random, again and again: now a service, now a person, now an application.
+//! One session that repeatedly acts at random: as a service, a person or an application.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::support::World;
 
-/// So few that they meet.
+/// Few enough keys for the actors to meet.
 pub const KEYS: u32 = 6;
 
 pub struct Actor {
@@ -20,7 +20,7 @@ pub struct Actor {
     connection: PgConnection,
     chance: StdRng,
     events: u32,
-    /// The leases that this session has, as far as it knows.
+    /// The leases that this session believes to have.
     leases: Vec<(i64, i64)>,
     stored: u64,
 }
@@ -41,7 +41,7 @@ impl Actor {
         }
     }
 
-    /// Returns how many events this session has stored for good.
+    /// Acts until it is stopped. Returns how many events this session has committed.
     pub async fn act_until(mut self, stop: Arc<AtomicBool>) -> u64 {
         while !stop.load(Ordering::Relaxed) {
             match self.chance.random_range(0..10) {
@@ -66,7 +66,7 @@ impl Actor {
             .await
     }
 
-    /// A statement of a service, which tries again where a person has moved a row into the history in the same moment.
+    /// Runs a statement of a service, and repeats it if a person moved a row into the history at the same moment.
     async fn serve_with(&mut self, statement: &str) -> Vec<PgRow> {
         loop {
             match sqlx::query(AssertSqlSafe(statement.to_owned())).fetch_all(&mut self.connection).await {
@@ -92,7 +92,7 @@ impl Actor {
         format!("{}_{}", self.name, self.events)
     }
 
-    /// One statement that commits by itself. It never waits, and never fails.
+    /// Runs one statement of a service, which commits by itself, never waits and never fails.
     async fn serve(&mut self) {
         self.be_called("service", "2s").await;
         match self.chance.random_range(0..12) {
@@ -125,7 +125,7 @@ impl Actor {
         self.be_called("person", "50ms").await;
     }
 
-    /// Services are told apart from people, who may wait for each other for a moment.
+    /// Names the session, so that services can be told apart from people, who may wait for each other for a moment.
     async fn be_called(&mut self, name: &str, lock_timeout: &str) {
         let settings =
             "select set_config('application_name', $1, false), set_config('lock_timeout', $2, false)";
@@ -164,7 +164,7 @@ impl Actor {
 
     async fn claim(&mut self) {
         let claim = format!(
-            "select id, lease_token from restante.claim('{}', array['', 'audit'], {}, '30 s', '-infinity', 1000000, {})
+            "select id, lease_token from restante.claim_events('{}', array['', 'audit'], {}, '30 s', '-infinity', 1000000, {})
               where id is not null",
             self.name,
             self.chance.random_range(1..6),
@@ -179,7 +179,7 @@ impl Actor {
         (format!("array{ids:?}::bigint[]"), format!("array{tokens:?}::bigint[]"))
     }
 
-    /// Ends what this session believes to have leased, in one of the ways there are.
+    /// Settles the events that this session believes to have leased, in a random way.
     async fn settle(&mut self) {
         let (ids, tokens) = self.arrays();
         let statement = match self.chance.random_range(0..6) {
@@ -191,7 +191,7 @@ impl Actor {
                 };
                 let count = self.leases.len();
                 format!(
-                    "select (next).id, (next).lease_token from restante.finish({ids}, {tokens},
+                    "select (next).id, (next).lease_token from restante.finish_events({ids}, {tokens},
                        array_fill('done'::text, array[{count}]), array_fill(null::text, array[{count}]){next})
                       where (next).id is not null"
                 )
@@ -200,7 +200,7 @@ impl Actor {
             way => {
                 let Some((id, token)) = self.leases.pop() else { return };
                 match way {
-                    3 => format!("select from restante.finish_one({id}, {token}, 'done', null)"),
+                    3 => format!("select from restante.finish_event({id}, {token}, 'done', null)"),
                     4 => format!(
                         "select restante.fail({id}, {token}, 'retry', 'retryable', 'handler', 'no', '1 ms', false)"
                     ),
@@ -211,18 +211,18 @@ impl Actor {
                 }
             }
         };
-        let is_all = statement.contains("restante.finish(") || statement.contains("hand_back");
+        let is_all = statement.contains("restante.finish_events(") || statement.contains("hand_back");
         if is_all {
             self.leases.clear();
         }
-        let is_finish = statement.contains("restante.finish(");
+        let is_finish = statement.contains("restante.finish_events(");
         let rows = self.serve_with(&statement).await;
         if is_finish {
             self.leases.extend(rows.iter().map(|row| (row.get::<i64, _>(0), row.get::<i64, _>(1))));
         }
     }
 
-    /// A transaction of statements by hand, left open for a while. It may wait for other people, and then gives up.
+    /// Runs a transaction of statements by hand, and leaves it open for a while. It may wait for other people, and then gives up.
     async fn be_a_person(&mut self) {
         let isolation = ["read committed", "repeatable read"][self.chance.random_range(0..2)];
         self.run(&format!("begin isolation level {isolation}")).await.unwrap();
@@ -255,7 +255,7 @@ impl Actor {
         self.run(end).await.unwrap_or(0);
     }
 
-    /// A transaction that stores events, and may finish one, left open for a while.
+    /// Runs a transaction that stores events and may finish one, and leaves it open for a while.
     async fn be_a_handler_or_an_application(&mut self) {
         let isolation = ["read committed", "repeatable read"][self.chance.random_range(0..2)];
         self.run(&format!("begin isolation level {isolation}")).await.unwrap();
@@ -274,7 +274,7 @@ impl Actor {
         }
         if let Some((id, token)) = self.leases.pop()
             && self
-                .run(&format!("select from restante.finish_one({id}, {token}, 'done', null)"))
+                .run(&format!("select from restante.finish_event({id}, {token}, 'done', null)"))
                 .await
                 .is_err()
         {

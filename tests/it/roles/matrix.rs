@@ -1,4 +1,4 @@
-//! What each role may do and what it may not: one statement a line.
+//! What each role may do and may not do, one statement a line.
 
 /// Statements of one role. Each is rolled back after it ran.
 pub(super) struct Rights {
@@ -7,24 +7,24 @@ pub(super) struct Rights {
     pub(super) may_not: &'static [&'static str],
 }
 
-/// Stores one event, as ingest does it.
+/// Stores one event, as ingest does.
 const INSERT_EVENT: &str =
     "select restante.insert_event('new', 'test.ledger', 'k', null, now(), '{}', null, 1, null, 'webhook')";
 /// Stores several.
 const INSERT_EVENTS: &str = "select restante.insert_events(array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], 'webhook')";
-/// What both come to where an event has to wait.
-const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], array['test.ledger'], array['k'], \
+/// What both call for an event that has to wait.
+const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], null, null, array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'], array['k'])";
 /// Finishes an event.
 const FINISH: &str =
-    "select * from restante.finish(array[1::bigint], array[1::bigint], array['done'], array[null])";
+    "select * from restante.finish_events(array[1::bigint], array[1::bigint], array['done'], array[null])";
 /// Ends an attempt.
 const FAIL: &str =
     "select restante.fail(1, 1, 'retry', 'retryable', 'handler', 'no', interval '1 second', false)";
-/// Puts in an event, as an application does it.
+/// Enqueues an event, as an application does.
 const ENQUEUE: &str = "select restante.enqueue('order.placed', '{}')";
-/// The schema is not theirs to change, nor is anything to be thrown away.
+/// No role may change the schema or drop anything.
 const MAKE_TABLE: &str = "create table restante.mine (id bigint)";
 
 pub(super) const MATRIX: &[Rights] = &[

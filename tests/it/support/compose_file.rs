@@ -1,5 +1,5 @@
-//! `docker-compose.yml` as docker reads it, as far as it uses the format. A key that is not known here is an error, so
-//! that a misspelt one is found.
+//! Reads `docker-compose.yml` as docker does, as far as the file uses the format. An unknown key is an error, so that a
+//! misspelt one is found.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,7 +69,7 @@ pub struct Healthcheck {
 }
 
 impl ComposeFile {
-    /// The project's file, as it is written.
+    /// Reads the project's file.
     pub fn read() -> Self {
         serde_saphyr::from_str(&project_file("docker-compose.yml")).unwrap()
     }
@@ -92,7 +92,7 @@ impl ComposeFile {
 }
 
 impl Service {
-    /// The variables of its container, where these are the ones outside.
+    /// The variables of its container, if `outside` are the variables of the host.
     pub fn variables(&self, outside: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let value = |name: &String, value: &Option<String>| match value {
             Some(value) => Some(interpolated(value, outside)),
@@ -126,7 +126,7 @@ pub fn names_in(text: &str) -> Vec<String> {
     parts.map(|part| part.split(['}', ':']).next().unwrap().to_owned()).collect()
 }
 
-/// The text with the value for each `${NAME}`, `${NAME:-default}` and `${NAME:?message}`. A value that is empty is none.
+/// Replaces each `${NAME}`, `${NAME:-default}` and `${NAME:?message}` by its value. An empty value counts as missing.
 pub fn interpolated(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut parts = text.split("${");
     let mut result = parts.next().unwrap().to_owned();

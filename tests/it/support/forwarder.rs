@@ -1,4 +1,4 @@
-//! An address that stands for one server at a time, as a virtual address or a name does that a failover moves.
+//! An address that leads to one server at a time, like a virtual address or name that a failover moves.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ impl Forwarder {
         forwarder
     }
 
-    /// New connections go there from now on; those that are open stay where they are.
+    /// From now on new connections go to this port. Open connections stay where they are.
     pub fn moved_to(&self, port: u16) {
         *self.target.lock().unwrap() = SocketAddr::from(([127, 0, 0, 1], port));
     }

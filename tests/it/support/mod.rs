@@ -1,4 +1,4 @@
-//! What these tests need beside the playground: the services as processes, deliveries, and servers of other kinds.
+//! What these tests need in addition to the playground: the services as processes, deliveries, and other servers.
 
 pub mod compose_file;
 pub mod forwarder;

@@ -1,5 +1,5 @@
-//! What `docker compose up` does, without docker: the commands, variables, health checks and order of the compose file,
-//! as processes of this machine. A private Postgres stands for the image of Postgres.
+//! Does what `docker compose up` does, without docker: runs the commands, variables and health checks of the compose file,
+//! in its order, as processes of this machine. A private Postgres replaces the image of Postgres.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ use super::compose_file::{ComposeFile, Condition, Service, interpolated};
 use super::processes::{INGEST, WORKER, tool};
 use super::{Process, cluster, eventually};
 
-/// The services of a profile, as they run. Dropping it ends them all.
+/// The running services of a profile. Dropping this ends them all.
 pub struct NativeCompose {
     outside: BTreeMap<String, String>,
     processes: BTreeMap<String, Process>,
     postgres: PrivatePostgres,
-    /// Where a port of a container is on this machine.
+    /// The port of this machine for each port of a container.
     ports: BTreeMap<u16, u16>,
-    /// What a port is reached by: the names of the services, and the addresses that containers listen on.
+    /// The hosts in addresses of containers: the names of the services, and the addresses that containers listen on.
     hosts: Vec<String>,
 }
 
 impl NativeCompose {
-    /// Starts the services of a profile, each when those that it depends on are as it wants them.
+    /// Starts the services of a profile, each once the conditions of its dependencies are met.
     pub async fn up(file: &ComposeFile, profile: &str, outside: BTreeMap<String, String>) -> Self {
         let services = file.of_profile(profile);
-        // One of its own, since roles belong to a whole server.
+        // A separate server, because roles belong to a whole server.
         let postgres = tokio::task::spawn_blocking(cluster::start_crashable).await.unwrap();
         let mut ports = free_ports(&[8080, 9091, 9092, 4010]);
         let port = url::Url::parse(&postgres.url("postgres")).unwrap().port().unwrap();
@@ -54,7 +54,7 @@ impl NativeCompose {
         running
     }
 
-    /// What is reached at this address between containers, as it is reached here.
+    /// Translates the addresses in a text from those between containers to those of this machine.
     pub fn here(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for host in &self.hosts {
@@ -70,7 +70,7 @@ impl NativeCompose {
         service.variables(&self.outside).into_iter().map(|(name, value)| (name, self.here(&value))).collect()
     }
 
-    /// Runs a command in a container of a service, to its end. Returns its outputs; panics where it fails.
+    /// Runs a command in a container of a service to its end. Returns its output; panics if it fails.
     pub fn run(&self, service: &Service, command: &[&str]) -> String {
         let arguments = command[1..].iter().map(|argument| self.here(argument));
         let output = Command::new(self.program(command[0]))
@@ -103,7 +103,7 @@ impl NativeCompose {
             .insert(name.to_owned(), Process::start_with(program.to_str().unwrap(), &arguments, &variables));
     }
 
-    /// What the image does with an empty volume: makes the database and runs the scripts.
+    /// Does what the image does with an empty volume: makes the database and runs the scripts.
     fn start_postgres(&self, service: &Service) {
         let create = format!("create database {}", service.variables(&self.outside)["POSTGRES_DB"]);
         self.psql(service, "postgres", &["--command", &create]);
@@ -170,26 +170,26 @@ impl NativeCompose {
             "restante" => tool().into(),
             "restante-ingest" => INGEST.into(),
             "restante-worker" => WORKER.into(),
-            // Servers come with their clients; where they do not, the search path has them.
+            // Usually the clients are next to the server; otherwise they are on the PATH.
             other => Some(self.postgres.programs().join(other))
                 .filter(|path| path.exists())
                 .unwrap_or(other.into()),
         }
     }
 
-    /// Where a database is, for its superuser.
+    /// The URL of a database for its superuser.
     pub fn admin_url(&self, database: &str) -> String {
         self.postgres.url(database)
     }
 }
 
-/// A port of this machine for each port of a container. All are held at once, so that they differ.
+/// Picks a port of this machine for each port of a container. All are held at the same time, so that they differ.
 fn free_ports(ports: &[u16]) -> BTreeMap<u16, u16> {
     let held: Vec<_> = ports.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     ports.iter().zip(&held).map(|(port, held)| (*port, held.local_addr().unwrap().port())).collect()
 }
 
-/// A path that a build of the image takes in.
+/// Does this path, which a build of the image copies, exist?
 pub fn is_there(path: &str) -> bool {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
 }

@@ -1,5 +1,5 @@
-//! The real programs as processes: started on a database, looked at through their ops listener and log, ended in
-//! every way. None outlives the test, and none leaves a file.
+//! The real programs as processes: tests start them on a database, observe them through their ops listener and log, and
+//! end them in every way. No process outlives its test or leaves a file.
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -14,7 +14,7 @@ use super::sender::{self, client, signing_key};
 pub const INGEST: &str = env!("CARGO_BIN_EXE_restante-ingest");
 pub const WORKER: &str = env!("CARGO_BIN_EXE_restante-worker");
 
-/// The hand tool is a crate of its own; its program lies where those of this one lie.
+/// The path of the hand tool. It is a separate crate, but its program is in the same directory as those of this one.
 pub fn tool() -> &'static str {
     static TOOL: LazyLock<String> = LazyLock::new(|| {
         let tool = Path::new(WORKER).with_file_name("restante");
@@ -45,17 +45,17 @@ impl DerefMut for Process {
 }
 
 impl Process {
-    /// Runs a program with these variables and none of Restante's that this process happens to have.
+    /// Starts a program with these variables, and without those of Restante that this process has.
     pub fn start(program: &str, variables: &[(&str, &str)]) -> Self {
         Self::start_with::<&str>(program, &[], variables)
     }
 
-    /// The same for a program that takes arguments.
+    /// Like [`start`](Self::start), with arguments.
     pub fn start_with<A: AsRef<str>>(program: &str, arguments: &[A], variables: &[(&str, &str)]) -> Self {
         Self(Program::start(program, arguments, variables))
     }
 
-    /// An ingest that receives deliveries; `more` wins over what it is given anyway.
+    /// An ingest that receives deliveries; `more` overrides its default variables.
     pub async fn ingest(database: &SecretString, more: &[(&str, &str)]) -> Self {
         let key = signing_key();
         let given = [
@@ -85,7 +85,7 @@ impl Process {
         worker
     }
 
-    /// Where deliveries go.
+    /// The address that takes deliveries.
     pub fn address(&self) -> SocketAddr {
         self.logged_address("receiving deliveries")
     }
@@ -97,7 +97,7 @@ impl Process {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// The value of a metric without labels; 0 where it was never counted.
+    /// The value of a metric without labels; 0 if it was never counted.
     pub async fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.ops("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -1,7 +1,6 @@
 //! The sender of webhooks: signs deliveries with plain HMAC, and posts them.
 //!
-//! It shares no code with the checks of ingest, nor with the simulator: were they to share a mistake, it would agree
-//! with itself.
+//! It shares no code with the checks of ingest or with the simulator: a mistake in shared code would go unnoticed.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Once};
@@ -21,12 +20,12 @@ const KEY: &[u8] = b"a key of 32 bytes that signs all";
 /// The secret of the older scheme.
 pub const WEBHOOK_SECRET: &str = "raw-secret-of-the-older-scheme";
 
-/// The key of the Standard Webhooks scheme as ingest is told it.
+/// The key of the Standard Webhooks scheme, as in the variable of ingest.
 pub fn signing_key() -> String {
     format!("whsec_{}", STANDARD.encode(KEY))
 }
 
-/// The clock that deliveries are stamped with.
+/// The time for the timestamps of deliveries.
 pub fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
@@ -44,7 +43,7 @@ impl Delivery {
         Self::stamped(event_id, &now_seconds().to_string(), body)
     }
 
-    /// By the Standard Webhooks scheme, with a timestamp of the test's own.
+    /// By the Standard Webhooks scheme, with this timestamp.
     pub fn stamped(event_id: &str, timestamp: &str, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         let signed = [event_id.as_bytes(), b".", timestamp.as_bytes(), b".", &body].concat();
@@ -57,12 +56,12 @@ impl Delivery {
         Self { headers, body }
     }
 
-    /// By the older scheme, with a timestamp of the test's own.
+    /// By the older scheme, with this timestamp.
     pub fn older_stamped(timestamp: &str, body: impl Into<Vec<u8>>) -> Self {
         Self::older_signed(WEBHOOK_SECRET, timestamp, body.into())
     }
 
-    /// By the older scheme, stamped now, with a secret of the test's own.
+    /// By the older scheme, stamped now, with this secret.
     pub fn older_with(secret: &str, body: impl Into<Vec<u8>>) -> Self {
         Self::older_signed(secret, &now_seconds().to_string(), body.into())
     }
@@ -84,7 +83,7 @@ impl Delivery {
         Self::new(event_id, envelope(event_id, event_type, key))
     }
 
-    /// The request as it goes over the wire, on a connection that is closed behind it.
+    /// The bytes of the request, which asks to close the connection afterwards.
     pub fn to_http(&self, path: &str) -> Vec<u8> {
         let mut request = format!("POST {path} HTTP/1.1\r\nhost: restante\r\nconnection: close\r\n");
         for (name, value) in &self.headers {
@@ -117,7 +116,7 @@ pub struct Answer {
     pub headers: HeaderMap,
 }
 
-/// Posts deliveries to an ingest that may move. Clones share its address.
+/// Posts deliveries to an ingest whose address can change. Clones share the address.
 #[derive(Clone, Debug)]
 pub struct Sender {
     client: reqwest::Client,
@@ -129,19 +128,19 @@ impl Sender {
         Self { client: client(), address: Arc::new(Mutex::new(address)) }
     }
 
-    /// A sender that opens a connection for every delivery. One that keeps a connection may use it in the moment in which
-    /// ingest closes it for want of room: HTTP/1.1 has no answer to that but another attempt.
+    /// A sender that opens a connection for every delivery. A kept connection can be used at the very moment at which ingest
+    /// closes it for lack of room, and with HTTP/1.1 the only remedy is another attempt.
     pub fn without_kept_connections(address: SocketAddr) -> Self {
         let client = client_builder().pool_max_idle_per_host(0).build().unwrap();
         Self { client, address: Arc::new(Mutex::new(address)) }
     }
 
-    /// From now on deliveries go there.
+    /// From now on deliveries go to this address.
     pub fn moved_to(&self, address: SocketAddr) {
         *self.address.lock().unwrap() = address;
     }
 
-    /// The answer; none where the connection was refused, or broke off.
+    /// Posts a delivery. Returns the answer, or `None` if the connection was refused or broke off.
     pub async fn post(&self, delivery: &Delivery) -> Option<Answer> {
         self.post_at("/webhooks/anthropic", delivery).await
     }
@@ -156,12 +155,12 @@ impl Sender {
         Some(Answer { status: answer.status().as_u16(), headers: answer.headers().clone() })
     }
 
-    /// The status of a delivery that has to be answered.
+    /// Posts a delivery, which has to be answered, and returns the status.
     pub async fn status(&self, delivery: &Delivery) -> u16 {
         self.post(delivery).await.expect("an answer").status
     }
 
-    /// Signs and posts an event until it is taken, as the API does. Returns how many attempts were in vain.
+    /// Signs and posts an event until ingest accepts it, as the API does. Returns how many deliveries failed.
     pub async fn insist(&self, event_id: &str, event_type: &str, key: &str) -> u32 {
         const ATTEMPTS_MAX: u32 = 10_000;
         for in_vain in 0..ATTEMPTS_MAX {
@@ -171,16 +170,16 @@ impl Sender {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("{event_id} was never taken");
+        panic!("{event_id} was never accepted");
     }
 
-    /// Sends bytes as they are and answers the status line's number, 0 where no answer came.
+    /// Sends bytes as they are and returns the status, or 0 if no answer came.
     pub async fn raw(&self, request: &[u8]) -> u16 {
         let address = *self.address.lock().unwrap();
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
-        // What came before a reset counts as well.
+        // An answer that came before a reset counts too.
         let _ = stream.read_to_end(&mut answer).await;
         let line = String::from_utf8_lossy(&answer);
         line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! A primary and its standby, which change their parts.
+//! A primary and its standby, which switch roles.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +14,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::eventually;
 
-/// A server that trusts whoever connects from this machine. Dropping it ends it and removes its data.
+/// A server that trusts every connection from this machine. Dropping it ends it and removes its data.
 pub struct Server {
     pub port: u16,
     directory: PathBuf,
@@ -22,7 +22,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A new cluster, which sends what it commits to whoever follows it.
+    /// A new cluster that standbys can follow.
     pub async fn primary() -> Self {
         let mut server = Self::new();
         let data = server.data();
@@ -40,7 +40,7 @@ impl Server {
         server
     }
 
-    /// A copy of another, which follows it.
+    /// A copy of `primary` that follows it.
     pub async fn standby_of(primary: &Self) -> Self {
         let mut server = Self::new();
         let from = format!("host=127.0.0.1 port={} user=postgres", primary.port);
@@ -91,7 +91,7 @@ impl Server {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
-    /// Starts it, as what it is.
+    /// Starts the server, as a primary or a standby.
     pub async fn start(&mut self) {
         let arguments = [OsString::from("-D"), self.data().into(), "-p".into(), self.port.to_string().into()];
         let launch = self.launch("postgres").args(arguments).stop_signal(Signal::Interrupt);
@@ -103,12 +103,12 @@ impl Server {
         .await;
     }
 
-    /// Ends it and its sessions, once its standby has all that it committed.
+    /// Ends the server and its sessions, once its standby has everything that it committed.
     pub async fn stop(&mut self) {
         let mut running = self.running.take().unwrap();
         running.signal(Signal::Interrupt).unwrap();
         eventually("the end of the server", async || running.wait_exit(Duration::ZERO).unwrap()).await;
-        // Its data stays.
+        // The data stays.
         running.release();
     }
 
@@ -118,7 +118,7 @@ impl Server {
         sqlx::query("select pg_promote(true)").execute(&mut connection).await.unwrap();
     }
 
-    /// Makes one that was stopped follow another, when it starts again.
+    /// Makes a stopped server follow `primary` when it starts again.
     pub fn follow(&self, primary: &Self) {
         let from = format!("primary_conninfo = 'host=127.0.0.1 port={} user=postgres'\n", primary.port);
         let file = self.data().join("postgresql.auto.conf");
@@ -126,7 +126,7 @@ impl Server {
         self.takes_no_writes();
     }
 
-    /// Makes one that was stopped a standby, when it starts again, until it is promoted.
+    /// Makes a stopped server a standby when it starts again, until it is promoted.
     pub fn takes_no_writes(&self) {
         let signal = self.data().join("standby.signal");
         fs::write(&signal, "").unwrap();
@@ -158,7 +158,7 @@ pub fn programs() -> PathBuf {
     postgres_bin::find(given.as_deref().map(Path::new), path.as_deref()).unwrap()
 }
 
-/// The account that runs Postgres where we are root.
+/// The account that runs Postgres if the tests run as root.
 pub fn account() -> Option<(u32, u32)> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     let passwd = fs::read_to_string("/etc/passwd").unwrap();

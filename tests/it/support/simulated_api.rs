@@ -14,7 +14,7 @@ pub struct SimulatedApi {
 }
 
 impl SimulatedApi {
-    /// One whose batches have ended as soon as they are created.
+    /// A simulator whose batches end as soon as they are created.
     pub async fn start() -> Self {
         let settings = Settings { batch_seconds: 0.0, text_bytes: 100, seed: Some(7), ..Settings::default() };
         Self::start_with(settings).await
@@ -28,7 +28,7 @@ impl SimulatedApi {
         Self { url, _stop: stop.drop_guard() }
     }
 
-    /// Makes a batch of so many requests, and answers its id.
+    /// Makes a batch of `requests` requests, and returns its id.
     pub async fn batch(&self, requests: usize) -> String {
         let batch = self.control("batches", json!({ "requests": requests })).await;
         batch["id"].as_str().unwrap().to_owned()
@@ -39,7 +39,7 @@ impl SimulatedApi {
         self.control("faults", faults).await;
     }
 
-    /// How many results of each outcome a batch has, as the API says it: `succeeded errored canceled expired`.
+    /// How many results of each outcome the API counts for a batch: `succeeded errored canceled expired`.
     pub async fn counts(&self, batch_id: &str) -> String {
         let url = format!("{}/v1/messages/batches/{batch_id}", self.url);
         let request = client().get(url).header("x-api-key", "any").header("anthropic-version", "2023-06-01");

@@ -7,7 +7,7 @@ use super::super::kinds::KINDS;
 use super::webhooks::{Receiver, delivering_to};
 use super::world::{World, at_once};
 
-/// The types and ids of the next webhooks, sorted, since deliveries overtake one another.
+/// The types and ids of the next webhooks, sorted, because deliveries can overtake each other.
 async fn told(receiver: &mut Receiver, count: usize) -> Vec<(String, String)> {
     let mut told = Vec::new();
     for _ in 0..count {

@@ -17,7 +17,7 @@ use super::world::{World, at_once};
 
 pub(super) const KEY: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// An endpoint that answers with these statuses, one after the other, then with 204.
+/// An endpoint that answers with these statuses in turn, and then with 204.
 pub(super) struct Receiver {
     pub(super) url: String,
     deliveries: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
@@ -43,7 +43,7 @@ impl Receiver {
         (headers, serde_json::from_slice(&body).unwrap())
     }
 
-    /// The next delivery as it came.
+    /// The headers and body of the next delivery.
     pub(super) async fn next_bytes(&mut self) -> (HeaderMap, Bytes) {
         tokio::time::timeout(PATIENCE, self.deliveries.recv()).await.expect("a delivery").unwrap()
     }
@@ -67,7 +67,7 @@ pub(super) fn delivering_to(receiver: &Receiver) -> Settings {
     }
 }
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any wait here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The journal, once it has this many entries.

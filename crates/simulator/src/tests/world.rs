@@ -26,7 +26,7 @@ pub(super) fn at_once() -> Settings {
 
 impl World {
     pub(super) async fn new(settings: Settings) -> World {
-        // The second test of the process finds it installed.
+        // For the second test of the process it is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());

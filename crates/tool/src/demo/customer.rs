@@ -1,6 +1,6 @@
-//! The customer of the demo: speaks to the simulated API as any program speaks to the real one.
+//! The customer of the demo calls the simulated API as any program calls the real one.
 //!
-//! It shares no code with the worker's client of the API, so what it says of a batch is a second opinion.
+//! It shares no code with the worker's API client, so its view of a batch is a second opinion.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(super) struct Batch {
     pub(super) request_counts: BTreeMap<String, i64>,
 }
 
-/// An attempt of the API to deliver a webhook, as its sender noted it.
+/// An attempt of the simulated API to deliver a webhook, as the API noted it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Delivery {
     pub(super) at: DateTime<Utc>,
@@ -50,21 +50,21 @@ impl Customer {
         Ok(Customer { http: Client::builder().no_proxy().timeout(TIMEOUT).build()?, api, key })
     }
 
-    /// Where the API is.
+    /// The base URL of the API.
     pub(super) fn api(&self) -> &Url {
         &self.api
     }
 
-    /// Posts a batch of so many requests.
+    /// Posts a batch of `requests` requests.
     ///
     /// # Errors
-    /// If the API does not take it.
+    /// If the API does not accept the batch.
     pub(super) async fn post_batch(&self, requests: u32) -> anyhow::Result<Batch> {
         let requests: Vec<Value> = (1..=requests).map(request).collect();
         let url = self.api.join("v1/messages/batches")?;
         self.ask(self.http.post(url).json(&json!({"requests": requests})))
             .await
-            .context("the batch was not taken")
+            .context("the API did not accept the batch")
     }
 
     /// A batch as it is now.
@@ -76,7 +76,7 @@ impl Customer {
         self.ask(self.http.get(url)).await
     }
 
-    /// What the sender of webhooks has tried so far. The one thing that the real API shows only in its Console.
+    /// The webhooks that the API has tried to deliver so far. The real API shows these only in its Console.
     ///
     /// # Errors
     /// If the simulated API does not answer.
@@ -99,7 +99,7 @@ impl Customer {
     }
 }
 
-/// What the n-th request of the batch is called.
+/// The `custom_id` of the n-th request of the batch.
 pub(super) fn custom_id(n: u32) -> String {
     format!("letter-{n:06}")
 }

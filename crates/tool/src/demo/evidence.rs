@@ -1,4 +1,4 @@
-//! The evidence that everything arrived: what lies in the database, held against what the API says.
+//! The evidence that everything arrived: compares the database with what the API says.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row};
 use super::customer::Batch;
 use crate::columns::grouped;
 
-/// The event of the webhook, as it stands in the outbox.
+/// The row that the event of the webhook has in the outbox.
 pub(super) struct Event {
     pub(super) status: String,
     pub(super) received_at: DateTime<Utc>,
@@ -21,7 +21,7 @@ pub(super) struct Event {
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     pub(super) status: Option<String>,
-    /// What the API said to the worker, by outcome, and `processing`.
+    /// The counts that the API gave the worker, by outcome, and `processing`.
     pub(super) counted: BTreeMap<String, i64>,
     pub(super) results_stored: i64,
     pub(super) bytes_stored: i64,
@@ -34,10 +34,10 @@ pub(super) struct Stored {
     pub(super) custom_ids: HashSet<String>,
 }
 
-/// The event with this id.
+/// Reads the event with this id.
 ///
 /// # Errors
-/// What the database says.
+/// If the query fails.
 pub(super) async fn event(connection: &mut PgConnection, event_id: &str) -> sqlx::Result<Option<Event>> {
     let row = sqlx::query(
         "select status, received_at, nullif(finished_at, 'infinity') as finished_at, lease_owner, last_error
@@ -58,10 +58,10 @@ pub(super) async fn event(connection: &mut PgConnection, event_id: &str) -> sqlx
     row.map(event).transpose()
 }
 
-/// What is stored of the batch with this id; nothing, where nothing is.
+/// Reads what is stored of the batch with this id; empty if nothing is.
 ///
 /// # Errors
-/// What the database says.
+/// If a query fails.
 pub(super) async fn stored(connection: &mut PgConnection, batch_id: &str) -> sqlx::Result<Stored> {
     let mut stored = Stored::default();
     let row = sqlx::query("select * from restante.batch where id = $1").bind(batch_id);
@@ -89,7 +89,7 @@ pub(super) async fn stored(connection: &mut PgConnection, batch_id: &str) -> sql
     Ok(stored)
 }
 
-/// What does not fit together, in sentences; nothing, if everything that was posted has really arrived.
+/// Returns each discrepancy as a sentence; none if everything that was posted has arrived.
 pub(super) fn discrepancies(
     posted: &HashSet<String>,
     said: &Batch,

@@ -1,8 +1,8 @@
-//! `restante demo`: the whole of it at work, with the real programs on a Postgres of its own, told line by line.
+//! `restante demo`: shows Restante at work, with the real programs and a private Postgres, and prints each step.
 //!
-//! It does what a user would do, through the same doors: it starts the programs with variables, posts a batch over
-//! HTTP as a customer of the API, and reads the database with SQL. It succeeds only if everything that was posted is
-//! found there. However it ends, it leaves nothing behind.
+//! It does what a user would do: it starts the programs with variables, posts a batch over HTTP as a customer of the
+//! API, and reads the database with SQL. It succeeds only if it finds everything that was posted. However it ends, it
+//! leaves nothing behind.
 
 mod customer;
 mod evidence;
@@ -27,12 +27,12 @@ use world::{BATCH_SECONDS, World};
 
 /// Shows everything at work: a private Postgres, a simulated Claude API, and the real programs
 ///
-/// A batch is posted to the simulated API, which ends it and sends a signed webhook; ingest commits that, a worker claims
-/// it, downloads the results and stores them. The story is told line by line with times. Exits 0 only if every result
-/// arrived and every count agrees. Nothing is left behind, however it ends; no account and no network are needed.
+/// A customer posts a batch to the simulated API, which ends it and sends a signed webhook. Ingest commits the event; a worker
+/// claims it, downloads the results and stores them. Each step is printed with its time. Exits 0 only if every result arrived
+/// and every count agrees. However the demo ends, it leaves nothing behind. It needs no account and no network.
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
-    /// Goes on running afterwards, until Ctrl-C, and says how to connect and how to send more
+    /// Keep everything running until Ctrl-C, and say how to connect and how to send more
     #[arg(long)]
     keep: bool,
     /// How many requests the batch has
@@ -40,23 +40,23 @@ pub(super) struct DemoArgs {
     requests: u32,
 }
 
-/// What the demo takes from the environment, which is none of the settings of the services.
+/// Help for the variables that the demo reads. Settings of the services are not among them.
 pub(super) const SURROUNDINGS: &str = "\
 Environment:
   PG_BIN  [optional]
-      the directory with initdb and postgres; without it they are searched on PATH and where systems put them
+      the directory with initdb and postgres; without it the demo looks on PATH and in the usual directories
   TMPDIR  [default /tmp]
-      where the directories of this run are made
+      the directory for the temporary directories of this run
 The settings of your services (DATABASE_URL, ANTHROPIC_*, RESTANTE_*) are neither read nor passed on.
 ";
 
-/// How long the webhook may take from the post of the batch.
+/// How long the webhook may take after the batch was posted.
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the results may take to be stored.
 const RESULTS_PATIENCE: Duration = Duration::from_secs(300);
 
-/// How often to look whether something has happened.
+/// How often to check whether something has happened.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const QUERIES: [&str; 3] = [
@@ -67,16 +67,16 @@ const QUERIES: [&str; 3] = [
      order by custom_id limit 3;",
 ];
 
-/// Tells the story. Everything that runs for it has ended when this returns.
+/// Runs the demo. When this returns, every program that it started has ended.
 ///
 /// # Errors
-/// What went wrong, with the end of the log of the program at fault.
+/// If a program fails, with the end of its log, or if not everything arrived.
 pub(super) async fn run(args: DemoArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
     let mut story = Story::new(surroundings.stop.clone());
     match tell(&args, surroundings, &mut story).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.is::<Stopped>() => {
-            story.say("\nTold to stop. Everything that ran has ended, and nothing is left behind.")?;
+            story.say("\nStopped on request. Every program has ended, and nothing is left behind.")?;
             Ok(ExitCode::from(130))
         }
         Err(error) => Err(error.context("the demo failed")),
@@ -84,10 +84,10 @@ pub(super) async fn run(args: DemoArgs, surroundings: &Surroundings) -> anyhow::
 }
 
 async fn tell(args: &DemoArgs, surroundings: &Surroundings, story: &mut Story) -> anyhow::Result<()> {
-    story.title("Restante demo: everything below is private to this run, and gone when it ends")?;
+    story.title("Restante demo: everything below is private to this run, and is removed when it ends")?;
     let mut world = World::start(surroundings, story).await?;
     if let Err(error) = play(args, &mut world, story).await {
-        // Where a program has ended, its log says more than what failed for the lack of it.
+        // If a program has ended, its log says more than the errors that follow from its absence.
         return Err(if error.is::<Stopped>() { error } else { world.check().err().unwrap_or(error) });
     }
     if args.keep {
@@ -97,7 +97,7 @@ async fn tell(args: &DemoArgs, surroundings: &Surroundings, story: &mut Story) -
     story.triumph("It works.")?;
     let restante = surroundings.executable.display();
     story.say(&format!(
-        "Next, for real: cp .env.example .env, fill it in, and let the doctor say what is missing:\n  \
+        "Next, with your own account: cp .env.example .env, fill it in, and let the doctor say what is missing:\n  \
          set -a; . ./.env; set +a; {restante} doctor"
     ))?;
     Ok(())
@@ -150,7 +150,9 @@ async fn await_delivery(world: &mut World, batch: &Batch, story: &mut Story) -> 
             if Instant::now() >= deadline {
                 let last = last.unwrap_or_else(|| "none was sent".to_owned());
                 bail!(
-                    world.ingest.fault(&format!("took no webhook of {} (the last answer: {last})", batch.id))
+                    world
+                        .ingest
+                        .fault(&format!("accepted no webhook of {} (the last answer: {last})", batch.id))
                 );
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -158,7 +160,7 @@ async fn await_delivery(world: &mut World, batch: &Batch, story: &mut Story) -> 
     };
     story
         .during(
-            &format!("the API works on it (here {BATCH_SECONDS} s, in earnest up to 24 h), then sends a signed webhook:"),
+            &format!("the API works on it (here {BATCH_SECONDS} s, really up to 24 h), then sends a signed webhook:"),
             waiting,
             |delivery| format!("{}, {}", delivery.event_type, delivery.event_id),
         )
@@ -177,7 +179,7 @@ async fn await_done(
         loop {
             let event = evidence::event(&mut world.connection, &delivery.event_id).await?;
             let event =
-                event.context("a webhook was answered with a 2xx, and its event is not in the outbox")?;
+                event.context("ingest answered a webhook with a 2xx, but its event is not in the outbox")?;
             if event.finished_at.is_some() {
                 return Ok(event);
             }
@@ -199,17 +201,17 @@ async fn await_done(
         .await
 }
 
-/// What happened after the webhook was sent, and when. All clocks are this machine's.
+/// Prints what happened after the webhook was sent, and when. All times are from this machine's clock.
 fn tell_times(story: &mut Story, delivery: &Delivery, event: &Event, stored: &Stored) -> anyhow::Result<()> {
     let after = |at: DateTime<Utc>| (at - delivery.at).num_microseconds().unwrap_or(i64::MAX) as f64 / 1e3;
     let mut line = |milliseconds: f64, what: String| story.say(&format!("{milliseconds:>14.1} ms  {what}"));
     line(0.0, "the webhook is sent".to_owned())?;
-    line(after(event.received_at), "ingest has verified its signature, and stores it".to_owned())?;
+    line(after(event.received_at), "ingest has verified its signature, and stores the event".to_owned())?;
     let status = delivery.status.map(|status| status.to_string()).unwrap_or_default();
-    line(delivery.milliseconds, format!("committed, and answered with {status}"))?;
+    line(delivery.milliseconds, format!("the event is committed, and ingest answers {status}"))?;
     if let Some(at) = stored.download_started_at {
         let worker = event.lease_owner.as_deref().unwrap_or("a worker");
-        line(after(at), format!("claimed by {worker}; the download begins"))?;
+        line(after(at), format!("{worker} has claimed the event; the download begins"))?;
     }
     if let Some(at) = stored.complete_at {
         let (results, bytes) = (grouped(stored.results_stored), grouped(stored.bytes_stored));
@@ -221,7 +223,7 @@ fn tell_times(story: &mut Story, delivery: &Delivery, event: &Event, stored: &St
     Ok(())
 }
 
-/// The counts of the API beside those of the results, and the tokens.
+/// A table of the API's counts and those of the stored results, and the tokens.
 fn compared(said: &Batch, stored: &Stored) -> String {
     let mut outcomes: Vec<&String> = said.request_counts.keys().chain(stored.by_outcome.keys()).collect();
     outcomes.sort();

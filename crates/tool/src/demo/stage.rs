@@ -1,4 +1,4 @@
-//! The stage of the demo: a private Postgres, and the programs as processes, all of which end with us.
+//! The stage of the demo: a private Postgres and the programs, as processes that end when the demo ends.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -21,17 +21,17 @@ use restante_playground::process::{Guarded, Launch};
 /// How long a program may take to say that it listens.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a log is looked at for that.
+/// How often the log is searched for that line.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Lines of a log that go with an error.
+/// How many of the last lines of a log an error carries.
 const TAIL_LINES: usize = 20;
 
-/// What was made up for this one run.
+/// The random secrets of one run.
 pub(super) struct Secrets {
-    /// What webhooks are signed with.
+    /// The API signs webhooks with it.
     pub(super) signing_key: SecretString,
-    /// What the API is called with.
+    /// The customer and the worker call the API with it.
     pub(super) api_key: SecretString,
 }
 
@@ -43,10 +43,10 @@ impl Secrets {
     }
 }
 
-/// Starts a private Postgres, with every promise that a commit has in production.
+/// Starts a private Postgres whose commits are as durable as in production.
 ///
 /// # Errors
-/// If there is no Postgres on this machine, or it does not start.
+/// If this machine has no Postgres, or it does not start.
 pub(super) async fn start_postgres(surroundings: &Surroundings) -> anyhow::Result<PrivatePostgres> {
     let settings = postgres::Settings {
         pg_bin: surroundings.variable("PG_BIN").filter(|bin| !bin.is_empty()).map(PathBuf::from),
@@ -55,24 +55,24 @@ pub(super) async fn start_postgres(surroundings: &Surroundings) -> anyhow::Resul
         durability: Durability::Durable,
         options: Vec::new(),
     };
-    // Dropped half way, this goes on until the server is there, which then ends at once.
+    // If this future is dropped, the thread goes on until the server is up, which then ends at once.
     Ok(tokio::task::spawn_blocking(move || PrivatePostgres::start(&settings)).await??)
 }
 
-/// The directory of logs and secrets of one run. The guards of the programs started in it remove it.
+/// The directory with the logs and secrets of one run. The guards of the programs that log there remove it.
 pub(super) struct Backstage {
     directory: PathBuf,
     /// Where the programs are.
     programs: PathBuf,
-    /// Variables of our own environment that the programs must not inherit: they mean something else.
+    /// Variables of our own environment that the programs must not inherit, because they are for other services.
     foreign: Vec<String>,
 }
 
 impl Backstage {
-    /// Makes the directory. Start a program in it at once: until then nobody removes it if we are killed.
+    /// Makes the directory. Start a program at once: until then nothing removes the directory if the demo is killed.
     ///
     /// # Errors
-    /// If no directory can be made.
+    /// If the services are missing, or the directory cannot be made.
     pub(super) fn new(surroundings: &Surroundings) -> anyhow::Result<Backstage> {
         let programs = programs(surroundings)?;
         let name = format!("restante-demo-{:016x}", rand::random::<u64>());
@@ -86,10 +86,10 @@ impl Backstage {
         &self.directory
     }
 
-    /// Starts a program that ends when the answer is dropped, and however we end.
+    /// Starts a program. It ends when the returned [`Program`] is dropped, or when the demo ends, however that ends.
     ///
     /// # Errors
-    /// If no process can be started.
+    /// If the process cannot be started.
     pub(super) fn start(
         &self,
         program: &'static str,
@@ -115,10 +115,10 @@ impl Backstage {
         })
     }
 
-    /// Writes a file that only its owner may read, and answers where it is.
+    /// Writes a secret to a file that only its owner can read, and returns the path.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub(super) fn keep_secret(&self, name: &str, secret: &str) -> anyhow::Result<PathBuf> {
         let path = self.directory.join(name);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -129,28 +129,28 @@ impl Backstage {
 
 impl Drop for Backstage {
     fn drop(&mut self) {
-        // Mostly a guard has removed it already; this is for the time before there is one.
+        // Mostly a guard has removed the directory already. This is for the time before the first guard.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
-/// Where the services are: beside the hand tool.
+/// The directory of the services, which is that of the hand tool.
 ///
 /// # Errors
-/// If one of them is not.
+/// If one of the services is not there.
 pub(super) fn programs(surroundings: &Surroundings) -> anyhow::Result<PathBuf> {
-    let programs = surroundings.executable.parent().context("the program lies nowhere")?;
+    let programs = surroundings.executable.parent().context("the program has no directory")?;
     for name in ["restante-ingest", "restante-worker"] {
         ensure!(
             programs.join(name).exists(),
-            "{name} is not beside restante, in {}: `cargo build --bins` builds them",
+            "{name} is not in {}, where restante is: `cargo build --bins` builds it",
             programs.display()
         );
     }
     Ok(programs.to_owned())
 }
 
-/// Settings of Restante, of the API's clients, or of Postgres' clients, which whoever starts the demo has for work.
+/// Is this a setting of Restante, of an API client or of a Postgres client, which the caller has set for other work?
 fn is_foreign(name: &str) -> bool {
     let is_known = |variable: &str| VARIABLES.iter().any(|known| known.name == variable);
     let is_of_postgres = name.starts_with("PG") && name != "PG_BIN";
@@ -161,7 +161,7 @@ fn is_foreign(name: &str) -> bool {
         || name.strip_suffix("_FILE").is_some_and(is_known)
 }
 
-/// A program that runs.
+/// A running program.
 pub(super) struct Program {
     name: String,
     guarded: Guarded,
@@ -169,10 +169,10 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Checks that it still runs.
+    /// Checks that the program still runs.
     ///
     /// # Errors
-    /// That it has ended, with the end of its log.
+    /// If the program has ended, with the end of its log.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         match self.guarded.wait_exit(Duration::ZERO)? {
             None => Ok(()),
@@ -188,10 +188,10 @@ impl Program {
         anyhow::anyhow!("{} {what}; the end of its log:\n  {tail}", self.name)
     }
 
-    /// The address with which it says, in a line of its log, that it does something.
+    /// Waits for the log line with this message, and returns its `address`.
     ///
     /// # Errors
-    /// If it ends, or says nothing for a minute.
+    /// If the program ends, or does not log the line within a minute.
     pub(super) async fn address(&mut self, message: &str) -> anyhow::Result<SocketAddr> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
@@ -206,17 +206,17 @@ impl Program {
         }
     }
 
-    /// Ends it and waits for that.
+    /// Stops the program and waits until it has ended.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the operating system refuses.
     pub(super) fn end(self) -> anyhow::Result<()> {
         self.guarded.end().with_context(|| format!("cannot end {}", self.name))?;
         Ok(())
     }
 }
 
-/// The `address` of the line with this message. A line that is still being written is not one yet.
+/// The `address` of the log line with this message. Skips a line that is still being written.
 fn address_in(log: &[u8], message: &str) -> Option<SocketAddr> {
     let lines = log
         .split(|byte| *byte == b'\n')
@@ -224,7 +224,7 @@ fn address_in(log: &[u8], message: &str) -> Option<SocketAddr> {
     lines.filter(|line| line["message"] == message).find_map(|line| line["address"].as_str()?.parse().ok())
 }
 
-/// A file for `PGPASSFILE`, by the manual of libpq; passwords of ours need no escape.
+/// The line of a `PGPASSFILE`, as the libpq manual specifies it. Our passwords need no escaping.
 pub(super) fn pgpass(url: &url::Url) -> String {
     let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(5432));
     let database = url.path().trim_start_matches('/');

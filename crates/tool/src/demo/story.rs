@@ -1,19 +1,19 @@
-//! The story that the demo tells: lines with the time since its beginning, and a sign of life while something takes long.
+//! The output of the demo: each line has the time since the start, and a long step prints dots.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// How often something that takes long shows that it goes on.
+/// How often a long step prints a dot.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// Somebody wanted the demo to end before it was over.
+/// The demo was asked to stop before its end.
 #[derive(Debug, thiserror::Error)]
-#[error("told to stop")]
+#[error("stopped on request")]
 pub(super) struct Stopped;
 
-/// A teller on the standard output. Colour only where that is a terminal.
+/// Writes to the standard output, in colour only if that is a terminal.
 pub(super) struct Story {
     out: Box<dyn Write + Send>,
     colour: bool,
@@ -26,35 +26,35 @@ impl Story {
         Story { out: Box::new(io::stdout()), colour: io::stdout().is_terminal(), begun: Instant::now(), stop }
     }
 
-    /// A line as it is.
+    /// Prints a line as it is.
     pub(super) fn say(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")?;
         self.out.flush()
     }
 
-    /// A line that stands out.
+    /// Prints a title.
     pub(super) fn title(&mut self, text: &str) -> io::Result<()> {
         let text = self.painted("1", text);
         self.say(&format!("\n{text}"))
     }
 
-    /// A good end.
+    /// Prints the line of success.
     pub(super) fn triumph(&mut self, text: &str) -> io::Result<()> {
         let text = self.painted("1;32", text);
         self.say(&format!("\n{text}"))
     }
 
-    /// A line of what has just happened.
+    /// Prints a line about what has just happened, with the time.
     pub(super) fn step(&mut self, text: &str) -> io::Result<()> {
         let time = self.time();
         self.say(&format!("{time}  {text}"))
     }
 
-    /// Does something that may take long: a line that begins with what is being done, gets a dot per second, and ends
-    /// with what came of it.
+    /// Does work that may take long. Prints a line that begins with `doing`, gets a dot per second, and ends with the
+    /// result.
     ///
     /// # Errors
-    /// What the work says, or [`Stopped`]; what was being done is dropped then.
+    /// The error of the work, or [`Stopped`], for which the work is dropped.
     pub(super) async fn during<T>(
         &mut self,
         doing: &str,
@@ -87,10 +87,10 @@ impl Story {
         outcome
     }
 
-    /// Does what has to be done whatever the signals say, and then says so.
+    /// Does work that no signal may interrupt, and then prints `text`.
     ///
     /// # Errors
-    /// What the work says.
+    /// The error of the work.
     pub(super) async fn finish(
         &mut self,
         text: &str,

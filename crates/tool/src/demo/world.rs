@@ -1,4 +1,4 @@
-//! The world of the demo: everything that runs for it, from the start to the end.
+//! The world of the demo: every program that runs for it, from start to end.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ use restante_playground::postgres::PrivatePostgres;
 /// How long the simulated batch takes. A real one takes up to 24 hours.
 pub(super) const BATCH_SECONDS: &str = "2";
 
-/// How long the worker may take to be ready.
+/// How long the worker may take to become ready.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The database of the demo, as a user would name it.
 const DATABASE: &str = "restante";
 
-/// What runs. Fields are dropped in this order: whoever uses something ends before it.
+/// The running programs. Fields are dropped in this order, so that a user ends before what it uses.
 pub(super) struct World {
     pub(super) connection: PgConnection,
     pub(super) customer: Customer,
@@ -132,12 +132,12 @@ impl World {
         Ok(evidence::stored(&mut self.connection, batch_id).await?)
     }
 
-    /// An error, if one of the programs has ended.
+    /// Fails if one of the programs has ended.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         [&mut self.ingest, &mut self.api, &mut self.worker].into_iter().try_for_each(Program::check)
     }
 
-    /// Goes on until somebody wants it to end.
+    /// Keeps the world running until the demo is asked to stop.
     pub(super) async fn keep(
         &mut self,
         story: &mut Story,
@@ -155,16 +155,16 @@ impl World {
         story.say(&format!(
             "Connect (the password is in the file):\n  \
              PGPASSFILE={directory}/pgpass {psql} -h 127.0.0.1 -p {port} -U postgres {DATABASE}\n\
-             See how things stand, again and again:\n  \
+             Watch the state of all events:\n  \
              DATABASE_URL_FILE={directory}/database-url {restante} status --watch\n\
-             Send one more event, signed (the simulated API has its session, which is then in restante.resource):\n  \
+             Send one more signed event (the worker fetches its session, which is then in restante.resource):\n  \
              ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url}\n\
-             Send one that has to wait (the API has no such batch), and see why (in psql):\n  \
+             Send an event that has to wait, because the API has no such batch, and see why (in psql):\n  \
              ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url} --type batch.completed --id msgbatch_unknown\n  \
              select event_id, waits_for, reason, next_attempt_at from restante.outbox_waiting;\n\
              Have the API run another batch:\n  \
              curl -sS {api}_simulator/batches -d '{{\"requests\": 1000}}'\n\
-             Replay what is finished (in psql):\n  \
+             Replay finished events (in psql):\n  \
              update restante.outbox set status = 'pending' where type = 'batch.completed' and status = 'done';\n\
              The logs of the programs:\n  \
              tail -f {directory}/*.log"
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// Ends everything, in the order of the drop, and says where that failed.
+    /// Ends everything, in the order in which fields are dropped, and reports what could not be ended.
     pub(super) async fn end(self, story: &mut Story) -> anyhow::Result<()> {
         let World { connection, worker, api, ingest, backstage, postgres, .. } = self;
         let ending = async move {
@@ -190,11 +190,11 @@ impl World {
             .await?
         };
         story.title("The end")?;
-        story.finish("Everything that ran is stopped and removed", ending).await
+        story.finish("Every program is stopped, and its files are removed", ending).await
     }
 }
 
-/// Waits until the worker's own listener says that it is ready.
+/// Waits until the worker's ops listener reports that it is ready.
 async fn ready(worker: &mut Program) -> anyhow::Result<()> {
     let url = healthcheck::url_of(worker.address("answering /livez, /readyz and /metrics").await?)?;
     let deadline = Instant::now() + READY_PATIENCE;
@@ -211,14 +211,14 @@ async fn ready(worker: &mut Program) -> anyhow::Result<()> {
     }
 }
 
-/// A database of its own, as a user would make it, and where it is.
+/// Makes a database as a user would, and returns its URL.
 async fn database(postgres: &PrivatePostgres) -> anyhow::Result<SecretString> {
     let mut connection = database::connect(&without_tls(postgres, "postgres"), "restante demo").await?;
     sqlx::query("create database restante").execute(&mut connection).await?;
     Ok(without_tls(postgres, DATABASE))
 }
 
-/// Where the database is for a service that has the rights of its role and no more.
+/// Makes a login with the rights of a service's role and no more, and returns the URL of the database for it.
 async fn login(database_url: &SecretString, service: &str) -> anyhow::Result<SecretString> {
     let (name, password) = (format!("demo_{service}"), format!("{:032x}", rand::random::<u128>()));
     let make = format!("create role {name} login password '{password}' in role restante_{service}");
@@ -230,12 +230,12 @@ async fn login(database_url: &SecretString, service: &str) -> anyhow::Result<Sec
     Ok(url.to_string().into())
 }
 
-/// Whatever PGSSLMODE says in our environment: this server has no certificate.
+/// The URL of a database with TLS turned off, whatever PGSSLMODE says: this server has no certificate.
 fn without_tls(postgres: &PrivatePostgres, database: &str) -> SecretString {
     format!("{}?sslmode=disable", postgres.url(database)).into()
 }
 
-/// Where a URL leads, without who goes there.
+/// The host and port of a URL, without its login.
 fn authority(url: &str) -> String {
     let url = Url::parse(url).ok();
     url.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port()?))).unwrap_or_default()

@@ -1,14 +1,14 @@
-//! What the doctor makes of the variables: every fault that would keep a service from starting, and every likely slip.
+//! The doctor examines the variables: every fault that would keep a service from starting, and every likely slip.
 //!
-//! What is wrong is wrong for whichever program reads it. What is missing is so only for a service that is meant to start here:
-//! for whoever merely looks, such as an operator's login, it is worth a note.
+//! A faulty variable is wrong, whichever program reads it. A missing variable is wrong only if the service that needs it is
+//! meant to start here; for another login, such as an operator's, it is a note.
 
 use super::login::{For, Login};
 use super::{Finding, Verdict};
 use crate::configuration::read_file;
 use restante::internals::config::{Fault, Faults, Ingest, Loaded, Program, Tool, Warning, Worker};
 
-/// Reads the variables as each program does. `login` says which services are meant; where it is unknown, both are.
+/// Reads the variables as each program does. `login` says which services are meant to start here; if it is unknown, both are.
 pub(super) fn examine(variables: &[(String, String)], login: Option<&Login>) -> Vec<Finding> {
     let all = || variables.iter().cloned();
     let read = [
@@ -35,7 +35,7 @@ pub(super) fn examine(variables: &[(String, String)], login: Option<&Login>) -> 
             Program::Tool => true,
         };
         for Fault { variable, problem, mend } in missing {
-            // The finding about the database says it.
+            // The finding about the database says so already.
             if variable == "DATABASE_URL" {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! What the doctor asks the database, and what it makes of the answers.
+//! The doctor examines the database.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::Finding;
 use super::login::{self, Login};
 use restante::database::{self, told};
 
-/// How far the clocks of this machine and of the database may lie apart. Signatures bear 300 s, logs less.
+/// How many seconds the clocks of this machine and the database may differ. Signatures tolerate 300 s, logs less.
 const SKEW_SECONDS_MAX: i64 = 5;
 
-/// How long a transaction may be open before it keeps vacuum from its work for too long.
+/// How long a transaction may be open before it holds vacuum back too long.
 const TRANSACTION_MINUTES_MAX: i64 = 15;
 
-/// Below so many updates their kinds say nothing.
+/// Below this number of updates the share of HOT updates says nothing.
 const UPDATES_MIN: i64 = 10_000;
 
 /// Every claim can be a HOT update; releases of blocked events and retries cannot.
@@ -29,8 +29,7 @@ const NOTIFY_PATIENCE: Duration = Duration::from_secs(3);
 /// The name under which the database sees us.
 const NAME: &str = "restante doctor";
 
-/// Examines the database as far as it can be reached, and as far as this login is meant to look. Returns whose login it is, too,
-/// where that can be told.
+/// Examines the database, as far as it can be reached and this login is meant to look. Also returns the login, if it is known.
 pub(super) async fn examine(url: Option<&SecretString>) -> (Vec<Finding>, Option<Login>) {
     let Some(url) = url else {
         let finding = Finding::wrong("database", "DATABASE_URL is not set", "set it, as in .env.example");
@@ -57,16 +56,16 @@ pub(super) async fn examine(url: Option<&SecretString>) -> (Vec<Finding>, Option
         }
     };
     findings.extend(schema(&mut connection, &login).await);
-    // Nothing depends on a polite farewell.
+    // It does not matter if the connection cannot be closed.
     let _closed = connection.close().await;
     (findings, Some(login))
 }
 
-/// What only who may use the schema can see, as far as the login is meant to.
+/// Examines the schema, as far as the login is meant to.
 async fn schema(connection: &mut PgConnection, login: &Login) -> Vec<Finding> {
     if !login.has_schema {
         let remedy = "restante migrate, as the owner of the database";
-        return vec![Finding::wrong("schema", "there is none in this database", remedy)];
+        return vec![Finding::wrong("schema", "is missing in this database", remedy)];
     }
     let mut findings = vec![login.judged()];
     if !login.may_use || !login.sees_version() {
@@ -88,7 +87,7 @@ async fn schema(connection: &mut PgConnection, login: &Login) -> Vec<Finding> {
         findings.push(or_failed("overflow", overflow(connection).await));
         findings.push(or_failed("transactions", transactions(connection).await));
     } else {
-        let says = "not everything was looked at: the rest takes a login with the role restante_operator";
+        let says = "not everything was examined: the rest needs a login with the role restante_operator";
         findings.push(Finding::note("login", says));
     }
     findings
@@ -112,11 +111,7 @@ fn judge_schema(error: database::Error) -> Finding {
 
 fn or_failed(subject: &'static str, finding: sqlx::Result<Finding>) -> Finding {
     finding.unwrap_or_else(|error| {
-        Finding::wrong(
-            subject,
-            format!("could not be looked at: {}", told(&error)),
-            "look at the server's log",
-        )
+        Finding::wrong(subject, format!("cannot be examined: {}", told(&error)), "look at the server's log")
     })
 }
 
@@ -133,7 +128,7 @@ async fn server(connection: &mut PgConnection) -> Finding {
 
 async fn clock(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     let question = "select clock_timestamp()";
-    // The first time the statement is prepared as well, which takes longer on the way there than on the way back.
+    // The first execution also prepares the statement, which takes longer on the way there than on the way back.
     sqlx::query_scalar::<_, DateTime<Utc>>(question).fetch_one(&mut *connection).await?;
     let asked = Utc::now();
     let theirs: DateTime<Utc> = sqlx::query_scalar(question).fetch_one(connection).await?;
@@ -193,14 +188,14 @@ fn judge_settings(
     }
 }
 
-/// A notification that does not come back shows a pooler that gives each transaction another connection.
+/// If a notification does not come back, a pooler gives each transaction another connection.
 async fn notifications(url: &SecretString) -> Finding {
     match tokio::time::timeout(NOTIFY_PATIENCE, notify_ourselves(url)).await {
-        Ok(Ok(())) => Finding::fine("notifications", "come through: workers are woken at once"),
+        Ok(Ok(())) => Finding::fine("notifications", "arrive: workers are woken at once"),
         Ok(Err(error)) => or_failed("notifications", Err(error)),
         Err(_) => Finding::wrong(
             "notifications",
-            "do not come through, so events wait for the next poll: most likely a pooler in transaction mode",
+            "do not arrive, so events wait for the next poll: most likely there is a pooler in transaction mode",
             "connect the worker past the pooler, or with one in session mode",
         ),
     }
@@ -226,13 +221,13 @@ async fn partitions(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     .fetch_one(connection)
     .await?;
     if missing == 0 {
-        return Ok(Finding::fine("partitions", "are there for this week and the four after it"));
+        return Ok(Finding::fine("partitions", "exist for this week and the four after it"));
     }
-    let says = format!("{missing} of this week and the four after it are missing");
+    let says = format!("{missing} of those for this week and the four after it are missing");
     Ok(Finding::wrong(
         "partitions",
         says,
-        "select restante.make_partitions(); then keep a worker running, which does it",
+        "select restante.make_partitions(); then keep a worker running, which makes them ahead",
     ))
 }
 
@@ -251,7 +246,7 @@ async fn overflow(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     Ok(Finding::wrong(
         "overflow",
         says,
-        "keep a worker running, which makes the weeks ahead; then delete or move these",
+        "keep a worker running, which makes the partitions ahead; then delete or move these events",
     ))
 }
 
@@ -283,17 +278,17 @@ async fn transactions(connection: &mut PgConnection) -> sqlx::Result<Finding> {
 async fn keys(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     let headless: i64 = sqlx::query_scalar(
         "select count(*) from (
-           select distinct w.key, w.subscriber from restante.outbox_live as w
+           select distinct restante.order_key(w.account, w.sender, w.key), w.subscriber from restante.outbox_live as w
             where w.lane = 'b' and not exists (
                   select from restante.outbox_live as h
-                   where h.key = w.key and h.subscriber = w.subscriber and h.lane in ('r', 'l'))) as k",
+                   where restante.order_key(h.account, h.sender, h.key) = restante.order_key(w.account, w.sender, w.key) and h.subscriber = w.subscriber and h.lane in ('r', 'l'))) as k",
     )
     .fetch_one(connection)
     .await?;
     if headless == 0 {
-        return Ok(Finding::fine("keys", "every event that waits has an older one before it"));
+        return Ok(Finding::fine("keys", "every blocked event has an older one before it"));
     }
-    let says = format!("{headless} keys have events that wait for nothing");
+    let says = format!("{headless} keys have blocked events without an older one before them");
     Ok(Finding::wrong(
         "keys",
         says,
@@ -313,7 +308,7 @@ async fn claims(connection: &mut PgConnection) -> sqlx::Result<Finding> {
 
 fn judge_claims(updates: i64, hot: i64) -> Finding {
     if updates < UPDATES_MIN {
-        let says = format!("too few so far to tell how they are written ({updates} updates)");
+        let says = format!("too few updates so far to judge how they are written ({updates})");
         return Finding::fine("claims", says);
     }
     let share = hot as f64 / updates as f64;
@@ -322,7 +317,7 @@ fn judge_claims(updates: i64, hot: i64) -> Finding {
     if share >= HOT_SHARE_MIN {
         return Finding::fine("claims", says);
     }
-    Finding::note("claims", says + ": look for an index or a fillfactor of outbox_live that was changed")
+    Finding::note("claims", says + ": check whether an index or the fillfactor of outbox_live was changed")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Whose login this is: what it may do says what it is for, and it is judged by that.
+//! The doctor examines the login. Its rights say which program it is for, and it is judged by what that program needs.
 //!
-//! A login of ingest that cannot read the outbox is as it should be. So nothing here ever advises to give more rights than a
+//! A login for ingest is right even though it cannot read the outbox. So no advice here gives a login more rights than its
 //! program needs.
 
 use sqlx::{FromRow, PgConnection};
@@ -13,25 +13,25 @@ pub(super) struct Login {
     name: String,
     /// Is there a schema at all?
     pub(super) has_schema: bool,
-    /// Whom the schema belongs to.
+    /// The role that owns the schema.
     owner: String,
-    /// It may use the schema.
+    /// May the login use the schema?
     pub(super) may_use: bool,
-    /// It owns the schema, or may do anything.
+    /// Does the login own the schema, or is it a superuser?
     is_owner: bool,
-    /// It may do what ingest does.
+    /// May the login do what ingest does?
     may_insert: bool,
-    /// What the worker does.
+    /// May the login do what the worker does?
     may_claim: bool,
-    /// What an operator does.
+    /// May the login do what an operator does?
     may_operate: bool,
-    /// What an application does.
+    /// May the login do what an application does?
     may_enqueue: bool,
 }
 
-/// Asks what the login of a connection may do. Its rights count, whichever way it got them.
+/// Reads what the login of a connection may do, whichever way it got its rights.
 pub(super) async fn of(connection: &mut PgConnection) -> sqlx::Result<Login> {
-    // Looked up in the catalogs: by name, what is missing, or out of sight, would be an error.
+    // The query reads the catalogs: naming a missing or invisible object would be an error.
     sqlx::query_as(
         "select current_user::text as name, n.oid is not null as has_schema,
                 coalesce(pg_get_userbyid(n.nspowner), '')::text as owner,
@@ -61,7 +61,7 @@ pub(super) enum For {
 }
 
 impl Login {
-    /// May this service do its work with the login? Before there is a schema nobody knows yet.
+    /// May this service do its work with the login? True while there is no schema, because then nothing is known.
     pub(super) fn is_for(&self, service: For) -> bool {
         !self.has_schema
             || self.is_owner
@@ -71,22 +71,22 @@ impl Login {
             }
     }
 
-    /// Does it see what is not finished?
+    /// May the login read unfinished events?
     pub(super) fn sees_events(&self) -> bool {
         self.may_claim || self.sees_everything()
     }
 
-    /// Is it the login of a program or a person that has to know the schema's version?
+    /// Is the login for a program or a person that has to know the schema's version?
     pub(super) fn sees_version(&self) -> bool {
         self.may_insert || self.sees_events()
     }
 
-    /// Does it see every table and view?
+    /// May the login read every table and view?
     pub(super) fn sees_everything(&self) -> bool {
         self.may_operate || self.is_owner
     }
 
-    /// What the login is for, or that it is for nothing.
+    /// Says what the login is for, or that it has no role.
     pub(super) fn judged(&self) -> Finding {
         let Login { name, owner, .. } = self;
         if self.is_owner {
@@ -94,7 +94,7 @@ impl Login {
                 format!("{name} owns the schema: right for restante migrate, more than a service needs");
             return Finding::fine("login", says);
         }
-        // The worker stores events too.
+        // The worker may store events too, so `may_insert` alone says ingest.
         let for_what: Vec<_> = [
             (self.may_insert && !self.may_claim, "restante-ingest: it may add events"),
             (self.may_claim, "restante-worker: it may run handlers"),
@@ -110,7 +110,7 @@ impl Login {
         }
         let says = format!("{name} has none of the four roles, and the schema restante belongs to {owner}");
         let remedy = format!(
-            "as {owner}: grant restante_ingest, restante_worker or restante_operator to {name}, by what it is for; \
+            "as {owner}: grant restante_ingest, restante_worker or restante_operator to {name}, whichever it is for; \
              to migrate as {name}, run deploy/logins.sql, or: alter schema restante owner to {name}"
         );
         Finding::wrong("login", says, remedy)

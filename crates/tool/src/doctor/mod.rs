@@ -1,7 +1,6 @@
-//! `restante doctor`: examines what the services stand on, and says what to do where something is wrong.
+//! `restante doctor`: examines the configuration, the database and the API, and says how to fix what is wrong.
 //!
-//! It changes nothing. What is measured and what is made of it are apart: `database` asks, and the pure functions
-//! beside each question judge.
+//! It changes nothing. Queries and judgement are separate: each query has a pure function next to it that judges the answer.
 
 mod configuration;
 mod database;
@@ -11,21 +10,21 @@ mod settings;
 use restante::internals::config::Tool;
 use restante::{api, database as doors};
 
-/// One thing that was looked at.
+/// One thing that was examined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
     subject: &'static str,
     verdict: Verdict,
     /// What was found.
     says: String,
-    /// What to do about it, where something is to be done.
+    /// What to do about it, if it is wrong.
     remedy: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Fine,
-    /// Not wrong, and worth knowing; or not looked at, and why.
+    /// Not wrong, but worth knowing; or not examined, and why.
     Note,
     Wrong,
 }
@@ -44,7 +43,7 @@ impl Finding {
     }
 }
 
-/// Examines everything that these variables lead to. Returns lines for people, and whether nothing is wrong.
+/// Examines the variables, the database and the API. Returns lines for people, and whether nothing is wrong.
 pub(super) async fn run(variables: &[(String, String)]) -> (String, bool) {
     let read = Tool::from_vars(variables.iter().cloned(), &super::configuration::read_file);
     let mut findings = Vec::new();
@@ -63,7 +62,7 @@ async fn examine_api(config: &Tool) -> Finding {
         return Finding::note("api", "not asked: ANTHROPIC_API_KEY is not set here");
     };
     match ask_api(settings).await {
-        Ok(()) => Finding::fine("api", format!("{} takes the key", settings.base_url)),
+        Ok(()) => Finding::fine("api", format!("{} accepts the key", settings.base_url)),
         Err(error) => {
             let remedy = error.advice();
             Finding::wrong("api", doors::told(&error), remedy)
@@ -71,7 +70,7 @@ async fn examine_api(config: &Tool) -> Finding {
     }
 }
 
-/// Lists one batch: free of charge, and what the worker needs most.
+/// Lists one batch: that is free of charge, and the call that the worker needs most.
 async fn ask_api(settings: &api::Settings) -> Result<(), api::Error> {
     let client = api::Client::new(settings.clone())?;
     client.batches(None, 1).await.map(drop)
@@ -120,7 +119,7 @@ mod tests {
         .assert_eq(&rendered(&findings));
     }
 
-    /// A Postgres of its own, for the doctor looks at settings of the whole server.
+    /// A private Postgres, because the doctor looks at settings of the whole server.
     fn postgres() -> PrivatePostgres {
         let on = ["fsync", "full_page_writes", "synchronous_commit", "autovacuum"];
         PrivatePostgres::start(&Settings {
@@ -167,7 +166,7 @@ mod tests {
         });
     }
 
-    /// The findings about a login with these roles, which may then be told what to do.
+    /// The findings about a new login with these roles.
     async fn found(postgres: &PrivatePostgres, login: &str, roles: &str) -> String {
         let mut connection = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
         let make = format!("create role {login} login password 'hush' {roles}");

@@ -1,7 +1,7 @@
-//! What the doctor thinks of the settings that others chose for this login, its database and its server.
+//! The doctor examines the settings of this login, its database and its server.
 //!
-//! Our own sessions set what they depend on (`src/database/session.rs`). What is named here is what they cannot set, or what
-//! goes for applications all the same, which call `restante.enqueue` in sessions of their own.
+//! Our own sessions set what they depend on (`src/database/session.rs`). The settings here are those that they cannot set, and
+//! those that still hold for applications, which call `restante.enqueue` in their own sessions.
 
 use secrecy::SecretString;
 use sqlx::PgConnection;
@@ -9,13 +9,13 @@ use sqlx::PgConnection;
 use super::Finding;
 use restante::database;
 
-/// How many sessions an ingest and a worker want with what they have as their defaults.
+/// How many sessions one ingest and one worker use by default.
 const CONNECTIONS_MIN: i64 = 40;
 
-/// What the server has as the default for this login, by name. What a session of ours has set is not among it.
+/// The server's default settings for this login, by name, without what our own session has set.
 type Defaults = Vec<(String, String)>;
 
-/// Examines the settings through a connection that is there.
+/// Examines the settings through an open connection.
 pub(super) async fn examine(connection: &mut PgConnection, url: &SecretString) -> Vec<Finding> {
     let mut findings = vec![or_failed("sessions", sessions(url).await)];
     findings
@@ -29,11 +29,11 @@ pub(super) async fn examine(connection: &mut PgConnection, url: &SecretString) -
 
 fn or_failed(subject: &'static str, finding: sqlx::Result<Finding>) -> Finding {
     finding.unwrap_or_else(|error| {
-        Finding::wrong(subject, format!("could not be looked at: {error}"), "look at the server's log")
+        Finding::wrong(subject, format!("cannot be examined: {error}"), "look at the server's log")
     })
 }
 
-/// A pooler in transaction mode takes away what a session has set.
+/// Checks that no pooler in transaction mode drops the settings of a session.
 async fn sessions(url: &SecretString) -> sqlx::Result<Finding> {
     let says = "are kept from one statement to the next";
     match database::keeps_session(url, "restante doctor").await {
@@ -59,7 +59,7 @@ fn judge_defaults(defaults: &Defaults) -> Finding {
     if is("session_replication_role", &["replica"]) {
         return Finding::wrong(
             "settings",
-            "session_replication_role is replica: no trigger runs, so nothing keeps the order of what people change",
+            "session_replication_role is replica: no trigger runs, so an UPDATE by hand can break the order of keys",
             "reset it for this login: alter role ... reset session_replication_role",
         );
     }
@@ -76,7 +76,7 @@ fn judge_defaults(defaults: &Defaults) -> Finding {
         return Finding::fine("settings", "the defaults of this login suit applications too");
     }
     let says = format!(
-        "{}: our sessions set it anew, those of applications that call restante.enqueue do not",
+        "{}: our own sessions override it, sessions of applications that call restante.enqueue do not",
         differing.join(", ")
     );
     Finding::note("settings", says)
@@ -87,9 +87,9 @@ async fn writes(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     Ok(if is_standby {
         let remedy =
             "give DATABASE_URL the primary; or several servers: postgres://user:password@one,other/database";
-        Finding::wrong("writes", "are not taken: this server is a standby", remedy)
+        Finding::wrong("writes", "are refused: this server is a standby", remedy)
     } else {
-        Finding::fine("writes", "are taken: this server is no standby")
+        Finding::fine("writes", "are possible: this server is not a standby")
     })
 }
 
@@ -99,12 +99,12 @@ async fn encoding(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     Ok(if encoding == "UTF8" {
         Finding::fine("encoding", "is UTF8")
     } else {
-        let says = format!("is {encoding}, which holds no text of other languages");
+        let says = format!("is {encoding}, which cannot store every character");
         Finding::wrong("encoding", says, "move to a database that was created with encoding 'UTF8'")
     })
 }
 
-/// The fewest sessions that the server, the database and the login allow.
+/// Examines how many sessions the server, the database and the login allow; the lowest limit counts.
 async fn connections(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     let limits: Vec<(String, i64)> = sqlx::query_as(
         "select 'max_connections of the server' as what, current_setting('max_connections')::bigint as most
@@ -128,7 +128,7 @@ async fn connections(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     })
 }
 
-/// Where all tables are published, Postgres refuses to change rows of one that does not say by what they are known.
+/// If all tables are published, Postgres refuses to change rows of a table without a replica identity.
 async fn replication(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select c.relname::text from pg_class as c
@@ -140,10 +140,9 @@ async fn replication(connection: &mut PgConnection) -> sqlx::Result<Finding> {
     .fetch_all(connection)
     .await?;
     Ok(match tables.first() {
-        None => Finding::fine("replication", "every table says by what its rows are known"),
+        None => Finding::fine("replication", "every table has a replica identity"),
         Some(table) => {
-            let says =
-                format!("{} tables do not say by what their rows are known, such as {table}", tables.len());
+            let says = format!("{} tables have no replica identity, such as {table}", tables.len());
             let remedy = format!("alter table restante.{table} replica identity full");
             Finding::wrong("replication", says, remedy)
         }

@@ -1,4 +1,4 @@
-//! The real process, killed at points of the test's choice: the tables of the shop and the outbox agree all the same.
+//! The tests kill the real process at chosen points: the tables of the shop and the outbox still agree.
 
 use restante_playground::{Program, eventually};
 use secrecy::ExposeSecret;
@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 use crate::desk::{Answer, Desk};
 use crate::shop::Shop;
 
-/// Starts the worker as a process; the outbox knows its subscriptions when this returns.
+/// Starts the worker as a process. When this returns, its subscriptions are stored.
 async fn started(shop: &Shop, desk: &Desk) -> Program {
     // The tests kill it while it works.
     shop.may_leave_running();
@@ -25,8 +25,8 @@ async fn started(shop: &Shop, desk: &Desk) -> Program {
     worker
 }
 
-/// The shop and the outbox say the same: an event is done where there is one reservation of it, and nowhere else; and
-/// what was reserved is missing from the stock, no more and no less. One statement, so one moment.
+/// Asserts that the shop and the outbox agree: an event is done exactly if it has one reservation, and the stock lacks exactly
+/// the reserved quantity. One statement, so that it sees one moment.
 async fn agree(shop: &Shop, stock_at_first: i32) {
     let disagreement = format!(
         "select coalesce(string_agg(event_id, ', '), 'none') from (
@@ -41,7 +41,7 @@ async fn agree(shop: &Shop, stock_at_first: i32) {
     assert_eq!(shop.value(&disagreement).await, "none");
 }
 
-/// A lock of the test's own, which stands in the way of the shop's statements.
+/// A lock held by the test, which blocks the shop's statements.
 struct Barrier(PgConnection);
 
 impl Barrier {
@@ -56,7 +56,7 @@ impl Barrier {
         Self(connection)
     }
 
-    /// A statement stands before it.
+    /// Waits until a statement is blocked by the lock.
     async fn is_reached(&self, shop: &Shop) {
         let waits =
             "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and not granted
@@ -69,7 +69,7 @@ impl Barrier {
     }
 }
 
-/// No session but the test's own is left.
+/// Waits until no session but the test's own is left.
 async fn alone(shop: &Shop) {
     let others = "select count(*) from pg_stat_activity
                    where datname = current_database() and application_name like 'restante-worker%'";
@@ -111,7 +111,7 @@ async fn killed_while_it_commits_it_leaves_both_or_neither() {
     let (shop, desk) = (Shop::new().await, Desk::answering(Answer::Status(204)).await);
     shop.stock("tea", 10).await;
     let barrier = Barrier::raise(&shop).await;
-    // At the very end of the transaction, when the event has been finished in it: inside the commit.
+    // A deferred trigger waits inside the commit, after the transaction has finished the event.
     shop.sql(
         "create constraint trigger wait after insert on orders.reservation deferrable initially deferred
              for each row execute function orders.wait()",
@@ -126,7 +126,7 @@ async fn killed_while_it_commits_it_leaves_both_or_neither() {
     barrier.fall().await;
     alone(&shop).await;
 
-    // The commit was on its way, and nobody heard its answer.
+    // The commit was in flight, and its answer was lost.
     assert_eq!(shop.outbox().await, "placed_o1 done, attempt 1");
     agree(&shop, 10).await;
 }
@@ -161,7 +161,7 @@ async fn killed_at_any_moment_it_reserves_each_order_once() {
         shop.order(&format!("o{order}"), "tea", 1).await;
     }
 
-    // Where it is in its work when a number is reached differs from run to run; what must be true does not.
+    // Where the worker is in its work at each kill differs from run to run. The assertions hold in every case.
     let reserved = "select count(*) from orders.reservation";
     for killed_after in [1, 30, 77, 140, 233, 301, 399] {
         eventually("it gets on", async || {
@@ -172,7 +172,7 @@ async fn killed_at_any_moment_it_reserves_each_order_once() {
         agree(&shop, ORDERS).await;
         alone(&shop).await;
         shop.let_leases_run_out().await;
-        // An event that was running at each of three kills would be given up for what kills the worker.
+        // An event that ran at three kills would become a dead letter, as one that kills its worker.
         shop.sql("update restante.outbox_live set crashes = 0").await;
         worker = started(&shop, &desk).await;
     }

@@ -1,4 +1,4 @@
-//! A desk that remembers what it was told, and answers as it is asked to.
+//! A desk that records its calls, and answers as the test asks.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,12 +9,12 @@ use axum::routing::post;
 use tokio::sync::watch;
 use url::Url;
 
-/// What happens to a call once the desk has heard it.
+/// How the desk answers a call.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Status(u16),
     RetryAfterSeconds(u64),
-    /// It is held until the desk answers something else.
+    /// The call waits until the test sets another answer.
     Hold,
 }
 
@@ -42,7 +42,7 @@ impl Desk {
         self.state.answer.send_replace(answer);
     }
 
-    /// The idempotency key and the body of each call, in their order.
+    /// The idempotency key and the body of each call, in order.
     pub fn heard(&self) -> Vec<String> {
         self.state.heard.lock().unwrap().clone()
     }

@@ -1,11 +1,11 @@
-//! What each handler makes of its events, without a process: `worker::run_until_idle` is all it takes.
+//! What each handler does with its events, without a process: the tests only call `worker::run_until_idle`.
 
 use std::time::Duration;
 
 use crate::desk::{Answer, Desk};
 use crate::shop::Shop;
 
-/// A shop whose outbox knows the subscriptions, and a desk.
+/// A shop whose subscriptions are stored, and a desk.
 async fn open_shop() -> (Shop, Desk) {
     let (shop, desk) = (Shop::new().await, Desk::answering(Answer::Status(204)).await);
     assert_eq!(shop.work(orders_worker::registry(desk.url.clone()).unwrap()).await, 0);
@@ -133,7 +133,7 @@ async fn the_built_in_handler_of_the_same_kind_goes_its_own_way() {
     let minute = Duration::from_secs(60);
     let built_in = restante::handlers::Settings { batch_poll: minute, reconcile: None };
 
-    // No API answers in these tests, so that the built-in handler waits for one, and by itself.
+    // No API answers in these tests, so the event of the built-in handler waits, and does not hold up the other one.
     assert_eq!(shop.work(restante::handlers::registry(built_in)).await, 1);
     assert_eq!(work(&shop, &desk).await, 1);
 

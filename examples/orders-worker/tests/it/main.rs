@@ -1,4 +1,4 @@
-//! What the shop can rely on, shown on a real Postgres; and with the real process where a process matters.
+//! What the shop can rely on, shown with a real Postgres, and with the real process where a process matters.
 
 #![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use restante::registry::Registry;
 use restante_playground::{World, cluster};
 
-/// The shop, in a world of its own.
+/// The shop, in its own world.
 pub struct Shop(World);
 
 impl Deref for Shop {
@@ -28,7 +28,7 @@ impl Shop {
         Self(self.0.as_login(name, password).await)
     }
 
-    /// Lets the outbox know of the subscriptions, and runs what is there.
+    /// Stores the subscriptions, and runs the events that may run. Returns how many.
     pub async fn work(&self, registry: Registry) -> u64 {
         self.work_with(registry).await
     }
@@ -37,7 +37,7 @@ impl Shop {
         self.sql(&format!("insert into orders.stock values ('{sku}', {available})")).await;
     }
 
-    /// The shop takes an order: what it writes itself and the event are one transaction of its own.
+    /// The shop stores an order and enqueues the event in one transaction.
     pub async fn order(&self, order_id: &str, sku: &str, quantity: i32) {
         let payload = serde_json::json!({ "order_id": order_id, "sku": sku, "quantity": quantity });
         sqlx::query(
@@ -50,7 +50,7 @@ impl Shop {
         .unwrap();
     }
 
-    /// A session has gone idle, as the API says it in a webhook.
+    /// The webhook of the API that says that a session is idle arrives.
     pub async fn session_idled(&self, session_id: &str) {
         let body = serde_json::json!({
             "type": "event", "id": format!("whe_{session_id}"), "created_at": "2026-11-01T12:00:00Z",
@@ -59,7 +59,7 @@ impl Shop {
         self.receive_body(&body).await;
     }
 
-    /// The state of each event that this worker has a row for, and how many attempts it took.
+    /// The status of each event of this worker, and how many attempts it took.
     pub async fn outbox(&self) -> String {
         self.value(
             "select string_agg(format('%s %s, attempt %s', event_id, status, attempt), '; ' order by id)
