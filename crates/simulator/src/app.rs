@@ -23,6 +23,8 @@ use super::webhook::Event;
 pub(super) struct App {
     /// The source of ids, and of everything else that looks random.
     pub(super) mint: Mint,
+    /// The workspace that its key belongs to.
+    pub(super) workspace_id: String,
     pub(super) settings: Settings,
     pub(super) faults: Mutex<Faults>,
     pub(super) batches: Mutex<Batches>,
@@ -37,10 +39,11 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(settings: Settings, events: mpsc::UnboundedSender<Event>) -> App {
+    pub(super) fn new(workspace_id: String, settings: Settings, events: mpsc::UnboundedSender<Event>) -> App {
         App {
             mint: Mint::new(settings.seed.unwrap_or_else(rand::random)),
             faults: Mutex::new(settings.faults.clone()),
+            workspace_id,
             settings,
             batches: Mutex::default(),
             store: Mutex::default(),
@@ -60,7 +63,7 @@ impl App {
 
     /// Sends the webhook of an event that happens to this object, if webhooks are set up.
     pub(super) fn emit(&self, kind: &str, id: &str, data: Map<String, Value>) {
-        self.send(Event::new(&self.mint, self.settings.top_level_type, kind, id, data));
+        self.send(Event::new(self, kind, id, data));
     }
 
     /// Puts the event into the queue of the sender.

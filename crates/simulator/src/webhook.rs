@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::dice::Mint;
+use super::app::App;
 
 /// The organization that every object and webhook belongs to.
 pub(super) const ORGANIZATION: &str = "org_01simulated";
@@ -35,13 +35,8 @@ pub(super) struct Draft {
 
 impl Event {
     /// An event that happens now to the object with this id.
-    pub(super) fn new(
-        mint: &Mint,
-        top_level_type: bool,
-        kind: &str,
-        id: &str,
-        extra: Map<String, Value>,
-    ) -> Event {
+    pub(super) fn new(app: &App, kind: &str, id: &str, extra: Map<String, Value>) -> Event {
+        let (mint, top_level_type) = (&app.mint, app.settings.top_level_type);
         let mut data = Map::new();
         if top_level_type {
             let name = if kind.starts_with("batch.") { "batch_id" } else { "id" };
@@ -52,7 +47,7 @@ impl Event {
             data.insert("organization_id".to_owned(), ORGANIZATION.into());
             // These objects belong to the organization and to no workspace.
             if !kind.starts_with("external_key.") && !kind.starts_with("user_profile.") {
-                data.insert("workspace_id".to_owned(), WORKSPACE.into());
+                data.insert("workspace_id".to_owned(), app.workspace_id.as_str().into());
             }
         }
         data.extend(extra);
@@ -61,8 +56,8 @@ impl Event {
     }
 
     /// The event that a request describes.
-    pub(super) fn from_draft(mint: &Mint, top_level_type: bool, draft: Draft) -> Event {
-        let event = Event::new(mint, top_level_type, &draft.kind, &draft.id, draft.data);
+    pub(super) fn from_draft(app: &App, draft: Draft) -> Event {
+        let event = Event::new(app, &draft.kind, &draft.id, draft.data);
         Event {
             id: draft.event_id.unwrap_or(event.id),
             created_at: draft.created_at.unwrap_or(event.created_at),
