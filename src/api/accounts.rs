@@ -77,11 +77,19 @@ impl Accounts {
     /// The client for an event of this account; for one that belongs to none, that of `anthropic`, or of the only account
     /// that there is. Where there is no such client, one that answers every call with [`Error::NotConfigured`].
     pub fn client_for(&self, account: Option<&str>) -> Client {
-        let client = match account {
+        self.configured_for(account).unwrap_or_else(|| self.missing(account))
+    }
+
+    /// Is there a client for an event of this account, or of none?
+    pub(crate) fn is_configured_for(&self, account: Option<&str>) -> bool {
+        self.configured_for(account).is_some()
+    }
+
+    fn configured_for(&self, account: Option<&str>) -> Option<Client> {
+        match account {
             Some(account) => self.client(account),
             None => self.client_for_any(),
-        };
-        client.unwrap_or_else(|| self.missing(account))
+        }
     }
 
     fn client_for_any(&self) -> Option<Client> {

@@ -43,12 +43,13 @@ impl Handler for BatchPoll {
 
 impl BatchPoll {
     async fn look(&self, cx: &mut Context<'_>, id: &str) -> handler::Result {
+        let account = cx.event.account_or_default();
         let batch = cx.api.batch(id).await?;
         let mut checkpoint = cx.checkpoint().await?;
-        let is_overdue = observe(&mut checkpoint, std::slice::from_ref(&batch)).await?;
+        let is_overdue = observe(&mut checkpoint, account, std::slice::from_ref(&batch)).await?;
         checkpoint.commit().await?;
         if batch.is_terminal() {
-            return cx.enqueue(Source::Poll, ended(&batch)).await;
+            return cx.enqueue(Source::Poll, ended(account, &batch)).await;
         }
         if is_overdue {
             // The API says that batches end within 24 hours. One that does not is trouble, so that an operator sees it.
