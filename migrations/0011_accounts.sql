@@ -3,7 +3,7 @@
 
 -- A session that waits for the lock of a table makes all later ones wait behind it. So this gives up soon, and `restante migrate`
 -- tries again. Once it has the lock, the new key of `batch_result` takes about as long as an index of that table.
-set local lock_timeout = '2s';
+set local lock_timeout = '1s';
 
 -- The identifier comes first in each key, so that a query that does not name the account is as quick as before.
 alter table restante.batch add column account text collate "C" not null default 'anthropic';

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::pool::{connect, keeps_session};
@@ -20,6 +20,10 @@ pub(super) static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
 /// How often, and at what interval, to try to make the first partitions while another session holds their lock.
 const PARTITION_TRIES: usize = 50;
 const PARTITION_WAIT: Duration = Duration::from_millis(100);
+
+/// How often, and how far apart, a migration is tried that needs a lock which another session has. Ten minutes in all.
+const LOCK_TRIES: usize = 200;
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// The version of the schema that this program knows.
 pub fn schema_version_known() -> i64 {
@@ -59,7 +63,7 @@ pub async fn migrate(url: &SecretString) -> Result<(i64, i64), Error> {
     }
     check_encoding(&mut connection).await?;
     if !is_applied(&mut connection, before).await? {
-        migrator(&mut connection).await?.run_direct(None, &mut connection, false).await?;
+        apply(&mut connection).await?;
     }
     make_partitions(&mut connection).await?;
     connection.close().await?;
@@ -89,6 +93,25 @@ pub async fn grant(url: &SecretString) -> Result<usize, Error> {
     transaction.commit().await?;
     connection.close().await?;
     Ok(granted)
+}
+
+/// Applies the migrations that are missing. A migration that has to lock a table gives up after some seconds, because every session
+/// would wait behind it, and is tried again once the others have had their turn.
+async fn apply(connection: &mut PgConnection) -> Result<(), Error> {
+    for _ in 0..LOCK_TRIES {
+        match migrator(connection).await?.run_direct(None, connection, false).await {
+            Err(error) if is_lock(&error) => {
+                tracing::info!("another session has locked a table that the migration needs; trying again");
+                tokio::time::sleep(LOCK_WAIT).await;
+            }
+            applied => return Ok(applied?),
+        }
+    }
+    Ok(migrator(connection).await?.run_direct(None, connection, false).await?)
+}
+
+fn is_lock(error: &MigrateError) -> bool {
+    matches!(error, MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if is_locked(error))
 }
 
 /// No such function, table, column, or object.

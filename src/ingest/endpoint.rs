@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics::Label;
@@ -56,29 +56,16 @@ pub(super) fn router(
         throttle: Throttle::default(),
     });
     let mut router = Router::new().route("/", get(health).fallback(elsewhere)).fallback(elsewhere);
-    for path in PATHS {
-        router = router.route(path, get(health_of).post(deliver).fallback(wrong_method_of));
-    }
-    for path in ALIASES {
-        router = router.route(
-            path,
-            get(health_of_anthropic).post(deliver_of_anthropic).fallback(wrong_method_of_anthropic),
-        );
+    for path in PATHS.into_iter().chain(ALIASES) {
+        router = router.route(path, get(health_of).post(deliver).fallback(wrong_method));
     }
     router.with_state(endpoint)
 }
 
-async fn deliver_of_anthropic(endpoint: State<Arc<Endpoint>>, request: Request) -> Response {
-    deliver(endpoint, Path(ANTHROPIC.to_owned()), request).await
-}
-
-async fn deliver(
-    State(endpoint): State<Arc<Endpoint>>,
-    Path(sender): Path<String>,
-    request: Request,
-) -> Response {
+async fn deliver(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
     let senders = endpoint.senders.now();
-    let Some(sender) = senders.iter().find(|known| known.name == sender) else {
+    let name = sender_of(request.uri());
+    let Some(sender) = senders.iter().find(|known| known.name == name) else {
         return endpoint.refuse_unread(Refusal::NotFound, request);
     };
     let started = Instant::now();
@@ -106,25 +93,18 @@ async fn health(State(endpoint): State<Arc<Endpoint>>) -> StatusCode {
     if endpoint.stop.is_cancelled() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
-async fn health_of_anthropic(endpoint: State<Arc<Endpoint>>) -> StatusCode {
-    health_of(endpoint, Path(ANTHROPIC.to_owned())).await
+async fn health_of(endpoint: State<Arc<Endpoint>>, request: Request) -> StatusCode {
+    if endpoint.knows(sender_of(request.uri())) { health(endpoint).await } else { StatusCode::NOT_FOUND }
 }
 
-async fn health_of(endpoint: State<Arc<Endpoint>>, Path(sender): Path<String>) -> StatusCode {
-    if endpoint.knows(&sender) { health(endpoint).await } else { StatusCode::NOT_FOUND }
+async fn wrong_method(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
+    let is_known = endpoint.knows(sender_of(request.uri()));
+    endpoint.refuse_unread(if is_known { Refusal::WrongMethod } else { Refusal::NotFound }, request)
 }
 
-async fn wrong_method_of_anthropic(endpoint: State<Arc<Endpoint>>, request: Request) -> Response {
-    wrong_method_of(endpoint, Path(ANTHROPIC.to_owned()), request).await
-}
-
-async fn wrong_method_of(
-    State(endpoint): State<Arc<Endpoint>>,
-    Path(sender): Path<String>,
-    request: Request,
-) -> Response {
-    let refusal = if endpoint.knows(&sender) { Refusal::WrongMethod } else { Refusal::NotFound };
-    endpoint.refuse_unread(refusal, request)
+/// Whose path this is, character for character as it came.
+fn sender_of(uri: &Uri) -> &str {
+    uri.path().strip_prefix("/webhooks/").map_or(ANTHROPIC, |name| name.strip_suffix('/').unwrap_or(name))
 }
 
 async fn elsewhere(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {

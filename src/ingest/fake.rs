@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::{Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
-use crate::outbox::insert::Duplicate;
+use crate::outbox::insert::{Duplicate, seen_as};
 
 /// What the store does with one insert.
 pub(super) enum Verdict {
@@ -107,7 +107,7 @@ impl Store for FakeStore {
         let mut stored = self.0.stored.lock().unwrap();
         let mut duplicates = Vec::new();
         for event in events {
-            match stored.entry(event.event_id.clone()) {
+            match stored.entry(seen_as(event).into_owned()) {
                 Entry::Vacant(place) => {
                     place.insert(event.clone());
                 }

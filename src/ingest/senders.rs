@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::envelope;
 use crate::event::{ANTHROPIC, NewEvent};
 use crate::signature::Keys;
 
@@ -31,7 +32,10 @@ impl Sender {
     pub(super) fn stamp(&self, mut event: NewEvent) -> NewEvent {
         event.sender.clone_from(&self.name);
         event.account.clone_from(&self.account);
-        event.event_type.insert_str(0, &self.type_prefix);
+        // What cannot be read has no type of the sender's.
+        if event.event_type != envelope::UNREADABLE {
+            event.event_type.insert_str(0, &self.type_prefix);
+        }
         event
     }
 }

@@ -268,7 +268,7 @@ async fn an_attempt_that_the_database_does_not_settle_is_counted_as_unknown_and_
     world.may_leave_running();
     world.receive("done", "", 0, json!({ "end": "done" })).await;
     world.receive("permanent", "", 1, json!({ "end": "permanent" })).await;
-    for function in ["finish", "finish_one", "fail"] {
+    for function in ["finish_events", "finish_event", "fail"] {
         world.sql(&format!("alter function restante.{function} rename to gone_{function}")).await;
     }
 

@@ -34,7 +34,12 @@ pub struct World {
 impl World {
     /// A world on a new database, with the tables of [`Ledger`].
     pub async fn new() -> Self {
-        let world = Self::on(cluster::fresh_database().await).await;
+        Self::with_ledger(cluster::fresh_database().await).await
+    }
+
+    /// A world on a database that has the schema, and gets the tables of [`Ledger`].
+    pub async fn with_ledger(url: SecretString) -> Self {
+        let world = Self::on(url).await;
         ledger::make_tables(&world.pool).await;
         world
     }

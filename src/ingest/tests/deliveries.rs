@@ -12,12 +12,17 @@ pub(super) fn body(id: &str) -> String {
 
 /// The three signature headers for `body`, each with its line end.
 pub(super) fn signature(body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(KEY).unwrap();
+    signature_by(KEY, "webhook", body)
+}
+
+/// The signature headers by a key; their names begin with `prefix`.
+pub(super) fn signature_by(key: &[u8], prefix: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
     mac.update(format!("whe_header.{NOW}.").as_bytes());
     mac.update(body);
     let signature =
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, mac.finalize().into_bytes());
-    format!("webhook-id: whe_header\r\nwebhook-timestamp: {NOW}\r\nwebhook-signature: v1,{signature}\r\n")
+    format!("{prefix}-id: whe_header\r\n{prefix}-timestamp: {NOW}\r\n{prefix}-signature: v1,{signature}\r\n")
 }
 
 /// A signed delivery; `more` are further header lines.

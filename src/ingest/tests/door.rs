@@ -28,11 +28,14 @@ impl Door {
     }
 
     pub(super) async fn with(limits: Limits, store: FakeStore) -> Door {
+        let keys = Keys { standard: vec![SecretSlice::from(KEY.to_vec())], ..Keys::default() };
+        Door::of(Senders::new(vec![Sender::anthropic(keys)]).0, limits, store).await
+    }
+
+    pub(super) async fn of(senders: Senders, limits: Limits, store: FakeStore) -> Door {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let keys = Keys { standard: vec![SecretSlice::from(KEY.to_vec())], older: vec![], ..Keys::default() };
         let stop = CancellationToken::new();
-        let (senders, _) = Senders::new(vec![Sender::anthropic(keys)]);
         let settings = Settings { senders, now: || NOW, limits };
         let running = tokio::spawn(run(settings, listener, store.clone(), stop.clone()));
         Door { address, store, stop, running }

@@ -6,4 +6,5 @@ mod door;
 mod framing;
 mod limits;
 mod refusals;
+mod senders;
 mod shutdown;

@@ -54,6 +54,12 @@ impl NativeCompose {
         running
     }
 
+    /// Stops a service, and waits until it has ended.
+    pub async fn stop(&mut self, name: &str) {
+        let mut process = self.processes.remove(name).expect("a service that runs");
+        assert_eq!(process.stopped().await, Some(0), "{}", process.log());
+    }
+
     /// Translates the addresses in a text from those between containers to those of this machine.
     pub fn here(&self, text: &str) -> String {
         let mut text = text.to_owned();

@@ -62,6 +62,8 @@ pub(super) struct Events {
     pub(super) event_type: String,
     /// Empty for the handler of the type.
     pub(super) subscriber: String,
+    /// Who sent them, by the name in the configuration.
+    pub(super) sender: String,
     pub(super) events: i64,
     /// Since the first of them was received.
     pub(super) longest_wait_seconds: f64,
@@ -206,12 +208,12 @@ async fn events(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<E
         }
     };
     let query = format!(
-        "select restante.state(l.type, l.status, l.outcome, l.run_at) as status, l.type as event_type, l.subscriber, count(*) as events,
+        "select restante.state(l.type, l.status, l.outcome, l.run_at) as status, l.type as event_type, l.subscriber, l.sender, count(*) as events,
                 extract(epoch from clock_timestamp() - min(l.received_at))::float8 as longest_wait_seconds,
                 count(*) filter (where l.status = 'running' and l.lease_until <= clock_timestamp()) as leases_run_out
            from {rows} as l
-          group by 1, l.type, l.subscriber
-          order by count(*) desc, 1, l.type, l.subscriber"
+          group by 1, l.type, l.subscriber, l.sender
+          order by count(*) desc, 1, l.type, l.subscriber, l.sender"
     );
     sqlx::query_as(AssertSqlSafe(query)).fetch_all(tx).await
 }

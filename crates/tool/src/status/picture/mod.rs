@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use chrono::SecondsFormat;
+use restante::event::ANTHROPIC;
 use restante::internals::outbox::status::{STATES, UNFINISHED};
 use serde_json::{Value, json};
 
@@ -128,7 +129,11 @@ fn kind(events: &Events) -> String {
         "" => String::new(),
         subscriber => format!(" for {}", clean(subscriber)),
     };
-    format!("{} {}{subscriber}", grouped(events.events), clean(&events.event_type))
+    let sender = match events.sender.as_str() {
+        ANTHROPIC => String::new(),
+        sender => format!(" of {}", clean(sender)),
+    };
+    format!("{} {}{sender}{subscriber}", grouped(events.events), clean(&events.event_type))
 }
 
 fn subscribers(snapshot: &Snapshot) -> String {

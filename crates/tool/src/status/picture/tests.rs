@@ -29,6 +29,7 @@ fn events(status: &str, event_type: &str, events: i64, longest_wait_seconds: f64
         status: status.to_owned(),
         event_type: event_type.to_owned(),
         subscriber: String::new(),
+        sender: ANTHROPIC.to_owned(),
         events,
         longest_wait_seconds,
         leases_run_out: 0,
@@ -55,7 +56,7 @@ fn busy() -> Snapshot {
         events: vec![
             events("pending", "session.status_idled", 1_100, 12.2),
             events("pending", "batch.ended", 104, 3.0),
-            events("pending", "file.created", 9, 2.0),
+            Events { sender: "staging".to_owned(), ..events("pending", "file.created", 9, 2.0) },
             events("pending", "file.deleted", 8, 2.0),
             events("pending", "vault.created", 7, 2.0),
             Events { leases_run_out: 1, ..events("running", "batch.ended", 2, 4_000.0) },
@@ -117,7 +118,7 @@ fn a_busy_database_is_shown_on_one_screen() {
         the last webhook came 12 s ago
 
         status    events  oldest  what
-        pending    1,228    12 s  1,100 session.status_idled, 104 batch.ended, 9 file.created, and 2 more types
+        pending    1,228    12 s  1,100 session.status_idled, 104 batch.ended, 9 file.created of staging, and 2 more types
         running        2  66 min  2 batch.ended (1 with a lease that ran out)
         retry          3   5 min  3 batch.ended for orders
         blocked        0
@@ -232,6 +233,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 1100,
               "leases_run_out": 0,
               "longest_wait_seconds": 12.2,
+              "sender": "anthropic",
               "status": "pending",
               "subscriber": "",
               "type": "session.status_idled"
@@ -240,6 +242,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 104,
               "leases_run_out": 0,
               "longest_wait_seconds": 3.0,
+              "sender": "anthropic",
               "status": "pending",
               "subscriber": "",
               "type": "batch.ended"
@@ -248,6 +251,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 9,
               "leases_run_out": 0,
               "longest_wait_seconds": 2.0,
+              "sender": "staging",
               "status": "pending",
               "subscriber": "",
               "type": "file.created"
@@ -256,6 +260,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 8,
               "leases_run_out": 0,
               "longest_wait_seconds": 2.0,
+              "sender": "anthropic",
               "status": "pending",
               "subscriber": "",
               "type": "file.deleted"
@@ -264,6 +269,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 7,
               "leases_run_out": 0,
               "longest_wait_seconds": 2.0,
+              "sender": "anthropic",
               "status": "pending",
               "subscriber": "",
               "type": "vault.created"
@@ -272,6 +278,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 2,
               "leases_run_out": 1,
               "longest_wait_seconds": 4000.0,
+              "sender": "anthropic",
               "status": "running",
               "subscriber": "",
               "type": "batch.ended"
@@ -280,6 +287,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 3,
               "leases_run_out": 0,
               "longest_wait_seconds": 300.0,
+              "sender": "anthropic",
               "status": "retry",
               "subscriber": "orders",
               "type": "batch.ended"
@@ -288,6 +296,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 1,
               "leases_run_out": 0,
               "longest_wait_seconds": 200000.0,
+              "sender": "anthropic",
               "status": "dead",
               "subscriber": "",
               "type": "session.\u001b[2Jstatus"
@@ -296,6 +305,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "events": 1,
               "leases_run_out": 0,
               "longest_wait_seconds": 900000.0,
+              "sender": "anthropic",
               "status": "standing",
               "subscriber": "",
               "type": "batch.reconcile"
