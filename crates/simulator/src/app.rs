@@ -17,7 +17,7 @@ use super::journal::{Journal, Seen};
 use super::refusal::Refusal;
 use super::settings::Settings;
 use super::store::Store;
-use super::webhook::Event;
+use super::webhook::{Event, Origin};
 
 /// The whole state of the simulator.
 pub(super) struct App {
@@ -62,8 +62,13 @@ impl App {
     }
 
     /// Sends the webhook of an event that happens to this object, if webhooks are set up.
+    pub(super) fn origin(&self) -> Origin<'_> {
+        let top_level_type = self.settings.top_level_type;
+        Origin { mint: &self.mint, workspace_id: &self.workspace_id, top_level_type }
+    }
+
     pub(super) fn emit(&self, kind: &str, id: &str, data: Map<String, Value>) {
-        self.send(Event::new(self, kind, id, data));
+        self.send(Event::new(&self.origin(), kind, id, data));
     }
 
     /// Puts the event into the queue of the sender.

@@ -19,6 +19,7 @@ mod dice;
 mod endpoint;
 mod faults;
 mod flags;
+mod front;
 mod gate;
 mod held;
 mod journal;
@@ -58,11 +59,11 @@ use tokio_util::sync::CancellationToken;
 use app::App;
 use delivery::Sender;
 pub use faults::Faults;
+use front::Workspaces;
 pub use outcome::{Outcome, Shares};
 pub use settings::Settings;
 use webhook::WORKSPACE;
 pub use workspace::Workspace;
-use workspace::Workspaces;
 
 /// How long open connections may go on after the simulator was stopped.
 const DRAIN: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::app::App;
+use super::dice::Mint;
 
 /// The organization that every object and webhook belongs to.
 pub(super) const ORGANIZATION: &str = "org_01simulated";
@@ -33,10 +33,17 @@ pub(super) struct Draft {
     created_at: Option<DateTime<Utc>>,
 }
 
+/// Where events come from.
+pub(super) struct Origin<'a> {
+    pub(super) mint: &'a Mint,
+    pub(super) workspace_id: &'a str,
+    pub(super) top_level_type: bool,
+}
+
 impl Event {
     /// An event that happens now to the object with this id.
-    pub(super) fn new(app: &App, kind: &str, id: &str, extra: Map<String, Value>) -> Event {
-        let (mint, top_level_type) = (&app.mint, app.settings.top_level_type);
+    pub(super) fn new(origin: &Origin<'_>, kind: &str, id: &str, extra: Map<String, Value>) -> Event {
+        let Origin { mint, workspace_id, top_level_type } = *origin;
         let mut data = Map::new();
         if top_level_type {
             let name = if kind.starts_with("batch.") { "batch_id" } else { "id" };
@@ -47,7 +54,7 @@ impl Event {
             data.insert("organization_id".to_owned(), ORGANIZATION.into());
             // These objects belong to the organization and to no workspace.
             if !kind.starts_with("external_key.") && !kind.starts_with("user_profile.") {
-                data.insert("workspace_id".to_owned(), app.workspace_id.as_str().into());
+                data.insert("workspace_id".to_owned(), workspace_id.into());
             }
         }
         data.extend(extra);
@@ -56,8 +63,8 @@ impl Event {
     }
 
     /// The event that a request describes.
-    pub(super) fn from_draft(app: &App, draft: Draft) -> Event {
-        let event = Event::new(app, &draft.kind, &draft.id, draft.data);
+    pub(super) fn from_draft(origin: &Origin<'_>, draft: Draft) -> Event {
+        let event = Event::new(origin, &draft.kind, &draft.id, draft.data);
         Event {
             id: draft.event_id.unwrap_or(event.id),
             created_at: draft.created_at.unwrap_or(event.created_at),
