@@ -2,7 +2,7 @@
 //!
 //! One plain struct per program, built by its `from_vars` from variables that the caller took from the
 //! environment; nothing here reads the environment or a disk by itself. `table` declares each variable once,
-//! and `vars` reads it. The structs are made of the settings of what the program starts, such as
+//! and `vars` reads it. `file` reads the senders and accounts of the file that RESTANTE_CONFIG names. The structs are made of the settings of what the program starts, such as
 //! `ingest::Limits`, so nobody maps one to the other, and a field has the name of its variable.
 //!
 //! Two rules hold throughout. Every fault is reported at once, each with the way to mend it. And no fault or
@@ -14,12 +14,15 @@ use std::fmt;
 use crate::telemetry::LogFormat;
 
 mod faults;
+mod file;
 mod help;
 mod ingest;
 mod keys;
 mod placeholder;
 mod quotes;
+mod secret_file;
 mod settings;
+mod shown;
 mod spelling;
 mod table;
 mod texts;
@@ -28,7 +31,8 @@ mod variable;
 mod vars;
 mod worker;
 
-pub use self::faults::{Fault, Faults, Warning};
+pub use self::faults::{Fault, Faults, Place, Warning};
+pub use self::file::{FILE_KEYS, FileKey, Kind};
 pub use self::help::{about, help_for, help_for_command};
 pub use self::ingest::Ingest;
 pub use self::keys::SigningKey;
@@ -80,15 +84,18 @@ pub struct Loaded<C> {
     pub warnings: Vec<Warning>,
     /// Every variable of the program and what is in force, in the order of [`VARIABLES`].
     pub settings: Vec<Setting>,
+    /// The senders or the accounts that the program has, a line each, with the secrets left out.
+    pub parties: Vec<String>,
 }
 
 impl<C> Loaded<C> {
-    /// What is in force, one line per variable, with the secrets left out.
+    /// What is in force, one line per variable, and per sender or account, with the secrets left out.
     pub fn describe(&self) -> String {
         let width = self.settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
-        self.settings
-            .iter()
+        let settings = self.settings.iter();
+        settings
             .map(|Setting { name, shown, origin }| format!("{name:width$}  {shown}  ({origin})\n"))
+            .chain(self.parties.iter().map(|party| format!("{party}\n")))
             .collect()
     }
 }
@@ -136,7 +143,7 @@ mod tests {
     use super::*;
 
     /// The least that lets every program start.
-    pub(super) const LEAST: [(&str, &str); 3] = [
+    pub(in crate::config) const LEAST: [(&str, &str); 3] = [
         ("DATABASE_URL", "postgres://restante:pw@db/restante"),
         ("ANTHROPIC_API_KEY", "sk-ant-test"),
         ("ANTHROPIC_WEBHOOK_SECRET", "s3cret"),
@@ -199,7 +206,9 @@ mod tests {
         expect_test::expect![[r#"
             DATABASE_URL                   [secret]  (environment)
             RESTANTE_DATABASE_CONNECTIONS  16  (default)
+            RESTANTE_CONFIG                -  (unset)
             ANTHROPIC_API_KEY              [secret]  (file)
+            ANTHROPIC_ADMIN_API_KEY        -  (unset)
             ANTHROPIC_BASE_URL             https://api.anthropic.com  (default)
             ANTHROPIC_VERSION              2023-06-01  (default)
             ANTHROPIC_BETA                 -  (unset)
@@ -212,6 +221,7 @@ mod tests {
             RESTANTE_DRAIN_SECONDS         20  (default)
             RESTANTE_LOG                   json  (default)
             RUST_LOG                       info  (default)
+            account anthropic: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas none, admin key no, workspace -, proxy -
         "#]]
         .assert_eq(&loaded.describe());
         let debug = format!("{loaded:?}");

@@ -1,5 +1,7 @@
 //! Values that stand in quotes, which no shell has taken off.
 
+use super::variable::{Fallible, unfit};
+
 /// Around what some programs take for a value, and others for a part of it; the last ones come out of word processors.
 pub(super) const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
 
@@ -13,4 +15,13 @@ pub(super) fn is_in_quotes(value: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// A value that stands in no quotes.
+pub(super) fn unquoted(value: &str) -> Fallible<&str> {
+    if is_in_quotes(value) {
+        let mend = "Leave the quotes out: a shell takes them off, but a file of a secret and `docker run --env-file` keep them";
+        return Err(unfit("it stands in quotes, and here they are a part of it", mend));
+    }
+    Ok(value)
 }
