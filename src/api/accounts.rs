@@ -9,7 +9,7 @@ use super::{Client, Error, Settings};
 use crate::event::ANTHROPIC;
 
 /// A workspace or an organization, and how the API is called for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Account {
     /// The name of its configuration.
     pub name: String,

@@ -82,6 +82,21 @@ impl Settings {
     }
 }
 
+impl PartialEq for Settings {
+    /// Compares the keys in place, without a copy of them.
+    fn eq(&self, other: &Self) -> bool {
+        let Self { base_url, key, auth, version, betas, admin_key, workspace_id, proxy, idle_timeout } = self;
+        let texts = |key: &Option<SecretString>, other: &Option<SecretString>| {
+            key.as_ref().map(ExposeSecret::expose_secret) == other.as_ref().map(ExposeSecret::expose_secret)
+        };
+        key.expose_secret() == other.key.expose_secret()
+            && texts(admin_key, &other.admin_key)
+            && (base_url, auth, version, betas)
+                == (&other.base_url, &other.auth, &other.version, &other.betas)
+            && (workspace_id, proxy, idle_timeout) == (&other.workspace_id, &other.proxy, &other.idle_timeout)
+    }
+}
+
 /// How the key is sent. The API takes either, and refuses both at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
