@@ -6,6 +6,8 @@
 mod listening;
 mod process;
 mod readiness;
+mod reload;
+mod watched;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,7 +25,9 @@ pub use crate::config::Worker as Config;
 #[doc(hidden)]
 pub use listening::{bind, serve_ops};
 #[doc(hidden)]
-pub use process::{environment, main, open_files_max, stop_on_signal};
+pub use process::{main, open_files_max, stop_on_signal};
+#[doc(hidden)]
+pub use reload::{FromVars, Reload, environment};
 
 use listening::{note_of_trouble, serve_ops_with};
 use process::ToldToStop;
@@ -55,13 +59,14 @@ pub fn worker(registry: impl AsyncFnOnce(&config::Worker, &PgPool) -> anyhow::Re
         Program::Worker,
         config::Worker::from_vars,
         |config| config.log.clone(),
-        |config, stop| work(config, stop, registry),
+        |config, stop, reload| work(config, stop, reload, registry),
     )
 }
 
 async fn work(
     config: config::Worker,
     stop: CancellationToken,
+    reload: Reload<config::Worker>,
     registry: impl AsyncFnOnce(&config::Worker, &PgPool) -> anyhow::Result<Registry>,
 ) -> anyhow::Result<()> {
     let url = &config.worker.database_url;
@@ -77,7 +82,19 @@ async fn work(
     for account in &config.accounts {
         tracing::info!(account = account.name, base_url = %account.settings.base_url, "the Claude API is called");
     }
+    let mut accounts = config.accounts.clone();
     let api = api::Accounts::new(config.accounts)?;
+    reload.start(stop.clone(), {
+        let api = api.clone();
+        move |config| {
+            if config.accounts == accounts {
+                return Ok(None);
+            }
+            api.replace(config.accounts.clone())?;
+            accounts = config.accounts;
+            Ok(Some(api.names().join(", ")))
+        }
+    });
     let name = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("worker-{}", std::process::id()));
     worker::run(worker::Settings { name, ..config.worker }, pool, registry, api, stop).await?;
     ended.cancel();

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 
 use super::health::Health;
@@ -16,7 +15,7 @@ use crate::event::ANTHROPIC;
 const MISSING_MAX: usize = 1000;
 
 /// A workspace or an organization, and how the API is called for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Account {
     /// The name of its configuration.
     pub name: String,
@@ -146,9 +145,7 @@ impl From<Client> for Accounts {
 fn clients(accounts: Vec<Account>, before: &Clients) -> Result<Clients, Error> {
     let mut clients = Clients::new();
     for Account { name, settings } in accounts {
-        let kept = before
-            .get(&name)
-            .filter(|kept| kept.settings.as_ref().is_some_and(|before| is_same(before, &settings)));
+        let kept = before.get(&name).filter(|kept| kept.settings.as_ref() == Some(&settings));
         let client = match kept {
             Some(kept) => kept.client.clone(),
             None => {
@@ -161,22 +158,6 @@ fn clients(accounts: Vec<Account>, before: &Clients) -> Result<Clients, Error> {
         }
     }
     Ok(clients)
-}
-
-fn is_same(before: &Settings, after: &Settings) -> bool {
-    // Named one by one, so that a new one is not forgotten.
-    let Settings { base_url, key, auth, version, betas, admin_key, workspace_id, proxy, idle_timeout } =
-        before;
-    let exposed = |key: &Option<SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
-    base_url == &after.base_url
-        && key.expose_secret() == after.key.expose_secret()
-        && auth == &after.auth
-        && version == &after.version
-        && betas == &after.betas
-        && exposed(admin_key) == exposed(&after.admin_key)
-        && workspace_id == &after.workspace_id
-        && proxy == &after.proxy
-        && idle_timeout == &after.idle_timeout
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Error;
+use crate::event::ANTHROPIC;
 
 /// An account that is not configured.
 #[derive(Debug)]
@@ -17,9 +18,12 @@ pub(super) struct Missing {
 impl Missing {
     /// The account of this name.
     pub(super) fn account(name: &str) -> Self {
-        Self::new(format!(
-            "the account `{name}` is not configured: what belongs to it waits until the worker has its key"
-        ))
+        let given = if name == ANTHROPIC {
+            "ANTHROPIC_API_KEY is given".to_owned()
+        } else {
+            format!("the file of RESTANTE_CONFIG has an [account.{name}]")
+        };
+        Self::new(format!("the account `{name}` is not configured: what belongs to it waits until {given}"))
     }
 
     /// Any account, for an event that belongs to none.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, Response};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use url::Url;
@@ -77,6 +77,21 @@ impl Settings {
             proxy: None,
             idle_timeout: Duration::from_secs(60),
         }
+    }
+}
+
+impl PartialEq for Settings {
+    /// Compares the keys in place, without a copy of them.
+    fn eq(&self, other: &Self) -> bool {
+        let Self { base_url, key, auth, version, betas, admin_key, workspace_id, proxy, idle_timeout } = self;
+        let texts = |key: &Option<SecretString>, other: &Option<SecretString>| {
+            key.as_ref().map(ExposeSecret::expose_secret) == other.as_ref().map(ExposeSecret::expose_secret)
+        };
+        key.expose_secret() == other.key.expose_secret()
+            && texts(admin_key, &other.admin_key)
+            && (base_url, auth, version, betas)
+                == (&other.base_url, &other.auth, &other.version, &other.betas)
+            && (workspace_id, proxy, idle_timeout) == (&other.workspace_id, &other.proxy, &other.idle_timeout)
     }
 }
 

@@ -1,20 +1,23 @@
 //! `restante-ingest`: receives signed webhooks and commits each to the outbox before it answers 2xx.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use restante::internals::config::{Ingest, Program, RESTANTE_LISTEN};
 use restante::internals::ingest::{self, OutboxStore, Sender, Senders};
 use restante::internals::signature::Keys;
 use restante::internals::telemetry;
+use restante::service::Reload;
 use restante::{database, service};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     service::main(Program::Ingest, Ingest::from_vars, |config| config.log.clone(), run)
 }
 
-async fn run(mut config: Ingest, stop: CancellationToken) -> anyhow::Result<()> {
+async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>) -> anyhow::Result<()> {
     let listener = service::bind(RESTANTE_LISTEN.facts.name, config.listen).await?;
     let pool = service::database(&config.database_url, "restante-ingest", config.database_connections, &stop)
         .await?;
@@ -26,7 +29,8 @@ async fn run(mut config: Ingest, stop: CancellationToken) -> anyhow::Result<()> 
     let schemes = schemes(&config.senders);
     tracing::info!(address = %listener.local_addr()?, schemes, "receiving deliveries");
 
-    let (senders, _replace) = Senders::new(config.senders);
+    let (senders, replace) = Senders::new(config.senders);
+    reload.start(stop.clone(), move |config| Ok(replaced(&replace, config.senders)));
     let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds };
     let store = OutboxStore::new(pool.clone(), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;
@@ -37,6 +41,16 @@ async fn run(mut config: Ingest, stop: CancellationToken) -> anyhow::Result<()> 
         "some requests or commits did not end within RESTANTE_DRAIN_SECONDS and were cut; their senders got no 2xx"
     );
     Ok(())
+}
+
+/// Replaces the senders where they differ, and returns their names then.
+fn replaced(replace: &watch::Sender<Arc<[Sender]>>, senders: Vec<Sender>) -> Option<String> {
+    if **replace.borrow() == senders[..] {
+        return None;
+    }
+    let names: Vec<_> = senders.iter().map(|sender| sender.name.clone()).collect();
+    replace.send_replace(senders.into());
+    Some(names.join(", "))
 }
 
 /// The schemes that are on. With several senders, each scheme list follows the name of its sender.

@@ -72,7 +72,7 @@ pub fn help_for_command(program: Program, variables: &[&Variable], required: &[&
     help
 }
 
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {

@@ -1,14 +1,17 @@
 //! The configuration of `restante-ingest`.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::file::File;
 use super::settings::{keys, log};
 use super::table::*;
 use super::vars::{ReadFile, Vars, all};
-use super::{Faults, Loaded, Log, Program};
+use super::{Faults, Loaded, Log, Program, shown};
 use crate::ingest::{Limits, Sender};
+use crate::signature::Keys;
 
 /// The configuration that `restante-ingest` starts with.
 #[derive(Debug)]
@@ -41,13 +44,23 @@ impl Ingest {
         read_file: ReadFile<'_>,
     ) -> Result<Loaded<Ingest>, Faults> {
         let mut vars = Vars::new(Program::Ingest, variables, read_file);
+        let file = File::read(&mut vars);
         let keys = keys(&mut vars);
-        if keys.as_ref().is_some_and(|keys| keys.standard.is_empty() && keys.older.is_empty()) {
+        let has_keys = keys.as_ref().is_none_or(|keys| !keys.standard.is_empty() || !keys.older.is_empty());
+        if !has_keys && !file.has_senders {
             let (key, secret) =
                 (ANTHROPIC_WEBHOOK_SIGNING_KEY.facts.name, ANTHROPIC_WEBHOOK_SECRET.facts.name);
             let problem = format!("neither it nor {secret} is set, so no webhook can be verified");
             vars.fault(key, problem, format!("Set it (or {key}_FILE) to the endpoint's whsec_... key"));
         }
+        let senders = keys.map(|keys| {
+            let of_environment = has_keys.then(|| Sender::anthropic(keys));
+            of_environment.into_iter().chain(file.senders).collect::<Vec<_>>()
+        });
+        for sender in senders.iter().flatten() {
+            vars.show(shown::sender(sender));
+        }
+        warn_of_shared_keys(senders.as_deref().unwrap_or_default(), &mut vars);
         let listen = vars.get(&RESTANTE_LISTEN);
         let ops_listen = vars.get(&RESTANTE_OPS_LISTEN);
         if listen.zip(ops_listen).is_some_and(|(listen, ops)| collide(listen, ops)) {
@@ -58,7 +71,7 @@ impl Ingest {
         let config = all!(Ingest {
             database_url: vars.get(&DATABASE_URL),
             database_connections: vars.get(&RESTANTE_DATABASE_CONNECTIONS),
-            senders: keys.map(|keys| vec![Sender::anthropic(keys)]),
+            senders,
             listen,
             ops_listen,
             limits: all!(Limits {
@@ -72,6 +85,26 @@ impl Ingest {
             log: log(&mut vars),
         });
         vars.finish(config)
+    }
+}
+
+/// Warns of a key that two senders have: who signs for one of them can sign for the other.
+fn warn_of_shared_keys(senders: &[Sender], vars: &mut Vars<'_>) {
+    fn keys(sender: &Sender) -> HashSet<&[u8]> {
+        let Keys { standard, svix, older } = &sender.keys;
+        let all = [standard, svix, older].into_iter().flatten();
+        all.map(ExposeSecret::expose_secret).collect()
+    }
+    for (index, one) in senders.iter().enumerate() {
+        for other in &senders[index + 1..] {
+            if !keys(one).is_disjoint(&keys(other)) {
+                let message = format!(
+                    "the senders {} and {} have the same key, so who can sign for one can sign for both",
+                    one.name, other.name
+                );
+                vars.warn(RESTANTE_CONFIG.facts.name, message);
+            }
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Each program has one plain struct. Its `from_vars` builds it from variables that the caller took from the
 //! environment; nothing here reads the environment or a disk by itself. `table` declares each variable once,
-//! and `vars` reads it. The structs contain the settings of the parts that the program starts, such as
-//! `ingest::Limits`, so no code maps one to the other, and a field has the name of its variable.
+//! and `vars` reads it. `file` reads the senders and accounts of the file that RESTANTE_CONFIG names. The structs
+//! contain the settings of the parts that the program starts, such as `ingest::Limits`, so no code maps one to the other,
+//! and a field has the name of its variable.
 //!
 //! Two rules hold throughout. All faults are reported at once, each with its fix. And no fault or warning repeats a
 //! value, not even that of a variable that is not secret: an operator may have put a key into the wrong variable, and
@@ -14,12 +15,15 @@ use std::fmt;
 use crate::telemetry::LogFormat;
 
 mod faults;
+mod file;
 mod help;
 mod ingest;
 mod keys;
 mod placeholder;
 mod quotes;
+mod secret_file;
 mod settings;
+mod shown;
 mod spelling;
 mod table;
 mod texts;
@@ -28,7 +32,8 @@ mod variable;
 mod vars;
 mod worker;
 
-pub use self::faults::{Fault, Faults, Warning};
+pub use self::faults::{Fault, Faults, Place, Warning};
+pub use self::file::{FILE_KEYS, FileKey, Kind};
 pub use self::help::{about, help_for, help_for_command};
 pub use self::ingest::Ingest;
 pub use self::keys::SigningKey;
@@ -80,15 +85,18 @@ pub struct Loaded<C> {
     pub warnings: Vec<Warning>,
     /// Every variable of the program with the value in force, in the order of [`VARIABLES`].
     pub settings: Vec<Setting>,
+    /// The senders or the accounts that the program has, a line each, with the secrets left out.
+    pub parties: Vec<String>,
 }
 
 impl<C> Loaded<C> {
-    /// The values in force, one line per variable, without the secrets.
+    /// The values in force, one line per variable and per sender or account, without the secrets.
     pub fn describe(&self) -> String {
         let width = self.settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
-        self.settings
-            .iter()
+        let settings = self.settings.iter();
+        settings
             .map(|Setting { name, shown, origin }| format!("{name:width$}  {shown}  ({origin})\n"))
+            .chain(self.parties.iter().map(|party| format!("{party}\n")))
             .collect()
     }
 }
@@ -136,7 +144,7 @@ mod tests {
     use super::*;
 
     /// The fewest variables with which every program starts.
-    pub(super) const LEAST: [(&str, &str); 3] = [
+    pub(in crate::config) const LEAST: [(&str, &str); 3] = [
         ("DATABASE_URL", "postgres://restante:pw@db/restante"),
         ("ANTHROPIC_API_KEY", "sk-ant-test"),
         ("ANTHROPIC_WEBHOOK_SECRET", "s3cret"),
@@ -199,7 +207,9 @@ mod tests {
         expect_test::expect![[r#"
             DATABASE_URL                   [secret]  (environment)
             RESTANTE_DATABASE_CONNECTIONS  16  (default)
+            RESTANTE_CONFIG                -  (unset)
             ANTHROPIC_API_KEY              [secret]  (file)
+            ANTHROPIC_ADMIN_API_KEY        -  (unset)
             ANTHROPIC_BASE_URL             https://api.anthropic.com  (default)
             ANTHROPIC_VERSION              2023-06-01  (default)
             ANTHROPIC_BETA                 -  (unset)
@@ -212,6 +222,7 @@ mod tests {
             RESTANTE_DRAIN_SECONDS         20  (default)
             RESTANTE_LOG                   json  (default)
             RUST_LOG                       info  (default)
+            account anthropic: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas none, admin key no, workspace -, proxy -
         "#]]
         .assert_eq(&loaded.describe());
         let debug = format!("{loaded:?}");

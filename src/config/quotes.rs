@@ -1,5 +1,7 @@
 //! Values that are still in quotes, because no shell removed them.
 
+use super::variable::{Fallible, unfit};
+
 /// The quotes that some programs remove from a value and others take as a part of it; the last four come from word
 /// processors.
 pub(super) const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
@@ -14,4 +16,13 @@ pub(super) fn is_in_quotes(value: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// A value that stands in no quotes.
+pub(super) fn unquoted(value: &str) -> Fallible<&str> {
+    if is_in_quotes(value) {
+        let mend = "Leave the quotes out: a shell takes them off, but a file of a secret and `docker run --env-file` keep them";
+        return Err(unfit("it stands in quotes, and here they are a part of it", mend));
+    }
+    Ok(value)
 }

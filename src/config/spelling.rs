@@ -53,9 +53,13 @@ fn nearest(unknown: &str) -> Option<&'static str> {
     if let Some(variable) = VARIABLES.iter().find(|v| v.name == bare) {
         return Some(variable.name);
     }
-    VARIABLES
-        .iter()
-        .map(|v| (distance(unknown, v.name), v.name))
+    nearest_of(unknown, VARIABLES.iter().map(|v| v.name))
+}
+
+/// The one of these names that a misspelt one most likely stands for.
+pub(super) fn nearest_of(unknown: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    names
+        .map(|name| (distance(unknown, name), name))
         .min()
         // A third of the letters: generous, because a wrong guess costs the reader only one line.
         .filter(|(distance, name)| distance * 3 <= name.len())

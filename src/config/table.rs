@@ -4,6 +4,7 @@
 //! drift. A declaration that no program reads fails a test; code that reads an undeclared variable does not compile.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -55,9 +56,18 @@ variables! {
         secret(keys::webhook_secrets).doubted(|secrets| keys::webhook_secret_doubts(secrets)),
         read by [(Ingest, Optional), (Tool, Optional)], since "0.1.0";
 
-    /// the key that the worker calls the Claude API with
+    /// a TOML file with further senders and accounts, as restante.example.toml shows; it holds no secrets, only where they
+    /// are, and is read again when it or one of those files changes
+    RESTANTE_CONFIG: PathBuf = text(texts::path),
+        read by [(Ingest, Optional), (Worker, Optional), (Tool, Optional)], since "0.1.0";
+
+    /// the key that the worker calls the Claude API with; needed unless the file of RESTANTE_CONFIG has an account
     ANTHROPIC_API_KEY: SecretString = secret(keys::api_key),
         read by [(Worker, Required), (Tool, Optional)], since "0.1.0";
+
+    /// the key for what the Claude API shows to Admin keys only
+    ANTHROPIC_ADMIN_API_KEY: SecretString = secret(keys::api_key),
+        read by [(Worker, Optional), (Tool, Optional)], since "0.1.0";
 
     /// where the Claude API is; the key goes nowhere else
     ANTHROPIC_BASE_URL: Url = text(texts::base_url).doubted(texts::base_url_doubts),

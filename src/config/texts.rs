@@ -1,6 +1,7 @@
 //! The parsers of the variables that are not secret: addresses, the settings of the API, the log.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
@@ -13,6 +14,14 @@ use crate::telemetry::LogFormat;
 pub(super) fn address(value: &str) -> Fallible<SocketAddr> {
     let mend = "Write it like 127.0.0.1:9090, 0.0.0.0:9090 for every interface, or [::]:9090";
     value.parse().map_err(|_| unfit("it is not an IP address with a port", mend))
+}
+
+/// The path of a file. Whether there is one is found when it is read.
+pub(super) fn path(value: &str) -> Fallible<PathBuf> {
+    if value.is_empty() {
+        return Err(unfit("it is empty", "Give the path of a file"));
+    }
+    Ok(value.into())
 }
 
 pub(super) fn log_format(value: &str) -> Fallible<LogFormat> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use secrecy::SecretString;
 
+use super::file::File;
 use super::settings::{api, keys, log};
 use super::table::*;
 use super::vars::{ReadFile, Vars, all};
@@ -37,6 +38,8 @@ impl Tool {
         read_file: ReadFile<'_>,
     ) -> Result<Loaded<Tool>, Faults> {
         let mut vars = Vars::new(Program::Tool, variables, read_file);
+        // A command that needs a secret of it says so; here its mistakes are told.
+        let _only_examined = File::read(&mut vars);
         let config = all!(Tool {
             database_url: vars.find(&DATABASE_URL),
             keys: keys(&mut vars),

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use super::Program;
 
-/// A value, or what is wrong with its text and how to fix it. Neither may repeat the text.
-pub(super) type Fallible<T> = Result<T, (String, String)>;
+/// What is wrong with a text and how to fix it. Neither may repeat the text.
+pub(super) type Unfit = (String, String);
+
+/// A value, or why its text gives none.
+pub(super) type Fallible<T> = Result<T, Unfit>;
 
 /// Why a text cannot be used, and how to fix it.
-pub(super) fn unfit(problem: impl Into<String>, mend: impl Into<String>) -> (String, String) {
+pub(super) fn unfit(problem: impl Into<String>, mend: impl Into<String>) -> Unfit {
     (problem.into(), mend.into())
 }
 

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use secrecy::zeroize::Zeroizing;
 
-use super::quotes::is_in_quotes;
+use super::quotes::unquoted;
+use super::secret_file::secret_of_file;
 use super::spelling;
 use super::table::VARIABLES;
-use super::variable::{Need, Var, Variable, unfit};
-use super::{BYTE_ORDER_MARK, Fault, Faults, Loaded, Origin, Program, Setting, Warning};
+use super::variable::{Need, Unfit, Var, Variable};
+use super::{BYTE_ORDER_MARK, Fault, Faults, Loaded, Origin, Place, Program, Setting, Warning};
 
 #[cfg(test)]
 mod tests;
@@ -32,12 +33,16 @@ macro_rules! all {
 pub(super) use all;
 
 pub(super) struct Vars<'a> {
-    program: Program,
+    pub(super) program: Program,
     variables: BTreeMap<String, Zeroizing<String>>,
-    read_file: ReadFile<'a>,
+    pub(super) read_file: ReadFile<'a>,
     faults: Vec<Fault>,
     warnings: Vec<Warning>,
     settings: Vec<Setting>,
+    /// Variables that the program needs, and this time not, since the file has what they are for.
+    excused: Vec<&'static str>,
+    /// What is shown below the variables.
+    shown: Vec<String>,
 }
 
 impl<'a> Vars<'a> {
@@ -53,7 +58,16 @@ impl<'a> Vars<'a> {
             .map(|(name, value)| (name, Zeroizing::new(value)))
             .collect();
         let warnings = spelling::unknown(&variables);
-        Vars { program, variables, read_file, faults: Vec::new(), warnings, settings: Vec::new() }
+        Vars {
+            program,
+            variables,
+            read_file,
+            faults: Vec::new(),
+            warnings,
+            settings: Vec::new(),
+            excused: Vec::new(),
+            shown: Vec::new(),
+        }
     }
 
     /// Returns `config`, or the faults if any was reported. `config` may be `None` only if a fault was reported.
@@ -61,21 +75,64 @@ impl<'a> Vars<'a> {
         match config {
             Some(config) if self.faults.is_empty() => {
                 self.settings.sort_by_key(|s| VARIABLES.iter().position(|v| v.name == s.name));
-                Ok(Loaded { config, warnings: self.warnings, settings: self.settings })
+                Ok(Loaded { config, warnings: self.warnings, settings: self.settings, parties: self.shown })
             }
             _ => {
-                self.faults.sort_by_key(|f| VARIABLES.iter().position(|v| f.variable.starts_with(v.name)));
+                // The variables in the order of their table, then the file in the order of its lines.
+                self.faults.sort_by_key(|f| match &f.place {
+                    None => {
+                        (0, VARIABLES.iter().position(|v| f.variable.starts_with(v.name)).unwrap_or(0), 0)
+                    }
+                    Some(place) => (1, place.line, place.column.unwrap_or(0)),
+                });
                 Err(Faults { program: self.program, faults: self.faults, warnings: self.warnings })
             }
         }
     }
 
     pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>, mend: impl Into<String>) {
-        let fault = Fault { variable: name.to_owned(), problem: problem.into(), mend: mend.into() };
-        self.faults.push(fault);
+        self.note(name, None, (problem.into(), mend.into()));
     }
 
-    fn warn(&mut self, name: &str, message: impl Into<String>) {
+    /// A fault of a key of the configuration file.
+    pub(super) fn fault_at(&mut self, place: Place, key: &str, unfit: Unfit) {
+        self.note(key, Some(place), unfit);
+    }
+
+    fn note(&mut self, variable: &str, place: Option<Place>, (problem, mend): Unfit) {
+        self.faults.push(Fault { variable: variable.to_owned(), place, problem, mend });
+    }
+
+    /// A line about a sender or an account, for those who ask what is in force.
+    pub(super) fn show(&mut self, line: String) {
+        self.shown.push(line);
+    }
+
+    /// The program does without a variable that it needs otherwise.
+    pub(super) fn excuse(&mut self, facts: &Variable) {
+        self.excused.push(facts.name);
+    }
+
+    fn need(&self, facts: &Variable) -> Option<Need> {
+        match facts.need(self.program) {
+            Some(Need::Required) if self.excused.contains(&facts.name) => Some(Need::Optional),
+            need => need,
+        }
+    }
+
+    /// Is a secret of the table given, here or in a file? To be asked before it is read.
+    pub(super) fn is_set(&self, facts: &Variable) -> bool {
+        let names = [facts.name.to_owned(), format!("{}_FILE", facts.name)];
+        facts.need(self.program).is_some() && names.iter().any(|name| self.variables.contains_key(name))
+    }
+
+    /// The value of a variable that is not of the table, since the configuration file names it; so it is no misspelt one.
+    pub(super) fn named(&mut self, name: &str) -> Option<Zeroizing<String>> {
+        self.warnings.retain(|warning| warning.variable != name);
+        self.variables.get(name).cloned()
+    }
+
+    pub(super) fn warn(&mut self, name: &str, message: impl Into<String>) {
         self.warnings.push(Warning { variable: name.to_owned(), message: message.into() });
     }
 
@@ -101,14 +158,7 @@ impl<'a> Vars<'a> {
             self.settings.push(Setting { name, shown: "-".to_owned(), origin: Origin::Unset });
             return Some(None);
         };
-        let outcome = if is_in_quotes(value.trim()) {
-            let mend =
-                "Remove the quotes: a shell does, but a secret's file and `docker run --env-file` keep them";
-            Err(unfit("it is in quotes, which count as a part of it", mend))
-        } else {
-            variable.parse(value.trim())
-        };
-        match outcome {
+        match unquoted(value.trim()).and_then(|value| variable.parse(value)) {
             Ok(parsed) => {
                 let shown = if facts.secret { "[secret]" } else { value.trim() };
                 self.settings.push(Setting { name, shown: shown.to_owned(), origin });
@@ -118,7 +168,7 @@ impl<'a> Vars<'a> {
                 Some(Some(parsed))
             }
             Err((problem, mend)) => {
-                let or_leave_out = match facts.need(self.program) {
+                let or_leave_out = match self.need(facts) {
                     Some(Need::Default(default)) => format!(", or leave it out for {default}"),
                     Some(Need::Optional) => ", or leave it out".to_owned(),
                     Some(Need::Required) | None => String::new(),
@@ -147,7 +197,7 @@ impl<'a> Vars<'a> {
                 let text = self.file(&file_name, &path)?;
                 Some(Some((self.without_mark(&file_name, text), Origin::File)))
             }
-            (None, None) => match facts.need(self.program) {
+            (None, None) => match self.need(facts) {
                 Some(Need::Default(value)) => Some(Some((Zeroizing::new(value.to_owned()), Origin::Default))),
                 Some(Need::Optional) | None => Some(None),
                 Some(Need::Required) => {
@@ -164,32 +214,17 @@ impl<'a> Vars<'a> {
     }
 
     fn file(&mut self, file_name: &str, path: &str) -> Option<Zeroizing<String>> {
-        match (self.read_file)(Path::new(path)).map(Zeroizing::new) {
-            Ok(mut text) if !text.trim_start_matches(BYTE_ORDER_MARK).trim().is_empty() => {
-                // Editors and `echo` end a file with a newline that is not part of the secret.
-                if text.ends_with('\n') {
-                    text.pop();
-                    if text.ends_with('\r') {
-                        text.pop();
-                    }
-                }
-                Some(text)
-            }
-            Ok(_) => {
-                self.fault(file_name, "the file is empty", "Put the secret into it, and nothing else");
-                None
-            }
-            // The path is not shown: an operator may have put the secret itself here.
-            Err(error) => {
-                let problem = format!("the file cannot be read ({})", error.kind());
-                self.fault(file_name, problem, "Give the path of a text file that this program may read");
+        match secret_of_file(self.read_file, Path::new(path)) {
+            Ok(text) => Some(text),
+            Err((problem, mend)) => {
+                self.fault(file_name, problem, mend);
                 None
             }
         }
     }
 
     /// A value without the byte order mark that some editors put invisibly before it.
-    fn without_mark(&mut self, name: &str, value: Zeroizing<String>) -> Zeroizing<String> {
+    pub(super) fn without_mark(&mut self, name: &str, value: Zeroizing<String>) -> Zeroizing<String> {
         match value.strip_prefix(BYTE_ORDER_MARK) {
             Some(rest) => {
                 let rest = Zeroizing::new(rest.to_owned());

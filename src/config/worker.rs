@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use super::file::File;
 use super::settings::{api, log};
 use super::table::*;
 use super::vars::{ReadFile, Vars, all};
-use super::{Faults, Loaded, Log, Program};
+use super::{Faults, Loaded, Log, Program, shown};
 use crate::api::Account;
 use crate::{handlers, worker};
 
@@ -38,10 +39,21 @@ impl Worker {
         read_file: ReadFile<'_>,
     ) -> Result<Loaded<Worker>, Faults> {
         let mut vars = Vars::new(Program::Worker, variables, read_file);
+        let file = File::read(&mut vars);
+        if file.has_accounts {
+            vars.excuse(&ANTHROPIC_API_KEY.facts);
+        }
+        let accounts = api(&mut vars).map(|settings| {
+            let of_environment = settings.map(Account::anthropic);
+            of_environment.into_iter().chain(file.accounts).collect::<Vec<_>>()
+        });
+        for account in accounts.iter().flatten() {
+            vars.show(shown::account(account));
+        }
         let usual = vars.get(&DATABASE_URL).map(|url| worker::Settings::new("worker", url));
         let config = all!(Worker {
             database_connections: vars.get(&RESTANTE_DATABASE_CONNECTIONS),
-            accounts: api(&mut vars).flatten().map(|settings| vec![Account::anthropic(settings)]),
+            accounts,
             ops_listen: vars.get(&RESTANTE_OPS_LISTEN),
             worker: all!(worker::Settings {
                 concurrency: vars.get(&RESTANTE_CONCURRENCY),

@@ -9,7 +9,7 @@ use crate::event::{ANTHROPIC, NewEvent};
 use crate::signature::Keys;
 
 /// A sender of webhooks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sender {
     /// The name of its configuration. Its deliveries arrive at `/webhooks/NAME`.
     pub name: String,

@@ -3,31 +3,35 @@
 use std::future::Future;
 use std::io;
 use std::num::NonZero;
-use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Faults, Loaded, Log, Program, ReadFile, about, help_for};
+use super::reload::{FromVars, Reload};
+use crate::config::{Log, Program, about, help_for};
 use crate::{database, telemetry};
 
 /// Runs a service from its variables to its exit code.
 ///
 /// `--help` and `--version` are answered; a wrong or missing variable ends it with status 2 and every fault at once. `run`
-/// gets what [`stop_on_signal`] gives; to be told to stop is no failure, however early.
+/// gets what [`stop_on_signal`] gives; to be told to stop is no failure, however early. It gets the way to read the
+/// configuration again, too.
 pub fn main<C, F>(
     program: Program,
-    from_vars: impl FnOnce(Vec<(String, String)>, ReadFile<'_>) -> Result<Loaded<C>, Faults>,
+    from_vars: FromVars<C>,
     log: impl FnOnce(&C) -> Log,
-    run: impl FnOnce(C, CancellationToken) -> F,
+    run: impl FnOnce(C, CancellationToken, Reload<C>) -> F,
 ) -> ExitCode
 where
+    C: Send + 'static,
     F: Future<Output = anyhow::Result<()>>,
 {
     // Before anything else: whoever starts many programs may change their mind within the first milliseconds.
-    let (runtime, stop) = match runtime(threads(program)) {
+    let (runtime, stop, at_once) = match runtime(threads(program)) {
         Ok(started) => started,
         Err(error) => {
             eprintln!("{program} cannot start: {error:#}");
@@ -49,7 +53,8 @@ where
             return ExitCode::from(2);
         }
     }
-    let loaded = match from_vars(environment(), &|path: &Path| std::fs::read_to_string(path)) {
+    let mut reload = Reload::new(program, from_vars, at_once);
+    let loaded = match reload.read() {
         Ok(loaded) => loaded,
         Err(faults) => {
             eprintln!("{faults}");
@@ -67,7 +72,7 @@ where
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let ended = runtime.block_on(run(loaded.config, stop));
+    let ended = runtime.block_on(run(loaded.config, stop, reload));
     // A handler that blocks its thread must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
@@ -83,13 +88,6 @@ where
     }
 }
 
-/// Every variable that is text.
-pub fn environment() -> Vec<(String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
-}
-
 /// How many threads a program's tasks share. A handler may block one, so a worker has some to spare. Nothing in ingest blocks,
 /// and a delivery that goes from thread to thread on its way waits for each to wake up: with one thread instead of four on
 /// two cores, a lone one was answered a fifth sooner.
@@ -101,16 +99,17 @@ fn threads(program: Program) -> usize {
     }
 }
 
-/// Where the tasks of a service run, and the token that a signal cancels.
-fn runtime(threads: usize) -> anyhow::Result<(Runtime, CancellationToken)> {
+/// Where the tasks of a service run, the token that a signal cancels, and what SIGHUP wakes.
+fn runtime(threads: usize) -> anyhow::Result<(Runtime, CancellationToken, Arc<Notify>)> {
     // One TLS provider for the whole process; without one the first connection would panic.
     let _already_there = rustls::crypto::ring::default_provider().install_default();
     let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let at_once = Arc::new(Notify::new());
     let stop = {
         let _inside = runtime.enter();
-        stop_on_signal()?
+        on_signal(Some(Arc::clone(&at_once)))?
     };
-    Ok((runtime, stop))
+    Ok((runtime, stop, at_once))
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT. A second one ends the process at once, with status 130. SIGHUP, SIGUSR1 and
@@ -119,14 +118,24 @@ fn runtime(threads: usize) -> anyhow::Result<(Runtime, CancellationToken)> {
 /// # Errors
 /// Where signals cannot be waited for.
 pub fn stop_on_signal() -> io::Result<CancellationToken> {
+    on_signal(None)
+}
+
+/// The same; a SIGHUP wakes whoever waits for `at_once`.
+fn on_signal(at_once: Option<Arc<Notify>>) -> io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let token = stop.clone();
     for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
         let mut ignored = signal(kind)?;
+        let at_once = at_once.clone().filter(|_| kind == SignalKind::hangup());
         tokio::spawn(async move {
             while ignored.recv().await.is_some() {
+                if let Some(at_once) = &at_once {
+                    at_once.notify_one();
+                    continue;
+                }
                 tracing::info!(
                     signal = kind.as_raw_value(),
                     "there is nothing to read anew; SIGTERM stops the program"

@@ -240,8 +240,7 @@ async fn the_events_of_a_removed_account_wait_with_that_reason_and_go_on_when_it
     eventually("what needs the account waits", async || (world.value(state).await == waiting).then_some(()))
         .await;
 
-    let reason =
-        "the account `staging` is not configured: what belongs to it waits until the worker has its key";
+    let reason = "the account `staging` is not configured: what belongs to it waits until the file of RESTANTE_CONFIG has an [account.staging]";
     let told = "select concat_ws('; ', account, events, cause, next_attempt_at > now() + interval '5 minutes') from restante.outbox_trouble";
     assert_eq!(world.value(told).await, format!("staging; 2; {reason}; t"));
     assert_eq!(world.value("select count(*) from restante.failure").await, "0");

@@ -15,6 +15,7 @@ mod batches;
 mod blame;
 mod bodies;
 mod compose;
+mod configuration;
 mod connections;
 mod crash;
 mod crowd;

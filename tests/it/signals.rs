@@ -69,14 +69,12 @@ async fn a_terminal_that_goes_away_and_a_rotation_of_logs_end_nothing() {
     for mut program in
         [Process::ingest(&world.url, &[]).await, Process::worker(&world.url, &api.url, &[]).await]
     {
-        for (number, signal) in ["HUP", "USR1", "USR2"].iter().enumerate() {
+        let told_of =
+            ["no file of the configuration has changed", "there is nothing to read anew", "signal\":12"];
+        for (signal, told) in ["HUP", "USR1", "USR2"].iter().zip(told_of) {
             let pid = program.pid().to_string();
             assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
-            eventually("a word about it", async || {
-                let told = program.log().matches("there is nothing to read anew").count();
-                (told == number + 1).then_some(())
-            })
-            .await;
+            program.until_logged(told).await;
         }
 
         assert_eq!(program.ops("/livez").await.0, 200);

@@ -61,12 +61,13 @@ impl App {
         held(&self.faults).clone()
     }
 
-    /// Sends the webhook of an event that happens to this object, if webhooks are set up.
+    /// Where its events come from.
     pub(super) fn origin(&self) -> Origin<'_> {
         let top_level_type = self.settings.top_level_type;
         Origin { mint: &self.mint, workspace_id: &self.workspace_id, top_level_type }
     }
 
+    /// Sends the webhook of an event that happens to this object, if webhooks are set up.
     pub(super) fn emit(&self, kind: &str, id: &str, data: Map<String, Value>) {
         self.send(Event::new(&self.origin(), kind, id, data));
     }

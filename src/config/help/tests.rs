@@ -93,8 +93,14 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
               where the Postgres database is, as postgres://user:password@host:5432/database
           RESTANTE_DATABASE_CONNECTIONS  [default 16, 1 to 1000]
               how many connections to the database one process opens at most
+          RESTANTE_CONFIG  [optional]
+              a TOML file with further senders and accounts, as restante.example.toml shows; it holds no
+              secrets, only where they are, and is read again when it or one of those files changes
           ANTHROPIC_API_KEY (or ANTHROPIC_API_KEY_FILE)  [required]
-              the key that the worker calls the Claude API with
+              the key that the worker calls the Claude API with; needed unless the file of RESTANTE_CONFIG
+              has an account
+          ANTHROPIC_ADMIN_API_KEY (or ANTHROPIC_ADMIN_API_KEY_FILE)  [optional]
+              the key for what the Claude API shows to Admin keys only
           ANTHROPIC_BASE_URL  [default https://api.anthropic.com]
               where the Claude API is; the key goes nowhere else
           ANTHROPIC_VERSION  [default 2023-06-01]

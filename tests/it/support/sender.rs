@@ -22,7 +22,12 @@ pub const WEBHOOK_SECRET: &str = "raw-secret-of-the-older-scheme";
 
 /// The key of the Standard Webhooks scheme, as in the variable of ingest.
 pub fn signing_key() -> String {
-    format!("whsec_{}", STANDARD.encode(KEY))
+    signing_key_of(KEY)
+}
+
+/// Any key of the Standard Webhooks scheme as ingest is told it.
+pub fn signing_key_of(key: &[u8]) -> String {
+    format!("whsec_{}", STANDARD.encode(key))
 }
 
 /// The time for the timestamps of deliveries.
@@ -43,11 +48,19 @@ impl Delivery {
         Self::stamped(event_id, &now_seconds().to_string(), body)
     }
 
+    /// By the Standard Webhooks scheme, stamped now, with this key.
+    pub fn signed_with(key: &[u8], event_id: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::signed(key, event_id, &now_seconds().to_string(), body.into())
+    }
+
     /// By the Standard Webhooks scheme, with this timestamp.
     pub fn stamped(event_id: &str, timestamp: &str, body: impl Into<Vec<u8>>) -> Self {
-        let body = body.into();
+        Self::signed(KEY, event_id, timestamp, body.into())
+    }
+
+    fn signed(key: &[u8], event_id: &str, timestamp: &str, body: Vec<u8>) -> Self {
         let signed = [event_id.as_bytes(), b".", timestamp.as_bytes(), b".", &body].concat();
-        let signature = format!("v1,{}", STANDARD.encode(hmac(KEY, &signed)));
+        let signature = format!("v1,{}", STANDARD.encode(hmac(key, &signed)));
         let headers = vec![
             ("webhook-id", event_id.to_owned()),
             ("webhook-timestamp", timestamp.to_owned()),

@@ -25,16 +25,17 @@ pub(super) fn examine(variables: &[(String, String)], login: Option<&Login>) -> 
     };
     for (program, (faults, warnings)) in read {
         let (wrong, missing): (Vec<_>, Vec<_>) =
-            faults.into_iter().partition(|fault| is_set(&fault.variable));
-        for Fault { variable, problem, mend } in wrong {
-            add(Finding::wrong("configuration", format!("{variable}: {problem}"), mend));
+            faults.into_iter().partition(|fault| fault.place.is_some() || is_set(&fault.variable));
+        for fault in wrong {
+            let says = format!("{}: {}", fault.subject(), fault.problem);
+            add(Finding::wrong("configuration", says, fault.mend));
         }
         let is_meant = match program {
             Program::Ingest => login.is_none_or(|login| login.is_for(For::Ingest)),
             Program::Worker => login.is_none_or(|login| login.is_for(For::Worker)),
             Program::Tool => true,
         };
-        for Fault { variable, problem, mend } in missing {
+        for Fault { variable, problem, mend, .. } in missing {
             // The finding about the database says so already.
             if variable == "DATABASE_URL" {
                 continue;
@@ -91,6 +92,25 @@ mod tests {
             assert_eq!(text.matches(&format!("wrong  configuration  {variable}")).count(), 1, "{text}");
         }
         assert!(!text.contains("hush") && !text.contains("would not start"), "{text}");
+    }
+
+    #[test]
+    fn a_fault_of_the_configuration_file_is_wrong_and_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("restante.toml");
+        std::fs::write(&path, "[sender.a]\nsigning_key_file = \"hush\"\n").unwrap();
+
+        let text = examined(&[
+            ("DATABASE_URL", "postgres://u:hush@h/d"),
+            ("ANTHROPIC_API_KEY", "sk-key"),
+            ("ANTHROPIC_WEBHOOK_SECRET", "s3cret-of-some-length-that-is-long-enough"),
+            ("RESTANTE_CONFIG", path.to_str().unwrap()),
+        ]);
+
+        let fault = "restante.toml:2: sender.a.signing_key_file: it is no key of a sender";
+        assert_eq!(text.matches(fault).count(), 1, "{text}");
+        assert!(text.contains("to do: Did you mean signing_keys_file?"), "{text}");
+        assert!(!text.contains("would not start") && !text.contains("hush"), "{text}");
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod database;
 mod login;
 mod settings;
 
-use restante::internals::config::Tool;
+use restante::api::Account;
+use restante::event::ANTHROPIC;
+use restante::internals::config::{Tool, Worker};
 use restante::{api, database as doors};
 
 /// One thing that was examined.
@@ -50,22 +52,35 @@ pub(super) async fn run(variables: &[(String, String)]) -> (String, bool) {
     let mut login = None;
     if let Ok(read) = &read {
         (findings, login) = database::examine(read.config.database_url.as_ref()).await;
-        findings.push(examine_api(&read.config).await);
+        let accounts = accounts(variables, &read.config);
+        if accounts.is_empty() {
+            findings.push(Finding::note("api", "not asked: ANTHROPIC_API_KEY is not set here"));
+        }
+        for account in &accounts {
+            findings.push(examine_api(account).await);
+        }
     }
     let mut all = configuration::examine(variables, login.as_ref());
     all.append(&mut findings);
     (rendered(&all), all.iter().all(|finding| finding.verdict != Verdict::Wrong))
 }
 
-async fn examine_api(config: &Tool) -> Finding {
-    let Some(settings) = &config.api else {
-        return Finding::note("api", "not asked: ANTHROPIC_API_KEY is not set here");
-    };
+/// The accounts that a worker would have here; where it would not start, that of the variables.
+fn accounts(variables: &[(String, String)], config: &Tool) -> Vec<Account> {
+    let worker = Worker::from_vars(variables.iter().cloned(), &super::configuration::read_file);
+    let of_variables = || config.api.clone().map(Account::anthropic).into_iter().collect();
+    worker.map_or_else(|_| of_variables(), |loaded| loaded.config.accounts)
+}
+
+async fn examine_api(Account { name, settings }: &Account) -> Finding {
+    let of_account = if name == ANTHROPIC { String::new() } else { format!(" of the account {name}") };
     match ask_api(settings).await {
-        Ok(()) => Finding::fine("api", format!("{} accepts the key", settings.base_url)),
+        Ok(()) => Finding::fine("api", format!("{} accepts the key{of_account}", settings.base_url)),
         Err(error) => {
             let remedy = error.advice();
-            Finding::wrong("api", doors::told(&error), remedy)
+            let says = doors::told(&error);
+            let says = if name == ANTHROPIC { says } else { format!("account {name}: {says}") };
+            Finding::wrong("api", says, remedy)
         }
     }
 }
