@@ -102,6 +102,8 @@ pub mod registry;
 
 // Floor 3: what is done with events.
 mod batch;
+mod submission;
+
 pub mod handlers;
 
 // Floor 4: engines.

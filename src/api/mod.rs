@@ -23,6 +23,7 @@ mod missing;
 mod retry_after;
 #[cfg(test)]
 mod stand_in;
+mod submit;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -30,6 +31,7 @@ mod wire;
 pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
+pub use submit::NotCreated;
 
 use health::Health;
 use missing::Missing;

@@ -20,6 +20,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Wire {
     http: reqwest::Client,
+    /// For requests that take longer than an answer may be silent.
+    uploads: reqwest::Client,
     pub(super) base_url: Url,
     keys: Keys,
     version: HeaderValue,
@@ -50,7 +52,8 @@ impl Wire {
             .map(|id| header(&id, "the workspace id has characters that no header can carry"))
             .transpose()?;
         Ok(Self {
-            http: http_client(idle_timeout, proxy)?,
+            uploads: http_client(None, proxy.clone())?,
+            http: http_client(Some(idle_timeout), proxy)?,
             base_url,
             keys,
             version: header(&version, "the API version has characters that no header can carry")?,
@@ -61,8 +64,23 @@ impl Wire {
         })
     }
 
+    /// As [`Wire::request`], for a body that may take minutes to send.
+    pub(super) fn upload(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
+        self.request_by(&self.uploads, method, url, &[])
+    }
+
     /// Makes a request with the key. Every request passes here; a URL outside the configured origin is an error.
     pub(super) fn request(&self, method: Method, url: Url, betas: &[&str]) -> Result<RequestBuilder, Error> {
+        self.request_by(&self.http, method, url, betas)
+    }
+
+    fn request_by(
+        &self,
+        client: &reqwest::Client,
+        method: Method,
+        url: Url,
+        betas: &[&str],
+    ) -> Result<RequestBuilder, Error> {
         // A user in the URL would become an `authorization` header in addition to, or instead of, the key.
         if url.origin() != self.base_url.origin() || !is_plain(&url) {
             return Err(Error::ForeignOrigin);
@@ -70,7 +88,7 @@ impl Wire {
         let is_of_organization = is_of_organization(&self.base_url, &url);
         let (name, value) = self.keys.header_for(is_of_organization)?;
         let mut request =
-            self.http.request(method, url).header(name, value).header("anthropic-version", &self.version);
+            client.request(method, url).header(name, value).header("anthropic-version", &self.version);
         // An organization is of no workspace.
         if let Some(id) = self.workspace_id.as_ref().filter(|_| !is_of_organization) {
             request = request.header("anthropic-workspace-id", id);
@@ -100,7 +118,7 @@ impl Wire {
     }
 }
 
-fn http_client(idle_timeout: Duration, proxy: Option<Url>) -> Result<reqwest::Client, Error> {
+fn http_client(idle_timeout: Option<Duration>, proxy: Option<Url>) -> Result<reqwest::Client, Error> {
     // An error means that the process already has a provider, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let user_agent = HeaderValue::from_static(concat!("restante/", env!("CARGO_PKG_VERSION")));
@@ -113,9 +131,12 @@ fn http_client(idle_timeout: Duration, proxy: Option<Url>) -> Result<reqwest::Cl
         .no_proxy()
         .gzip(true)
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(idle_timeout)
         .tcp_keepalive(KEEPALIVE)
         .tcp_keepalive_interval(KEEPALIVE);
+    let client = match idle_timeout {
+        Some(idle_timeout) => client.read_timeout(idle_timeout),
+        None => client,
+    };
     let client = match proxy {
         // A password in it would show wherever the settings do.
         Some(proxy) if !is_plain(&proxy) => {

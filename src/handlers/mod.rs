@@ -7,6 +7,7 @@ use crate::registry::Registry;
 pub mod batch_poll;
 pub mod batch_reconcile;
 pub mod batch_results;
+pub mod batch_submit;
 pub mod resources;
 
 /// The settings of the built-in handlers.
@@ -23,6 +24,7 @@ pub fn registry(settings: Settings) -> Registry {
     let registry = Registry::new()
         .register(batch_poll::BatchPoll { every: settings.batch_poll })
         .register(batch_results::BatchResults::new(settings.batch_poll))
+        .register(batch_submit::BatchSubmit)
         .register(resources::Resources);
     match settings.reconcile {
         Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),

@@ -38,6 +38,7 @@ mod senders;
 mod shutdown;
 mod signals;
 mod status;
+mod submissions;
 mod subscribers;
 mod tidy;
 mod told;

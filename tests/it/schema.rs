@@ -236,7 +236,7 @@ async fn half_a_year_of_history_has_its_partitions_and_nothing_lies_beside_them(
 }
 
 #[tokio::test]
-async fn three_functions_are_for_people_and_all_others_say_that_they_are_the_engines() {
+async fn a_few_functions_are_for_people_and_all_others_say_that_they_are_the_engines() {
     let mut connection = connect(&fresh_database().await).await;
     let for_people = lines(
         &mut connection,
@@ -245,7 +245,7 @@ async fn three_functions_are_for_people_and_all_others_say_that_they_are_the_eng
             and obj_description(p.oid, 'pg_proc') not like 'Engine: %' order by 1",
     )
     .await;
-    assert_eq!(for_people, ["enqueue", "pause", "resume"]);
+    assert_eq!(for_people, ["enqueue", "pause", "resume", "submit_batch"]);
 }
 
 #[tokio::test]

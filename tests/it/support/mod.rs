@@ -1,6 +1,7 @@
 //! What these tests need in addition to the playground: the services as processes, deliveries, and other servers.
 
 pub mod compose_file;
+pub mod cutter;
 pub mod forwarder;
 pub mod native_compose;
 pub mod processes;

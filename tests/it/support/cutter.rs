@@ -1,0 +1,122 @@
+//! A proxy before an API that breaks off the exchange of a POST where it is told to.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+/// Where the exchange of a POST breaks off.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    /// So many bytes of the request have passed.
+    Request(usize),
+    /// The request has passed, and so many bytes of its answer.
+    Answer(usize),
+}
+
+/// The proxy. What is no POST passes.
+pub struct Cutter {
+    pub url: String,
+    cuts: Arc<Mutex<VecDeque<Cut>>>,
+    /// Told at each cut. The connections stay open until `go_on`, if the proxy holds.
+    pub reached: Arc<Notify>,
+    pub go_on: Arc<Notify>,
+}
+
+impl Cutter {
+    /// A proxy before `api`, as `http://ADDRESS`. With `holds`, connections are not closed at a cut, but stand still.
+    pub async fn before(api: &str, holds: bool) -> Self {
+        let target: SocketAddr = api.strip_prefix("http://").unwrap().parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let cuts = Arc::new(Mutex::new(VecDeque::new()));
+        let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let cutter =
+            Self { url, cuts: Arc::clone(&cuts), reached: Arc::clone(&reached), go_on: Arc::clone(&go_on) };
+        tokio::spawn(async move {
+            while let Ok((inward, _)) = listener.accept().await {
+                let (cuts, reached, go_on) = (Arc::clone(&cuts), Arc::clone(&reached), Arc::clone(&go_on));
+                tokio::spawn(async move {
+                    if let Some(client) = pass(inward, target, &cuts).await {
+                        reached.notify_one();
+                        if holds {
+                            go_on.notified().await;
+                        }
+                        drop(client);
+                    }
+                });
+            }
+        });
+        cutter
+    }
+
+    /// The next POSTs break off there.
+    pub fn cut(&self, cuts: impl IntoIterator<Item = Cut>) {
+        self.cuts.lock().unwrap().extend(cuts);
+    }
+}
+
+/// Passes a connection on. Returns the client's side where it was cut.
+async fn pass(
+    inward: TcpStream,
+    target: SocketAddr,
+    cuts: &Mutex<VecDeque<Cut>>,
+) -> Option<(OwnedReadHalf, OwnedWriteHalf)> {
+    let outward = TcpStream::connect(target).await.ok()?;
+    let (mut from_client, mut to_client) = inward.into_split();
+    let (mut from_api, mut to_api) = outward.into_split();
+    let mut buffer = vec![0; 16 * 1024];
+    let Ok(first @ 1..) = from_client.read(&mut buffer).await else { return None };
+    let cut = if buffer.starts_with(b"POST ") { cuts.lock().unwrap().pop_front() } else { None };
+    let (request_max, answer_max) = match cut {
+        Some(Cut::Request(bytes)) => (bytes, usize::MAX),
+        Some(Cut::Answer(bytes)) => (usize::MAX, bytes),
+        None => (usize::MAX, usize::MAX),
+    };
+    let request = async {
+        let (mut passed, mut read) = (0, first);
+        loop {
+            let taken = read.min(request_max - passed);
+            if to_api.write_all(&buffer[..taken]).await.is_err() {
+                return false;
+            }
+            passed += taken;
+            if passed >= request_max {
+                return true;
+            }
+            read = match from_client.read(&mut buffer).await {
+                Ok(read @ 1..) => read,
+                _ => return false,
+            };
+        }
+    };
+    let answer = async {
+        let mut buffer = vec![0; 16 * 1024];
+        let mut passed = 0;
+        loop {
+            let read = match from_api.read(&mut buffer).await {
+                Ok(read @ 1..) => read,
+                _ => return false,
+            };
+            let taken = read.min(answer_max - passed);
+            if to_client.write_all(&buffer[..taken]).await.is_err() {
+                return false;
+            }
+            passed += taken;
+            if passed >= answer_max {
+                return true;
+            }
+        }
+    };
+    let is_cut = tokio::select! {
+        cut = request => cut,
+        cut = answer => cut,
+    };
+    // What the API had read by then is all that it gets.
+    drop((to_api, from_api));
+    is_cut.then_some((from_client, to_client))
+}
