@@ -186,7 +186,7 @@ fn once_each(events: &[NewEvent]) -> (Vec<&NewEvent>, Vec<Duplicate>) {
                 firsts.push(event);
             }
             Entry::Occupied(first) => {
-                duplicates.push(Duplicate::of(event, first.get().body.as_bytes() != event.body.as_bytes()))
+                duplicates.push(Duplicate::of(event, first.get().body.as_bytes() != event.body.as_bytes()));
             }
         }
     }
