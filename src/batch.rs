@@ -11,7 +11,7 @@ use sqlx::{PgConnection, PgExecutor};
 
 use crate::api::{self, Batch};
 use crate::envelope::Subject;
-use crate::event::{ANTHROPIC, Body, Event, NewEvent};
+use crate::event::{Body, Event, NewEvent};
 use crate::handler::{self, Context, Error};
 use crate::registry::Registry;
 
@@ -34,10 +34,11 @@ impl BatchRef {
 }
 
 /// The event whose handler stores the results of an ended batch. Each batch has one, so it is stored once.
-pub(crate) fn ended(batch: &Batch) -> NewEvent {
+pub(crate) fn ended(account: &str, batch: &Batch) -> NewEvent {
     NewEvent {
-        sender: ANTHROPIC.to_owned(),
-        account: Some(ANTHROPIC.to_owned()),
+        // The sender too, so that the identifiers of two accounts are not the same.
+        sender: account.to_owned(),
+        account: Some(account.to_owned()),
         event_id: format!("batch.ended:{}", batch.id),
         event_type: "batch.ended".to_owned(),
         key: Some(batch.id.clone()),
@@ -68,10 +69,11 @@ pub(crate) async fn known(
         select coalesce(bool_or(b.complete_at is not null), false) as "is_complete!",
                coalesce(max(b.results_deadline), min(b.first_seen_at) + interval '29 days', $2::timestamptz + interval '29 days')
                  < clock_timestamp() as "is_past!"
-          from restante.batch as b where b.id = $1
+          from restante.batch as b where b.id = $1 and b.account = $3
         "#,
         batch_id,
         event.received_at,
+        event.account_or_default(),
     )
     .fetch_one(executor)
     .await
@@ -99,9 +101,10 @@ pub(crate) async fn conclude(
     };
     let mut checkpoint = cx.checkpoint().await?;
     sqlx::query!(
-        "update restante.batch set given_up_because = $2 where id = $1 and complete_at is null",
+        "update restante.batch set given_up_because = $2 where id = $1 and account = $3 and complete_at is null",
         batch_id,
         format!("{reason:#}").replace('\0', "\u{fffd}"),
+        cx.event.account_or_default(),
     )
     .execute(&mut *checkpoint)
     .await?;
@@ -128,31 +131,42 @@ pub(crate) fn standing_jobs(registry: &Registry) -> Vec<&'static str> {
     STANDING.into_iter().filter(|event_type| registry.names("", event_type)).collect()
 }
 
-/// Puts missing ones of these jobs into the outbox, and replays those that were given up. Returns how many.
+/// Puts missing ones of these jobs of these accounts into the outbox, and replays those that were given up. Returns how
+/// many.
 pub(crate) async fn ensure_standing_jobs(
     executor: impl PgExecutor<'_>,
     event_types: &[&str],
+    accounts: &[String],
 ) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(r#"select restante.ensure_standing_jobs($1) as "made!""#, event_types as &[&str],)
-        .fetch_one(executor)
-        .await
+    sqlx::query_scalar!(
+        r#"select restante.ensure_standing_jobs($1, $2) as "made!""#,
+        event_types as &[&str],
+        accounts,
+    )
+    .fetch_one(executor)
+    .await
 }
 
-/// Stores what the API says about batches. A complete batch stays as it is, and an ended one does not become open again
+/// Stores what the API says about batches of an account. A complete batch stays as it is, and an ended one does not become open again
 /// because an older answer arrives late. Returns whether one of them should have ended a day ago.
-pub(crate) async fn observe(connection: &mut PgConnection, batches: &[Batch]) -> sqlx::Result<bool> {
+pub(crate) async fn observe(
+    connection: &mut PgConnection,
+    account: &str,
+    batches: &[Batch],
+) -> sqlx::Result<bool> {
     let column = |count: fn(&Batch) -> i64| batches.iter().map(count).collect::<Vec<i64>>();
     let overdue = sqlx::query_scalar!(
         r#"
         with observed as (
           insert into restante.batch as b
-            (id, status, processing, succeeded, errored, canceled, expired, created_at, expires_at, ended_at, checked_at)
-          select o.*, clock_timestamp()
+            (id, status, processing, succeeded, errored, canceled, expired, created_at, expires_at, ended_at, checked_at,
+             account)
+          select o.*, clock_timestamp(), $11
             from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                         $8::timestamptz[], $9::timestamptz[], $10::timestamptz[]) as o
           -- One order for everybody, or two that observe the same batches could wait for each other.
            order by 1
-          on conflict (id) do update
+          on conflict (id, account) do update
              set status = excluded.status, processing = excluded.processing, succeeded = excluded.succeeded,
                  errored = excluded.errored, canceled = excluded.canceled, expired = excluded.expired,
                  created_at = coalesce(excluded.created_at, b.created_at),
@@ -172,6 +186,7 @@ pub(crate) async fn observe(connection: &mut PgConnection, batches: &[Batch]) ->
         &batches.iter().map(|batch| batch.created_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
         &batches.iter().map(|batch| batch.expires_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
         &batches.iter().map(|batch| batch.ended_at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        account,
     )
     .fetch_one(connection)
     .await?;

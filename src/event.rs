@@ -100,3 +100,11 @@ pub struct Event {
     /// Which attempt this is, from 1. Snoozes and attempts that were handed back do not count.
     pub attempt: i32,
 }
+
+impl Event {
+    /// The account under which the built-in handlers store what the event is about. They answer only events that belong
+    /// to one.
+    pub(crate) fn account_or_default(&self) -> &str {
+        self.account.as_deref().unwrap_or(ANTHROPIC)
+    }
+}

@@ -18,6 +18,7 @@
 //! | error | is |
 //! |---|---|
 //! | the API refuses the key, the account or the request; it redirects, answers not as an API does, or not at all | `Trouble` |
+//! | the account of the event is not configured, or has no Admin key where one is needed | `Trouble` |
 //! | the API does not find the object (404) | `Retryable` |
 //! | the id cannot be part of a URL | `Permanent` |
 //! | the database is away or read-only, ends a deadlock, has no room; a table, a column or a right is missing | `Trouble` |
@@ -35,6 +36,7 @@ mod checkpoint;
 mod context;
 mod deadline;
 mod error;
+mod senders;
 
 pub use checkpoint::Checkpoint;
 pub(crate) use checkpoint::Fence;
@@ -42,6 +44,7 @@ pub(crate) use context::AttemptTx;
 pub use context::Context;
 pub(crate) use deadline::Deadline;
 pub use error::{Classify, Error};
+pub use senders::Senders;
 
 /// What a handler returns.
 pub type Result = std::result::Result<(), Error>;
@@ -54,6 +57,9 @@ pub type Result = std::result::Result<(), Error>;
 pub trait Handler: Send + Sync + 'static {
     /// The types it answers, as the API spells them. A trailing `*` covers any ending: `session.*`.
     const EVENT_TYPES: &'static [&'static str];
+    /// Whose events of these types it answers. An event that only handlers of other senders would answer ends as
+    /// `ignored`.
+    const SENDERS: Senders = Senders::Any;
     /// How often, and how far apart, attempts are made.
     const RETRY: retry::Policy = retry::Policy::DEFAULT;
     /// How long an attempt may take without reporting [progress](Context::progress).

@@ -40,6 +40,9 @@
 //! }
 //! ```
 //!
+//! An event has a sender, and if that is the Claude API, an account: [`Senders`] says whose events a handler answers, and
+//! [`Context::api`] calls the API with the key of the account.
+//!
 //! # A worker
 //!
 //! The `main` of a worker is one call of `service::worker`. It needs the cargo feature `service`, which provides the
@@ -116,7 +119,7 @@ mod config;
 pub mod service;
 
 pub use event::Event;
-pub use handler::{Context, Error, Handler};
+pub use handler::{Context, Error, Handler, Senders};
 pub use outbox::Source;
 pub use registry::Registry;
 

@@ -10,18 +10,22 @@ use std::time::Duration;
 use anyhow::anyhow;
 use serde::de::IgnoredAny;
 
-use crate::handler::{self, Classify, Context, Error, Handler};
+use crate::event::Event;
+use crate::handler::{self, Classify, Context, Error, Handler, Senders};
 use crate::{envelope, retry};
 
-/// Handlers by the subscriber they work for and the type they answer.
+/// Handlers by the subscriber they work for, the type they answer, and [whose](Handler::SENDERS) events.
 ///
 /// A worker claims only the rows of the subscribers in its registry. If it has [registered](Registry::register)
-/// handlers, an event of a type that none of them answers ends as `ignored`. An event whose body cannot be read has the
+/// handlers, an event that none of them answers ends as `ignored`. An event whose body cannot be read has the
 /// type `unreadable`, and becomes a dead letter in every worker, unless a handler answers that type.
 #[derive(Clone, Default)]
 pub struct Registry {
-    routes: BTreeMap<String, BTreeMap<&'static str, Arc<dyn Route>>>,
+    routes: BTreeMap<String, Routes>,
 }
+
+/// The handlers of one subscriber by their types. Those of one type are for different senders.
+type Routes = BTreeMap<&'static str, Vec<Arc<dyn Route>>>;
 
 impl Registry {
     /// A registry without handlers.
@@ -36,7 +40,7 @@ impl Registry {
     /// `restante-worker` [subscribes](Registry::subscribe) instead.
     ///
     /// # Panics
-    /// If one of its types already has a handler, so that the mistake is found at the start.
+    /// If one of its types already has a handler for events of the same sender, so that the mistake is found at the start.
     #[must_use]
     pub fn register<H: Handler>(self, handler: H) -> Self {
         self.add("", handler)
@@ -50,7 +54,7 @@ impl Registry {
     /// the subscription; `delete from restante.subscription` ends it.
     ///
     /// # Panics
-    /// If `subscriber` is empty, or already has a handler for one of the types.
+    /// If `subscriber` is empty, or already has a handler for one of the types and the same sender.
     #[must_use]
     pub fn subscribe<H: Handler>(self, subscriber: &str, handler: H) -> Self {
         assert!(!subscriber.is_empty(), "a subscriber needs a name");
@@ -61,8 +65,10 @@ impl Registry {
         let routes = self.routes.entry(subscriber.to_owned()).or_default();
         let route: Arc<dyn Route> = Arc::new(handler);
         for event_type in H::EVENT_TYPES {
-            let taken = routes.insert(event_type, Arc::clone(&route)).is_some();
+            let of_type = routes.entry(event_type).or_default();
+            let taken = of_type.iter().any(|other| other.senders().overlap(route.senders()));
             assert!(!taken, "two handlers for `{event_type}`: give one of them a subscription of its own");
+            of_type.push(Arc::clone(&route));
         }
         self
     }
@@ -90,12 +96,13 @@ impl Registry {
         self.routes.get(subscriber).is_some_and(|routes| routes.contains_key(event_type))
     }
 
-    /// The handler for an event: the one that names its type, otherwise the one with the longest pattern that matches
-    /// it. No pattern matches `unreadable`.
-    pub(crate) fn route(&self, subscriber: &str, event_type: &str) -> Option<&dyn Route> {
-        let routes = self.routes.get(subscriber)?;
-        if let Some(route) = routes.get(event_type) {
-            return Some(route.as_ref());
+    /// The handler for an event, of those that answer its sender: the one that names its type, otherwise the one with the
+    /// longest pattern that matches it; of two, the one that names the sender. No pattern matches `unreadable`.
+    pub(crate) fn route(&self, event: &Event) -> Option<&dyn Route> {
+        let event_type = event.event_type.as_str();
+        let routes = self.routes.get(&event.subscriber)?;
+        if let Some(route) = routes.get(event_type).and_then(|of_type| for_sender(of_type, event)) {
+            return Some(route);
         }
         if event_type == envelope::UNREADABLE {
             return Some(&Unreadable);
@@ -104,8 +111,16 @@ impl Registry {
             pattern.strip_suffix('*').is_some_and(|beginning| event_type.starts_with(beginning))
         };
         let covering = routes.iter().filter(|(pattern, _)| covers(pattern));
-        covering.max_by_key(|(pattern, _)| pattern.len()).map(|(_, route)| route.as_ref())
+        let answering =
+            covering.filter_map(|(pattern, of_type)| Some((pattern, for_sender(of_type, event)?)));
+        answering.max_by_key(|(pattern, _)| pattern.len()).map(|(_, route)| route)
     }
+}
+
+/// Of the handlers of one type, the one that answers the sender of the event.
+fn for_sender<'a>(of_type: &'a [Arc<dyn Route>], event: &Event) -> Option<&'a dyn Route> {
+    let answering = of_type.iter().filter(|route| route.senders().have_sent(event));
+    answering.max_by_key(|route| route.senders().are_named()).map(AsRef::as_ref)
 }
 
 impl fmt::Debug for Registry {
@@ -116,6 +131,7 @@ impl fmt::Debug for Registry {
 
 /// A handler without its payload type, so that different handlers fit into one map.
 pub(crate) trait Route: Send + Sync {
+    fn senders(&self) -> Senders;
     fn retry(&self) -> retry::Policy;
     fn timeout(&self) -> Duration;
     fn dead_holds_key(&self) -> bool;
@@ -126,6 +142,10 @@ pub(crate) trait Route: Send + Sync {
 }
 
 impl<H: Handler> Route for H {
+    fn senders(&self) -> Senders {
+        H::SENDERS
+    }
+
     fn retry(&self) -> retry::Policy {
         H::RETRY
     }
@@ -169,6 +189,7 @@ impl Handler for Unreadable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{ANTHROPIC, Body};
 
     struct Sessions;
     impl Handler for Sessions {
@@ -190,8 +211,93 @@ mod tests {
         }
     }
 
+    fn event(sender: &str, account: Option<&str>, subscriber: &str, event_type: &str) -> Event {
+        Event {
+            id: 1,
+            sender: sender.to_owned(),
+            account: account.map(str::to_owned),
+            event_id: "e".to_owned(),
+            event_type: event_type.to_owned(),
+            subscriber: subscriber.to_owned(),
+            key: None,
+            workspace_id: None,
+            source: "webhook".to_owned(),
+            created_at: chrono::Utc::now(),
+            received_at: chrono::Utc::now(),
+            body: Body::Json("{}".to_owned()),
+            attempt: 1,
+        }
+    }
+
     fn timeout_seconds(registry: &Registry, subscriber: &str, event_type: &str) -> Option<u64> {
-        registry.route(subscriber, event_type).map(|route| route.timeout().as_secs())
+        timeout_seconds_of(registry, &event(ANTHROPIC, Some(ANTHROPIC), subscriber, event_type))
+    }
+
+    fn timeout_seconds_of(registry: &Registry, event: &Event) -> Option<u64> {
+        registry.route(event).map(|route| route.timeout().as_secs())
+    }
+
+    /// Answers all types of events of these senders, within so many seconds.
+    macro_rules! answers {
+        ($name:ident, $types:expr, $senders:expr, $seconds:expr) => {
+            struct $name;
+            impl Handler for $name {
+                const EVENT_TYPES: &'static [&'static str] = $types;
+                const SENDERS: Senders = $senders;
+                const TIMEOUT: Duration = Duration::from_secs($seconds);
+                type Payload = serde_json::Value;
+                async fn handle(&self, _: &mut Context<'_>, _: Self::Payload) -> handler::Result {
+                    Ok(())
+                }
+            }
+        };
+    }
+    answers!(OfTheApi, &["batch.completed", "session.*"], Senders::OfTheApi, 1);
+    answers!(OpenAi, &["batch.completed"], Senders::Named(&["openai"]), 2);
+    answers!(OpenRouter, &["batch.completed"], Senders::Named(&["openrouter"]), 3);
+    answers!(Anybody, &["batch.*"], Senders::Any, 4);
+
+    #[test]
+    fn a_handler_answers_the_events_of_its_senders_and_no_other() {
+        let registry = Registry::new().register(OfTheApi).register(OpenAi).register(OpenRouter);
+        let asked =
+            |sender, account| timeout_seconds_of(&registry, &event(sender, account, "", "batch.completed"));
+
+        assert_eq!(asked(ANTHROPIC, Some(ANTHROPIC)), Some(1));
+        assert_eq!(asked("production", Some("staging")), Some(1), "whatever the sender is called");
+        assert_eq!(asked("openai", None), Some(2));
+        assert_eq!(asked("openrouter", None), Some(3));
+        assert_eq!(asked("github", None), None);
+        assert_eq!(asked("openai", Some("staging")), Some(2), "who names the sender comes first");
+        assert_eq!(timeout_seconds_of(&registry, &event("openai", None, "", "session.updated")), None);
+    }
+
+    #[test]
+    fn a_pattern_answers_those_whom_no_handler_of_the_type_does() {
+        let registry = Registry::new().register(OfTheApi).register(Anybody);
+        let asked =
+            |sender, account| timeout_seconds_of(&registry, &event(sender, account, "", "batch.completed"));
+        assert_eq!(asked(ANTHROPIC, Some(ANTHROPIC)), Some(1));
+        assert_eq!(asked("github", None), Some(4));
+        let unreadable = event("github", None, "", "unreadable");
+        assert_eq!(timeout_seconds_of(&registry, &unreadable), Some(Unreadable::TIMEOUT.as_secs()));
+    }
+
+    #[test]
+    fn senders_overlap_if_one_event_can_be_from_both() {
+        let (any, of_the_api) = (Senders::Any, Senders::OfTheApi);
+        let [openai, others] = [&["openai"][..], &["anthropic", "openrouter"][..]].map(Senders::Named);
+        for (one, other, expected) in [
+            (any, openai, true),
+            (any, of_the_api, true),
+            (of_the_api, of_the_api, true),
+            (of_the_api, openai, false),
+            (of_the_api, others, true),
+            (openai, openai, true),
+            (openai, others, false),
+        ] {
+            assert_eq!((one.overlap(other), other.overlap(one)), (expected, expected), "{one:?} {other:?}");
+        }
     }
 
     #[test]

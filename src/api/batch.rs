@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+use super::wire::Wire;
 use super::{Client, Error, is_plain};
 
 /// The results of a batch as bytes, in chunks of any size; decompressed, and cut wherever the network cut them.
@@ -155,10 +156,11 @@ impl Client {
     /// # Errors
     /// Those of any request, and [`Error::Malformed`] if the answer is a web page. In the stream, [`Error::Transport`].
     pub async fn results(&self, batch: &Batch) -> Result<ResultsStream, Error> {
-        let url = self.results_url(batch)?;
-        let request = self.request(Method::GET, url.clone(), &[])?.header(ACCEPT, "application/binary");
+        let wire = self.wire()?;
+        let url = wire.results_url(batch)?;
+        let request = wire.request(Method::GET, url.clone(), &[])?.header(ACCEPT, "application/binary");
         let answer = async {
-            let response = self.send(request).await?;
+            let response = wire.send(request).await?;
             let media_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
             if media_type.is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with(b"text/html"))
             {
@@ -166,9 +168,11 @@ impl Client {
             }
             Ok(chunks(response).boxed())
         };
-        self.health.ask(url.path(), answer).await
+        wire.health.ask(url.path(), answer).await
     }
+}
 
+impl Wire {
     /// The URL of the results: the one that the API gave if it is within our origin, else the usual one.
     fn results_url(&self, batch: &Batch) -> Result<Url, Error> {
         let said = batch.results_url.as_deref().and_then(|url| Url::parse(url).ok());

@@ -10,9 +10,9 @@ use std::time::Duration;
 use chrono::Utc;
 use reqwest::Response;
 use reqwest::header::{HeaderMap, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use super::keys::Secrets;
 use super::retry_after::retry_after;
 
 /// How much is read of the body of an answer.
@@ -88,6 +88,18 @@ pub enum Error {
     /// The settings cannot work.
     #[error("{0}")]
     Settings(&'static str),
+    /// The path is below `/v1/organizations/`, which the API shows to an Admin key only, and the client has none. The
+    /// request was not sent.
+    #[error("no Admin key is configured")]
+    NoAdminKey,
+    /// The account of the event is not configured, so there is no key. The request was not sent.
+    #[error("{said}")]
+    NotConfigured {
+        /// Which account, and what to do.
+        said: String,
+        /// This is the first such error since the accounts were configured.
+        is_first: bool,
+    },
     /// The API is in trouble, or does not answer about this very object, so the request was not sent.
     #[error("not asked again yet: {said}")]
     NotAsked {
@@ -113,7 +125,9 @@ impl Error {
             | Error::Redirected { .. }
             | Error::Transport(_)
             | Error::Malformed { .. }
-            | Error::Settings(_) => true,
+            | Error::Settings(_)
+            | Error::NoAdminKey
+            | Error::NotConfigured { .. } => true,
             Error::NotFound(_) | Error::ForeignOrigin | Error::BadId | Error::NotAsked { .. } => false,
         }
     }
@@ -129,7 +143,9 @@ impl Error {
     /// What the operator should do about it.
     pub fn advice(&self) -> &'static str {
         match self {
-            Error::Account(_) => "give a valid ANTHROPIC_API_KEY of the workspace whose webhooks arrive here",
+            Error::Account(_) => {
+                "give a valid key of the workspace whose webhooks arrive here: ANTHROPIC_API_KEY, or that of the account"
+            }
             Error::RateLimited { .. } | Error::Unavailable { .. } | Error::NotAsked { .. } => {
                 "try again in a while"
             }
@@ -137,6 +153,8 @@ impl Error {
             Error::Refused(_) => {
                 "read what the API says, and check the account, ANTHROPIC_VERSION, ANTHROPIC_BETA and ANTHROPIC_BASE_URL"
             }
+            Error::NoAdminKey => "give the account an Admin key of its organization",
+            Error::NotConfigured { .. } => "configure the account, or cancel what waits for it",
             _ => "check ANTHROPIC_BASE_URL and ANTHROPIC_VERSION",
         }
     }
@@ -154,6 +172,8 @@ impl Error {
             Error::Malformed { .. } => "malformed",
             Error::ForeignOrigin | Error::BadId => "bad_id",
             Error::Settings(_) => "settings",
+            Error::NoAdminKey => "no_admin_key",
+            Error::NotConfigured { .. } => "not_configured",
             Error::NotAsked { kind, .. } => kind,
         }
     }
@@ -194,7 +214,7 @@ impl fmt::Display for Answer {
 }
 
 /// Reads the error from a response, with as much of its body as arrives within `timeout`.
-pub(super) async fn read(mut response: Response, key: &SecretString, timeout: Duration) -> Error {
+pub(super) async fn read(mut response: Response, secrets: &Secrets, timeout: Duration) -> Error {
     let mut body = Vec::new();
     // The status decides: if the body breaks off, trickles or never ends, only the message is shorter.
     let _ = tokio::time::timeout(timeout, async {
@@ -206,13 +226,13 @@ pub(super) async fn read(mut response: Response, key: &SecretString, timeout: Du
     })
     .await;
     body.truncate(BODY_BYTES_MAX);
-    let answer = answer(response.status().as_u16(), response.headers(), &body, key);
+    let answer = answer(response.status().as_u16(), response.headers(), &body, secrets);
     classified(answer, response.headers())
 }
 
-fn answer(status: u16, headers: &HeaderMap, body: &[u8], key: &SecretString) -> Answer {
+fn answer(status: u16, headers: &HeaderMap, body: &[u8], secrets: &Secrets) -> Answer {
     let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |value: &Value| value.as_str().map(|text| presentable(text, key));
+    let text = |value: &Value| value.as_str().map(|text| presentable(text, secrets));
     let error = &envelope["error"];
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let request_id = header("request-id");
@@ -220,9 +240,10 @@ fn answer(status: u16, headers: &HeaderMap, body: &[u8], key: &SecretString) -> 
         status,
         kind: text(&error["type"]),
         code: text(&error["details"]["error_code"]),
-        message: text(&error["message"]).unwrap_or_else(|| presentable(&String::from_utf8_lossy(body), key)),
-        request_id: request_id.map(|id| presentable(id, key)).or_else(|| text(&envelope["request_id"])),
-        workspace_id: header("anthropic-workspace-id").map(|id| presentable(id, key)),
+        message: text(&error["message"])
+            .unwrap_or_else(|| presentable(&String::from_utf8_lossy(body), secrets)),
+        request_id: request_id.map(|id| presentable(id, secrets)).or_else(|| text(&envelope["request_id"])),
+        workspace_id: header("anthropic-workspace-id").map(|id| presentable(id, secrets)),
     }
 }
 
@@ -252,10 +273,10 @@ fn classified(answer: Answer, headers: &HeaderMap) -> Error {
     }
 }
 
-/// The text without the key, on one line, shortened.
-fn presentable(text: &str, key: &SecretString) -> String {
-    // The key is replaced first: after a cut or a changed character, a part of it could remain.
-    let text = text.replace(key.expose_secret(), "[key]").replace(char::is_control, " ");
+/// The text without the keys, on one line, shortened.
+fn presentable(text: &str, secrets: &Secrets) -> String {
+    // The keys are replaced first: after a cut or a changed character, a part of them could remain.
+    let text = secrets.blotted_out(text).replace(char::is_control, " ");
     let text = text.trim();
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
@@ -269,8 +290,8 @@ mod tests {
 
     const ENVELOPE: &str = r#"{"type":"error","error":{"type":"t","message":"m"},"request_id":"req_body"}"#;
 
-    fn key() -> SecretString {
-        "sk-secret".into()
+    fn key() -> Secrets {
+        Secrets::of([&"sk-secret".into(), &"sk-admin-secret".into()])
     }
 
     fn read(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Error {
@@ -386,12 +407,11 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_blotted_out_wherever_it_is_echoed() {
-        let body =
-            r#"{"error":{"type":"sk-secret","message":"sk-secret","details":{"error_code":"sk-secret"}}}"#;
-        for body in [body, "echo: sk-secret"] {
+    fn the_keys_are_blotted_out_wherever_they_are_echoed() {
+        let body = r#"{"error":{"type":"sk-secret","message":"sk-admin-secret","details":{"error_code":"sk-secret"}}}"#;
+        for body in [body, "echo: sk-secret sk-admin-secret"] {
             let error = read(400, &[("request-id", "sk-secret")], body);
-            assert!(!format!("{error} {error:?}").contains("sk-secret"));
+            assert!(!format!("{error} {error:?}").contains("secret"));
         }
     }
 }

@@ -25,6 +25,8 @@ const PARTS_MAX: usize = 64;
 /// Shared by all clones of a client.
 #[derive(Debug)]
 pub(super) struct Health {
+    /// Whose, where lines have to say so.
+    account: Option<String>,
     state: Mutex<State>,
     recoveries: watch::Sender<u64>,
 }
@@ -50,7 +52,12 @@ struct Thing {
 
 impl Health {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), recoveries: watch::Sender::new(0) }
+        Self::of(None)
+    }
+
+    /// That of an account which its lines name.
+    pub(super) fn of(account: Option<String>) -> Self {
+        Self { account, state: Mutex::default(), recoveries: watch::Sender::new(0) }
     }
 
     /// Makes a request, unless it is not to be made now.
@@ -59,7 +66,7 @@ impl Health {
         path: &str,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let Some(part) = name_of(path) else { return request.await };
+        let part = name_of(path);
         let _under_way = self.admit(part, path)?;
         let answer = request.await;
         match &answer {
@@ -109,6 +116,7 @@ impl Health {
         let since = part.failed(now, without_request_id(&chain(error)), error);
         if part.failures == part::FAILURES_MIN {
             tracing::error!(
+                account = self.account,
                 part = name,
                 reason = part.said,
                 failing_for_ms = (now - since).as_millis(),
@@ -146,7 +154,12 @@ impl Health {
             // They may have failed for the same reason.
             things.clear();
             let seconds = part.since.map_or(0, |since| since.elapsed().as_secs());
-            tracing::info!(part = name, failing_for_seconds = seconds, "the API answers again");
+            tracing::info!(
+                account = self.account,
+                part = name,
+                failing_for_seconds = seconds,
+                "the API answers again"
+            );
             self.recoveries.send_modify(|recoveries| *recoveries += 1);
         }
         part.answered();

@@ -38,6 +38,62 @@ async fn a_bearer_key_goes_alone() {
 }
 
 #[tokio::test]
+async fn what_is_below_the_organizations_is_asked_for_with_the_admin_key_and_all_else_with_the_other() {
+    let api = StandIn::answering(200, "", "{}").await;
+    let client = api.client_with(|settings| {
+        settings.admin_key = Some("sk-admin".into());
+        settings.workspace_id = Some("wrkspc_1".to_owned());
+    });
+
+    client.get_json(&["v1", "organizations", "external_keys", "k"], &[], &[]).await.unwrap();
+    client.get_json(&["v1", "sessions", "organizations"], &[], &[]).await.unwrap();
+
+    let requests = api.requests();
+    assert!(requests[0].contains("\r\nx-api-key: sk-admin\r\n"), "{}", requests[0]);
+    assert!(!requests[0].contains("sk-secret") && !requests[0].contains("workspace-id"), "{}", requests[0]);
+    for line in ["x-api-key: sk-secret", "anthropic-workspace-id: wrkspc_1"] {
+        assert!(requests[1].contains(&format!("\r\n{line}\r\n")), "{}", requests[1]);
+    }
+    assert!(!requests[1].contains("sk-admin"), "{}", requests[1]);
+}
+
+#[tokio::test]
+async fn without_an_admin_key_nothing_below_the_organizations_is_asked_for() {
+    let api = StandIn::answering(200, "", "{}").await;
+    let client = api.client();
+
+    for _ in 0..20 {
+        let error = client.get_json(&["v1", "organizations", "me"], &[], &[]).await.unwrap_err();
+        assert!(matches!(error, Error::NoAdminKey), "{error}");
+    }
+
+    assert!(api.requests().is_empty());
+    assert_eq!(client.trouble(), None, "it says nothing of the API");
+}
+
+#[tokio::test]
+async fn an_echo_of_either_key_is_blotted_out_of_the_error() {
+    let api = StandIn::answering(401, "", "sk-secret and sk-admin").await;
+    let client = api.client_with(|settings| settings.admin_key = Some("sk-admin".into()));
+    for path in [["v1", "organizations", "me"], ["v1", "sessions", "s"]] {
+        let error = client.get_json(&path, &[], &[]).await.unwrap_err();
+        assert!(error.to_string().ends_with("401: [key] and [key]"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_a_proxy_sends_its_requests_there() {
+    let proxy = StandIn::answering(200, "", "{}").await;
+    let mut settings = Settings::new("http://api.invalid/base".parse().unwrap(), "sk-secret".into());
+    settings.proxy = Some(proxy.base_url.clone());
+
+    Client::new(settings).unwrap().get_json(&["v1", "sessions", "s"], &[], &[]).await.unwrap();
+
+    let request = &proxy.requests()[0];
+    assert!(request.starts_with("GET http://api.invalid/base/v1/sessions/s HTTP/1.1\r\n"), "{request}");
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let elsewhere = StandIn::answering(200, "", "{}").await;
     for status in [301, 302, 303, 307, 308] {
@@ -120,10 +176,16 @@ fn a_url_of_another_origin_gets_no_request() {
         "data:,x",
     ];
     for url in foreign {
-        let refused = client.request(Method::GET, url.parse().unwrap(), &[]);
+        let refused = client.wire().unwrap().request(Method::GET, url.parse().unwrap(), &[]);
         assert!(matches!(refused, Err(Error::ForeignOrigin)), "{url}");
     }
-    assert!(client.request(Method::GET, "https://API.example:443/x?y".parse().unwrap(), &[]).is_ok());
+    assert!(
+        client
+            .wire()
+            .unwrap()
+            .request(Method::GET, "https://API.example:443/x?y".parse().unwrap(), &[])
+            .is_ok()
+    );
 }
 
 #[test]
@@ -134,14 +196,17 @@ fn a_path_stands_below_the_base() {
         ("https://api.example/one/two", "https://api.example/one/two/v1/a%20b"),
         ("https://api.example/one/", "https://api.example/one/v1/a%20b"),
     ] {
-        assert_eq!(client(base_url).url(&["v1", "a b"]).unwrap().as_str(), url);
+        assert_eq!(client(base_url).wire().unwrap().url(&["v1", "a b"]).unwrap().as_str(), url);
     }
 }
 
 #[test]
 fn an_id_that_could_name_another_path_is_refused() {
     for id in ["", ".", "..", "..;x", ";x", ".\t.", "a\r\nb", "a\0"] {
-        assert!(matches!(client("https://api.example").url(&["v1", id]), Err(Error::BadId)), "{id:?}");
+        assert!(
+            matches!(client("https://api.example").wire().unwrap().url(&["v1", id]), Err(Error::BadId)),
+            "{id:?}"
+        );
     }
 }
 
@@ -150,7 +215,7 @@ proptest! {
 
     #[test]
     fn an_id_stays_one_segment_of_the_path(id in r"([./\\%2eE;?#@:a-]|\PC){1,8}") {
-        if let Ok(url) = client_once().url(&["v1", &id, "results"]) {
+        if let Ok(url) = client_once().wire().unwrap().url(&["v1", &id, "results"]) {
             prop_assert_eq!(url.path_segments().unwrap().count(), 3);
             prop_assert_eq!((url.query(), url.fragment(), url.host_str()), (None, None, Some("api.example")));
             // Parsed again, as a server would, it is the same path.
@@ -179,13 +244,37 @@ fn settings_that_cannot_work_are_refused() {
     }
     assert_eq!(refused("https://x", ""), "the API key is empty");
     assert_eq!(refused("https://x", "a\nb"), "the API key has characters that no header can carry");
+    let refused_with = |change: fn(&mut Settings)| {
+        let mut settings = Settings::new("https://x".parse().unwrap(), "k".into());
+        change(&mut settings);
+        Client::new(settings).unwrap_err().to_string()
+    };
+    assert_eq!(refused_with(|settings| settings.admin_key = Some("".into())), "the Admin key is empty");
+    let fault = refused_with(|settings| settings.admin_key = Some("a\nb".into()));
+    assert_eq!(fault, "the Admin key has characters that no header can carry");
+    let fault = refused_with(|settings| settings.workspace_id = Some("a\nb".to_owned()));
+    assert_eq!(fault, "the workspace id has characters that no header can carry");
+    let fault = refused_with(|settings| settings.proxy = Some("http://u:p@x".parse().unwrap()));
+    assert_eq!(fault, "the proxy must be http(s)://HOST[:PORT], without a user");
 }
 
 #[test]
-fn the_key_shows_in_no_debug_output() {
-    let client = client("https://api.example");
-    let request = client.request(Method::GET, client.url(&["v1"]).unwrap(), &[]).unwrap();
-    let settings = Settings::new("https://api.example".parse().unwrap(), "sk-secret".into());
+fn the_keys_show_in_no_debug_output() {
+    let mut settings = Settings::new("https://api.example".parse().unwrap(), "sk-secret".into());
+    settings.admin_key = Some("sk-admin-secret".into());
+    let client = Client::new(settings.clone()).unwrap();
+    let request = client
+        .wire()
+        .unwrap()
+        .request(Method::GET, client.wire().unwrap().url(&["v1"]).unwrap(), &[])
+        .unwrap();
+    let organization = client
+        .wire()
+        .unwrap()
+        .url(&["v1", "organizations", "me"])
+        .and_then(|url| client.wire()?.request(Method::GET, url, &[]));
 
-    assert!(!format!("{client:?} {request:?} {settings:?}").contains("sk-secret"));
+    let accounts = Accounts::new(vec![Account::anthropic(settings.clone())]).unwrap();
+    let debug = format!("{client:?} {request:?} {organization:?} {settings:?} {accounts:?}");
+    assert!(!debug.contains("sk-"), "{debug}");
 }

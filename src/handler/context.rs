@@ -23,7 +23,12 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Context<'a> {
     /// The event.
     pub event: &'a Event,
-    /// The API, with the key of this worker.
+    /// The Claude API, with the key of the event's account. For an event without an account, which is that of another
+    /// sender, it is the client of the account `anthropic`, or of the only account.
+    ///
+    /// If the account is not configured, every call returns [`api::Error::NotConfigured`]. As an error of a handler that
+    /// is [`Error::Trouble`]: the event waits, and goes on within seconds once a worker has the account. A handler that
+    /// does not call the API does not notice.
     pub api: &'a api::Client,
     pool: &'a PgPool,
     /// For the attempt's transaction.

@@ -47,7 +47,9 @@ impl Error {
     pub(crate) fn is_known(&self) -> bool {
         let Error::Trouble(_, error) = self else { return false };
         let is_first = error.chain().find_map(|cause| match cause.downcast_ref::<api::Error>() {
-            Some(api::Error::NotAsked { is_first, .. }) => Some(*is_first),
+            Some(api::Error::NotAsked { is_first, .. } | api::Error::NotConfigured { is_first, .. }) => {
+                Some(*is_first)
+            }
             _ => None,
         });
         is_first == Some(false)
@@ -167,6 +169,9 @@ const MAKE_ROOM: Duration = Duration::from_secs(30);
 /// A person has to repair something, and the worker should notice the repair soon. `api` keeps a backlog from sending
 /// requests in vain.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// The operator has to configure the account. A worker that has it lets the events go on within seconds, so this may be
+/// long: a backlog must not keep the other workers busy.
+const CONFIGURE: Duration = Duration::from_secs(10 * 60);
 /// Something other than the API answered, or the answer is not about what was asked.
 const ODD: Duration = Duration::from_secs(60);
 /// If the API asks for fewer requests and does not say for how long.
@@ -177,6 +182,7 @@ impl From<api::Error> for Error {
         use api::Error as Api;
         match error {
             Api::NotAsked { wait, .. } => Error::Trouble(wait, error.into()),
+            Api::NotConfigured { .. } => Error::Trouble(CONFIGURE, error.into()),
             // Something is wrong on our side or on the API's: the events wait for the repair, and are not given up.
             Api::RateLimited { retry_after, .. } => {
                 Error::Trouble(retry_after.unwrap_or(SLOW_DOWN), error.into())

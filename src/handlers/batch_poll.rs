@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use rand::Rng;
 
 use crate::batch::{BatchRef, conclude, ended, known, observe};
-use crate::handler::{self, Context, Error, Handler};
+use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::handlers::batch_results::{BatchResults, NOT_ENDED};
 use crate::outbox::Source;
 use crate::retry;
@@ -23,6 +23,7 @@ pub struct BatchPoll {
 
 impl Handler for BatchPoll {
     const EVENT_TYPES: &'static [&'static str] = &["batch.poll"];
+    const SENDERS: Senders = Senders::OfTheApi;
     /// As for the results: an outage that the results survive must not end the poll.
     const RETRY: retry::Policy = BatchResults::RETRY;
     const PATIENCE: Duration = BatchResults::PATIENCE;
@@ -42,12 +43,13 @@ impl Handler for BatchPoll {
 
 impl BatchPoll {
     async fn look(&self, cx: &mut Context<'_>, id: &str) -> handler::Result {
+        let account = cx.event.account_or_default();
         let batch = cx.api.batch(id).await?;
         let mut checkpoint = cx.checkpoint().await?;
-        let is_overdue = observe(&mut checkpoint, std::slice::from_ref(&batch)).await?;
+        let is_overdue = observe(&mut checkpoint, account, std::slice::from_ref(&batch)).await?;
         checkpoint.commit().await?;
         if batch.is_terminal() {
-            return cx.enqueue(Source::Poll, ended(&batch)).await;
+            return cx.enqueue(Source::Poll, ended(account, &batch)).await;
         }
         if is_overdue {
             // The API says that batches end within 24 hours. One that does not is trouble, so that an operator sees it.

@@ -9,8 +9,8 @@ use sqlx::PgPool;
 
 use crate::api::Batch;
 use crate::batch::{RECONCILE, ended, ensure_standing_jobs, observe};
-use crate::event::NewEvent;
-use crate::handler::{self, Context, Error, Handler};
+use crate::event::{ANTHROPIC, NewEvent};
+use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::outbox::{self, Source};
 use crate::retry;
 
@@ -33,6 +33,7 @@ pub struct Nothing {}
 
 impl Handler for BatchReconcile {
     const EVENT_TYPES: &'static [&'static str] = &["batch.reconcile"];
+    const SENDERS: Senders = Senders::OfTheApi;
     /// It is never given up, because nothing else finds batches that no event has named.
     const RETRY: retry::Policy = retry::Policy { max_attempts: u32::MAX, ..retry::Policy::DEFAULT };
     const PATIENCE: Duration = retry::LONGEST;
@@ -82,11 +83,13 @@ fn has_vanished(batch: &Batch) -> bool {
 /// Stores the batches of a page. Those that have not ended are polled from then on; for the others it stores the event
 /// that fetches their results. Returns how many of these events were new.
 async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
+    let account = cx.event.account_or_default();
     let mut checkpoint = cx.checkpoint().await?;
-    observe(&mut checkpoint, page).await?;
+    observe(&mut checkpoint, account, page).await?;
     let complete: Vec<String> = sqlx::query_scalar!(
-        "select id from restante.batch where id = any ($1) and complete_at is not null",
-        &page.iter().map(|batch| batch.id.clone()).collect::<Vec<_>>()
+        "select id from restante.batch where id = any ($1) and account = $2 and complete_at is not null",
+        &page.iter().map(|batch| batch.id.clone()).collect::<Vec<_>>(),
+        account,
     )
     .fetch_all(&mut *checkpoint)
     .await?;
@@ -94,19 +97,19 @@ async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
         .iter()
         .filter(|batch| batch.is_terminal() && batch.archived_at.is_none() && !has_vanished(batch))
         .filter(|batch| !complete.contains(&batch.id))
-        .map(ended)
+        .map(|batch| ended(account, batch))
         .collect();
     let found = outbox::insert_events(&mut *checkpoint, Source::Poll, &to_store).await?;
     checkpoint.commit().await?;
     Ok(found.new)
 }
 
-/// Puts the row of the search into the outbox if it is missing, and replays it if it was given up. Workers also do that
-/// by themselves.
+/// Puts the row of the search for the account `anthropic` into the outbox if it is missing, and replays it if it was given
+/// up. Workers also do that by themselves, for each account.
 ///
 /// # Errors
 /// The database is away, or the schema is missing.
 pub async fn schedule(pool: &PgPool) -> sqlx::Result<()> {
-    ensure_standing_jobs(pool, &[RECONCILE]).await?;
+    ensure_standing_jobs(pool, &[RECONCILE], &[ANTHROPIC.to_owned()]).await?;
     Ok(())
 }

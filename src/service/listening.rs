@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::readiness;
 use crate::config::{Need, Program, RESTANTE_OPS_LISTEN};
+use crate::event::ANTHROPIC;
 use crate::ops::{self, Check, Note};
-use crate::outbox::trouble;
+use crate::outbox::trouble::{self, Cause};
 use crate::{database, telemetry};
 
 /// Binds an address. The error names the variable and the address.
@@ -71,9 +72,12 @@ pub(super) fn note_of_trouble(pool: PgPool) -> Note {
     Note::new("trouble", move || {
         let pool = pool.clone();
         async move {
-            let (cause, events) = trouble::most_frequent(&pool).await.ok().flatten()?;
+            let Cause { text, account, events } = trouble::most_frequent(&pool).await.ok().flatten()?;
             let noun = if events == 1 { "event waits" } else { "events wait" };
-            Some(format!("{events} {noun} because of us: {cause}").into())
+            let of_account = account
+                .filter(|account| account != ANTHROPIC)
+                .map_or_else(String::new, |account| format!(" (account `{account}`)"));
+            Some(format!("{events} {noun} because of us{of_account}: {text}").into())
         }
     })
 }

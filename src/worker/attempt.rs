@@ -13,7 +13,6 @@ use tracing::{Instrument, Span};
 
 use crate::database::{Connections, answered};
 use crate::event::ANTHROPIC;
-use crate::handler::Error;
 use crate::handler::{AttemptTx, Context, Deadline, Fence};
 use crate::outbox::outcome::Finish;
 use crate::outbox::settle::Finished;
@@ -28,9 +27,6 @@ use crate::worker::report::Report;
 use crate::worker::successors::Successors;
 use crate::worker::watch::{Watched, watched};
 use crate::{api, batch, telemetry};
-
-/// How long an event waits whose account is not configured.
-const NOT_CONFIGURED_PAUSE: Duration = Duration::from_secs(60);
 
 /// What all attempts of a worker share.
 pub(super) struct Shared {
@@ -58,6 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         event.r#type = claimed.event.event_type,
         attempt = claimed.event.attempt,
         subscriber = claimed.event.subscriber,
+        account = claimed.event.account.as_deref().filter(|account| *account != ANTHROPIC),
     );
     attempt(&shared, &claimed, leased_until, span.clone()).instrument(span).await
 }
@@ -65,7 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
 async fn attempt(shared: &Shared, claimed: &Claimed, leased_until: Instant, span: Span) -> Duration {
     let event = &claimed.event;
     let started = Instant::now();
-    let route = shared.registry.route(&event.subscriber, &event.event_type);
+    let route = shared.registry.route(event);
     let judge = Judge { claimed, route };
     let deadline = Deadline::new(route.map_or(Duration::ZERO, Route::timeout));
     // Renewed until the event is settled, however long the database takes for that.
@@ -123,11 +120,7 @@ async fn handled(
 ) -> (Result<Finished, Failed>, Option<AttemptTx>) {
     let claimed = judge.claimed;
     let fence = Fence { lease: claimed.lease, lease_time: shared.lease, deadline: deadline.clone() };
-    let account = claimed.event.account.as_deref().unwrap_or(ANTHROPIC);
-    let Some(api) = shared.api.client(account) else {
-        let reason = anyhow::anyhow!("the account `{account}` is not configured");
-        return (Err(judge.error(Error::Trouble(NOT_CONFIGURED_PAUSE, reason))), None);
-    };
+    let api = shared.api.client_for(claimed.event.account.as_deref());
     let mut cx = Context::new(&claimed.event, &api, &shared.pool, &shared.connections, fence);
     match watched(route, &mut cx, lease_guard, &deadline).await {
         Watched::Returned(returned) => {

@@ -141,6 +141,7 @@ pub async fn run(
     let running = tokio::spawn(async move {
         let (url, poll) = (settings.database_url.clone(), settings.poll);
         let standing = batch::standing_jobs(&registry);
+        let accounts = api.clone();
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let mut dispatcher = tokio::select! {
             started = Dispatcher::start(settings, pool.clone(), registry, api) => started?,
@@ -148,7 +149,8 @@ pub async fn run(
             () = stop.cancelled() => return Ok(0),
         };
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
-        let upkeep = tokio::spawn(upkeep::run(pool, dispatcher.connections(), standing, stop.child_token()));
+        let upkeep =
+            tokio::spawn(upkeep::run(pool, dispatcher.connections(), standing, accounts, stop.child_token()));
         loop {
             dispatcher.go_on();
             tokio::select! {

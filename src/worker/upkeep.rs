@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::Connections;
 use crate::outbox::status::STATES;
-use crate::outbox::trouble::{self, Tried};
+use crate::outbox::trouble::{self, NO_ACCOUNT, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
-use crate::{batch, database, telemetry};
+use crate::{api, batch, database, telemetry};
 
 /// The first moments of a worker belong to the events that wait for it.
 const AFTER_THE_START: Duration = Duration::from_secs(1);
@@ -40,6 +40,7 @@ pub(super) async fn run(
     pool: PgPool,
     connections: Connections,
     standing: Vec<&'static str>,
+    accounts: api::Accounts,
     stop: CancellationToken,
 ) {
     let every = |seconds| {
@@ -51,14 +52,18 @@ pub(super) async fn run(
         (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(REPAIRS_SECONDS));
     let mut tried = Tried::default();
     let (mut jobs, mut held) = (every(STANDING_SECONDS), every(HELD_SECONDS));
+    // At the start what waits for an account may have waited for this worker.
+    let mut changes = accounts.changes();
+    changes.mark_changed();
     let steps = async {
         loop {
             let done = tokio::select! {
                 _ = sweep.tick() => sweep_keys(&connections).await,
                 _ = gauges.tick() => measure(&connections).await,
                 _ = held.tick() => let_held_go(&connections).await,
-                _ = repairs.tick() => look_for_repairs(&connections, &mut tried).await,
-                _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing).await,
+                _ = repairs.tick() => look_for_repairs(&connections, &mut tried, &accounts).await,
+                _ = changes.changed() => let_configured_go(&connections, &accounts).await,
+                _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing, &accounts).await,
             };
             if let Err(error) = done {
                 let error = database::why(&pool, &error).await;
@@ -129,8 +134,14 @@ async fn make_partitions(pool: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
-async fn look_for_repairs(connections: &Connections, tried: &mut Tried) -> sqlx::Result<()> {
-    let look = async |connection: &mut PgConnection| trouble::look_for_repairs(connection, tried).await;
+async fn look_for_repairs(
+    connections: &Connections,
+    tried: &mut Tried,
+    accounts: &api::Accounts,
+) -> sqlx::Result<()> {
+    let accounts = configured(accounts);
+    let look =
+        async |connection: &mut PgConnection| trouble::look_for_repairs(connection, tried, &accounts).await;
     let healed = connections.run_to_its_end(look).await?;
     if healed > 0 {
         tracing::info!(events = healed, "what was wrong is mended; what waited for that runs now");
@@ -138,9 +149,32 @@ async fn look_for_repairs(connections: &Connections, tried: &mut Tried) -> sqlx:
     Ok(())
 }
 
-async fn ensure_standing_jobs(connections: &Connections, standing: &[&str]) -> sqlx::Result<()> {
-    let ensure =
-        async |connection: &mut PgConnection| batch::ensure_standing_jobs(connection, standing).await;
+async fn let_configured_go(connections: &Connections, accounts: &api::Accounts) -> sqlx::Result<()> {
+    let accounts = configured(accounts);
+    let let_go =
+        async |connection: &mut PgConnection| trouble::let_configured_go(connection, &accounts).await;
+    let events = connections.run_to_its_end(let_go).await?;
+    if events > 0 {
+        tracing::info!(events, "their account is configured; what waited for that runs now");
+    }
+    Ok(())
+}
+
+/// The accounts whose events this worker can deal with.
+fn configured(accounts: &api::Accounts) -> Vec<String> {
+    let without = accounts.is_configured_for(None).then(|| NO_ACCOUNT.to_owned());
+    accounts.names().into_iter().chain(without).collect()
+}
+
+async fn ensure_standing_jobs(
+    connections: &Connections,
+    standing: &[&str],
+    accounts: &api::Accounts,
+) -> sqlx::Result<()> {
+    let accounts = accounts.names();
+    let ensure = async |connection: &mut PgConnection| {
+        batch::ensure_standing_jobs(connection, standing, &accounts).await
+    };
     let made = connections.run_to_its_end(ensure).await?;
     if made > 0 {
         tracing::info!(jobs = made, "put jobs into the outbox that have to be there");

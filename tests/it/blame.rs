@@ -278,30 +278,42 @@ async fn an_event_whose_object_the_key_of_another_workspace_does_not_find_says_s
 }
 
 #[tokio::test]
-async fn what_is_below_the_organization_ends_with_a_sentence_where_the_key_may_not_see_it() {
-    let refusals = [(401, "authentication_error"), (403, "permission_error"), (404, "not_found_error")];
-    for (status, kind) in refusals {
-        let (world, api) = (World::new().await, ScriptedApi::new().await);
-        api.answer_all(Some(Answer::refusal(status, kind, "")));
-        tell(&world, "external_storage.failed", "arn:aws:s3:::bucket/path").await;
-        tell(&world, "external_key.failed", "ekey_1").await;
-
-        work(&world, api.client()).await;
-
-        let sentence = "is below /v1/organizations/, which the API shows to an Admin key only, and none is configured: the API";
-        for what in ["external_storage", "external_key"] {
-            let dead = format!(
-                "select count(*) from restante.outbox_dead where last_error like 'a {what} {sentence}%'"
-            );
-            assert_eq!(world.value(&dead).await, "1", "{status} {what}");
-        }
-    }
-    // A billing hold on the account says nothing about the key.
+async fn what_is_below_the_organization_ends_with_a_sentence_if_there_is_no_admin_key() {
     let (world, api) = (World::new().await, ScriptedApi::new().await);
-    api.answer_all(Some(Answer::refusal(402, "billing_error", "")));
+    tell(&world, "external_storage.failed", "arn:aws:s3:::bucket/path").await;
     tell(&world, "external_key.failed", "ekey_1").await;
+
     work(&world, api.client()).await;
-    assert_eq!(world.value("select concat_ws(' ', status, attempt) from restante.outbox").await, "retry 0");
+
+    assert_eq!(api.requests(), Vec::<String>::new(), "the answer is known before it is asked");
+    let sentence =
+        "is below /v1/organizations/, which the API shows to an Admin key only, and none is configured";
+    for what in ["external_storage", "external_key"] {
+        let dead =
+            format!("select count(*) from restante.outbox_dead where last_error = 'a {what} {sentence}'");
+        assert_eq!(world.value(&dead).await, "1", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_admin_key_that_is_refused_buries_nothing_and_its_repair_heals() {
+    let (world, api) = (World::new().await, ScriptedApi::new().await);
+    for (status, kind) in [(401, "authentication_error"), (402, "billing_error"), (403, "permission_error")] {
+        api.answer_all(Some(Answer::refusal(status, kind, "")));
+        tell(&world, "external_key.failed", &format!("ekey_{status}")).await;
+        work(&world, api.admin_client()).await;
+        let said = format!(
+            "select concat_ws(' ', status, attempt, last_error like 'with the Admin key: the API does not serve %')
+               from restante.outbox where event_id like '%{status}'"
+        );
+        assert_eq!(world.value(&said).await, "retry 0 t");
+    }
+
+    let key = Answer::json(&json!({ "id": "ekey", "status": "failed" }));
+    api.answer_all(Some(key));
+    world.wait_for_retries().await;
+    work(&world, api.admin_client()).await;
+    assert_eq!(world.value("select count(*) from restante.resource where status = 'failed'").await, "3");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 
 mod support;
 
+mod accounts;
 mod agreement;
 mod attempts;
 mod batches;

@@ -146,7 +146,7 @@ async fn receive(world: &World, event_id: &str, second: u32, data: &Value) {
 async fn each_of_the_51_types_asks_the_right_question_and_keeps_the_answer() {
     let world = World::new().await;
     let api = ScriptedApi::new().await;
-    let client = api.client();
+    let client = api.admin_client();
     for (event_type, path, beta, resource) in TYPES {
         world.sql("truncate restante.resource").await;
         if let Some(path) = path {
@@ -172,7 +172,7 @@ async fn each_of_the_51_types_asks_the_right_question_and_keeps_the_answer() {
 async fn the_status_of_external_storage_is_read_out_of_its_object() {
     let world = World::new().await;
     let api = ScriptedApi::new().await;
-    let client = api.client();
+    let client = api.admin_client();
     api.answer(
         STORAGE.unwrap(),
         Answer::json(

@@ -156,6 +156,13 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ),
         ),
         (
+            "Watch a batch of another account by hand",
+            (
+                "select concat_ws(' ', account, sender, status) from restante.outbox where event_id = 'batch.poll:msgbatch_03'",
+                "staging staging pending",
+            ),
+        ),
+        (
             "Download a batch again",
             ("select status from restante.outbox where event_id = 'batch.ended:msgbatch_02'", "pending"),
         ),

@@ -6,7 +6,7 @@ use expect_test::expect;
 use restante::handlers;
 use restante::internals::outbox::outcome::{Failure, Fault, Verdict};
 use restante::internals::outbox::settle::fail;
-use restante::internals::outbox::trouble::{Tried, look_for_repairs, most_frequent};
+use restante::internals::outbox::trouble::{Cause, Tried, look_for_repairs, most_frequent};
 use restante::internals::outbox::upkeep::{oldest_claimable_seconds, oldest_unfinished_seconds};
 use restante::registry::Registry;
 use secrecy::ExposeSecret;
@@ -211,7 +211,8 @@ async fn one_cause_is_counted_as_one_whatever_its_requests_are_called() {
     let causes = "select string_agg(events || ' ' || cause, '; ') from restante.outbox_trouble";
     assert_eq!(world.value(causes).await, "3 401: invalid x-api-key");
     let told = most_frequent(&world.pool).await.unwrap();
-    assert_eq!(told, Some(("401: invalid x-api-key".to_owned(), 3)));
+    let text = "401: invalid x-api-key".to_owned();
+    assert_eq!(told, Some(Cause { text, account: Some("anthropic".to_owned()), events: 3 }));
 }
 
 #[tokio::test]
@@ -229,16 +230,20 @@ async fn what_waited_for_a_repair_runs_as_soon_as_one_of_them_gets_further() {
 
     // While the trouble lasts, one event at a time is tried.
     for _ in 0..3 {
-        assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0);
+        assert_eq!(look_for_repairs(&mut connection, &mut tried, &[]).await.unwrap(), 0);
         assert_eq!(world.value(due).await, "1");
-        assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0, "it has not run yet");
+        assert_eq!(
+            look_for_repairs(&mut connection, &mut tried, &[]).await.unwrap(),
+            0,
+            "it has not run yet"
+        );
         assert_eq!(world.value(due).await, "1");
         end(&world, account("401")).await;
     }
 
-    look_for_repairs(&mut connection, &mut tried).await.unwrap();
+    look_for_repairs(&mut connection, &mut tried, &[]).await.unwrap();
     assert_eq!(world.work().await, 1);
-    assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 2);
+    assert_eq!(look_for_repairs(&mut connection, &mut tried, &[]).await.unwrap(), 2);
     assert_eq!(world.work().await, 2);
     expect![["e0 done, attempt 1\ne1 done, attempt 1\ne2 done, attempt 1\npace retry, attempt 0\n"]]
         .assert_eq(&world.outbox().await);
@@ -253,13 +258,13 @@ async fn an_event_in_trouble_that_a_person_takes_away_is_no_repair() {
         world.receive(&format!("e{number}"), "", number, json!({})).await;
         end(&world, account("401")).await;
     }
-    look_for_repairs(&mut connection, &mut tried).await.unwrap();
+    look_for_repairs(&mut connection, &mut tried, &[]).await.unwrap();
     let due = "event_id = (select event_id from restante.outbox where status = 'retry' and run_at <= clock_timestamp())";
 
     world.sql(&format!("update restante.outbox set status = 'cancelled' where {due}")).await;
-    assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0);
+    assert_eq!(look_for_repairs(&mut connection, &mut tried, &[]).await.unwrap(), 0);
     world.sql(&format!("update restante.outbox set status = 'paused' where {due}")).await;
-    assert_eq!(look_for_repairs(&mut connection, &mut tried).await.unwrap(), 0);
+    assert_eq!(look_for_repairs(&mut connection, &mut tried, &[]).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,9 @@ use crate::answer::End;
 /// The key that its clients send, and that must appear nowhere else.
 pub const KEY: &str = "sk-ant-canary-7f3a";
 
+/// The Admin key, which they show only for what belongs to the organization.
+pub const ADMIN_KEY: &str = "sk-ant-admin-canary-91c5";
+
 /// The API. It answers a path with the answer that was last set for it: first it looks for the path with its query,
 /// then without. A path without an answer gets a 404.
 pub struct ScriptedApi {
@@ -67,7 +70,18 @@ impl ScriptedApi {
 
     /// A client of this API, with the usual settings.
     pub fn client(&self) -> Client {
-        Client::new(Settings::new(self.origin.parse().unwrap(), KEY.into())).unwrap()
+        Client::new(self.settings(KEY)).unwrap()
+    }
+
+    /// A client of it that has an Admin key too.
+    pub fn admin_client(&self) -> Client {
+        let settings = Settings { admin_key: Some(ADMIN_KEY.into()), ..self.settings(KEY) };
+        Client::new(settings).unwrap()
+    }
+
+    /// The usual settings of a client of it, with this key.
+    pub fn settings(&self, key: &str) -> Settings {
+        Settings::new(self.origin.parse().unwrap(), key.into())
     }
 
     /// Sets the answer to a path. A `path` without a query stands for the path with any query.

@@ -17,12 +17,14 @@ use super::journal::{Journal, Seen};
 use super::refusal::Refusal;
 use super::settings::Settings;
 use super::store::Store;
-use super::webhook::Event;
+use super::webhook::{Event, Origin};
 
 /// The whole state of the simulator.
 pub(super) struct App {
     /// The source of ids, and of everything else that looks random.
     pub(super) mint: Mint,
+    /// The workspace that its key belongs to.
+    pub(super) workspace_id: String,
     pub(super) settings: Settings,
     pub(super) faults: Mutex<Faults>,
     pub(super) batches: Mutex<Batches>,
@@ -37,10 +39,11 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(settings: Settings, events: mpsc::UnboundedSender<Event>) -> App {
+    pub(super) fn new(workspace_id: String, settings: Settings, events: mpsc::UnboundedSender<Event>) -> App {
         App {
             mint: Mint::new(settings.seed.unwrap_or_else(rand::random)),
             faults: Mutex::new(settings.faults.clone()),
+            workspace_id,
             settings,
             batches: Mutex::default(),
             store: Mutex::default(),
@@ -58,9 +61,15 @@ impl App {
         held(&self.faults).clone()
     }
 
+    /// Where its events come from.
+    pub(super) fn origin(&self) -> Origin<'_> {
+        let top_level_type = self.settings.top_level_type;
+        Origin { mint: &self.mint, workspace_id: &self.workspace_id, top_level_type }
+    }
+
     /// Sends the webhook of an event that happens to this object, if webhooks are set up.
     pub(super) fn emit(&self, kind: &str, id: &str, data: Map<String, Value>) {
-        self.send(Event::new(&self.mint, self.settings.top_level_type, kind, id, data));
+        self.send(Event::new(&self.origin(), kind, id, data));
     }
 
     /// Puts the event into the queue of the sender.

@@ -14,6 +14,8 @@ use super::Settings;
 /// changes what goes wrong, GET /_simulator/deliveries and /_simulator/requests list what happened. Each kind starts with one
 /// object (sesn_example, vlt_example, agent_example, ...). Make others as with the API, with its beta header
 /// (anthropic-beta: managed-agents-2026-04-01), or with POST /_simulator/resources {"type": "session"}.
+/// With --workspace there are several workspaces. The key in its x-api-key decides whose a request is, also one to /_simulator/;
+/// with any other key it is for the first workspace.
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArgs {
     /// The address and port to listen on

@@ -90,7 +90,7 @@ async fn forget(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<J
 }
 
 async fn emit(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Refusal> {
-    let event = Event::from_draft(&app.mint, app.settings.top_level_type, read::<Draft>(&body)?);
+    let event = Event::from_draft(&app.origin(), read::<Draft>(&body)?);
     let answer = json!({"event_id": event.id, "type": event.kind});
     app.send(event);
     Ok(Json(answer))

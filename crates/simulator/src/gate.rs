@@ -15,7 +15,7 @@ use super::app::App;
 use super::dice;
 use super::journal::Seen;
 use super::refusal::Refusal;
-use super::webhook::{ORGANIZATION, WORKSPACE};
+use super::webhook::ORGANIZATION;
 
 /// Limit of a batch's request, by the API's error page; it counts 1 MB as 1024 × 1024 bytes here.
 const BATCH_BODY_BYTES: usize = 256 << 20;
@@ -57,7 +57,7 @@ pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     if !control {
         seen.status = response.status().as_u16();
         app.requests.push(seen);
-        add_headers(response.headers_mut(), &request_id);
+        add_headers(response.headers_mut(), &request_id, &app.workspace_id);
     }
     response
 }
@@ -110,7 +110,7 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The API keys in the two headers that can carry one.
-fn keys(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+pub(super) fn keys(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let bearer = text(headers, "authorization").and_then(|value| value.strip_prefix("Bearer "));
     [text(headers, "x-api-key"), bearer].into_iter().flatten().filter(|key| !key.is_empty())
 }
@@ -130,12 +130,12 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn add_headers(headers: &mut HeaderMap, request_id: &str) {
+fn add_headers(headers: &mut HeaderMap, request_id: &str, workspace_id: &str) {
     let reset = (Utc::now() + Duration::from_secs(60)).to_rfc3339_opts(SecondsFormat::Secs, true);
     let values = [
         ("request-id", request_id.to_owned()),
         ("anthropic-organization-id", ORGANIZATION.to_owned()),
-        ("anthropic-workspace-id", WORKSPACE.to_owned()),
+        ("anthropic-workspace-id", workspace_id.to_owned()),
         ("anthropic-ratelimit-requests-limit", REQUESTS_PER_MINUTE.to_string()),
         ("anthropic-ratelimit-requests-remaining", (REQUESTS_PER_MINUTE - 1).to_string()),
         ("anthropic-ratelimit-requests-reset", reset),

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use super::faults::Faults;
 use super::flags::{RESULTS, seconds, share};
 use super::outcome::Shares;
+use super::workspace::Workspace;
 
 const WEBHOOKS: &str = "Webhooks";
 
@@ -24,6 +25,9 @@ pub struct Settings {
     /// The only API key that is accepted; without it any key is
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<SecretString>,
+    /// A further workspace, `NAME:API_KEY` or `NAME:API_KEY:WEBHOOK_URL:SIGNING_KEY`, with objects of its own; may be repeated
+    #[arg(long = "workspace", value_name = "WORKSPACE")]
+    pub workspaces: Vec<Workspace>,
     /// Seed of ids, outcomes and faults: the same seed gives the same ones [default: a new seed at each start]
     #[arg(long)]
     pub seed: Option<u64>,

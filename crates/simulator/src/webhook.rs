@@ -33,15 +33,17 @@ pub(super) struct Draft {
     created_at: Option<DateTime<Utc>>,
 }
 
+/// Where events come from.
+pub(super) struct Origin<'a> {
+    pub(super) mint: &'a Mint,
+    pub(super) workspace_id: &'a str,
+    pub(super) top_level_type: bool,
+}
+
 impl Event {
     /// An event that happens now to the object with this id.
-    pub(super) fn new(
-        mint: &Mint,
-        top_level_type: bool,
-        kind: &str,
-        id: &str,
-        extra: Map<String, Value>,
-    ) -> Event {
+    pub(super) fn new(origin: &Origin<'_>, kind: &str, id: &str, extra: Map<String, Value>) -> Event {
+        let Origin { mint, workspace_id, top_level_type } = *origin;
         let mut data = Map::new();
         if top_level_type {
             let name = if kind.starts_with("batch.") { "batch_id" } else { "id" };
@@ -52,7 +54,7 @@ impl Event {
             data.insert("organization_id".to_owned(), ORGANIZATION.into());
             // These objects belong to the organization and to no workspace.
             if !kind.starts_with("external_key.") && !kind.starts_with("user_profile.") {
-                data.insert("workspace_id".to_owned(), WORKSPACE.into());
+                data.insert("workspace_id".to_owned(), workspace_id.into());
             }
         }
         data.extend(extra);
@@ -61,8 +63,8 @@ impl Event {
     }
 
     /// The event that a request describes.
-    pub(super) fn from_draft(mint: &Mint, top_level_type: bool, draft: Draft) -> Event {
-        let event = Event::new(mint, top_level_type, &draft.kind, &draft.id, draft.data);
+    pub(super) fn from_draft(origin: &Origin<'_>, draft: Draft) -> Event {
+        let event = Event::new(origin, &draft.kind, &draft.id, draft.data);
         Event {
             id: draft.event_id.unwrap_or(event.id),
             created_at: draft.created_at.unwrap_or(event.created_at),

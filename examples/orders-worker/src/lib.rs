@@ -1,5 +1,6 @@
 //! The handlers of a shop, which run in its own worker next to `restante-worker`.
 
+pub mod note_translation;
 pub mod reserve_stock;
 pub mod tell_desk;
 
@@ -10,13 +11,14 @@ use url::Url;
 /// The subscriber whose rows of the outbox this worker runs. It must never change.
 pub const SUBSCRIBER: &str = "orders";
 
-/// Registers both handlers. `restante-worker` also has a handler for `session.status_idled`: each gets its own row.
+/// Registers the handlers. `restante-worker` also has a handler for `session.status_idled`: each gets its own row.
 ///
 /// # Errors
 /// If the HTTP client cannot be built.
 pub fn registry(desk: Url) -> anyhow::Result<Registry> {
     Ok(Registry::new()
         .subscribe(SUBSCRIBER, reserve_stock::ReserveStock)
+        .subscribe(SUBSCRIBER, note_translation::NoteTranslation)
         .subscribe(SUBSCRIBER, tell_desk::TellDesk::new(desk)?))
 }
 

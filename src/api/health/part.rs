@@ -96,12 +96,10 @@ impl Part {
     }
 }
 
-/// The part of the API that a path belongs to. None for what is below `organizations`, which a key of a workspace may
-/// not ask for: that says nothing of the API.
-pub(super) fn name_of(path: &str) -> Option<&str> {
+/// The part of the API that a path belongs to.
+pub(super) fn name_of(path: &str) -> &str {
     let (_, rest) = path.split_once("/v1/").unwrap_or(("", path));
-    let name = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
-    (name != "organizations").then_some(name)
+    rest.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -109,12 +107,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_what_follows_the_version_and_what_a_workspace_may_not_ask_for_is_none() {
+    fn a_part_is_what_follows_the_version() {
         for (path, expected) in [
-            ("/v1/messages/batches?limit=1", Some("messages")),
-            ("/gateway/v1/sessions/a/events", Some("sessions")),
-            ("/elsewhere", Some("elsewhere")),
-            ("/v1/organizations/external_keys/a", None),
+            ("/v1/messages/batches?limit=1", "messages"),
+            ("/gateway/v1/sessions/a/events", "sessions"),
+            ("/elsewhere", "elsewhere"),
+            ("/v1/organizations/external_keys/a", "organizations"),
         ] {
             assert_eq!(name_of(path), expected, "{path}");
         }

@@ -6,10 +6,10 @@
 use super::line::Row;
 
 /// The columns of the `COPY` statement, in the order in which [`CopyBuffer::push`] writes them.
-pub(super) const COPY_COLUMNS: &str = "batch_id, custom_id, outcome, line, raw, \"text\", model, stop_reason, error_type, \
+pub(super) const COPY_COLUMNS: &str = "account, batch_id, custom_id, outcome, line, raw, \"text\", model, stop_reason, error_type, \
      error_message, input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens";
 
-const FIELDS: i16 = 14;
+const FIELDS: i16 = 15;
 
 /// The signature, no flags, no extension.
 const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -36,11 +36,12 @@ impl CopyBuffer {
     ///
     /// # Panics
     /// If a field has 2 GiB or more. The cap on the length of lines keeps fields far below that.
-    pub(super) fn push(&mut self, batch_id: &str, row: &Row<'_>) {
+    pub(super) fn push(&mut self, account: &str, batch_id: &str, row: &Row<'_>) {
         if std::mem::take(&mut self.is_finished) {
             self.bytes.truncate(self.bytes.len() - TRAILER.len());
         }
         self.bytes.extend_from_slice(&FIELDS.to_be_bytes());
+        self.field(Some(account.as_bytes()));
         self.field(Some(batch_id.as_bytes()));
         self.field(Some(row.custom_id.as_bytes()));
         self.field(Some(row.outcome.as_bytes()));
@@ -144,11 +145,12 @@ mod tests {
     #[test]
     fn a_row_is_its_fields_with_their_lengths_in_network_order() {
         let mut buffer = CopyBuffer::new();
-        buffer.push("b", &full());
+        buffer.push("a", "b", &full());
 
         let expected = [
             &b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"[..],
-            b"\x00\x0e",
+            b"\x00\x0f",
+            b"\x00\x00\x00\x01a",
             b"\x00\x00\x00\x01b",
             b"\x00\x00\x00\x02\xc3\xa9",
             b"\x00\x00\x00\x02ok",
@@ -173,21 +175,21 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_go_into_their_own_column() {
         let mut buffer = CopyBuffer::new();
-        buffer.push("b", &Row { raw: Some(b"\xff"), ..Row::default() });
+        buffer.push("a", "b", &Row { raw: Some(b"\xff"), ..Row::default() });
 
         assert_eq!(buffer.line_bytes(), 1);
-        let after_outcome = HEADER.len() + 2 + 5 + 4 + 4;
+        let after_outcome = HEADER.len() + 2 + 5 + 5 + 4 + 4;
         assert_eq!(buffer.finish()[after_outcome..][..9], *b"\xff\xff\xff\xff\x00\x00\x00\x01\xff");
     }
 
     #[test]
     fn a_row_after_the_trailer_takes_its_place() {
         let (mut early, mut late) = (CopyBuffer::new(), CopyBuffer::new());
-        early.push("b", &full());
+        early.push("a", "b", &full());
         early.finish();
-        early.push("c", &full());
-        late.push("b", &full());
-        late.push("c", &full());
+        early.push("a", "c", &full());
+        late.push("a", "b", &full());
+        late.push("a", "c", &full());
 
         assert_eq!(early.finish(), late.finish());
     }
@@ -195,7 +197,7 @@ mod tests {
     #[test]
     fn clearing_keeps_the_memory_and_nothing_else() {
         let mut buffer = CopyBuffer::new();
-        buffer.push("b", &full());
+        buffer.push("a", "b", &full());
         buffer.finish();
         let capacity = buffer.bytes.capacity();
 

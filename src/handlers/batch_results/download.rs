@@ -70,21 +70,26 @@ impl<'a, 'b> Source<'a, 'b> {
         batch: &'a Batch,
         spares: mpsc::Receiver<CopyBuffer>,
     ) -> Result<Self, Error> {
+        let account = cx.event.account_or_default();
         sqlx::query!(
-            "update restante.batch set download_started_at = clock_timestamp() where id = $1",
-            batch.id
+            "update restante.batch set download_started_at = clock_timestamp() where id = $1 and account = $2",
+            batch.id,
+            account,
         )
         .execute(cx.pool())
         .await?;
         let room = Seen::of(usize::try_from(batch.expected_results()).unwrap_or(0));
-        let seen =
-            sqlx::query_scalar!("select custom_id from restante.batch_result where batch_id = $1", batch.id)
-                .fetch(cx.pool())
-                .try_fold(room, async |mut seen, custom_id| {
-                    seen.insert(&custom_id);
-                    Ok(seen)
-                })
-                .await?;
+        let seen = sqlx::query_scalar!(
+            "select custom_id from restante.batch_result where batch_id = $1 and account = $2",
+            batch.id,
+            account,
+        )
+        .fetch(cx.pool())
+        .try_fold(room, async |mut seen, custom_id| {
+            seen.insert(&custom_id);
+            Ok(seen)
+        })
+        .await?;
         let chunks = cx.api.results(batch).await?;
         let lines = Lines::new(LINE_BYTES_MAX);
         Ok(Self { cx, batch, chunks, spares, lines, is_ended: false, broken_off: None, seen, fault: None })
@@ -137,7 +142,7 @@ impl<'a, 'b> Source<'a, 'b> {
         match Row::read(line) {
             Ok(row) => {
                 if self.seen.insert(&row.custom_id) {
-                    part.push(&self.batch.id, &row);
+                    part.push(self.cx.event.account_or_default(), &self.batch.id, &row);
                 }
             }
             Err(error) => self.note(&error),
@@ -183,10 +188,12 @@ async fn write(cx: &Context<'_>, batch: &Batch, part: &mut CopyBuffer) -> Result
     }
     let rows = copy.finish().await?;
     sqlx::query!(
-        "update restante.batch set results_stored = results_stored + $2, bytes_stored = bytes_stored + $3 where id = $1",
+        "update restante.batch set results_stored = results_stored + $2, bytes_stored = bytes_stored + $3
+          where id = $1 and account = $4",
         batch.id,
         i64::try_from(rows).unwrap_or(i64::MAX),
         i64::try_from(part.line_bytes()).unwrap_or(i64::MAX),
+        cx.event.account_or_default(),
     )
     .execute(&mut *draft)
     .await?;

@@ -12,21 +12,19 @@ mod line;
 mod lines;
 mod seen;
 mod shape;
+mod turns;
 
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::api::Batch;
 use crate::batch::{BatchRef, conclude, known, observe};
-use crate::handler::{self, Context, Error, Handler};
+use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::retry;
 
-/// How many batches a worker stores at once. One keeps Postgres busy if its download is quick; each takes about 15
-/// megabytes of memory.
-const TURNS: usize = 2;
+use turns::Turns;
 
 /// How long an attempt waits for its turn. If it gets none, its event is deferred for the same time, and leaves its
 /// place to others.
@@ -39,13 +37,13 @@ pub(crate) const NOT_ENDED: &str = "the batch has not ended; this event polls th
 #[derive(Debug)]
 pub struct BatchResults {
     poll: Duration,
-    turns: Semaphore,
+    turns: Turns,
 }
 
 impl BatchResults {
     /// A handler that polls again after `poll` if the batch has not ended yet.
     pub fn new(poll: Duration) -> Self {
-        Self { poll, turns: Semaphore::new(TURNS) }
+        Self { poll, turns: Turns::default() }
     }
 }
 
@@ -63,6 +61,7 @@ impl Handler for BatchResults {
         "message_batch.expired",
         "message_batch.failed",
     ];
+    const SENDERS: Senders = Senders::OfTheApi;
     /// No limit: retries go on until the API deletes the results, 29 days after the batch was created. Until then
     /// nothing is lost, and no operator should be needed.
     const RETRY: retry::Policy = retry::Policy {
@@ -89,7 +88,8 @@ impl Handler for BatchResults {
 
 impl BatchResults {
     async fn store(&self, cx: &mut Context<'_>, id: &str) -> handler::Result {
-        let Ok(_turn) = timeout(PATIENCE, self.turns.acquire()).await else {
+        let turns = self.turns.of(cx.event.account_or_default());
+        let Ok(_turn) = timeout(PATIENCE, turns.acquire()).await else {
             return Err(Error::Defer(
                 PATIENCE,
                 "other batches are being downloaded; this one waits for its turn".into(),
@@ -97,7 +97,7 @@ impl BatchResults {
         };
         let batch = cx.api.batch(id).await?;
         let mut checkpoint = cx.checkpoint().await?;
-        observe(&mut checkpoint, std::slice::from_ref(&batch)).await?;
+        observe(&mut checkpoint, cx.event.account_or_default(), std::slice::from_ref(&batch)).await?;
         checkpoint.commit().await?;
         if !batch.is_terminal() {
             return Err(Error::Snooze(self.poll, NOT_ENDED.into()));
@@ -115,14 +115,16 @@ impl BatchResults {
 
 /// Marks the batch complete if it is: counts the stored results, in the attempt's transaction.
 async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) -> handler::Result {
+    let account = cx.event.account_or_default();
     let expected = batch.expected_results();
     let tx = cx.tx().await?;
     let counted = sqlx::query!(
         r#"
         select count(*) as "results!", coalesce(sum(octet_length(line)), 0) + coalesce(sum(octet_length(raw)), 0) as "bytes!"
-          from restante.batch_result where batch_id = $1
+          from restante.batch_result where batch_id = $1 and account = $2
         "#,
-        batch.id
+        batch.id,
+        account,
     )
     .fetch_one(&mut *tx)
     .await?;
@@ -141,11 +143,13 @@ async fn complete(cx: &mut Context<'_>, batch: &Batch, fault: Option<String>) ->
     sqlx::query!(
         r#"
         update restante.batch
-           set complete_at = clock_timestamp(), results_stored = $2, bytes_stored = $3, given_up_because = null where id = $1
+           set complete_at = clock_timestamp(), results_stored = $2, bytes_stored = $3, given_up_because = null
+         where id = $1 and account = $4
         "#,
         batch.id,
         counted.results,
         counted.bytes,
+        account,
     )
     .execute(&mut *tx)
     .await?;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::handler::{self, Context, Error, Handler};
+use crate::event::ANTHROPIC;
+use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::{api, envelope, telemetry};
 
 use kinds::{Kind, MANAGED_AGENTS, Reference};
@@ -26,9 +27,6 @@ const NOT_FOUND_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the event of what was not found waits.
 const NOT_READABLE: &str = "the API does not find it yet; what it does not find for a minute counts as gone";
-
-/// Why it was not found, where the API says to which workspace the key belongs.
-const OTHER_WORKSPACE: &str = "ANTHROPIC_API_KEY is of another workspace than the event";
 
 /// Keeps the objects that events are about.
 #[derive(Debug)]
@@ -48,6 +46,7 @@ impl Handler for Resources {
         "external_key.*",
         "external_storage.*",
     ];
+    const SENDERS: Senders = Senders::OfTheApi;
     const TIMEOUT: Duration = Duration::from_secs(150);
     type Payload = Reference;
 
@@ -59,13 +58,14 @@ impl Handler for Resources {
             .id(&reference)
             .ok_or_else(|| Error::Permanent(anyhow!("the event does not say which {}", kind.resource)))?;
         let place = Place {
+            account: event.account_or_default(),
             resource: kind.resource,
             id,
             parent_id: kind.parent(&reference),
             workspace_id: event.workspace_id.as_deref(),
         };
 
-        let known = store::known(cx.pool(), kind.resource, id).await?;
+        let known = store::known(cx.pool(), &place).await?;
         if kinds::says_deleted(&event.event_type) {
             return Ok(store::gone(cx.tx().await?, &place, event.created_at, "deleted", known.now).await?);
         }
@@ -86,29 +86,18 @@ impl Handler for Resources {
             Ok(Fetched { body, object, stop_reason }) => {
                 let tx = cx.tx().await?;
                 store::observe(tx, &place, &body, &object, stop_reason.as_deref(), known.now).await?;
-                store::evaluations(tx, id, &object.evaluations, known.now).await?;
+                store::evaluations(tx, &place, &object.evaluations, known.now).await?;
                 Ok(())
             }
-            Err(error) if kind.needs_admin_key() && is_kept_from_us(&error) => {
-                let reason = format!(
-                    "a {} is below /v1/organizations/, which the API shows to an Admin key only, and none is configured",
-                    kind.resource
-                );
-                Err(Error::Permanent(anyhow::Error::from(error).context(reason)))
-            }
+            Err(api::Error::NoAdminKey) => Err(Error::Permanent(anyhow!(
+                "a {} is below /v1/organizations/, which the API shows to an Admin key only, and none is configured",
+                kind.resource
+            ))),
             Err(api::Error::NotFound(answer)) => not_found(cx, &place, &answer, &known).await,
+            // The operator has two keys to look at.
+            Err(error) if kind.needs_admin_key() => Err(Error::from(error).context("with the Admin key")),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-/// Does the API answer as it does to a key that may not see the object?
-fn is_kept_from_us(error: &api::Error) -> bool {
-    match error {
-        api::Error::NotFound(_) => true,
-        // A code says something else of the account.
-        api::Error::Account(answer) => matches!(answer.status, 401 | 403) && answer.code.is_none(),
-        _ => false,
     }
 }
 
@@ -128,6 +117,10 @@ async fn not_found(
     if since_event < FINDABLE_WITHIN {
         return Err(Error::Snooze(NOT_FOUND_PAUSE, NOT_READABLE.into()));
     }
+    let key = match place.account {
+        ANTHROPIC => "ANTHROPIC_API_KEY".to_owned(),
+        account => format!("the key of the account `{account}`"),
+    };
     let key_workspace = answer.workspace_id.as_deref();
     let is_of_another =
         key_workspace.is_some() && place.workspace_id.is_some() && key_workspace != place.workspace_id;
@@ -140,13 +133,17 @@ async fn not_found(
             workspace = place.workspace_id,
             key_workspace,
             "the API does not find an object that it never showed us: {}",
-            if is_of_another { OTHER_WORKSPACE } else { "is ANTHROPIC_API_KEY of another workspace?" }
+            if is_of_another {
+                format!("{key} is of another workspace than the event")
+            } else {
+                format!("is {key} of another workspace?")
+            }
         );
     }
     // What was asked stays to be read: a key of another workspace looks like an object that is no more.
     let mut result = serde_json::json!({ "gone": answer.to_string() });
     if is_of_another {
-        result["reason"] = OTHER_WORKSPACE.into();
+        result["reason"] = format!("{key} is of another workspace than the event").into();
         result["key_workspace"] = key_workspace.into();
     }
     cx.set_result(&result);

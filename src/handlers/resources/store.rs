@@ -16,18 +16,19 @@ pub(super) struct Known {
     pub(super) now: DateTime<Utc>,
 }
 
-pub(super) async fn known(executor: impl PgExecutor<'_>, resource: &str, id: &str) -> sqlx::Result<Known> {
+pub(super) async fn known(executor: impl PgExecutor<'_>, place: &Place<'_>) -> sqlx::Result<Known> {
     sqlx::query_as!(
         Known,
         r#"
         select clock_timestamp() as "now!",
                exists (select from restante.resource
-                        where type = $1 and id = $2 and gone_because = 'deleted') as "is_deleted!",
+                        where type = $1 and id = $2 and account = $3 and gone_because = 'deleted') as "is_deleted!",
                exists (select from restante.resource
-                        where type = $1 and id = $2 and (body is not null or raw is not null)) as "was_seen!"
+                        where type = $1 and id = $2 and account = $3 and (body is not null or raw is not null)) as "was_seen!"
         "#,
-        resource,
-        id
+        place.resource,
+        place.id,
+        place.account,
     )
     .fetch_one(executor)
     .await
@@ -52,6 +53,7 @@ pub(super) async fn deletion_waits(executor: impl PgExecutor<'_>, event: &Event)
 
 /// Where an object stands among others.
 pub(super) struct Place<'a> {
+    pub(super) account: &'a str,
     pub(super) resource: &'a str,
     pub(super) id: &'a str,
     pub(super) parent_id: Option<&'a str>,
@@ -75,9 +77,9 @@ pub(super) async fn observe(
         r#"
         insert into restante.resource as r
           (type, id, parent_id, workspace_id, body, raw, status, stop_reason, error_type, error_message, updated_at,
-           archived_at, observed_at)
-        values ($1, $2, $3, $4, $5::text::json, $6, $7, $8, $9, $10, $11, $12, $13)
-        on conflict (type, id) do update
+           archived_at, observed_at, account)
+        values ($1, $2, $3, $4, $5::text::json, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        on conflict (type, id, account) do update
            set parent_id = coalesce(excluded.parent_id, r.parent_id),
                workspace_id = coalesce(excluded.workspace_id, r.workspace_id),
                body = excluded.body, raw = excluded.raw, status = excluded.status, stop_reason = excluded.stop_reason,
@@ -101,6 +103,7 @@ pub(super) async fn observe(
         object.updated_at,
         object.archived_at,
         observed_at,
+        place.account,
     )
     .execute(connection)
     .await?;
@@ -117,9 +120,9 @@ pub(super) async fn gone(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
-        insert into restante.resource as r (type, id, parent_id, workspace_id, gone_at, gone_because, observed_at)
-        values ($1, $2, $3, $4, $5, $6, $7)
-        on conflict (type, id) do update
+        insert into restante.resource as r (type, id, parent_id, workspace_id, gone_at, gone_because, observed_at, account)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        on conflict (type, id, account) do update
            set gone_at = excluded.gone_at, gone_because = excluded.gone_because,
                observed_at = greatest(excluded.observed_at, r.observed_at)
          -- That it was deleted is final. That it was not found is the word of its hour.
@@ -133,6 +136,7 @@ pub(super) async fn gone(
         gone_at,
         because,
         observed_at,
+        place.account,
     )
     .execute(connection)
     .await?;
@@ -148,9 +152,9 @@ pub(super) async fn refresh_failed(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
-        insert into restante.resource as r (type, id, parent_id, workspace_id, refresh_failed_at, observed_at)
-        values ($1, $2, $3, $4, $5, $6)
-        on conflict (type, id) do update
+        insert into restante.resource as r (type, id, parent_id, workspace_id, refresh_failed_at, observed_at, account)
+        values ($1, $2, $3, $4, $5, $6, $7)
+        on conflict (type, id, account) do update
            set refresh_failed_at = greatest(r.refresh_failed_at, excluded.refresh_failed_at)
         "#,
         place.resource,
@@ -159,6 +163,7 @@ pub(super) async fn refresh_failed(
         place.workspace_id,
         failed_at,
         observed_at,
+        place.account,
     )
     .execute(connection)
     .await?;
@@ -168,7 +173,7 @@ pub(super) async fn refresh_failed(
 /// Notes the iterations that a session shows. Earlier ones, which it shows no more, stay.
 pub(super) async fn evaluations(
     connection: &mut PgConnection,
-    session_id: &str,
+    session: &Place<'_>,
     evaluations: &[Evaluation],
     observed_at: DateTime<Utc>,
 ) -> sqlx::Result<()> {
@@ -177,14 +182,14 @@ pub(super) async fn evaluations(
         sqlx::query!(
             r#"
             insert into restante.outcome_evaluation as e
-              (session_id, outcome_id, iteration, result, description, explanation, completed_at, observed_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8)
-            on conflict (session_id, outcome_id, iteration) do update
+              (session_id, outcome_id, iteration, result, description, explanation, completed_at, observed_at, account)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            on conflict (session_id, account, outcome_id, iteration) do update
                set result = excluded.result, description = excluded.description, explanation = excluded.explanation,
                    completed_at = excluded.completed_at, observed_at = excluded.observed_at
              where excluded.observed_at >= e.observed_at
             "#,
-            session_id,
+            session.id,
             outcome_id,
             evaluation.iteration.unwrap_or(0),
             evaluation.result,
@@ -192,6 +197,7 @@ pub(super) async fn evaluations(
             evaluation.explanation,
             evaluation.completed_at,
             observed_at,
+            session.account,
         )
         .execute(&mut *connection)
         .await?;

@@ -30,13 +30,18 @@ impl SimulatedApi {
 
     /// Makes a batch of `requests` requests, and returns its id.
     pub async fn batch(&self, requests: usize) -> String {
-        let batch = self.control("batches", json!({ "requests": requests })).await;
+        self.batch_of("any", requests).await
+    }
+
+    /// The same in the workspace of this key.
+    pub async fn batch_of(&self, key: &str, requests: usize) -> String {
+        let batch = self.control(key, "batches", json!({ "requests": requests })).await;
         batch["id"].as_str().unwrap().to_owned()
     }
 
     /// Switches faults on or off.
     pub async fn faults(&self, faults: Value) {
-        self.control("faults", faults).await;
+        self.control("any", "faults", faults).await;
     }
 
     /// How many results of each outcome the API counts for a batch: `succeeded errored canceled expired`.
@@ -48,9 +53,9 @@ impl SimulatedApi {
         ["succeeded", "errored", "canceled", "expired"].map(|outcome| counts[outcome].to_string()).join(" ")
     }
 
-    async fn control(&self, path: &str, body: Value) -> Value {
-        let answer =
-            client().post(format!("{}/_simulator/{path}", self.url)).json(&body).send().await.unwrap();
+    async fn control(&self, key: &str, path: &str, body: Value) -> Value {
+        let request = client().post(format!("{}/_simulator/{path}", self.url)).header("x-api-key", key);
+        let answer = request.json(&body).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
         answer.json().await.unwrap()
     }

@@ -8,4 +8,5 @@ mod results;
 mod send;
 mod sessions;
 mod webhooks;
+mod workspaces;
 mod world;

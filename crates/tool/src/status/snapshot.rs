@@ -224,11 +224,14 @@ async fn reasons(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<
     let query = format!(
         "select distinct on (c.because) c.because, c.reason, c.events, c.next_attempt_in_seconds,
                 sum(c.events) over (partition by c.because)::bigint as events_in_all
-           from (select w.because, restante.cause(w.last_error) as reason, count(*) as events,
+           from (select w.because, w.of_account || restante.cause(w.last_error) as reason, count(*) as events,
                         extract(epoch from min(w.run_at) - clock_timestamp())::float8 as next_attempt_in_seconds
                    from (select l.last_error, l.run_at,
                                 case when l.outcome = 'trouble' then 'trouble'
-                                     when l.outcome in ('snoozed', 'deferred') then 'early' else 'failed' end as because
+                                     when l.outcome in ('snoozed', 'deferred') then 'early' else 'failed' end as because,
+                                -- Whose key, limit or API it is. A reason that names the account needs no more.
+                                case when l.outcome = 'trouble' and l.account <> 'anthropic' and l.kind <> 'not_configured'
+                                     then 'account ' || l.account || ': ' else '' end as of_account
                            from restante.outbox_live as l
                           where l.lane = 'l' and l.status = 'retry' and l.last_error is not null
                             and not restante.is_standing(l.type, l.status, l.outcome) {limit}) as w
@@ -280,16 +283,18 @@ async fn services(tx: &mut PgConnection) -> sqlx::Result<Vec<Service>> {
 
 /// The batches, in a snapshot that has nothing else yet.
 async fn batches(tx: &mut PgConnection, seen: &[String]) -> sqlx::Result<Snapshot> {
-    const COLUMNS: &str = "select id, progress, requests, results_stored, bytes_stored, results_deadline,
+    // By its account too, unless that is `anthropic`: two of them may have a batch of the same identifier.
+    const NAME: &str = "case when account = 'anthropic' then id else account || '/' || id end";
+    const COLUMNS: &str = "progress, requests, results_stored, bytes_stored, results_deadline,
         extract(epoch from results_vanish_in)::float8 as results_vanish_in_seconds from restante.batch_overview";
     // What vanishes first comes first; what has vanished can wait.
     let ended = format!(
-        "{COLUMNS} where complete_at is null and progress <> 'under way'
-          order by results_vanish_in < interval '0' nulls first, results_deadline, id limit {BATCHES_MAX}"
+        "select {NAME} as id, {COLUMNS} where complete_at is null and progress <> 'under way'
+          order by results_vanish_in < interval '0' nulls first, results_deadline, batch_overview.id limit {BATCHES_MAX}"
     );
     let mut batches: Vec<Batch> = sqlx::query_as(AssertSqlSafe(ended)).fetch_all(&mut *tx).await?;
     let complete = format!(
-        "{COLUMNS} where id = any ($1) and complete_at > clock_timestamp() - interval '1 minute' order by complete_at"
+        "select {NAME} as id, {COLUMNS} where {NAME} = any ($1) and complete_at > clock_timestamp() - interval '1 minute' order by complete_at"
     );
     batches.extend(sqlx::query_as::<_, Batch>(AssertSqlSafe(complete)).bind(seen).fetch_all(&mut *tx).await?);
 

@@ -106,6 +106,24 @@ async fn what_the_desk_asks_for_is_done() {
 }
 
 #[tokio::test]
+async fn a_batch_of_another_sender_is_noted_once_and_of_no_third_one() {
+    let (shop, desk) = open_shop().await;
+    shop.batch_completed("openai", "batch_1").await;
+    shop.batch_completed("somebody", "batch_2").await;
+
+    assert_eq!(work(&shop, &desk).await, 2);
+    shop.sql("update restante.outbox set status = 'pending' where event_id = 'evt_batch_1' and subscriber = 'orders'")
+        .await;
+    work(&shop, &desk).await;
+
+    assert_eq!(shop.outbox().await, "evt_batch_1 done, attempt 1; evt_batch_2 ignored, attempt 1");
+    assert_eq!(
+        shop.value("select string_agg(concat_ws(' ', batch_id, event_id, completed_at at time zone 'UTC'), ', ') from orders.translation_batch").await,
+        "batch_1 evt_batch_1 2026-11-01 12:00:00"
+    );
+}
+
+#[tokio::test]
 async fn the_role_of_a_worker_and_a_schema_of_its_own_are_all_that_it_needs() {
     let (shop, desk) = (Shop::new().await, Desk::answering(Answer::Status(204)).await);
     shop.sql("drop schema orders cascade").await;

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use restante::event::{Body, NewEvent};
 use restante::registry::Registry;
 use restante_playground::{World, cluster};
 
@@ -57,6 +58,25 @@ impl Shop {
             "data": { "type": "session.status_idled", "id": session_id },
         });
         self.receive_body(&body).await;
+    }
+
+    /// OpenAI has ended a batch, as it says in a webhook, and as ingest stores it for a sender of this name.
+    pub async fn batch_completed(&self, sender: &str, batch_id: &str) {
+        let body = serde_json::json!({
+            "id": format!("evt_{batch_id}"), "object": "event", "created_at": 1_793_534_400, "type": "batch.completed",
+            "data": { "id": batch_id },
+        });
+        let event = NewEvent {
+            sender: sender.to_owned(),
+            account: None,
+            event_id: format!("evt_{batch_id}"),
+            event_type: "openai.batch.completed".to_owned(),
+            key: Some(batch_id.to_owned()),
+            workspace_id: None,
+            created_at: "2026-11-01T12:00:00Z".parse().unwrap(),
+            body: Body::Json(body.to_string()),
+        };
+        self.receive_all(&[event]).await;
     }
 
     /// The status of each event of this worker, and how many attempts it took.

@@ -1,0 +1,135 @@
+//! How requests leave, and how their answers are taken: the one place that attaches a key.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderValue, USER_AGENT};
+use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
+use url::Url;
+
+use super::health::Health;
+use super::keys::{Keys, is_of_organization};
+use super::{Error, Settings, error, is_of_version, is_plain};
+
+/// How long to wait for a connection; the official SDKs wait as long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that is silent for this long is probed, and again at this interval, as in the official SDKs.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How requests of one account leave, and how the API fares by their answers.
+#[derive(Debug)]
+pub(super) struct Wire {
+    http: reqwest::Client,
+    pub(super) base_url: Url,
+    keys: Keys,
+    version: HeaderValue,
+    betas: Vec<String>,
+    /// For what belongs to a workspace.
+    workspace_id: Option<HeaderValue>,
+    pub(super) idle_timeout: Duration,
+    pub(super) health: Health,
+}
+
+impl Wire {
+    /// # Errors
+    /// As for [`Client::new`](super::Client::new).
+    pub(super) fn new(settings: Settings, health: Health) -> Result<Self, Error> {
+        let keys = Keys::new(&settings)?;
+        let Settings { base_url, version, betas, workspace_id, proxy, idle_timeout, .. } = settings;
+        if !is_plain(&base_url) || base_url.query().is_some() || base_url.fragment().is_some() {
+            return Err(Error::Settings("the base URL must be http(s)://HOST[:PORT][/PATH], without a user"));
+        }
+        if is_of_version(&base_url) {
+            return Err(Error::Settings(
+                "the base URL must not include /v1: the paths of the API begin with it",
+            ));
+        }
+        let header = |value: &str, fault| HeaderValue::from_str(value).map_err(|_| Error::Settings(fault));
+        header(&betas.join(","), "a beta has characters that no header can carry")?;
+        let workspace_id = workspace_id
+            .map(|id| header(&id, "the workspace id has characters that no header can carry"))
+            .transpose()?;
+        Ok(Self {
+            http: http_client(idle_timeout, proxy)?,
+            base_url,
+            keys,
+            version: header(&version, "the API version has characters that no header can carry")?,
+            betas,
+            workspace_id,
+            idle_timeout,
+            health,
+        })
+    }
+
+    /// Makes a request with the key. Every request passes here; a URL outside the configured origin is an error.
+    pub(super) fn request(&self, method: Method, url: Url, betas: &[&str]) -> Result<RequestBuilder, Error> {
+        // A user in the URL would become an `authorization` header in addition to, or instead of, the key.
+        if url.origin() != self.base_url.origin() || !is_plain(&url) {
+            return Err(Error::ForeignOrigin);
+        }
+        let is_of_organization = is_of_organization(&self.base_url, &url);
+        let (name, value) = self.keys.header_for(is_of_organization)?;
+        let mut request =
+            self.http.request(method, url).header(name, value).header("anthropic-version", &self.version);
+        // An organization is of no workspace.
+        if let Some(id) = self.workspace_id.as_ref().filter(|_| !is_of_organization) {
+            request = request.header("anthropic-workspace-id", id);
+        }
+        let betas: Vec<&str> = self.betas.iter().map(String::as_str).chain(betas.iter().copied()).collect();
+        Ok(if betas.is_empty() { request } else { request.header("anthropic-beta", betas.join(",")) })
+    }
+
+    /// Sends a request. Returns the answer if it is a success, else the error that it means.
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let response = request.send().await.map_err(Error::transport)?;
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            status if status.is_redirection() => Err(Error::Redirected { status: status.as_u16() }),
+            _ => Err(error::read(response, &self.keys.secrets, self.idle_timeout).await),
+        }
+    }
+
+    /// The URL of a path below the base.
+    pub(super) fn url(&self, path: &[&str]) -> Result<Url, Error> {
+        if !path.iter().all(|segment| is_name(segment)) {
+            return Err(Error::BadId);
+        }
+        let mut url = self.base_url.clone();
+        url.path_segments_mut().map_err(|()| Error::ForeignOrigin)?.pop_if_empty().extend(path);
+        Ok(url)
+    }
+}
+
+fn http_client(idle_timeout: Duration, proxy: Option<Url>) -> Result<reqwest::Client, Error> {
+    // An error means that the process already has a provider, which is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let user_agent = HeaderValue::from_static(concat!("restante/", env!("CARGO_PKG_VERSION")));
+    let client = reqwest::Client::builder()
+        .default_headers([(USER_AGENT, user_agent)].into_iter().collect())
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        // Not those that the environment names.
+        .no_proxy()
+        .gzip(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(idle_timeout)
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_keepalive_interval(KEEPALIVE);
+    let client = match proxy {
+        // A password in it would show wherever the settings do.
+        Some(proxy) if !is_plain(&proxy) => {
+            return Err(Error::Settings("the proxy must be http(s)://HOST[:PORT], without a user"));
+        }
+        Some(proxy) => client.proxy(Proxy::all(proxy).map_err(Error::transport)?),
+        None => client,
+    };
+    client.build().map_err(Error::transport)
+}
+
+/// Whether a path segment is safe as a name. An empty one, `.` and `..` would name another path; some servers cut off
+/// everything from a `;` on, and then see dots; a URL parser drops tabs and line ends.
+fn is_name(segment: &str) -> bool {
+    let before_parameters = segment.split(';').next().unwrap_or_default();
+    !matches!(before_parameters, "" | "." | "..") && !segment.contains(char::is_control)
+}
