@@ -18,6 +18,7 @@
 //! | error | is |
 //! |---|---|
 //! | the API refuses the key, the account or the request; it redirects, answers not as an API does, or not at all | `Trouble` |
+//! | the account of the event is not configured, or has no Admin key where one is needed | `Trouble` |
 //! | the API does not find the object (404) | `Retryable` |
 //! | the id cannot be part of a URL | `Permanent` |
 //! | the database is away or read-only, ends a deadlock, has no room; a table, a column or a right is missing | `Trouble` |

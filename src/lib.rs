@@ -40,6 +40,9 @@
 //! }
 //! ```
 //!
+//! An event has a sender, and if that is the Claude API, an account: [`Senders`] says whose events a handler answers, and
+//! [`Context::api`] calls the API with the key of the account.
+//!
 //! # A worker
 //!
 //! The `main` of a worker is one call of `service::worker`. It needs the cargo feature `service`, which provides the

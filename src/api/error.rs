@@ -143,7 +143,9 @@ impl Error {
     /// What the operator should do about it.
     pub fn advice(&self) -> &'static str {
         match self {
-            Error::Account(_) => "give a valid ANTHROPIC_API_KEY of the workspace whose webhooks arrive here",
+            Error::Account(_) => {
+                "give a valid key of the workspace whose webhooks arrive here: ANTHROPIC_API_KEY, or that of the account"
+            }
             Error::RateLimited { .. } | Error::Unavailable { .. } | Error::NotAsked { .. } => {
                 "try again in a while"
             }

@@ -21,8 +21,9 @@ pub(super) fn is_in_quotes(value: &str) -> bool {
 /// A value that stands in no quotes.
 pub(super) fn unquoted(value: &str) -> Fallible<&str> {
     if is_in_quotes(value) {
-        let mend = "Leave the quotes out: a shell takes them off, but a file of a secret and `docker run --env-file` keep them";
-        return Err(unfit("it stands in quotes, and here they are a part of it", mend));
+        let mend =
+            "Remove the quotes: a shell does, but a secret's file and `docker run --env-file` keep them";
+        return Err(unfit("it is in quotes, which count as a part of it", mend));
     }
     Ok(value)
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batches::succeeded;
 use crate::support::api::{Answer, ScriptedApi};
-use crate::support::{SimulatedApi, World, eventually};
+use crate::support::{Process, SimulatedApi, World, eventually};
 
 /// What the clients of each account must show, and nobody else may see.
 fn key_of(account: &str) -> String {
@@ -378,4 +378,36 @@ async fn two_workspaces_of_a_simulated_api_are_kept_apart_all_the_way() {
         world.value(stored).await,
         format!("anthropic {first} 3 complete, staging {second} 5 complete")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_names_each_account_in_its_lines_and_none_has_a_key() {
+    let world = World::new().await;
+    let ([anthropic, staging], _) = apis([ANTHROPIC, "staging"]).await;
+    let list = json!({ "data": [], "has_more": false });
+    anthropic.answer("/v1/messages/batches", Answer::json(&list));
+    staging.answer_all(Some(Answer::refusal(401, "authentication_error", "")));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("restante.toml");
+    let table =
+        format!("[account.staging]\napi_key_env = \"STAGING_KEY\"\nbase_url = \"{}\"\n", staging.origin);
+    std::fs::write(&config, table).unwrap();
+    let key = key_of("staging");
+    let more = [("RESTANTE_CONFIG", config.to_str().unwrap()), ("STAGING_KEY", key.as_str())];
+
+    let mut worker = Process::worker(&world.url, &anthropic.origin, &more).await;
+    worker.until_logged("the API accepts the key").await;
+    worker.until_logged("the check of the API failed").await;
+
+    let log = worker.log();
+    for (said, account) in
+        [("the API accepts the key", ANTHROPIC), ("the check of the API failed", "staging")]
+    {
+        let line = log.lines().find(|line| line.contains(said)).unwrap();
+        assert!(line.contains(&format!("\"account\":\"{account}\"")), "{line}");
+    }
+    assert!(!log.contains("canary"), "{log}");
+    let list = anthropic.requests().concat();
+    assert!(!list.contains("canary-of-staging"), "{list}");
+    assert_eq!(worker.stopped().await, Some(0));
 }

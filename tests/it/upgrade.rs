@@ -198,3 +198,38 @@ async fn the_migration_waits_for_nobody_for_long_while_deliveries_come_in() {
     assert_eq!(handled, acknowledged.len() as i64);
     assert_eq!(count().await, handled);
 }
+
+#[tokio::test]
+async fn batches_and_objects_of_the_release_before_are_those_of_the_account_of_the_environment() {
+    let (url, mut old) = first_release().await;
+    for statement in [
+        "insert into restante.batch (id) values ('b')",
+        "insert into restante.batch_result (batch_id, custom_id, outcome, line) values ('b', 'r', 'expired', '{}')",
+        "insert into restante.resource (type, id, status, observed_at) values ('session', 's', 'idle', now())",
+        "insert into restante.outcome_evaluation (session_id, outcome_id, iteration, observed_at) values ('s', 'o', 0, now())",
+    ] {
+        sqlx::query(statement).execute(&mut old).await.unwrap();
+    }
+    let ensure = async |old: &mut PgConnection| -> i32 {
+        let types = ["batch.poll", "batch.ended", "batch.reconcile"];
+        let call = sqlx::query_scalar("select restante.ensure_standing_jobs($1)").bind(&types[..]);
+        call.fetch_one(old).await.unwrap()
+    };
+    assert_eq!(ensure(&mut old).await, 1, "the search");
+
+    database::migrate(&url).await.unwrap();
+
+    assert_eq!(ensure(&mut old).await, 0, "by a worker of the release before: nothing is missing");
+    let world = World::with_ledger(url).await;
+    let rows = "select string_agg(row, ', ') from (
+                   select concat_ws(' ', account, id) as row from restante.batch
+                   union all select concat_ws(' ', account, batch_id, custom_id) from restante.batch_result
+                   union all select concat_ws(' ', account, type, id) from restante.resource
+                   union all select concat_ws(' ', account, session_id, outcome_id) from restante.outcome_evaluation) as r";
+    assert_eq!(world.value(rows).await, "anthropic b, anthropic b r, anthropic session s, anthropic s o");
+    let jobs = "select string_agg(concat_ws(' ', sender, account, event_id), ', ' order by id) from restante.outbox_live";
+    assert_eq!(
+        world.value(jobs).await,
+        "anthropic anthropic batch.poll:b, anthropic anthropic batch.reconcile"
+    );
+}

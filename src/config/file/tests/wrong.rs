@@ -168,7 +168,7 @@ const WRONG: [(&str, &str); 67] = [
     ),
     (
         "[sender.a]\nsigning_keys_file = \"bad-keys\"",
-        "F:2: sender.a.signing_keys_file: key 1 is not base64. Copy each key from the Console as it stands there: whsec_ and base64, separated from the next by a comma.",
+        "F:2: sender.a.signing_keys_file: key 1 is not base64. Copy each key from the Console unchanged: whsec_ and base64, separated from the next by a comma.",
     ),
     (
         "[sender.a]\nsigning_keys_env = \"NOT_SET\"",
@@ -180,7 +180,7 @@ const WRONG: [(&str, &str); 67] = [
     ),
     (
         "[sender.a]\nsigning_keys_env = \"CANARY\"",
-        "F:2: sender.a.signing_keys_env: key 1 is shorter than 16 bytes. Copy each key from the Console as it stands there: whsec_ and base64, separated from the next by a comma.",
+        "F:2: sender.a.signing_keys_env: key 1 is shorter than 16 bytes. Copy each key from the Console unchanged: whsec_ and base64, separated from the next by a comma.",
     ),
     (
         "[sender.a]\nsigning_keys_env = \"ANTHROPIC_WEBHOOK_SECRET\"",
@@ -220,7 +220,7 @@ const WRONG: [(&str, &str); 67] = [
     ),
     (
         "[account.a]\napi_key_file = \"quoted-key\"",
-        "F:2: account.a.api_key_file: it stands in quotes, and here they are a part of it. Leave the quotes out: a shell takes them off, but a file of a secret and `docker run --env-file` keep them.",
+        "F:2: account.a.api_key_file: it is in quotes, which count as a part of it. Remove the quotes: a shell does, but a secret's file and `docker run --env-file` keep them.",
     ),
     (
         "[account.a]\napi_key_file = \"api-key\"\nadmin_key_file = \"canary\"",
@@ -232,7 +232,7 @@ const WRONG: [(&str, &str); 67] = [
     ),
     (
         "[account.a]\napi_key_file = \"api-key\"\nbase_url = \"https://canary@example\"",
-        "F:3: account.a.base_url: it holds a user or a password, which do not belong into it. Write it like https://api.anthropic.com, with a path if need be.",
+        "F:3: account.a.base_url: it contains a user or a password, which do not belong there. Write it like https://api.anthropic.com, with a path if it needs one.",
     ),
     (
         "[account.a]\napi_key_file = \"api-key\"\nversion = 2023-06-01",
@@ -248,7 +248,7 @@ const WRONG: [(&str, &str); 67] = [
     ),
     (
         "[account.a]\napi_key_file = \"api-key\"\nbeta = [\"one\", \"can ary\"]",
-        "F:3: account.a.beta: value 2 has other characters than letters, digits and - _ .. Write it like name-2026-01-01,other-2026-02-02.",
+        "F:3: account.a.beta: value 2 has characters other than letters, digits and - _ .. Write it like name-2026-01-01,other-2026-02-02.",
     ),
     (
         "[account.a]\napi_key_file = \"api-key\"\nauth = \"canary\"",
