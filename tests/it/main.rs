@@ -44,3 +44,4 @@ mod told;
 mod upgrade;
 mod vanished;
 mod waiting;
+mod workspaces;
