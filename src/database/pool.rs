@@ -8,7 +8,6 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Pg
 use tokio::time::timeout;
 
 use super::session::{self, Session};
-use super::transaction;
 use super::why::{self, Why};
 use super::{Error, answered, is_parting, unanswered};
 
@@ -69,7 +68,6 @@ pub fn pool(url: &SecretString, application_name: &str, connections: u32) -> Res
 /// always notice. So this asks for a number that was never asked for before: answers come in the order of the
 /// statements, so once this number arrives no older answer is left. A server that takes no writes does not pass either.
 async fn is_in_step(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    transaction::forget_ended(connection).await?;
     let number = format!("{:032x}", rand::random::<u128>());
     // A `begin` that was cancelled half way leaves a transaction open that sqlx does not know of. A lone `rollback` would put a
     // warning into the server's log if no transaction is open.

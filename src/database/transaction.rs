@@ -5,14 +5,14 @@
 //! its connection, and a [`Loan`](super::Loan) or a [`Lent`](super::Lent) that is dropped is closed. So a `begin` that
 //! was cancelled half way, which leaves a transaction open that sqlx 0.9 does not know of, does no harm here.
 //!
-//! sqlx counts the transactions of a connection, and makes a savepoint of one that a handler begins within ours. So the
-//! count must be one while ours is open. sqlx lowers the count only through the borrowing type, so it stays at one when
-//! ours has ended. The next transaction here takes that into account, and so does `pool` when the connection goes back.
+//! sqlx counts the transactions of a connection, and makes a savepoint of one that a handler begins within ours. So ours is
+//! begun and ended by the trait that sqlx's own transaction uses. It is in `sqlx-core`, the crate below sqlx.
 
-use std::mem;
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, raw_sql};
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
+use sqlx_core::transaction::TransactionManager;
 
 /// A transaction on a connection of its own.
 #[derive(Debug)]
@@ -24,13 +24,7 @@ impl<C: DerefMut<Target = PgConnection>> OwnedTransaction<C> {
     /// # Errors
     /// The error of the statement; the connection is then dropped.
     pub async fn begin(mut connection: C, statement: String) -> sqlx::Result<Self> {
-        let statement = AssertSqlSafe(statement);
-        if connection.is_in_transaction() {
-            connection.execute(raw_sql(statement)).await?;
-        } else {
-            // The borrowing transaction would roll back when dropped.
-            mem::forget(connection.begin_with(statement).await?);
-        }
+        PgTransactionManager::begin(&mut connection, Some(AssertSqlSafe(statement).into_sql_str())).await?;
         Ok(Self(connection))
     }
 
@@ -39,36 +33,24 @@ impl<C: DerefMut<Target = PgConnection>> OwnedTransaction<C> {
     /// # Errors
     /// The error of the commit; the connection is then dropped. If the database did not answer, the commit may have
     /// happened.
-    pub async fn commit(self) -> sqlx::Result<C> {
-        self.end("commit").await
+    pub async fn commit(mut self) -> sqlx::Result<C> {
+        // With the savepoints that a handler has left open.
+        while self.0.is_in_transaction() {
+            PgTransactionManager::commit(&mut self.0).await?;
+        }
+        Ok(self.0)
     }
 
     /// Rolls back, and returns the connection.
     ///
     /// # Errors
     /// The error of the rollback; the connection is then dropped.
-    pub async fn roll_back(self) -> sqlx::Result<C> {
-        self.end("rollback").await
-    }
-
-    async fn end(mut self, statement: &'static str) -> sqlx::Result<C> {
-        self.0.execute(raw_sql(statement)).await?;
+    pub async fn roll_back(mut self) -> sqlx::Result<C> {
+        while self.0.is_in_transaction() {
+            PgTransactionManager::rollback(&mut self.0).await?;
+        }
         Ok(self.0)
     }
-}
-
-/// Resets sqlx's count of transactions on a connection whose transactions have all ended.
-///
-/// # Errors
-/// The error of a `begin`, if the connection broke.
-pub(super) async fn forget_ended(connection: &mut PgConnection) -> sqlx::Result<()> {
-    if connection.is_in_transaction() {
-        // `begin_with` fails while sqlx counts a transaction, and rolls that one back. The empty transaction is for
-        // this `rollback`, which would otherwise put a warning into the log of the server.
-        connection.execute(raw_sql("begin")).await?;
-        drop(connection.begin_with("begin").await);
-    }
-    Ok(())
 }
 
 impl<C: DerefMut<Target = PgConnection>> Deref for OwnedTransaction<C> {

@@ -45,3 +45,4 @@ mod told;
 mod upgrade;
 mod vanished;
 mod waiting;
+mod workspaces;
