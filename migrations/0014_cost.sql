@@ -262,6 +262,9 @@ comment on column restante.budget_limit.checked_at is
 create index submission_tag on restante.submission (tag collate "C", created_at) where tag is not null;
 comment on index restante.submission_tag is 'Finds what counts for the budget of a tag.';
 
+create index submission_open on restante.submission (id) where status not in ('complete', 'cancelled');
+comment on index restante.submission_open is 'Finds what is not complete, however long the history is.';
+
 alter table restante.batch_request add column estimate numeric;
 comment on column restante.batch_request.estimate is
   'What it may cost in dollars, if its tag has a budget: a token for each four bytes of params, and max_tokens of output.';
