@@ -171,6 +171,13 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ("select concat(count(*)) from restante.batch where given_up_because is not null", "0"),
         ),
         (
+            "Add up the batches of before",
+            (
+                "select string_agg(concat_ws(' ', model, results, output_tokens), ', ' order by model) from restante.batch_usage",
+                " 2 0, claude-test 1 20",
+            ),
+        ),
+        (
             "Write a price",
             (
                 "select concat_ws(' ', dollars, results_without_price) from restante.submission_cost where tag = 'invoices'",

@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+use super::cost::result;
 use crate::support::World;
 
 /// A request of 33 bytes, which are 9 tokens, and 1,000 of output: (9 * 100,000 + 1,000 * 1,000) / 1,000,000 / 2 = 0.95 dollars.
@@ -48,6 +49,32 @@ async fn a_submission_beyond_the_budget_is_refused_with_the_sum_the_estimate_and
     world.sql("update restante.submission set status = 'cancelled' where id = 2").await;
     world.value(&format!("select restante.{submit} > 0")).await;
     assert!(refused(&world, &submit).await.contains("1.9 are estimated"));
+}
+
+#[tokio::test]
+async fn what_was_answered_counts_by_its_cost_and_must_have_a_price() {
+    let world = World::new().await;
+    world.sql(ESTIMATED).await;
+    world.sql("select restante.budget('night', 1.4, 'total')").await;
+    let submit = format!("submit_batch('{REQUEST}', tag => 'night')");
+    world.value(&format!("select restante.{submit} > 0")).await;
+    world.sql("update restante.submission_part set batch_id = 'b'").await;
+    result(&world, "b", "a", [1, 0, 0, 0], "{}").await;
+    world.sql("update restante.batch set complete_at = now()").await;
+
+    let expected = "restante.submit_batch: the budget of the tag night cannot be checked, because 1 of its results have no price";
+    assert_eq!(refused(&world, &submit).await, expected);
+
+    // A dollar for a token, of which a batch pays half.
+    world
+        .sql("insert into restante.price (model, valid_from, input, output, cache_write_5m, cache_write_1h, cache_read)
+              values ('claude-*', '2026-01-01', 1000000, 0, 0, 0, 0)")
+        .await;
+    let expected = "may cost 1.4 dollars (in total), of which 0.5 are spent and 0 are estimated for requests under way; \
+                    this submission is estimated at 0.95";
+    assert!(refused(&world, &submit).await.ends_with(expected));
+    world.sql("select restante.budget('night', 1.45, 'total')").await;
+    world.value(&format!("select restante.{submit} > 0")).await;
 }
 
 #[tokio::test]
