@@ -171,6 +171,28 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ("select concat(count(*)) from restante.batch where given_up_because is not null", "0"),
         ),
         (
+            "Add up the batches of before",
+            (
+                "select string_agg(concat_ws(' ', model, results, output_tokens), ', ' order by model) from restante.batch_usage",
+                " 2 0, claude-test 1 20",
+            ),
+        ),
+        (
+            "Write a price",
+            (
+                "select concat_ws(' ', dollars, results_without_price) from restante.submission_cost where tag = 'invoices'",
+                // 10 tokens of input at 5, and 20 of output at 25, at half price.
+                "0.000275 0",
+            ),
+        ),
+        (
+            "Limit what a tag may cost",
+            (
+                "select concat_ws(' ', per, amount) from restante.budget_limit where tag = 'letters'",
+                "month 250",
+            ),
+        ),
+        (
             "Ask again for what was not found",
             ("select status from restante.outbox where event_id = 'whe_not_found'", "pending"),
         ),

@@ -18,6 +18,15 @@ select restante.begin_standing_job('batch.ended', 'msgbatch_02');
 update restante.outbox set status = 'dead', last_error = '999 of 1000 results are here'
  where event_id = 'batch.ended:msgbatch_02';
 
+-- What was submitted: one submission is complete, and one has ended.
+insert into restante.submission (name, tag, status, requests, bytes, submitted_at, complete_at)
+values ('invoices-november', 'invoices', 'complete', 3, 300, now() - interval '2 days', now() - interval '1 day'),
+       ('letters-november', 'letters', 'submitted', 1000, 9000, now() - interval '25 days', null);
+insert into restante.submission_part (submission, number, account, status, requests, bytes, batch_id, submitted_at)
+values ('invoices-november', 1, 'anthropic', 'complete', 3, 300, 'msgbatch_01', now() - interval '2 days'),
+       ('letters-november', 1, 'anthropic', 'submitted', 1000, 9000, 'msgbatch_02', now() - interval '25 days');
+insert into restante.budget_limit (tag, per, amount) values ('invoices', 'month', 100);
+
 create table restante.outbox_2025w40 partition of restante.outbox
   for values from ('2025-09-29 00:00+00') to ('2025-10-06 00:00+00');
 insert into restante.outbox (event_id, type, payload, status, finished_at)

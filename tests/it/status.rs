@@ -103,6 +103,25 @@ async fn the_picture_has_every_status_and_every_batch_that_is_not_complete() {
 }
 
 #[tokio::test]
+async fn submissions_that_are_not_complete_have_a_line_each_and_those_that_need_a_person_come_first() {
+    let world = World::new().await;
+    world
+        .sql("insert into restante.submission (name, tag, status, reason, requests, bytes, created_at)
+              select 's' || n, case n when 2 then 'night' end, case n when 1 then 'complete' when 12 then 'uncertain' else 'waiting' end,
+                     case n when 12 then 'one of two' end, n * 1000, 1, now() - interval '5 minutes'
+                from generate_series(1, 14) as n")
+        .await;
+
+    let text = status(&world, &[]);
+
+    let lines: Vec<_> = text.lines().skip_while(|line| !line.starts_with("submission ")).take(13).collect();
+    assert_eq!(lines[1], "s12           12,000  5 min  uncertain: a person decides: one of two");
+    assert_eq!(lines[2], "s2 [night]     2,000  5 min  waits to be sent");
+    assert_eq!(lines[10], "s10           10,000  5 min  waits to be sent");
+    assert_eq!(lines[11], "and 3 more that are not complete");
+}
+
+#[tokio::test]
 async fn the_json_has_what_the_picture_has() {
     let world = seeded().await;
 

@@ -1,6 +1,9 @@
 //! Batches that go out: submitted in a transaction, and paid once.
 
+mod budget;
+mod cost;
 mod cuts;
+mod overview;
 mod sql;
 
 use std::time::Duration;

@@ -13,6 +13,9 @@ const COUNTED_MAX: i64 = 100_000;
 /// How many batches are listed at most.
 const BATCHES_MAX: i64 = 20;
 
+/// How many submissions are listed at most.
+const SUBMISSIONS_MAX: i64 = 10;
+
 /// How things stood. Its names are those of the JSON, which programs rely on.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Snapshot {
@@ -44,6 +47,10 @@ pub(super) struct Snapshot {
     pub(super) batches_under_way: i64,
     /// Their requests.
     pub(super) requests_under_way: i64,
+    /// Submissions that are not complete, those that wait for a person first.
+    pub(super) submissions: Vec<Submission>,
+    /// How many more there are.
+    pub(super) submissions_not_listed: i64,
     /// Transactions so old that vacuum cannot clean up behind them.
     pub(super) old_transactions: Vec<OldTransaction>,
     /// Whether transactions of other logins can be seen at all.
@@ -119,6 +126,24 @@ pub(super) struct Batch {
     pub(super) seconds_left: Option<f64>,
 }
 
+/// How far a submission has come.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub(super) struct Submission {
+    pub(super) submission: String,
+    pub(super) tag: Option<String>,
+    /// In words.
+    pub(super) state: String,
+    /// Why it waits, is uncertain or was refused.
+    pub(super) reason: Option<String>,
+    pub(super) requests: i64,
+    pub(super) parts: i64,
+    pub(super) age_seconds: f64,
+    /// From batches of similar size; null without any.
+    pub(super) likely_end_in_seconds: Option<f64>,
+    /// Until what the API has not answered expires.
+    pub(super) expires_in_seconds: Option<f64>,
+}
+
 /// Who keeps vacuum from cleaning up.
 #[derive(Clone, Debug, FromRow, Serialize)]
 pub(super) struct OldTransaction {
@@ -185,6 +210,8 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
             .await?,
         subscribers: subscribers(&mut tx).await?,
         services: services(&mut tx).await?,
+        submissions: submissions(&mut tx).await?,
+        submissions_not_listed: submissions_open(&mut tx).await?.saturating_sub(SUBMISSIONS_MAX).max(0),
         old_transactions: old_transactions(&mut tx).await?,
         sees_all_transactions: sqlx::query_scalar("select pg_has_role('pg_read_all_stats', 'usage')")
             .fetch_one(&mut *tx)
@@ -315,6 +342,28 @@ async fn batches(tx: &mut PgConnection, seen: &[String]) -> sqlx::Result<Snapsho
     })
 }
 
+/// Which submissions are listed and counted.
+const IS_OPEN: &str = "s.status not in ('complete', 'cancelled')";
+
+/// Only columns that cost no look at the requests.
+async fn submissions(tx: &mut PgConnection) -> sqlx::Result<Vec<Submission>> {
+    let query = format!(
+        "select o.submission, o.tag, o.state, o.reason, o.requests, o.parts, extract(epoch from o.age)::float8 as age_seconds,
+                extract(epoch from o.likely_end_at - clock_timestamp())::float8 as likely_end_in_seconds,
+                extract(epoch from o.expires_in)::float8 as expires_in_seconds
+           from (select s.name, s.status, s.id from restante.submission as s where {IS_OPEN}
+                  order by s.status not in ('uncertain', 'refused'), s.id limit {SUBMISSIONS_MAX}) as l
+           join restante.submission_overview as o on o.submission = l.name
+          order by l.status not in ('uncertain', 'refused'), l.id"
+    );
+    sqlx::query_as(AssertSqlSafe(query)).fetch_all(tx).await
+}
+
+async fn submissions_open(tx: &mut PgConnection) -> sqlx::Result<i64> {
+    let query = format!("select count(*) from restante.submission as s where {IS_OPEN}");
+    sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(tx).await
+}
+
 async fn old_transactions(tx: &mut PgConnection) -> sqlx::Result<Vec<OldTransaction>> {
     sqlx::query_as(
         "select kind, holder, role, state, extract(epoch from open_for)::float8 as open_for_seconds,
@@ -345,6 +394,8 @@ impl Snapshot {
             batches_not_listed: 0,
             batches_under_way: 0,
             requests_under_way: 0,
+            submissions: Vec::new(),
+            submissions_not_listed: 0,
             old_transactions: Vec::new(),
             sees_all_transactions: true,
             finished_total: 0,

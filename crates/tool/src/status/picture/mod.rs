@@ -9,7 +9,7 @@ use restante::internals::outbox::status::{STATES, UNFINISHED};
 use serde_json::{Value, json};
 
 use super::figures::{bar, bytes, clean, lasting, percent, rounded};
-use super::snapshot::{Batch, Events, OldTransaction, Reason, Snapshot};
+use super::snapshot::{Batch, Events, OldTransaction, Reason, Snapshot, Submission};
 use crate::columns::grouped;
 
 /// The first of the states have a line also while there are no such events: those are the statuses.
@@ -48,11 +48,18 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
         snapshot.finished_per_second.map(|pace| format!("   {} events finished per second", rounded(pace)));
     let read_only = if snapshot.takes_writes { "" } else { READ_ONLY };
     let head = format!("{looked_at}{}\n{read_only}{}", pace.unwrap_or_default(), services(snapshot));
-    [head, events(snapshot), subscribers(snapshot), batches(snapshot), remarks(snapshot)]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("\n")
+    [
+        head,
+        events(snapshot),
+        subscribers(snapshot),
+        submissions(snapshot),
+        batches(snapshot),
+        remarks(snapshot),
+    ]
+    .into_iter()
+    .filter(|part| !part.is_empty())
+    .collect::<Vec<_>>()
+    .join("\n")
 }
 
 /// The last picture, below a line that says why there is no newer one.
@@ -151,6 +158,44 @@ fn subscribers(snapshot: &Snapshot) -> String {
     if rows.len() == 1 { String::new() } else { aligned(&rows, &[1, 2]) }
 }
 
+fn submissions(snapshot: &Snapshot) -> String {
+    let mut rows = vec![["submission", "requests", "age", "state"].map(str::to_owned).to_vec()];
+    rows.extend(snapshot.submissions.iter().map(submission));
+    if rows.len() == 1 {
+        return String::new();
+    }
+    let mut text = aligned(&rows, &[1, 2]);
+    if snapshot.submissions_not_listed > 0 {
+        let _ = writeln!(text, "and {} more that are not complete", grouped(snapshot.submissions_not_listed));
+    }
+    text
+}
+
+/// The line of one submission. Until a batch has ended, the API does not say how much of it is done.
+fn submission(submission: &Submission) -> Vec<String> {
+    let mut state = submission.state.clone();
+    if submission.parts > 1 {
+        let _ = write!(state, " ({} parts)", grouped(submission.parts));
+    }
+    match (submission.likely_end_in_seconds, submission.expires_in_seconds) {
+        (Some(seconds), _) => state += &format!(", likely for {} more", lasting(seconds)),
+        (None, Some(seconds)) if seconds > 0.0 => {
+            state += &format!(", for {} at most", lasting(seconds));
+        }
+        _ => {}
+    }
+    if let Some(reason) = &submission.reason {
+        state += &format!(": {}", shortened(reason));
+    }
+    let tag = submission.tag.as_ref().map_or_else(String::new, |tag| format!(" [{}]", clean(tag)));
+    vec![
+        format!("{}{tag}", clean(&submission.submission)),
+        grouped(submission.requests),
+        lasting(submission.age_seconds),
+        state,
+    ]
+}
+
 fn batches(snapshot: &Snapshot) -> String {
     let mut text = aligned(&snapshot.batches.iter().map(progress).collect::<Vec<_>>(), &[2, 3, 4, 5, 6]);
     if snapshot.batches_not_listed > 0 {
@@ -230,12 +275,17 @@ fn reason(reason: &Reason) -> String {
         seconds if seconds > 0.0 => format!("next attempt in {}", lasting(seconds)),
         _ => "next attempt as soon as a worker claims it".to_owned(),
     };
-    let text = clean(&reason.reason);
-    let text = match text.char_indices().nth(REASON_CHARS_MAX) {
+    let text = shortened(&reason.reason);
+    format!("{because}: {} {noun} {wait}{others}: {text}; {next}\n", grouped(reason.events))
+}
+
+/// As much of a reason as fits.
+fn shortened(reason: &str) -> String {
+    let text = clean(reason);
+    match text.char_indices().nth(REASON_CHARS_MAX) {
         Some((end, _)) => format!("{}...", text[..end].trim_end()),
         None => text,
-    };
-    format!("{because}: {} {noun} {wait}{others}: {text}; {next}\n", grouped(reason.events))
+    }
 }
 
 fn holder(transaction: &OldTransaction) -> String {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use expect_test::expect;
 
 use super::*;
-use crate::status::snapshot::{Reason, Service, Subscriber};
+use crate::status::snapshot::{Reason, Service, Submission, Subscriber};
 
 fn moment() -> DateTime<Utc> {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -48,6 +48,20 @@ fn reason(because: &str, reason: &str, events: i64, events_in_all: i64, next: f6
 
 fn service(name: &str, connections: i64) -> Service {
     Service { name: name.to_owned(), connections }
+}
+
+fn submission(name: &str, state: &str) -> Submission {
+    Submission {
+        submission: name.to_owned(),
+        tag: None,
+        state: state.to_owned(),
+        reason: None,
+        requests: 250_000,
+        parts: 1,
+        age_seconds: 4_000.0,
+        likely_end_in_seconds: None,
+        expires_in_seconds: None,
+    }
 }
 
 fn busy() -> Snapshot {
@@ -95,6 +109,21 @@ fn busy() -> Snapshot {
                 ..batch("msgbatch_4", "downloading", 200, 199)
             },
         ],
+        submissions: vec![
+            Submission {
+                reason: Some("400\ninvalid".to_owned()),
+                ..submission("s\u{1b}1", "refused by the API")
+            },
+            Submission {
+                tag: Some("night".to_owned()),
+                parts: 3,
+                likely_end_in_seconds: Some(1_500.0),
+                expires_in_seconds: Some(80_000.0),
+                ..submission("invoices", "the API works on it")
+            },
+            Submission { expires_in_seconds: Some(80_000.0), ..submission("letters", "the API works on it") },
+        ],
+        submissions_not_listed: 4,
         batches_not_listed: 2,
         batches_under_way: 1,
         requests_under_way: 5_000,
@@ -128,6 +157,12 @@ fn a_busy_database_is_shown_on_one_screen() {
 
         subscriber  events  oldest  types
         orders           3   5 min  batch.ended, file.*
+
+        submission        requests     age  state
+        s�1                250,000  66 min  refused by the API: 400�invalid
+        invoices [night]   250,000  66 min  the API works on it (3 parts), likely for 25 min more
+        letters            250,000  66 min  the API works on it, for 22 h at most
+        and 4 more that are not complete
 
         msgbatch_1  [##########----------]   51 %  51,234 of 100,000  41.0 MB  12,346 lines/s   4 s left  vanish in 28 d
         msgbatch_2  [--------------------]    0 %         0 of 1,000     0 kB                  not begun  vanish in 28 d
@@ -389,6 +424,42 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               "longest_wait_seconds": 900000.0
             }
           },
+          "submissions": [
+            {
+              "age_seconds": 4000.0,
+              "expires_in_seconds": null,
+              "likely_end_in_seconds": null,
+              "parts": 1,
+              "reason": "400\ninvalid",
+              "requests": 250000,
+              "state": "refused by the API",
+              "submission": "s\u001b1",
+              "tag": null
+            },
+            {
+              "age_seconds": 4000.0,
+              "expires_in_seconds": 80000.0,
+              "likely_end_in_seconds": 1500.0,
+              "parts": 3,
+              "reason": null,
+              "requests": 250000,
+              "state": "the API works on it",
+              "submission": "invoices",
+              "tag": "night"
+            },
+            {
+              "age_seconds": 4000.0,
+              "expires_in_seconds": 80000.0,
+              "likely_end_in_seconds": null,
+              "parts": 1,
+              "reason": null,
+              "requests": 250000,
+              "state": "the API works on it",
+              "submission": "letters",
+              "tag": null
+            }
+          ],
+          "submissions_not_listed": 4,
           "subscribers": [
             {
               "subscriber": "orders",
