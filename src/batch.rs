@@ -4,6 +4,8 @@
 //! gone. The search for batches has a row, too. Workers call `restante.ensure_standing_jobs`, which puts a job back
 //! that was cancelled, deleted or given up, under an identifier that is free.
 
+mod duties;
+
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -14,6 +16,8 @@ use crate::envelope::Subject;
 use crate::event::{Body, Event, NewEvent};
 use crate::handler::{self, Context, Error};
 use crate::registry::Registry;
+
+pub(crate) use duties::{Kept, delete_complete, deleted, kept, note_at_risk};
 
 /// The batch that an event names. Official envelopes call it `id`, others `batch_id`.
 #[derive(Debug, Deserialize)]

@@ -86,12 +86,9 @@ async fn work(url: SecretString, arguments: Arguments) -> anyhow::Result<()> {
     // As many connections as `restante-worker` has by default.
     let pool = database::pool(&url, "restante-bench", 16)?;
     let settings = worker::Settings {
-        name: "bench".to_owned(),
-        database_url: url,
         concurrency: arguments.concurrency,
-        lease: Duration::from_secs(30),
-        poll: Duration::from_secs(1),
         drain: Duration::from_secs(10),
+        ..worker::Settings::new("bench", url)
     };
     let nowhere = "http://127.0.0.1:9".parse()?;
     let api = api::Client::new(api::Settings::new(nowhere, SecretString::from("sk-bench")))?;

@@ -219,6 +219,7 @@ mod tests {
             RESTANTE_LEASE_SECONDS         2  (environment)
             RESTANTE_BATCH_POLL_SECONDS    60  (default)
             RESTANTE_RECONCILE_SECONDS     300  (default)
+            RESTANTE_BATCH_DELETE_AFTER    0  (default)
             RESTANTE_DRAIN_SECONDS         20  (default)
             RESTANTE_LOG                   json  (default)
             RUST_LOG                       info  (default)

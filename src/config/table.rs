@@ -126,6 +126,10 @@ variables! {
     RESTANTE_RECONCILE_SECONDS: Option<Duration> = seconds_or_off(0..=86_400),
         read by [(Worker, Default("300"))], since "0.1.0";
 
+    /// how many seconds after all results of a batch are stored the worker deletes it at the API; 0 leaves that to the API
+    RESTANTE_BATCH_DELETE_AFTER: Option<Duration> = seconds_or_off(0..=2_505_600),
+        read by [(Worker, Default("0"))], since "0.1.0";
+
     /// how many seconds after SIGTERM ingest still takes webhooks, while /readyz answers 503 and load balancers notice
     /// it; at most half of RESTANTE_DRAIN_SECONDS, and a part of it
     RESTANTE_LINGER_SECONDS: Duration = seconds(0..=300),

@@ -59,6 +59,7 @@ impl Worker {
                 concurrency: vars.get(&RESTANTE_CONCURRENCY),
                 lease: vars.get(&RESTANTE_LEASE_SECONDS),
                 drain: vars.get(&RESTANTE_DRAIN_SECONDS),
+                batch_delete_after: vars.get(&RESTANTE_BATCH_DELETE_AFTER),
                 ..usual?
             }),
             handlers: all!(handlers::Settings {
@@ -103,6 +104,13 @@ mod tests {
     #[test]
     fn reconciling_is_off_at_zero() {
         assert_eq!(load("RESTANTE_RECONCILE_SECONDS", "0").unwrap().config.handlers.reconcile, None);
+    }
+
+    #[test]
+    fn no_batch_is_deleted_unless_somebody_wants_it() {
+        let of = |value| load("RESTANTE_BATCH_DELETE_AFTER", value).unwrap().config.worker.batch_delete_after;
+        assert_eq!((of("0"), of("3600")), (None, Some(Duration::from_secs(3600))));
+        assert_eq!(Worker::from_vars(with(&[]), &no_files).unwrap().config.worker.batch_delete_after, None);
     }
 
     #[test]

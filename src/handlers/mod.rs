@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::registry::Registry;
 
+pub mod batch_cancel;
+pub mod batch_delete;
 pub mod batch_poll;
 pub mod batch_reconcile;
 pub mod batch_results;
@@ -25,6 +27,8 @@ pub fn registry(settings: Settings) -> Registry {
         .register(batch_poll::BatchPoll { every: settings.batch_poll })
         .register(batch_results::BatchResults::new(settings.batch_poll))
         .register(batch_submit::BatchSubmit)
+        .register(batch_cancel::BatchCancel)
+        .register(batch_delete::BatchDelete)
         .register(resources::Resources);
     match settings.reconcile {
         Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),

@@ -107,10 +107,12 @@ pub struct Settings {
     pub poll: Duration,
     /// How long to wait for running handlers at the stop. Then they are aborted, and their events handed back.
     pub drain: Duration,
+    /// How long after a batch is complete it is deleted at the API; `None` keeps it there.
+    pub batch_delete_after: Option<Duration>,
 }
 
 impl Settings {
-    /// The usual: 64 handlers at once, leases of 30 s, a poll every second, 20 s to drain.
+    /// The usual: 64 handlers at once, leases of 30 s, a poll every second, 20 s to drain, and no batch deleted.
     pub fn new(name: impl Into<String>, database_url: SecretString) -> Self {
         Self {
             name: name.into(),
@@ -119,6 +121,7 @@ impl Settings {
             lease: Duration::from_secs(30),
             poll: Duration::from_secs(1),
             drain: Duration::from_secs(20),
+            batch_delete_after: None,
         }
     }
 }
@@ -140,8 +143,11 @@ pub async fn run(
     // turns would have to wake the main thread.
     let running = tokio::spawn(async move {
         let (url, poll) = (settings.database_url.clone(), settings.poll);
-        let standing = batch::standing_jobs(&registry);
-        let accounts = api.clone();
+        let duties = upkeep::Duties {
+            standing: batch::standing_jobs(&registry),
+            accounts: api.clone(),
+            batch_delete_after: settings.batch_delete_after,
+        };
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let mut dispatcher = tokio::select! {
             started = Dispatcher::start(settings, pool.clone(), registry, api) => started?,
@@ -149,8 +155,7 @@ pub async fn run(
             () = stop.cancelled() => return Ok(0),
         };
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
-        let upkeep =
-            tokio::spawn(upkeep::run(pool, dispatcher.connections(), standing, accounts, stop.child_token()));
+        let upkeep = tokio::spawn(upkeep::run(pool, dispatcher.connections(), duties, stop.child_token()));
         loop {
             dispatcher.go_on();
             tokio::select! {

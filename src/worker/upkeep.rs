@@ -1,5 +1,5 @@
 //! What a worker does for the outbox beside its events: partitions ahead of time, keys without a head, a look at what waits for
-//! a repair, and one at the size.
+//! a repair, one at batches, and one at the size.
 
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const PARTITIONS_SECONDS: u64 = 3600;
 /// What waits for a repair of ours goes on so soon after it, more or less.
 const REPAIRS_SECONDS: u64 = 5;
 const STANDING_SECONDS: u64 = 10;
+/// Results are at risk for days, and a batch is deleted when there is time.
+const BATCHES_SECONDS: u64 = 180;
 /// What came while a pause was being ended goes on so soon after that.
 const HELD_SECONDS: u64 = 5;
 /// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
@@ -34,15 +36,19 @@ const PARTITIONS_AGAIN: Duration = Duration::from_secs(5);
 /// they would push out of the cache what the workers need.
 const COUNTED_MAX: i64 = 10_000;
 
+/// What a worker looks after, and how.
+pub(super) struct Duties {
+    /// The jobs that must always be there.
+    pub(super) standing: Vec<&'static str>,
+    pub(super) accounts: api::Accounts,
+    /// How long after a batch is complete it is deleted at the API, if ever.
+    pub(super) batch_delete_after: Option<Duration>,
+}
+
 /// Looks after the outbox until `stop`. Every step may fail; the next one is tried all the same.
-/// The jobs that must always be there are those named. What is asked every few seconds is asked through `connections`.
-pub(super) async fn run(
-    pool: PgPool,
-    connections: Connections,
-    standing: Vec<&'static str>,
-    accounts: api::Accounts,
-    stop: CancellationToken,
-) {
+/// What is asked every few seconds is asked through `connections`.
+pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, stop: CancellationToken) {
+    let Duties { standing, accounts, batch_delete_after } = duties;
     let every = |seconds| {
         let mut tick = interval_at(Instant::now() + AFTER_THE_START, Duration::from_secs(seconds));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -52,6 +58,7 @@ pub(super) async fn run(
         (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(REPAIRS_SECONDS));
     let mut tried = Tried::default();
     let (mut jobs, mut held) = (every(STANDING_SECONDS), every(HELD_SECONDS));
+    let mut batches = every(BATCHES_SECONDS);
     // At the start what waits for an account may have waited for this worker.
     let mut changes = accounts.changes();
     changes.mark_changed();
@@ -64,6 +71,7 @@ pub(super) async fn run(
                 _ = repairs.tick() => look_for_repairs(&connections, &mut tried, &accounts).await,
                 _ = changes.changed() => let_configured_go(&connections, &accounts).await,
                 _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing, &accounts).await,
+                _ = batches.tick(), if !standing.is_empty() => look_after_batches(&connections, &accounts, batch_delete_after).await,
             };
             if let Err(error) = done {
                 let error = database::why(&pool, &error).await;
@@ -178,6 +186,30 @@ async fn ensure_standing_jobs(
     let made = connections.run_to_its_end(ensure).await?;
     if made > 0 {
         tracing::info!(jobs = made, "put jobs into the outbox that have to be there");
+    }
+    Ok(())
+}
+
+async fn look_after_batches(
+    connections: &Connections,
+    accounts: &api::Accounts,
+    delete_after: Option<Duration>,
+) -> sqlx::Result<()> {
+    let accounts = accounts.names();
+    let look = async |connection: &mut PgConnection| {
+        let at_risk = batch::note_at_risk(&mut *connection, &accounts).await?;
+        let to_delete = match delete_after {
+            Some(after) => batch::delete_complete(connection, &accounts, after).await?,
+            None => 0,
+        };
+        Ok((at_risk, to_delete))
+    };
+    let (at_risk, to_delete) = connections.run_to_its_end(look).await?;
+    if at_risk > 0 {
+        tracing::warn!(batches = at_risk, "results of batches are at risk: see restante.batch_overview");
+    }
+    if to_delete > 0 {
+        tracing::info!(batches = to_delete, "batches that are complete are being deleted at the API");
     }
     Ok(())
 }

@@ -193,6 +193,29 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ),
         ),
         (
+            "Send requests of a submission again",
+            (
+                "select string_agg(concat_ws(' ', custom_id, status, attempt), ', ' order by custom_id)
+                   from restante.batch_request where submission = 'nightly'",
+                "a succeeded 1, b waiting 2",
+            ),
+        ),
+        (
+            "Send requests again by themselves, or more often",
+            (
+                "select concat_ws(' ', resubmit, attempts_max) from restante.submission where name = 'nightly'",
+                "{retriable} 5",
+            ),
+        ),
+        (
+            "Call a submission off",
+            (
+                "select concat_ws(' ', s.status, p.status) from restante.submission as s
+                   join restante.submission_part as p on p.submission = s.name where s.name = 'nightly-2'",
+                "cancelled cancelled",
+            ),
+        ),
+        (
             "Ask again for what was not found",
             ("select status from restante.outbox where event_id = 'whe_not_found'", "pending"),
         ),

@@ -12,8 +12,8 @@ values ('msgbatch_01', 'request-1', 'succeeded', '{"custom_id":"request-1"}', 'H
         null, null, null, null);
 
 -- A batch whose results are not stored, and soon vanish.
-insert into restante.batch (id, status, succeeded, created_at, ended_at, download_started_at)
-values ('msgbatch_02', 'ended', 1000, now() - interval '25 days', now() - interval '24 days', now());
+insert into restante.batch (id, status, succeeded, created_at, ended_at, download_started_at, first_seen_at)
+values ('msgbatch_02', 'ended', 1000, now() - interval '25 days', now() - interval '24 days', now(), now() - interval '25 days');
 select restante.begin_standing_job('batch.ended', 'msgbatch_02');
 update restante.outbox set status = 'dead', last_error = '999 of 1000 results are here'
  where event_id = 'batch.ended:msgbatch_02';
@@ -55,3 +55,16 @@ insert into restante.subscription (subscriber, type) values ('reports', 'report.
 select restante.enqueue('report.made', '{}', event_id => 'sql_report');
 insert into restante.failure (outbox_id, event_id, type, attempt, failed_at, outcome, kind, error)
 values (0, 'whe_forgotten', 'session.status_idled', 1, now() - interval '100 days', 'retryable', 'handler', 'long ago');
+
+-- A submission of which one request expired, and one that waits.
+select restante.submit_batch('[{"custom_id":"a","params":{}},{"custom_id":"b","params":{}}]', name => 'nightly');
+update restante.submission_part set status = 'sending' where submission = 'nightly';
+update restante.submission_part set batch_id = 'msgbatch_nightly' where submission = 'nightly';
+insert into restante.batch_result (batch_id, custom_id, outcome, line)
+values ('msgbatch_nightly', 'a', 'succeeded', '{}'), ('msgbatch_nightly', 'b', 'expired', '{}');
+update restante.batch set complete_at = now(), ended_at = now(), status = 'ended' where id = 'msgbatch_nightly';
+select restante.submit_batch('[{"custom_id":"a","params":{}}]', name => 'nightly-2');
+-- Nothing of them runs or waits in this test.
+update restante.outbox set status = 'cancelled'
+ where finished_at = 'infinity'
+   and (type in ('batch.submit', 'batch.submitted', 'batch.results_ready') or event_id = 'batch.poll:msgbatch_nightly');

@@ -137,12 +137,10 @@ impl World {
     /// Settings of a worker that polls often, and drains for 10 s at most.
     pub fn worker_settings(&self) -> worker::Settings {
         worker::Settings {
-            name: "worker".to_owned(),
-            database_url: self.url.clone(),
             concurrency: 8,
-            lease: Duration::from_secs(30),
             poll: Duration::from_millis(20),
             drain: Duration::from_secs(10),
+            ..worker::Settings::new("worker", self.url.clone())
         }
     }
 
