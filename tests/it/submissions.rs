@@ -1,5 +1,6 @@
 //! Batches that go out: submitted in a transaction, and paid once.
 
+mod commands;
 mod cuts;
 mod sql;
 

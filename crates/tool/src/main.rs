@@ -1,4 +1,4 @@
-//! `restante`: the hand tool. It prepares the database, shows the state of events, and runs a demo and a simulated API.
+//! `restante`: the hand tool. It prepares the database, submits batches, shows the state of events, and runs a demo and a simulated API.
 
 mod cli;
 mod columns;
@@ -7,7 +7,9 @@ mod demo;
 mod doctor;
 mod healthcheck;
 mod migrate;
+mod results;
 mod status;
+mod submit;
 mod surroundings;
 
 use std::process::ExitCode;
