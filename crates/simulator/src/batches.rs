@@ -17,7 +17,6 @@ use serde_json::{Map, Value, json};
 
 use super::app::App;
 use super::batch::{Batch, Item, Requests};
-use super::creation;
 use super::flags::duration;
 use super::gate;
 use super::held::held;
@@ -31,7 +30,7 @@ const REQUESTS: usize = 100_000;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/v1/messages/batches", post(creation::create).get(list))
+        .route("/v1/messages/batches", get(list))
         .route("/v1/messages/batches/{id}", get(retrieve).delete(delete))
         .route("/v1/messages/batches/{id}/cancel", post(cancel))
         .route("/v1/messages/batches/{id}/results", get(results))

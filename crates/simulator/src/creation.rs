@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Uri};
+use axum::routing::post;
+use axum::{Json, Router};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -22,7 +23,7 @@ use super::refusal::Refusal;
 
 /// What goes wrong with one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mishap {
+struct Mishap {
     cut_request_bytes: Option<u64>,
     cut_answer_bytes: Option<u64>,
     late: Option<Duration>,
@@ -30,7 +31,7 @@ pub(super) struct Mishap {
 
 impl Mishap {
     /// The one that the faults plan for this call, which is counted.
-    pub(super) fn take(faults: &mut Faults) -> Mishap {
+    fn take(faults: &mut Faults) -> Mishap {
         let mishap = Mishap {
             cut_request_bytes: faults.create_cut_request_bytes,
             cut_answer_bytes: faults.create_cut_answer_bytes,
@@ -49,7 +50,11 @@ impl Mishap {
     }
 }
 
-pub(super) async fn create(
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/v1/messages/batches", post(create))
+}
+
+async fn create(
     State(app): State<Arc<App>>,
     ConnectInfo(line): ConnectInfo<Line>,
     uri: Uri,

@@ -174,6 +174,7 @@ impl Simulator {
 fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(batches::routes())
+        .merge(creation::routes())
         .merge(messages::routes())
         .merge(resources::routes())
         .merge(sessions::routes())

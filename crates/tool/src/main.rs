@@ -5,6 +5,7 @@ mod columns;
 mod configuration;
 mod demo;
 mod doctor;
+mod explained;
 mod healthcheck;
 mod migrate;
 mod results;

@@ -8,17 +8,25 @@ use serde_json::Value;
 
 use super::{api_at, requests, submit, work, work_to_rest};
 use crate::support::processes::tool;
-use crate::support::{Process, SimulatedApi, World, eventually};
+use crate::support::{Process, SimulatedApi, World, cluster, eventually};
 
 /// The URL of the world's database with the rights of an application and no others.
 fn url(world: &World) -> String {
-    format!("{}?options[role]=restante_app", world.url.expose_secret())
+    url_of(world, "restante_app")
+}
+
+fn url_of(world: &World, role: &str) -> String {
+    format!("{}?options[role]={role}", world.url.expose_secret())
 }
 
 /// Runs a command with this standard input.
 fn run(world: &World, arguments: &[&str], input: &[u8]) -> Output {
+    run_with(&url(world), arguments, input)
+}
+
+fn run_with(url: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(tool());
-    command.args(arguments).env_clear().env("DATABASE_URL", url(world));
+    command.args(arguments).env_clear().env("DATABASE_URL", url);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
@@ -73,7 +81,26 @@ async fn a_file_goes_out_and_its_answers_come_back_in_its_order() {
     .await
     .unwrap();
     assert_eq!(written, stored.iter().map(|line| format!("{line}\n")).collect::<String>());
-    assert_eq!(run(&world, &["results", "n"], b"").stdout, written.as_bytes());
+    for role in ["restante_app", "restante_operator"] {
+        let output = run_with(&url_of(&world, role), &["results", "n"], b"");
+        assert_eq!(output.stdout, written.as_bytes(), "{role}: {}", said(&output));
+    }
+    let refused = run_with(
+        &url_of(&world, "restante_operator"),
+        &["submit", "-", "--name", "o"],
+        file(1, 1).as_bytes(),
+    );
+    assert!(said(&refused).contains("this login may not submit"), "{}", said(&refused));
+}
+
+#[tokio::test]
+async fn a_database_without_the_tables_is_told_to_be_migrated() {
+    let empty = cluster::empty_database().await;
+    for command in [&["submit", "-", "--name", "n"][..], &["results", "n"]] {
+        let output = run_with(empty.expose_secret(), command, b"");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("run `restante migrate`"), "{}", said(&output));
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::answers::{Asked, Missing};
 use self::file::Out;
 use crate::columns::grouped;
+use crate::explained::explained;
 use restante::database;
 
 /// The exit code if answers are missing.
@@ -59,6 +60,17 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let mut connection = database::connect(url, "restante results").await?;
+    match answer(args, &mut connection, stop).await {
+        Err(error) => Err(explained(error, &mut connection, "read answers").await),
+        answered => answered,
+    }
+}
+
+async fn answer(
+    args: ResultsArgs,
+    connection: &mut PgConnection,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
     let mut snapshot =
         connection.begin_with("begin transaction isolation level repeatable read, read only").await?;
     let submission = find(&args.name, &mut snapshot).await?;

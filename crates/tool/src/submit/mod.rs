@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::progress::Progress;
 use self::reader::Piece;
+use crate::explained::explained;
 use restante::database;
 
 /// Submits a file of requests as a batch, as it is or not at all
@@ -65,7 +66,7 @@ pub(super) async fn run(
     };
     let total = match read {
         Ok(total) => total,
-        Err(error) => return Err(explained(error, &mut connection).await),
+        Err(error) => return Err(explained(error, &mut connection, "submit").await),
     };
     // The connection has done its work; a failure to end it in good manners changes nothing.
     let _ = connection.close().await;
@@ -176,22 +177,6 @@ struct Refused {
     told: String,
     /// Was its `custom_id` there already?
     is_second: bool,
-}
-
-/// The error, or what is behind it: a schema that is too old has no such table.
-async fn explained(error: anyhow::Error, connection: &mut PgConnection) -> anyhow::Error {
-    let code = error
-        .downcast_ref::<sqlx::Error>()
-        .and_then(|error| Some(error.as_database_error()?.code()?.into_owned()));
-    match code.as_deref() {
-        // No such schema, table or function.
-        Some("3F000" | "42P01" | "42883") => match database::check_schema(connection).await {
-            Err(behind) => behind.into(),
-            Ok(()) => error,
-        },
-        Some("42501") => error.context("this login may not submit: grant restante_app to it"),
-        _ => error,
-    }
 }
 
 /// A name, tag or account: 1 to 200 bytes, as the database demands.
