@@ -154,7 +154,34 @@ async fn a_mistake_names_its_line_and_nothing_is_submitted() {
         assert_eq!(world.value(&format!("select count(*) from restante.{table}")).await, "0", "{table}");
     }
     let missing = run(&world, &["submit", "/nowhere.jsonl", "--name", "n"], b"");
-    assert!(said(&missing).contains("cannot open /nowhere.jsonl"), "{}", said(&missing));
+    assert!(
+        said(&missing).contains("/nowhere.jsonl:\nit cannot be opened: No such file"),
+        "{}",
+        said(&missing)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_stopped_while_it_reads_submits_nothing() {
+    let world = World::new().await;
+    let path = tempfile::tempdir().unwrap();
+    let pipe = path.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let arguments = ["submit", pipe.to_str().unwrap(), "--name", "n"];
+    let mut submits = Process::start_with(tool(), &arguments, &[("DATABASE_URL", &url(&world))]);
+    // This waits until the command has opened it, too.
+    let mut writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    writer.write_all(file(1, 3).as_bytes()).unwrap();
+
+    assert_eq!(submits.stopped().await, Some(1));
+
+    assert!(submits.log().contains("stopped on request; nothing was submitted"), "{}", submits.log());
+    eventually("nothing is left of it", async || {
+        let left = "select count(*) from pg_stat_activity where application_name = 'restante submit' and datname = current_database()";
+        (world.value(left).await == "0").then_some(())
+    })
+    .await;
+    assert_eq!(world.value("select count(*) from restante.batch_request").await, "0");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ mod wait;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use secrecy::SecretString;
 use sqlx::{Connection, PgConnection};
@@ -60,11 +60,7 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let mut connection = database::connect(url, "restante submit").await?;
-    let read = tokio::select! {
-        () = stop.cancelled() => bail!("stopped on request; nothing was submitted"),
-        submitted = submit(&args, &mut connection) => submitted,
-    };
-    let total = match read {
+    let total = match submit(&args, &mut connection, &stop).await {
         Ok(total) => total,
         Err(error) => return Err(explained(error, &mut connection, "submit").await),
     };
@@ -75,14 +71,22 @@ pub(super) async fn run(
 }
 
 /// Returns how much was submitted.
-async fn submit(args: &SubmitArgs, connection: &mut PgConnection) -> anyhow::Result<String> {
+async fn submit(
+    args: &SubmitArgs,
+    connection: &mut PgConnection,
+    stop: &CancellationToken,
+) -> anyhow::Result<String> {
     refuse_taken(&args.name, connection).await?;
     let mut progress = Progress::new();
     let mut transaction = connection.begin().await?;
-    let copied = copy(args, &mut transaction, &mut progress).await;
+    let filled = tokio::select! {
+        () = stop.cancelled() => Err(anyhow!("stopped on request; nothing was submitted")),
+        filled = fill(args, &mut transaction, &mut progress) => filled,
+    };
     progress.clear();
-    if let Err(error) = copied {
-        transaction.rollback().await?;
+    if let Err(error) = filled {
+        // Whatever comes of this, nothing was committed; and a copy that was left off is an error here.
+        let _ = transaction.rollback().await;
         let Some(refused) = refused_line(&error) else { return Err(error) };
         if refused.is_second {
             // The name may have been taken meanwhile: then each line is there twice.
@@ -90,15 +94,7 @@ async fn submit(args: &SubmitArgs, connection: &mut PgConnection) -> anyhow::Res
         }
         bail!("{}:\n{}\nnothing was submitted", args.file.display(), refused.told);
     }
-    if progress.requests() == 0 {
-        bail!("{} has no request; nothing was submitted", args.file.display());
-    }
-    sqlx::query("select restante.submit_batch(name => $1, tag => $2, account => $3)")
-        .bind(&args.name)
-        .bind(&args.tag)
-        .bind(&args.account)
-        .execute(&mut *transaction)
-        .await?;
+    // No signal stops this: whoever stopped it would not know what had become of it.
     transaction.commit().await.with_context(|| {
         format!(
             "it is unknown whether {} was submitted: submit it again, which is refused if it was",
@@ -106,6 +102,25 @@ async fn submit(args: &SubmitArgs, connection: &mut PgConnection) -> anyhow::Res
         )
     })?;
     Ok(progress.total())
+}
+
+/// Everything but the commit.
+async fn fill(
+    args: &SubmitArgs,
+    connection: &mut PgConnection,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    copy(args, connection, progress).await?;
+    if progress.requests() == 0 {
+        bail!("{} has no request; nothing was submitted", args.file.display());
+    }
+    sqlx::query("select restante.submit_batch(name => $1, tag => $2, account => $3)")
+        .bind(&args.name)
+        .bind(&args.tag)
+        .bind(&args.account)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Copies the file into the table of requests.

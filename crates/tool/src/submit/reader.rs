@@ -8,7 +8,6 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::thread;
 
-use anyhow::Context;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::request::Request;
@@ -43,18 +42,25 @@ fn row_head(submission: &str) -> Vec<u8> {
 /// Begins to read a file, or the standard input for `-`.
 ///
 /// # Errors
-/// If there is no such file.
-pub(super) fn begin(file: &Path, submission: &str) -> anyhow::Result<Receiver<Piece>> {
-    let source: Box<dyn Read + Send> = match file.to_str() {
-        Some("-") => Box::new(io::stdin()),
-        _ => Box::new(File::open(file).with_context(|| format!("cannot open {}", file.display()))?),
-    };
+/// If there can be no further thread.
+pub(super) fn begin(file: &Path, submission: &str) -> io::Result<Receiver<Piece>> {
     let (pieces, received) = channel(PIECES_AHEAD);
-    let head = row_head(submission);
-    // Not one of the runtime's threads: the program must end even while this one waits for a pipe.
+    let (file, head) = (file.to_owned(), row_head(submission));
+    // Not one of the runtime's threads: the program must end even while this one waits for a pipe, which it does already when it
+    // opens it.
     thread::Builder::new().name("reader".to_owned()).spawn(move || {
+        let source: io::Result<Box<dyn Read + Send>> = match file.to_str() {
+            Some("-") => Ok(Box::new(io::stdin())),
+            _ => File::open(file).map(|file| Box::new(file) as _),
+        };
         // Nobody receives any more if the database has refused the rows.
-        let _ = read_all(BufReader::with_capacity(PIECE_BYTES, source), &head, &pieces);
+        let _ = match source {
+            Ok(source) => read_all(BufReader::with_capacity(PIECE_BYTES, source), &head, &pieces),
+            Err(error) => {
+                let mistake = Piece::Mistakes(format!("it cannot be opened: {error}"));
+                pieces.blocking_send(mistake).map_err(|_| Gone)
+            }
+        };
     })?;
     Ok(received)
 }
