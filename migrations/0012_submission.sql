@@ -309,7 +309,7 @@ begin
       new.reason := case when new.reason is distinct from old.reason then new.reason end;
     end if;
   end if;
-  if new.status in ('waiting', 'cancelled') then
+  if new.status = 'waiting' then
     new.sent_at := null;
     new.known_before := null;
   end if;
@@ -413,8 +413,11 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
   if new.status = 'cancelled' then
+    -- A part that a worker is changing at this moment is called off once its batch is known. To wait for it here could be a deadlock,
+    -- because the worker then waits for the submission.
     update restante.submission_part as p set status = 'cancelled'
-     where p.submission = new.name and p.status in ('waiting', 'uncertain', 'refused');
+     where p.id in (select q.id from restante.submission_part as q
+                     where q.submission = new.name and q.status in ('waiting', 'uncertain', 'refused') for update skip locked);
     -- The API has these. What has succeeded by then is stored all the same.
     perform restante.insert_event(
               format('batch.cancel:%s:%s', p.batch_id, replace(gen_random_uuid()::text, '-', '')), 'batch.cancel', null, null,
@@ -422,7 +425,8 @@ begin
        from restante.submission_part as p where p.submission = new.name and p.status = 'submitted';
   elsif new.status = 'waiting' then
     update restante.submission_part as p set status = 'waiting'
-     where p.submission = new.name and p.status in ('uncertain', 'refused');
+     where p.id in (select q.id from restante.submission_part as q
+                     where q.submission = new.name and q.status in ('uncertain', 'refused') for update skip locked);
   else
     raise exception 'a submission becomes % by itself', new.status
       using errcode = 'check_violation', hint = 'Write cancelled to call it off, or waiting to send again what is uncertain or was refused.';

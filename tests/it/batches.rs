@@ -18,7 +18,7 @@ mod cuts;
 mod events;
 mod key;
 mod lines;
-mod memory;
+pub(crate) mod memory;
 mod search;
 mod standing;
 mod turns;

@@ -3,6 +3,7 @@
 mod answers;
 mod budget;
 mod called_off;
+mod commands;
 mod cost;
 mod cuts;
 mod kept;

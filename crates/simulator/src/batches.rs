@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -30,23 +30,10 @@ const REQUESTS: usize = 100_000;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/v1/messages/batches", post(create).get(list))
+        .route("/v1/messages/batches", get(list))
         .route("/v1/messages/batches/{id}", get(retrieve).delete(delete))
         .route("/v1/messages/batches/{id}/cancel", post(cancel))
         .route("/v1/messages/batches/{id}/results", get(results))
-}
-
-async fn create(
-    State(app): State<Arc<App>>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, Refusal> {
-    let bytes = gate::body(uri.path(), body).await?;
-    let version = gate::text(&headers, "anthropic-version").unwrap_or_default();
-    let requests = Requests::Posted(read_requests(&bytes, version)?);
-    let (age, lasts) = (app.settings.batch_age_seconds, app.settings.batch_seconds);
-    Ok(Json(begin(&app, &headers, requests, duration(age), duration(lasts))))
 }
 
 /// Begins a batch that shows itself as `age` old and ends by itself. Returns its object.
@@ -190,7 +177,7 @@ struct CreateItem<'a> {
 }
 
 /// Reads and checks the ids, the number and the shape of the requests. A flaw in `params` shows only in the results.
-fn read_requests(body: &[u8], version: &str) -> Result<Vec<Item>, Refusal> {
+pub(super) fn read_requests(body: &[u8], version: &str) -> Result<Vec<Item>, Refusal> {
     let create: Create<'_> =
         serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
     if create.requests.is_empty() || create.requests.len() > REQUESTS {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::flags::{seconds, share};
+use super::refusals::Planned;
 
 /// What goes wrong, and how often. Shares are between 0 and 1. By default all faults are off.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,9 +45,26 @@ pub struct Faults {
     /// Share of requests answered with 500 `api_error`
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub internal_error_share: f64,
+    /// Refuses calls of the API, `CALL:ERROR` or `CALL:ERROR:TIMES`, such as `create:ramp_limit_exceeded:2`; may be repeated. CALL is
+    /// create, list, retrieve, cancel, delete or results (of batches), or any; ERROR is a status, or a code of the API
+    #[arg(long = "refuse", value_name = "CALL:ERROR")]
+    pub refusals: Vec<Planned>,
     /// How many of the first GETs of a new object answer 404
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub not_found_first: u32,
+
+    /// Cuts the connection of a call that creates a batch after this many bytes of its body; no batch comes of it
+    #[arg(long, value_name = "BYTES")]
+    pub create_cut_request_bytes: Option<u64>,
+    /// Cuts the connection of a call that creates a batch after this many bytes of the answer; the batch is there
+    #[arg(long, value_name = "BYTES")]
+    pub create_cut_answer_bytes: Option<u64>,
+    /// Cuts the connection of a call that creates a batch before the answer; the batch comes up so much later
+    #[arg(long, value_name = "MS")]
+    pub create_late_milliseconds: Option<u64>,
+    /// How many calls that create a batch these three happen to; it counts down, and then they are off
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub create_mishaps: u32,
 
     /// Cuts the download of results after this many bytes
     #[arg(long, value_name = "BYTES")]

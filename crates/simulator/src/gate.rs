@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use chrono::{SecondsFormat, Utc};
@@ -13,12 +13,15 @@ use secrecy::ExposeSecret;
 
 use super::app::App;
 use super::dice;
+use super::held::held;
 use super::journal::Seen;
+use super::line::Line;
 use super::refusal::Refusal;
+use super::refusals;
 use super::webhook::ORGANIZATION;
 
-/// Limit of a batch's request, by the API's error page; it counts 1 MB as 1024 × 1024 bytes here.
-const BATCH_BODY_BYTES: usize = 256 << 20;
+/// Limit of a batch's request, by the API's error page. It does not say what a megabyte is, so the smaller one counts.
+const BATCH_BODY_BYTES: usize = 256_000_000;
 /// Limit of any other request, by the same page.
 const BODY_BYTES: usize = 32 << 20;
 /// The versions of the API that exist.
@@ -33,6 +36,9 @@ pub(super) struct RequestId(pub(super) String);
 /// Passes a request on to its endpoint, or refuses it.
 pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let serial = app.mint.serial();
+    if let Some(ConnectInfo(line)) = request.extensions().get::<ConnectInfo<Line>>() {
+        line.begin();
+    }
     let request_id = dice::id(app.mint.seed, "req_", serial);
     let control = request.uri().path().starts_with("/_simulator/");
     let mut seen = Seen {
@@ -45,8 +51,11 @@ pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     };
     request.extensions_mut().insert(RequestId(request_id.clone()));
 
-    let admitted =
-        if control { Ok(()) } else { admit(&app, request.uri().path(), request.headers(), serial).await };
+    let admitted = if control {
+        Ok(())
+    } else {
+        admit(&app, request.method(), request.uri().path(), request.headers(), serial).await
+    };
     let mut response = match admitted {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.answer(&request_id),
@@ -67,7 +76,13 @@ pub(super) async fn body(path: &str, body: Body) -> Result<Bytes, Refusal> {
     axum::body::to_bytes(body, body_limit(path)).await.map_err(|_| Refusal::too_large())
 }
 
-async fn admit(app: &App, path: &str, headers: &HeaderMap, serial: u64) -> Result<(), Refusal> {
+async fn admit(
+    app: &App,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    serial: u64,
+) -> Result<(), Refusal> {
     let faults = app.faults();
     if faults.latency_milliseconds > 0 {
         tokio::time::sleep(Duration::from_millis(faults.latency_milliseconds)).await;
@@ -77,6 +92,9 @@ async fn admit(app: &App, path: &str, headers: &HeaderMap, serial: u64) -> Resul
     }
     authenticate(app, headers)?;
     check_version(headers)?;
+    if let Some(planned) = refusals::take(&mut held(&app.faults).refusals, method, path) {
+        return Err(planned);
+    }
     let roll = dice::roll(app.mint.seed, "fault", &serial.to_string());
     let overloaded = faults.rate_limited_share + faults.overloaded_share;
     match roll {

@@ -13,6 +13,7 @@ mod batches;
 mod call;
 pub mod cli;
 mod control;
+mod creation;
 mod delivery;
 mod deployments;
 mod dice;
@@ -24,11 +25,13 @@ mod gate;
 mod held;
 mod journal;
 mod kinds;
+mod line;
 mod messages;
 mod outcome;
 mod page;
 mod params;
 mod refusal;
+mod refusals;
 mod resources;
 mod results;
 pub mod send;
@@ -60,7 +63,9 @@ use app::App;
 use delivery::Sender;
 pub use faults::Faults;
 use front::Workspaces;
+use line::{Line, Lines};
 pub use outcome::{Outcome, Shares};
+pub use refusals::{Call, Planned};
 pub use settings::Settings;
 use webhook::WORKSPACE;
 pub use workspace::Workspace;
@@ -152,7 +157,9 @@ impl Simulator {
         let others = self.others.into_iter().map(|(key, simulated)| Ok((key, simulated.start()?)));
         let others = others.collect::<io::Result<_>>()?;
         let routes = Workspaces::router(self.first.start()?, others);
-        let served = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let routes = routes.into_make_service_with_connect_info::<Line>();
+        let served =
+            axum::serve(Lines(listener), routes).with_graceful_shutdown(stop.clone().cancelled_owned());
         let drained = async {
             stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -167,6 +174,7 @@ impl Simulator {
 fn routes(app: Arc<App>) -> Router {
     Router::new()
         .merge(batches::routes())
+        .merge(creation::routes())
         .merge(messages::routes())
         .merge(resources::routes())
         .merge(sessions::routes())

@@ -11,13 +11,14 @@ pub(super) struct Refusal {
     status: StatusCode,
     kind: &'static str,
     message: String,
+    code: Option<&'static str>,
     retry_after_seconds: Option<u64>,
 }
 
 impl Refusal {
     fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Refusal {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Refusal { status, kind, message: message.into(), retry_after_seconds: None }
+        Refusal { status, kind, message: message.into(), code: None, retry_after_seconds: None }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Refusal {
@@ -49,9 +50,24 @@ impl Refusal {
         Refusal::new(529, "overloaded_error", "Overloaded")
     }
 
+    /// A refusal that somebody has asked for.
+    pub(super) fn planned(
+        status: u16,
+        kind: &'static str,
+        code: Option<&'static str>,
+        retry_after_seconds: Option<u64>,
+    ) -> Refusal {
+        let message = format!("Refused on demand: {}", code.unwrap_or(kind));
+        Refusal { code, retry_after_seconds, ..Refusal::new(status, kind, message) }
+    }
+
     /// The envelope: `{"type":"error","error":{…},"request_id":…}`.
     pub(super) fn envelope(&self, request_id: &str) -> Value {
-        json!({"type": "error", "error": {"type": self.kind, "message": self.message}, "request_id": request_id})
+        let mut error = json!({"type": self.kind, "message": self.message});
+        if let Some(code) = self.code {
+            error["details"] = json!({"error_code": code});
+        }
+        json!({"type": "error", "error": error, "request_id": request_id})
     }
 
     /// The complete HTTP answer.

@@ -12,7 +12,9 @@ use url::Url;
 
 use super::configuration::{self, Service};
 use super::demo::{self, DemoArgs};
+use super::results::{self, ResultsArgs};
 use super::status::{self, StatusArgs};
+use super::submit::{self, SubmitArgs};
 use super::surroundings::Surroundings;
 use super::{doctor, healthcheck, migrate};
 use restante::internals::config::{
@@ -57,6 +59,10 @@ enum Command {
     Send(SendArgs),
     #[command(after_long_help = needs_database())]
     Status(StatusArgs),
+    #[command(after_long_help = needs_database())]
+    Submit(SubmitArgs),
+    #[command(after_long_help = needs_database())]
+    Results(ResultsArgs),
     /// Asks a service whether it is ready; exits 0 if it is, else 1 with the reason
     ///
     /// Without a URL it asks the listener of RESTANTE_OPS_LISTEN. If that is not set, it asks the default ones of ingest
@@ -133,6 +139,16 @@ pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<
             let url = tool.database_url.context(NO_DATABASE)?;
             status::run(args, &url, surroundings.stop).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Submit(args) => {
+            let (tool, _flush) = started(read)?;
+            let url = tool.database_url.context(NO_DATABASE)?;
+            submit::run(args, &url, surroundings.stop).await
+        }
+        Command::Results(args) => {
+            let (tool, _flush) = started(read)?;
+            let url = tool.database_url.context(NO_DATABASE)?;
+            results::run(args, &url, surroundings.stop).await
         }
         Command::Healthcheck(args) => {
             let (tool, _flush) = started(read)?;
@@ -232,6 +248,9 @@ mod tests {
         assert!(matches!(parsed("restante doctor"), Command::Doctor));
         assert!(matches!(parsed("restante simulate --listen 127.0.0.1:0"), Command::Simulate(_)));
         assert!(matches!(parsed("restante send --type vault.created"), Command::Send(_)));
+        assert!(matches!(parsed("restante submit - --name n --wait"), Command::Submit(_)));
+        assert!(Cli::try_parse_from("restante submit file --name".split(' ').chain([""])).is_err());
+        assert!(matches!(parsed("restante results n --partial"), Command::Results(_)));
         let Command::Config(args) = parsed("restante config worker") else { panic!("no config") };
         assert_eq!(args.service, Some(Service::Worker));
         let Command::Healthcheck(args) = parsed("restante healthcheck http://h:1") else {
@@ -247,6 +266,8 @@ mod tests {
         for (name, variables) in [
             ("migrate", &["DATABASE_URL"][..]),
             ("status", &["DATABASE_URL"]),
+            ("submit", &["DATABASE_URL"]),
+            ("results", &["DATABASE_URL"]),
             ("simulate", &[SIGNING_KEY.name, WEBHOOK_SECRET.name, API_KEY.name]),
             ("send", &[SIGNING_KEY.name, WEBHOOK_SECRET.name]),
             ("healthcheck", &["RESTANTE_OPS_LISTEN"]),

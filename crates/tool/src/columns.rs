@@ -53,6 +53,11 @@ pub(super) fn aligned(names: &[String], rows: &[Vec<String>]) -> String {
     [line(names), format!("{rule}\n")].into_iter().chain(rows.iter().map(|row| line(row))).collect()
 }
 
+/// A text two blanks further to the right.
+pub(super) fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
 /// A count with its thousands set apart: `1,000`.
 pub(super) fn grouped(count: i64) -> String {
     let digits = count.unsigned_abs().to_string();

@@ -1,13 +1,16 @@
-//! `restante`: the hand tool. It prepares the database, shows the state of events, and runs a demo and a simulated API.
+//! `restante`: the hand tool. It prepares the database, submits batches, shows the state of events, and runs a demo and a simulated API.
 
 mod cli;
 mod columns;
 mod configuration;
 mod demo;
 mod doctor;
+mod explained;
 mod healthcheck;
 mod migrate;
+mod results;
 mod status;
+mod submit;
 mod surroundings;
 
 use std::process::ExitCode;

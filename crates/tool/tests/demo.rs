@@ -73,7 +73,13 @@ async fn the_demo_tells_its_story_and_leaves_nothing_behind() {
     let story = demo.process.log();
 
     assert!(status.success(), "{story}");
-    for line in ["every request has its one result", "select outcome, count(*)", "It works."] {
+    for line in [
+        "restante.submit_batch",
+        "every request has its one result",
+        "One SQL statement in, 300 answers out.",
+        "select outcome, count(*)",
+        "It works.",
+    ] {
         assert!(story.contains(line), "{line:?} is not in:\n{story}");
     }
     assert!(!story.contains("whsec_") && !story.contains("sk-ant-"), "{story}");
@@ -82,7 +88,7 @@ async fn the_demo_tells_its_story_and_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_demo_leaves_nothing_behind() {
-    for moment in ["Postgres starts", "restante-ingest receives webhooks", "posts a batch"] {
+    for moment in ["Postgres starts", "restante-ingest receives webhooks", "sends them to the API"] {
         let mut demo = Demo::start(&[]);
         demo.process.until_logged(moment).await;
 

@@ -46,7 +46,7 @@ async fn a_large_batch_is_stored_exactly_in_little_memory() {
 }
 
 /// The peak memory of a process, see proc(5).
-fn peak_memory_kib(pid: u32) -> usize {
+pub(crate) fn peak_memory_kib(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()

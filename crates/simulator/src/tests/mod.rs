@@ -1,6 +1,7 @@
 //! The simulator over real sockets.
 
 mod batches;
+mod creation;
 mod gate;
 mod messages;
 mod resources;

@@ -1,20 +1,19 @@
-//! The customer of the demo calls the simulated API as any program calls the real one.
+//! The customer of the demo asks the simulated API as any program asks the real one.
 //!
 //! It shares no code with the worker's API client, so its view of a batch is a second opinion.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use reqwest::{Client, RequestBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use url::Url;
 
-/// How long an answer may take: a batch of 100,000 requests is some 20 MB to post.
+/// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A customer of the API.
@@ -27,7 +26,6 @@ pub(super) struct Customer {
 /// A batch as the API describes it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Batch {
-    pub(super) id: String,
     pub(super) processing_status: String,
     /// By outcome, and `processing`.
     pub(super) request_counts: BTreeMap<String, i64>,
@@ -53,18 +51,6 @@ impl Customer {
     /// The base URL of the API.
     pub(super) fn api(&self) -> &Url {
         &self.api
-    }
-
-    /// Posts a batch of `requests` requests.
-    ///
-    /// # Errors
-    /// If the API does not accept the batch.
-    pub(super) async fn post_batch(&self, requests: u32) -> anyhow::Result<Batch> {
-        let requests: Vec<Value> = (1..=requests).map(request).collect();
-        let url = self.api.join("v1/messages/batches")?;
-        self.ask(self.http.post(url).json(&json!({"requests": requests})))
-            .await
-            .context("the API did not accept the batch")
     }
 
     /// A batch as it is now.
@@ -97,23 +83,4 @@ impl Customer {
         ensure!(status.is_success(), "the API answered {status}: {}", String::from_utf8_lossy(&body));
         Ok(serde_json::from_slice(&body)?)
     }
-}
-
-/// The `custom_id` of the n-th request of the batch.
-pub(super) fn custom_id(n: u32) -> String {
-    format!("letter-{n:06}")
-}
-
-fn request(n: u32) -> Value {
-    let content = format!(
-        "Does letter {n} of today's post ask for an answer? Say yes or no, and why, in two sentences."
-    );
-    json!({
-        "custom_id": custom_id(n),
-        "params": {
-            "model": "claude-opus-5-5",
-            "max_tokens": 256,
-            "messages": [{"role": "user", "content": content}],
-        },
-    })
 }

@@ -32,6 +32,10 @@ pub(super) struct Stored {
     pub(super) input_tokens: i64,
     pub(super) output_tokens: i64,
     pub(super) custom_ids: HashSet<String>,
+    /// How far its submission is.
+    pub(super) submission: Option<String>,
+    /// The requests whose status is the outcome of their result.
+    pub(super) answered: i64,
 }
 
 /// Reads the event with this id.
@@ -85,7 +89,18 @@ pub(super) async fn stored(connection: &mut PgConnection, batch_id: &str) -> sql
         stored.output_tokens += output;
     }
     let custom_ids = sqlx::query_scalar("select custom_id from restante.batch_result where batch_id = $1");
-    stored.custom_ids = custom_ids.bind(batch_id).fetch_all(connection).await?.into_iter().collect();
+    stored.custom_ids = custom_ids.bind(batch_id).fetch_all(&mut *connection).await?.into_iter().collect();
+    let submission = sqlx::query_as(
+        "select s.status::text,
+                (select count(*) from restante.batch_request as r
+                   join restante.batch_result as a on a.batch_id = r.batch_id and a.custom_id = r.custom_id
+                  where r.part = p.id and r.batch_id = p.batch_id and r.status = a.outcome)
+           from restante.submission_part as p join restante.submission as s on s.name = p.submission
+          where p.batch_id = $1",
+    );
+    if let Some((status, answered)) = submission.bind(batch_id).fetch_optional(connection).await? {
+        (stored.submission, stored.answered) = (Some(status), answered);
+    }
     Ok(stored)
 }
 
@@ -124,6 +139,14 @@ pub(super) fn discrepancies(
         stored.results_stored == total,
         format!("{} results are noted for {} requests", grouped(stored.results_stored), grouped(total)),
     );
+    expect(
+        stored.submission.as_deref() == Some("complete"),
+        format!("the submission is {:?}", stored.submission),
+    );
+    expect(
+        stored.answered == total,
+        format!("{} requests have the outcome of their result", grouped(stored.answered)),
+    );
     let missing = posted.difference(&stored.custom_ids).count();
     let foreign = stored.custom_ids.difference(posted).count();
     expect(missing == 0, format!("{missing} requests have no result"));
@@ -146,7 +169,7 @@ mod tests {
     fn arrived() -> (HashSet<String>, Batch, Event, Stored) {
         let posted: HashSet<String> = ["a", "b", "c"].map(str::to_owned).into();
         let said = counts(&[("processing", 0), ("succeeded", 2), ("errored", 1)]);
-        let batch = Batch { id: "b".into(), processing_status: "ended".into(), request_counts: said.clone() };
+        let batch = Batch { processing_status: "ended".into(), request_counts: said.clone() };
         let event = Event {
             status: "done".into(),
             received_at: Utc::now(),
@@ -161,6 +184,8 @@ mod tests {
             complete_at: Some(Utc::now()),
             by_outcome: counts(&[("succeeded", 2), ("errored", 1)]),
             custom_ids: posted.clone(),
+            submission: Some("complete".into()),
+            answered: 3,
             ..Stored::default()
         };
         (posted, batch, event, stored)
@@ -176,7 +201,7 @@ mod tests {
     #[test]
     fn whatever_is_not_as_it_should_be_is_found() {
         type Spoil = fn(&mut HashSet<String>, &mut Batch, &mut Event, &mut Stored);
-        let spoils: [(Spoil, &str); 9] = [
+        let spoils: [(Spoil, &str); 11] = [
             (|_, _, event, _| event.status = "dead".into(), "the event is dead"),
             (|_, batch, _, _| batch.processing_status = "in_progress".into(), "the API calls the batch"),
             (|_, _, _, stored| stored.status = None, "is stored as"),
@@ -184,6 +209,8 @@ mod tests {
             (|_, _, _, stored| stored.counted = counts(&[("succeeded", 3)]), "the row of the batch"),
             (|_, _, _, stored| stored.by_outcome = counts(&[("succeeded", 2)]), "the results themselves"),
             (|_, _, _, stored| stored.results_stored = 2, "2 results are noted"),
+            (|_, _, _, stored| stored.submission = Some("submitted".into()), "the submission is"),
+            (|_, _, _, stored| stored.answered = 2, "2 requests have the outcome"),
             (|_, _, _, stored| _ = stored.custom_ids.remove("a"), "1 requests have no result"),
             (|_, _, _, stored| _ = stored.custom_ids.insert("z".into()), "1 results belong to no request"),
         ];

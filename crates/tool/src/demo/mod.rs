@@ -1,13 +1,14 @@
 //! `restante demo`: shows Restante at work, with the real programs and a private Postgres, and prints each step.
 //!
-//! It does what a user would do: it starts the programs with variables, posts a batch over HTTP as a customer of the
-//! API, and reads the database with SQL. It succeeds only if it finds everything that was posted. However it ends, it
+//! It does what a user would do: it starts the programs with variables, submits a batch in SQL as an application does, asks the
+//! API as its customer, and reads the database with SQL. It succeeds only if every request has its answer. However it ends, it
 //! leaves nothing behind.
 
 mod customer;
 mod evidence;
 mod stage;
 mod story;
+mod submission;
 mod world;
 
 use std::collections::HashSet;
@@ -18,7 +19,7 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use clap::Args;
 
-use super::columns::{aligned, answer, grouped};
+use super::columns::{aligned, answer, grouped, indented};
 use super::surroundings::Surroundings;
 use customer::{Batch, Delivery};
 use evidence::{Event, Stored};
@@ -27,8 +28,8 @@ use world::{BATCH_SECONDS, World};
 
 /// Shows everything at work: a private Postgres, a simulated Claude API, and the real programs
 ///
-/// A customer posts a batch to the simulated API, which ends it and sends a signed webhook. Ingest commits the event; a worker
-/// claims it, downloads the results and stores them. Each step is printed with its time. Exits 0 only if every result arrived
+/// An application submits a batch in one statement of SQL. A worker sends it to the simulated API, which ends it and sends a
+/// signed webhook. Ingest commits the event; the worker claims it, downloads the results and stores them. Each step is printed with its time. Exits 0 only if every result arrived
 /// and every count agrees. However the demo ends, it leaves nothing behind. It needs no account and no network.
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
@@ -50,7 +51,7 @@ Environment:
 The settings of your services (DATABASE_URL, ANTHROPIC_*, RESTANTE_*) are neither read nor passed on.
 ";
 
-/// How long the webhook may take after the batch was posted.
+/// How long the webhook may take after the batch was sent.
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the results may take to be stored.
@@ -63,8 +64,9 @@ const QUERIES: [&str; 3] = [
     "select type, status, attempt, finished_at - received_at as took from restante.outbox where type = 'batch.completed';",
     "select outcome, count(*), sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens \
      from restante.batch_result group by outcome order by 2 desc;",
-    "select custom_id, outcome, left(coalesce(text, error_message), 60) as said from restante.batch_result \
-     order by custom_id limit 3;",
+    "select custom_id, r.status, left(coalesce(a.text, a.error_message), 60) as said \
+     from restante.batch_request as r join restante.batch_result as a using (batch_id, custom_id) \
+     where submission = 'letters' order by position limit 3;",
 ];
 
 /// Runs the demo. When this returns, every program that it started has ended.
@@ -105,22 +107,23 @@ async fn tell(args: &DemoArgs, surroundings: &Surroundings, story: &mut Story) -
 
 async fn play(args: &DemoArgs, world: &mut World, story: &mut Story) -> anyhow::Result<()> {
     story.title("A batch of requests")?;
-    let posted = post(world, args.requests, story).await?;
-    let delivery = await_delivery(world, &posted, story).await?;
-    let event = await_done(world, &posted, &delivery, story).await?;
-    let (said, stored) = (world.customer.batch(&posted.id).await?, world.stored(&posted.id).await?);
+    let batch_id = submit(world, args.requests, story).await?;
+    let delivery = await_delivery(world, &batch_id, story).await?;
+    let event = await_done(world, &batch_id, &delivery, story).await?;
+    let (said, stored) = (world.customer.batch(&batch_id).await?, world.stored(&batch_id).await?);
     tell_times(story, &delivery, &event, &stored)?;
 
     story.title("Did everything arrive?")?;
     story.say(&compared(&said, &stored))?;
-    let custom_ids: HashSet<String> = (1..=args.requests).map(customer::custom_id).collect();
+    let custom_ids: HashSet<String> = (1..=args.requests).map(submission::custom_id).collect();
     let discrepancies = evidence::discrepancies(&custom_ids, &said, &event, &stored);
     if !discrepancies.is_empty() {
-        bail!("what arrived is not what was posted:\n  {}", discrepancies.join("\n  "));
+        bail!("what arrived is not what was submitted:\n  {}", discrepancies.join("\n  "));
     }
     story.say(
         "The API's counts, the row of the batch and the results agree; every request has its one result.",
     )?;
+    story.say(&format!("One SQL statement in, {} answers out.", grouped(args.requests.into())))?;
 
     story.title("To try in SQL")?;
     for query in QUERIES {
@@ -129,13 +132,18 @@ async fn play(args: &DemoArgs, world: &mut World, story: &mut Story) -> anyhow::
     Ok(())
 }
 
-async fn post(world: &World, requests: u32, story: &mut Story) -> anyhow::Result<Batch> {
-    let doing = format!("a customer posts a batch of {} requests:", grouped(requests.into()));
-    story.during(&doing, world.customer.post_batch(requests), |batch| batch.id.clone()).await
+/// Submits the batch, and returns its id once the API has it.
+async fn submit(world: &mut World, requests: u32, story: &mut Story) -> anyhow::Result<String> {
+    story.say(&indented(&submission::statement(requests)))?;
+    let submitting = submission::submit(&mut world.application, requests);
+    let doing = format!("an application submits {} requests in one statement:", grouped(requests.into()));
+    story.during(&doing, submitting, |id| format!("submission {id}")).await?;
+    let sending = submission::sent(&mut world.connection);
+    story.during("a worker sends them to the API as a batch:", sending, String::clone).await
 }
 
 /// Waits until the webhook of the batch's end has been answered with a 2xx.
-async fn await_delivery(world: &mut World, batch: &Batch, story: &mut Story) -> anyhow::Result<Delivery> {
+async fn await_delivery(world: &mut World, batch_id: &str, story: &mut Story) -> anyhow::Result<Delivery> {
     let waiting = async {
         let deadline = Instant::now() + DELIVERY_PATIENCE;
         loop {
@@ -152,7 +160,7 @@ async fn await_delivery(world: &mut World, batch: &Batch, story: &mut Story) -> 
                 bail!(
                     world
                         .ingest
-                        .fault(&format!("accepted no webhook of {} (the last answer: {last})", batch.id))
+                        .fault(&format!("accepted no webhook of {batch_id} (the last answer: {last})"))
                 );
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -170,7 +178,7 @@ async fn await_delivery(world: &mut World, batch: &Batch, story: &mut Story) -> 
 /// Waits until the event of the webhook is finished.
 async fn await_done(
     world: &mut World,
-    batch: &Batch,
+    batch_id: &str,
     delivery: &Delivery,
     story: &mut Story,
 ) -> anyhow::Result<Event> {
@@ -185,7 +193,7 @@ async fn await_done(
             }
             world.check()?;
             if event.status == "dead" || Instant::now() >= deadline {
-                let stored = world.stored(&batch.id).await?.results_stored;
+                let stored = world.stored(batch_id).await?.results_stored;
                 let (status, error) = (&event.status, event.last_error.as_deref().unwrap_or("no error"));
                 bail!(
                     world
@@ -238,8 +246,4 @@ fn compared(said: &Batch, stored: &Stored) -> String {
     let names = ["outcome", "the API says", "in the database"].map(str::to_owned);
     let (input, output) = (grouped(stored.input_tokens), grouped(stored.output_tokens));
     format!("{}\n\nTokens: {input} in, {output} out.", indented(&aligned(&names, &rows)))
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }

@@ -29,6 +29,8 @@ const DATABASE: &str = "restante";
 /// The running programs. Fields are dropped in this order, so that a user ends before what it uses.
 pub(super) struct World {
     pub(super) connection: PgConnection,
+    /// With the rights of an application.
+    pub(super) application: PgConnection,
     pub(super) customer: Customer,
     pub(super) worker: Program,
     api: Program,
@@ -61,6 +63,7 @@ impl World {
 
         let ingest_url = login(&database_url, "ingest").await?;
         let worker_url = login(&database_url, "worker").await?;
+        let application_url = login(&database_url, "app").await?;
 
         let backstage = Backstage::new(surroundings)?;
         let mut ingest = backstage.start(
@@ -111,12 +114,14 @@ impl World {
         story.during("restante-worker is", ready(&mut worker), |()| "ready".to_owned()).await?;
 
         let connection = database::connect(&database_url, "restante demo").await?;
+        let application = database::connect(&application_url, "restante demo").await?;
         let customer = Customer::new(api_url, secrets.api_key.clone())?;
         backstage.keep_secret("signing-key", signing_key)?;
         backstage.keep_secret("database-url", database_url.expose_secret())?;
         backstage.keep_secret("pgpass", &stage::pgpass(&database_url.expose_secret().parse()?))?;
         Ok(World {
             connection,
+            application,
             customer,
             worker,
             api,
@@ -179,9 +184,9 @@ impl World {
 
     /// Ends everything, in the order in which fields are dropped, and reports what could not be ended.
     pub(super) async fn end(self, story: &mut Story) -> anyhow::Result<()> {
-        let World { connection, worker, api, ingest, backstage, postgres, .. } = self;
+        let World { connection, application, worker, api, ingest, backstage, postgres, .. } = self;
         let ending = async move {
-            drop(connection);
+            drop((connection, application));
             tokio::task::spawn_blocking(move || {
                 [worker, api, ingest].into_iter().try_for_each(Program::end)?;
                 drop(backstage);
