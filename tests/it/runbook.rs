@@ -174,7 +174,7 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             "Add up the batches of before",
             (
                 "select string_agg(concat_ws(' ', model, results, output_tokens), ', ' order by model) from restante.batch_usage",
-                " 2 0, claude-test 1 20",
+                " 2 0,  2 0, claude-test 1 20",
             ),
         ),
         (

@@ -25,6 +25,13 @@ const CUTS: [Cut; 14] = [
     Cut::Answer(600),
 ];
 
+/// The cuts, as often as a long run wants them.
+fn cuts() -> impl Iterator<Item = (usize, Cut)> {
+    let rounds =
+        std::env::var("RESTANTE_CUT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
+    std::iter::repeat_n(CUTS, rounds).flatten().enumerate()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_that_breaks_off_anywhere_leaves_one_batch() {
     let simulated = SimulatedApi::start().await;
@@ -32,7 +39,7 @@ async fn an_exchange_that_breaks_off_anywhere_leaves_one_batch() {
     let api = api_at(&cutter.url);
     let world = World::new().await;
 
-    for (nth, cut) in CUTS.into_iter().enumerate() {
+    for (nth, cut) in cuts() {
         cutter.cut([cut]);
         submit(&world, &format!("s{nth}"), &requests(1, 5)).await;
         work_to_rest(&world, &api).await;
@@ -52,7 +59,7 @@ async fn a_worker_that_is_killed_anywhere_in_an_exchange_leaves_one_batch() {
     let world = World::new().await;
     world.may_leave_running();
 
-    for (nth, cut) in CUTS.into_iter().enumerate().step_by(2) {
+    for (nth, cut) in cuts().step_by(2) {
         cutter.cut([cut]);
         submit(&world, &format!("s{nth}"), &requests(1, 5)).await;
         let mut worker =

@@ -114,6 +114,38 @@ async fn a_transaction_that_is_rolled_back_submits_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_application_writes_and_its_submission_are_both_there_or_neither_after_a_crash_of_the_database()
+ {
+    let (mut postgres, world) = World::on_its_own_postgres().await;
+    world.sql("create table invoice (id integer)").await;
+    for (number, is_committed) in [(1, false), (2, true), (3, false)] {
+        let world = World::on(world.url.clone()).await;
+        let mut tx = world.pool.begin().await.unwrap();
+        sqlx::query("insert into invoice values ($1)").bind(number).execute(&mut *tx).await.unwrap();
+        sqlx::query("select restante.submit_batch($1::json, name => $2)")
+            .bind(requests(1, 2).to_string())
+            .bind(format!("s{number}"))
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        if is_committed {
+            tx.commit().await.unwrap();
+            postgres.kill_hard().unwrap();
+        } else {
+            postgres.kill_hard().unwrap();
+            drop(tx);
+        }
+        postgres.restart().unwrap();
+    }
+
+    let world = World::on(world.url).await;
+    let there = "select concat_ws(' ', (select string_agg(id::text, ',') from invoice), (select string_agg(name, ',') from restante.submission),
+                                  (select count(*) from restante.batch_request), (select count(*) from restante.submission_part),
+                                  (select count(*) from restante.outbox where type = 'batch.submit'))";
+    assert_eq!(world.value(there).await, "2 s2 2 1 1");
+}
+
 #[tokio::test]
 async fn more_than_the_api_takes_at_once_becomes_several_parts() {
     let world = World::new().await;
