@@ -17,17 +17,36 @@ use crate::requests::Requests;
 /// The name of the submission.
 const NAME: &str = "bench";
 
+/// What Postgres knows of the requests when they are submitted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// Nothing yet: they are submitted right after they were written.
+    JustWritten,
+    /// That none of them has a part. Autovacuum comes to this if they lie for a minute.
+    Analyzed,
+}
+
 /// Measures the product and the SDK. Each figure has a simulated API of its own, because that keeps every batch in memory.
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let cluster = Cluster::start(bench, Purpose::Timing).await?;
     let requests = Requests::write(bench.scale.submitted)?;
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {
-        figures.push(restante(bench, &cluster, &requests).await?);
+        figures.push(restante(bench, &cluster, &requests, Rows::JustWritten).await?);
         if bench.with_peers {
             figures.push(sdk(bench, &cluster, &requests).await?);
         }
     }
+    if let Some(count) = bench.scale.submitted_analyzed {
+        let requests = Requests::write(count)?;
+        figures.push(restante(bench, &cluster, &requests, Rows::Analyzed).await?);
+    }
+    let analyzed = bench.scale.submitted_analyzed.map_or(String::new(), |count| {
+        format!(
+            " The requests were written right before; at `analyzed before` there are {count} of the same kind, of which Postgres \
+             has statistics from before they were submitted."
+        )
+    });
     Ok(Table {
         title: "Submitting a batch",
         about: format!(
@@ -35,7 +54,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
              answers. Restante has the requests as rows, and the time is from the call of restante.submit_batch to the commit that \
              stores the id of the batch with them; the official Python SDK has them in a file of JSON lines, and the time is from \
              before it reads them into a list to the return of batches.create, of which nothing is stored. Memory is the worker's \
-             and the SDK's largest.",
+             and the SDK's largest.{analyzed}",
             requests.count,
             requests.bytes as f64 / 1e6,
         ),
@@ -44,10 +63,20 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     })
 }
 
-async fn restante(bench: &Bench, cluster: &Cluster, requests: &Requests) -> anyhow::Result<Figure> {
+async fn restante(
+    bench: &Bench,
+    cluster: &Cluster,
+    requests: &Requests,
+    rows: Rows,
+) -> anyhow::Result<Figure> {
     let database = cluster.restante().await?;
+    // Autovacuum would turn one kind of point into the other at a moment of its own choice.
+    database.run("alter table restante.batch_request set (autovacuum_enabled = off)").await?;
     requests.copy_into(&database, NAME).await?;
-    database.settle().await?;
+    match rows {
+        Rows::JustWritten => database.run("checkpoint").await?,
+        Rows::Analyzed => database.settle().await?,
+    }
     let api = Api::start(bench, &database)?;
     let worker = product::worker(bench, &database, &api.origin)?;
     wait_until(&database, "select count(*) from pg_stat_activity where query ilike 'listen%'").await?;
@@ -66,7 +95,11 @@ async fn restante(bench: &Bench, cluster: &Cluster, requests: &Requests) -> anyh
     api.expect(&batch, requests.count)?;
     worker.stop()?;
     api.stop(database).await?;
-    Ok(figure(PRODUCT, requests, elapsed, peak_mib, after.foreign_since(&before)))
+    let point = match rows {
+        Rows::JustWritten => "batch",
+        Rows::Analyzed => "analyzed before",
+    };
+    Ok(figure(point, PRODUCT, requests, elapsed, peak_mib, after.foreign_since(&before)))
 }
 
 async fn sdk(bench: &Bench, cluster: &Cluster, requests: &Requests) -> anyhow::Result<Figure> {
@@ -87,7 +120,7 @@ async fn sdk(bench: &Bench, cluster: &Cluster, requests: &Requests) -> anyhow::R
     api.expect(&batch, requests.count)?;
     api.stop(database).await?;
     let elapsed = Duration::from_secs_f64((end - begin) / 1000.0);
-    Ok(figure("SDK", requests, elapsed, peak_mib, after.foreign_since(&before)))
+    Ok(figure("batch", "SDK", requests, elapsed, peak_mib, after.foreign_since(&before)))
 }
 
 /// `restante simulate`, whose batches do not end while they are measured.
@@ -126,10 +159,17 @@ impl Api {
     }
 }
 
-fn figure(subject: &str, requests: &Requests, elapsed: Duration, peak_mib: f64, foreign: f64) -> Figure {
+fn figure(
+    point: &str,
+    subject: &str,
+    requests: &Requests,
+    elapsed: Duration,
+    peak_mib: f64,
+    foreign: f64,
+) -> Figure {
     let seconds = elapsed.as_secs_f64();
     Figure {
-        point: "batch".to_owned(),
+        point: point.to_owned(),
         subject: subject.to_owned(),
         values: vec![
             ("requests/s", requests.count as f64 / seconds),
