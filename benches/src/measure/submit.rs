@@ -18,7 +18,7 @@ use crate::requests::Requests;
 const NAME: &str = "bench";
 
 /// What Postgres knows of the requests when they are submitted.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Rows {
     /// Nothing yet: they are submitted right after they were written.
     JustWritten,
@@ -41,12 +41,13 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
         let requests = Requests::write(count)?;
         figures.push(restante(bench, &cluster, &requests, Rows::Analyzed).await?);
     }
-    let analyzed = bench.scale.submitted_analyzed.map_or(String::new(), |count| {
+    let analyzed = bench.scale.submitted_analyzed.map(|count| {
         format!(
             " The requests were written right before; at `analyzed before` there are {count} of the same kind, of which Postgres \
              has statistics from before they were submitted."
         )
     });
+    let analyzed = analyzed.unwrap_or_default();
     Ok(Table {
         title: "Submitting a batch",
         about: format!(
