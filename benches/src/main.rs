@@ -15,6 +15,7 @@ mod peers;
 mod program;
 mod queue_worker;
 mod report;
+mod requests;
 mod scale;
 mod stand_in;
 

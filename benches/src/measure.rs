@@ -10,6 +10,7 @@ mod pick_up;
 mod product;
 mod results;
 mod snapshot;
+mod submit;
 mod wal;
 
 use crate::Bench;
@@ -24,6 +25,7 @@ pub(crate) enum Measurement {
     PickUp,
     Neighbours,
     Results,
+    Submit,
     Flat,
     Snapshot,
     Wal,
@@ -38,6 +40,7 @@ pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("pick-up", Measurement::PickUp),
     ("neighbours", Measurement::Neighbours),
     ("results", Measurement::Results),
+    ("submit", Measurement::Submit),
     ("flat", Measurement::Flat),
     ("snapshot", Measurement::Snapshot),
     ("wal", Measurement::Wal),
@@ -58,6 +61,7 @@ impl Measurement {
             Self::PickUp => pick_up::measure(bench).await,
             Self::Neighbours => neighbours::measure(bench).await,
             Self::Results => results::measure(bench).await,
+            Self::Submit => submit::measure(bench).await,
             Self::Flat => flat::measure(bench).await,
             Self::Snapshot => snapshot::measure(bench).await,
             Self::Wal => wal::measure(bench).await,

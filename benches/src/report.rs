@@ -124,6 +124,9 @@ fn conditions(machine: &Machine, bench: &Bench, foreign: f64) -> String {
         line(&format!("queue {} {version}", queue.name), queue.settings);
     }
     let sdk = peers::version(bench, Runtime::Python, "anthropic").unwrap_or_default();
-    line(&format!("results SDK (anthropic {sdk} for Python)"), "one process, psycopg");
+    line(
+        &format!("SDK of results and submit (anthropic {sdk} for Python)"),
+        "one process; psycopg for results",
+    );
     text
 }

@@ -19,6 +19,10 @@ pub(crate) struct Scale {
     pub result_lines: usize,
     /// The lines of the large batch that shows that memory does not grow, if it is measured.
     pub many_result_lines: Option<usize>,
+    /// How many requests are submitted as one batch: as many as the API takes at most.
+    pub submitted: usize,
+    /// How many are submitted from a table that was analyzed before, if that is measured.
+    pub submitted_analyzed: Option<usize>,
     /// How many events pass while buffers and WAL are counted.
     pub counted: usize,
     /// How many finished rows the history has.
@@ -43,6 +47,8 @@ impl Scale {
             picked_up: 400,
             result_lines: 100_000,
             many_result_lines: Some(800_000),
+            submitted: 100_000,
+            submitted_analyzed: Some(20_000),
             counted: 20_000,
             history: 1_000_000,
             backlog: 1_000_000,
@@ -59,6 +65,8 @@ impl Scale {
                 picked_up: 60,
                 result_lines: 10_000,
                 many_result_lines: None,
+                submitted: 20_000,
+                submitted_analyzed: None,
                 counted: 5_000,
                 history: 20_000,
                 backlog: 20_000,

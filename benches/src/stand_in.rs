@@ -92,7 +92,7 @@ fn results(lines: usize) -> anyhow::Result<File> {
 }
 
 /// A made-up word, so that the texts compress like real ones.
-fn word(random: &mut StdRng) -> String {
+pub(crate) fn word(random: &mut StdRng) -> String {
     let syllables =
         ["ba", "con", "de", "fer", "ing", "la", "mo", "ner", "per", "qui", "ro", "sta", "ti", "ul", "ver"];
     (0..random.random_range(1..5)).map(|_| syllables[random.random_range(0..syllables.len())]).collect()

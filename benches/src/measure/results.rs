@@ -151,7 +151,8 @@ fn figure(
     }
 }
 
-async fn wait_until(database: &Database, count: &str) -> anyhow::Result<()> {
+/// Waits until a query counts something.
+pub(super) async fn wait_until(database: &Database, count: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while database.number(count).await? == 0.0 {
         anyhow::ensure!(Instant::now() < deadline, "the expected row did not come in time: {count}");
