@@ -222,13 +222,14 @@ async fn page(pool: &PgPool, part: i64, after: i64) -> sqlx::Result<Vec<Request>
     sqlx::query_as!(
         Request,
         r#"
-        select r.position, r.custom_id, r.params::text as "params!"
-          from (select q.position, sum(q.bytes) over (order by q.position) - q.bytes as before
-                  from (select b.position, b.bytes from restante.batch_request as b
+        -- One walk of the index by (part, position), whatever the statistics say of a table that was just written. The parameters are
+        -- stored apart, and only those of the page are read.
+        select p.position as "position!", p.custom_id as "custom_id!", p.params::text as "params!"
+          from (select q.position, q.custom_id, q.params, sum(q.bytes) over (order by q.position) - q.bytes as before
+                  from (select b.position, b.custom_id, b.params, b.bytes from restante.batch_request as b
                          where b.part = $1 and b.position > $2 order by b.position limit $3) as q) as p
-          join restante.batch_request as r on r.part = $1 and r.position = p.position
          where p.before < $4::bigint
-         order by r.position
+         order by p.position
         "#,
         part,
         after,

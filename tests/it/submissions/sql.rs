@@ -3,7 +3,7 @@
 use sqlx::AssertSqlSafe;
 
 use super::{api_at, batches_of, requests, submit, work_to_rest};
-use crate::support::{SimulatedApi, World};
+use crate::support::{SimulatedApi, World, eventually};
 
 /// What a call of the function is answered, as the text of its error.
 async fn refused(world: &World, call: &str) -> String {
@@ -96,6 +96,39 @@ async fn what_was_submitted_goes_out_exactly_and_every_answer_is_found_under_its
     assert_eq!(world.value("select count(*) from restante.batch_result").await, "300");
     let told = "select string_agg(type, ' ' order by id) from restante.outbox where type in ('batch.submitted', 'batch.results_ready')";
     assert_eq!(world.value(told).await, "batch.submitted batch.results_ready");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_read_once_whatever_the_statistics_say() {
+    const REQUESTS: i64 = 3_000;
+    let api = SimulatedApi::start().await;
+    let world = World::new().await;
+    world
+        .sql(&format!(
+            "insert into restante.batch_request (submission, custom_id, params) select 's', 'r' || n, '{{}}' from generate_series(1, {REQUESTS}) as n"
+        ))
+        .await;
+    // By these, no request is of any part.
+    world.sql("analyze restante.batch_request").await;
+    let read = "select idx_tup_fetch + seq_tup_read from pg_stat_user_tables where relid = 'restante.batch_request'::regclass";
+    world.value("select restante.submit_batch(name => 's') > 0").await;
+    world.pool.close().await;
+    let world = World::on(world.url.clone()).await;
+    let read_before: i64 = world.value(read).await.parse().unwrap();
+
+    let sending = World::on(world.url.clone()).await;
+    super::work(&sending, &api_at(&api.url)).await;
+    // A session says what it has read when it ends, at the latest.
+    sending.pool.close().await;
+
+    assert_eq!(batches_of(&api.url).await, [REQUESTS]);
+    let mut reads = REQUESTS;
+    eventually("the statistics are in", async || {
+        reads = world.value(read).await.parse::<i64>().unwrap() - read_before;
+        (reads >= REQUESTS).then_some(())
+    })
+    .await;
+    assert!(reads < 20 * REQUESTS, "{reads} rows were read to send and settle {REQUESTS}");
 }
 
 #[tokio::test]
