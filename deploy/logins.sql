@@ -63,10 +63,10 @@ select format('alter %s %s owner to restante_owner_login', o.kind, o.name)
            c.relnamespace
       from pg_class as c
      where c.relkind in ('r', 'p', 'v', 'S')
-       -- A sequence of a column changes its owner with its table.
+       -- A sequence of a column changes its owner with its table: of a serial one (a) and of an identity (i).
        and not (c.relkind = 'S' and exists (
              select from pg_depend as d
-              where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_class'::regclass and d.deptype = 'a'))
+              where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')))
     union all
     select 'routine', p.oid::regprocedure::text, p.proowner, p.pronamespace from pg_proc as p
     union all
