@@ -20,12 +20,16 @@ create table restante.submission (
   reason       text,
   requests     bigint      not null,
   bytes        bigint      not null,
+  resubmit     text[],
+  attempts_max integer     not null default 3,
   created_at   timestamptz not null default clock_timestamp(),
   created_by   text        not null default session_user,
   submitted_at timestamptz,
   complete_at  timestamptz,
   constraint submission_pk primary key (id),
-  constraint submission_name_once unique (name)
+  constraint submission_name_once unique (name),
+  constraint submission_resubmit_known check (resubmit <@ array['retriable', 'expired', 'errored', 'canceled']),
+  constraint submission_attempts_max_fits check (attempts_max between 1 and 100)
 );
 comment on table restante.submission is
   'What was submitted, one row for each call of restante.submit_batch(). To call it off: update ... set status = ''cancelled''.';
@@ -36,6 +40,9 @@ comment on column restante.submission.status is 'How far it has come, by the par
 comment on column restante.submission.reason is 'Why it waits, is uncertain or was refused.';
 comment on column restante.submission.requests is 'How many requests it has.';
 comment on column restante.submission.bytes is 'How much goes to the API, in bytes.';
+comment on column restante.submission.resubmit is
+  'What of it is sent again by itself as soon as its batch is complete, such as {retriable}; see restante.resubmit(). Null: nothing.';
+comment on column restante.submission.attempts_max is 'How often a request of it is sent at most, by itself or by restante.resubmit().';
 comment on column restante.submission.created_by is 'The login that submitted it.';
 comment on column restante.submission.submitted_at is 'When the API had accepted all of it.';
 comment on column restante.submission.complete_at is 'When every answer was here.';
@@ -215,9 +222,17 @@ exception
 end $$;
 comment on function restante.request_fault is 'Engine: What is wrong with a request of a submission; null where nothing is.';
 
+create function restante.resubmit_fault(what text[]) returns text
+language sql immutable
+return (select format('%s is nothing that is sent again', coalesce(quote_literal(w.word), 'null')) from unnest(what) as w (word)
+         where w.word is null or w.word not in ('retriable', 'expired', 'errored', 'canceled') limit 1);
+comment on function restante.resubmit_fault is 'Engine: What is wrong with a list of outcomes that are to be sent again; null where nothing is.';
+
+
 -- For applications, in their own transaction: requests are sent once the transaction commits.
 create function restante.submit_batch(
-  requests json default null, name text default null, tag text default null, account text default 'anthropic')
+  requests json default null, name text default null, tag text default null, account text default 'anthropic',
+  resubmit text[] default null, attempts_max integer default null)
 returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -225,7 +240,6 @@ declare
   v_name     text := coalesce(submit_batch.name, 'submission_' || replace(gen_random_uuid()::text, '-', ''));
   v_requests json := submit_batch.requests;
   v_fault    text;
-  v_hint     text;
   v_id       bigint;
   v_count    bigint;
   v_bytes    bigint;
@@ -236,6 +250,13 @@ begin
   if v_fault is not null then
     raise exception 'restante.submit_batch: %', v_fault using errcode = 'invalid_parameter_value',
       hint = 'Leave it out where it says nothing.';
+  end if;
+  v_fault := coalesce(
+    'resubmit: ' || restante.resubmit_fault(submit_batch.resubmit),
+    case when submit_batch.attempts_max not between 1 and 100 then 'attempts_max must be 1 to 100' end);
+  if v_fault is not null then
+    raise exception 'restante.submit_batch: %', v_fault using errcode = 'invalid_parameter_value',
+      hint = 'resubmit is a list of expired, errored, canceled and retriable, which is expired and errored.';
   end if;
   if json_typeof(v_requests) <> 'array' then
     raise exception 'restante.submit_batch: requests is no list' using errcode = 'invalid_parameter_value',
@@ -272,15 +293,15 @@ begin
       hint = 'Pass them as the first argument, or write them into restante.batch_request under a name.';
   end if;
 
-  insert into restante.submission (name, account, tag, requests, bytes)
-  values (v_name, submit_batch.account, submit_batch.tag, v_count, v_bytes)
+  insert into restante.submission (name, account, tag, requests, bytes, resubmit, attempts_max)
+  values (v_name, submit_batch.account, submit_batch.tag, v_count, v_bytes, submit_batch.resubmit, coalesce(submit_batch.attempts_max, 3))
   returning id into v_id;
   perform restante.make_parts(v_name, submit_batch.account, 1, null);
   return v_id;
 end $$;
 comment on function restante.submit_batch is
   'Submits requests as a batch, as part of your transaction: those given, and those that batch_request has under the name. Returns the id '
-  'of the submission.';
+  'of the submission. resubmit and attempts_max: what is sent again by itself, and how often.';
 
 -- What follows when a part changes, whoever changes it: the worker, or a person who decides what becomes of an uncertain part.
 create function restante.guard_part() returns trigger
@@ -407,6 +428,16 @@ comment on function restante.settle_batch is 'Engine: Settles the part whose bat
 create trigger batch_settles_its_part after update of complete_at on restante.batch
   for each row when (old.complete_at is null and new.complete_at is not null) execute function restante.settle_batch();
 
+-- Has a batch cancelled at the API. What has succeeded by then is stored all the same.
+create function restante.cancel_batch(p_batch_id text, p_account text, p_source text) returns void
+language plpgsql as $$
+begin
+  perform restante.insert_event(
+    format('batch.cancel:%s:%s', p_batch_id, replace(gen_random_uuid()::text, '-', '')), 'batch.cancel', null, null,
+    clock_timestamp(), json_build_object('batch_id', p_batch_id)::text, null, null, null, p_source, p_account, p_account);
+end $$;
+comment on function restante.cancel_batch is 'Engine: Stores the event whose handler cancels a batch at the API.';
+
 -- What a person writes: `cancelled` calls it off, `waiting` sends again what is uncertain or was refused.
 create function restante.guard_submission() returns trigger
 language plpgsql security definer
@@ -418,10 +449,8 @@ begin
     update restante.submission_part as p set status = 'cancelled'
      where p.id in (select q.id from restante.submission_part as q
                      where q.submission = new.name and q.status in ('waiting', 'uncertain', 'refused') for update skip locked);
-    -- The API has these. What has succeeded by then is stored all the same.
-    perform restante.insert_event(
-              format('batch.cancel:%s:%s', p.batch_id, replace(gen_random_uuid()::text, '-', '')), 'batch.cancel', null, null,
-              clock_timestamp(), json_build_object('batch_id', p.batch_id)::text, null, null, null, 'sql', p.account, p.account)
+    -- The API has these.
+    perform restante.cancel_batch(p.batch_id, p.account, 'sql')
        from restante.submission_part as p where p.submission = new.name and p.status = 'submitted';
   elsif new.status = 'waiting' then
     update restante.submission_part as p set status = 'waiting'

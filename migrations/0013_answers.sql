@@ -30,21 +30,8 @@ comment on column restante.batch_answer.batch_id is 'The batch that the answer c
 
 -- Sending again.
 
-create function restante.resubmit_fault(what text[]) returns text
-language sql immutable
-return (select format('%s is nothing that is sent again', coalesce(quote_literal(w.word), 'null')) from unnest(what) as w (word)
-         where w.word is null or w.word not in ('retriable', 'expired', 'errored', 'canceled') limit 1);
-comment on function restante.resubmit_fault is 'Engine: What is wrong with a list of outcomes that are to be sent again; null where nothing is.';
-
 alter table restante.submission
-  add column resubmit text[],
-  add column attempts_max integer not null default 3,
-  add column cancelled_at timestamptz,
-  add constraint submission_resubmit_known check (resubmit <@ array['retriable', 'expired', 'errored', 'canceled']),
-  add constraint submission_attempts_max_fits check (attempts_max between 1 and 100);
-comment on column restante.submission.resubmit is
-  'What of it is sent again by itself as soon as its batch is complete, such as {retriable}; see restante.resubmit(). Null: nothing.';
-comment on column restante.submission.attempts_max is 'How often a request of it is sent at most, by itself or by restante.resubmit().';
+  add column cancelled_at timestamptz;
 comment on column restante.submission.cancelled_at is
   'When a person called it off. Nothing of it is sent again by itself from then on. Null again once a person has something of it sent.';
 comment on column restante.submission.status is
@@ -121,83 +108,6 @@ comment on function restante.resubmit is
   'Sends requests of a submission again that expired, errored or were canceled, as part of your transaction. Returns how many; with dry_run '
   'it changes nothing. See restante.submission.attempts_max.';
 
--- The policy comes with the submission, so the function has two more arguments at its end.
-drop function restante.submit_batch(json, text, text, text);
--- For applications, in their own transaction: requests are sent once the transaction commits.
-create function restante.submit_batch(
-  requests json default null, name text default null, tag text default null, account text default 'anthropic',
-  resubmit text[] default null, attempts_max integer default null)
-returns bigint
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp as $$
-declare
-  v_name     text := coalesce(submit_batch.name, 'submission_' || replace(gen_random_uuid()::text, '-', ''));
-  v_requests json := submit_batch.requests;
-  v_fault    text;
-  v_hint     text;
-  v_id       bigint;
-  v_count    bigint;
-  v_bytes    bigint;
-begin
-  select format('%s must have 1 to 200 bytes', a.name) into v_fault
-    from (values ('name', v_name), ('tag', submit_batch.tag), ('account', coalesce(submit_batch.account, ''))) as a (name, value)
-   where a.value = '' or octet_length(a.value) > 200 limit 1;
-  if v_fault is not null then
-    raise exception 'restante.submit_batch: %', v_fault using errcode = 'invalid_parameter_value',
-      hint = 'Leave it out where it says nothing.';
-  end if;
-  v_fault := coalesce(
-    'resubmit: ' || restante.resubmit_fault(submit_batch.resubmit),
-    case when submit_batch.attempts_max not between 1 and 100 then 'attempts_max must be 1 to 100' end);
-  if v_fault is not null then
-    raise exception 'restante.submit_batch: %', v_fault using errcode = 'invalid_parameter_value',
-      hint = 'resubmit is a list of expired, errored, canceled and retriable, which is expired and errored.';
-  end if;
-  if json_typeof(v_requests) <> 'array' then
-    raise exception 'restante.submit_batch: requests is no list' using errcode = 'invalid_parameter_value',
-      hint = 'Pass [{"custom_id": "a", "params": {"model": "...", "max_tokens": 100, "messages": [...]}}, ...].';
-  end if;
-  if exists (select from restante.submission as s where s.name = v_name) then
-    raise exception 'restante.submit_batch: there is a submission named % already', v_name using errcode = 'unique_violation',
-      hint = 'Choose another name. If this is the same work once more, it has been submitted.';
-  end if;
-
-  if v_requests is not null then
-    select format('request %s: %s', r.nth, f.fault) into v_fault
-      from json_array_elements(v_requests) with ordinality as r (request, nth)
-      cross join lateral (select restante.request_fault(r.request) as fault) as f
-     where f.fault is not null
-     order by r.nth limit 1;
-    if v_fault is null then
-      select format('request %s: custom_id "%s" is there twice', max(r.nth), r.request->>'custom_id') into v_fault
-        from json_array_elements(v_requests) with ordinality as r (request, nth)
-       group by r.request->>'custom_id' having count(*) > 1 order by max(r.nth) limit 1;
-    end if;
-    if v_fault is not null then
-      raise exception 'restante.submit_batch: %', v_fault using errcode = 'invalid_parameter_value',
-        hint = 'Nothing was submitted. Correct it and call again.';
-    end if;
-    insert into restante.batch_request (submission, custom_id, params)
-    select v_name, r.request->>'custom_id', r.request->'params'
-      from json_array_elements(v_requests) with ordinality as r (request, nth) order by r.nth;
-  end if;
-  select count(*), sum(r.bytes) into v_count, v_bytes from restante.batch_request as r where r.submission = v_name;
-  if v_count = 0 then
-    raise exception 'restante.submit_batch: there are no requests%', case when submit_batch.name is null then '' else ' under the name ' || v_name end
-      using errcode = 'invalid_parameter_value',
-      hint = 'Pass them as the first argument, or write them into restante.batch_request under a name.';
-  end if;
-
-  insert into restante.submission (name, account, tag, requests, bytes, resubmit, attempts_max)
-  values (v_name, submit_batch.account, submit_batch.tag, v_count, v_bytes, submit_batch.resubmit, coalesce(submit_batch.attempts_max, 3))
-  returning id into v_id;
-  perform restante.make_parts(v_name, submit_batch.account, 1, null);
-  return v_id;
-end $$;
-comment on function restante.submit_batch is
-  'Submits requests as a batch, as part of your transaction: those given, and those that batch_request has under the name. Returns the id '
-  'of the submission. resubmit and attempts_max: what is sent again by itself, and how often.';
-
 -- What follows once the API has a part, or all results of it are here. The submission is locked first: two parts that become complete at
 -- once would each see the other as under way, and a person may be calling it off.
 create function restante.follow_answers() returns trigger
@@ -209,9 +119,7 @@ begin
   select s.* into v_submission from restante.submission as s where s.name = new.submission for update;
   if new.status = 'submitted' and v_submission.cancelled_at is not null then
     -- It was on its way to the API when it was called off.
-    perform restante.insert_event(
-      format('batch.cancel:%s:%s', new.batch_id, replace(gen_random_uuid()::text, '-', '')), 'batch.cancel', null, null,
-      clock_timestamp(), json_build_object('batch_id', new.batch_id)::text, null, null, null, 'worker', new.account, new.account);
+    perform restante.cancel_batch(new.batch_id, new.account, 'worker');
   elsif new.status = 'complete' then
     if v_submission.resubmit is not null and v_submission.cancelled_at is null then
       perform restante.send_again(new.submission, v_submission.resubmit, new.id, false);
@@ -353,7 +261,6 @@ comment on function restante.delete_complete is
 
 revoke execute on all functions in schema restante from public;
 grant execute on function restante.note_at_risk, restante.delete_complete to restante_worker;
-grant execute on function restante.submit_batch to restante_app;
 grant execute on function restante.resubmit to restante_app, restante_operator;
 grant select on restante.batch_answer to restante_app, restante_worker, restante_operator;
 grant update (resubmit, attempts_max) on restante.submission to restante_operator;

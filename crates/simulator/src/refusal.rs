@@ -50,7 +50,7 @@ impl Refusal {
         Refusal::new(529, "overloaded_error", "Overloaded")
     }
 
-    /// A refusal that somebody has asked for.
+    /// A refusal that the user of the simulator configured.
     pub(super) fn planned(
         status: u16,
         kind: &'static str,
