@@ -35,6 +35,8 @@ pub use error::{Answer, Error};
 pub use messages::{FinalMessage, MessageStream, NotOpened, SoFar, Step, StreamError, Usage};
 pub use submit::NotCreated;
 
+pub(crate) use messages::MessageFields;
+
 use health::Health;
 use missing::Missing;
 use wire::Wire;

@@ -3,6 +3,7 @@
 //! The API has no key by which it would know a request that is sent twice, and no stream can be resumed. So a call that
 //! failed also says whether the API may have begun the message all the same, which then costs money.
 
+mod fields;
 mod final_message;
 mod stream;
 mod stream_error;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 
 use super::{Client, Error};
 
+pub(crate) use fields::MessageFields;
 pub use final_message::{FinalMessage, SoFar, Usage};
 pub use stream::{MessageStream, Step};
 pub use stream_error::StreamError;
