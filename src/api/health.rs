@@ -330,6 +330,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_requests_apart_one_that_fails_holds_up_no_other() {
+        let health = Health::new();
+        let ask =
+            || health.ask_apart("/v1/messages", async { Err::<(), _>(Error::Redirected { status: 302 }) });
+        for nth in 1..=FAILURES_MIN {
+            assert!(matches!(ask().await, Err(Error::Redirected { .. })), "{nth}");
+        }
+
+        ask().await.unwrap_err();
+        wait(&ask().await.unwrap_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_wait_that_the_api_asks_for_is_kept_by_the_whole_part() {
         let health = in_trouble().await;
         let limited = async {
