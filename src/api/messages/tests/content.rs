@@ -231,5 +231,5 @@ fn a_stream_that_is_not_as_described_says_what_is_wrong() {
         assert_eq!(stop, Stop::Flaw(flaw), "{events:?}");
     }
     let (_, broken) = read(["event: message_start\ndata: {\"type\":\n\n".into()]);
-    assert_eq!(broken, Err(Failed::Stopped(Stop::Flaw("an event is no JSON object"), SoFar::default())));
+    assert_eq!(broken, Err(Failed::Stopped(Stop::Flaw("an event is no JSON object"), Box::default())));
 }

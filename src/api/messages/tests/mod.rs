@@ -33,8 +33,8 @@ const EXAMPLE_MESSAGE: &str = concat!(
 /// Why a stream gave no message, and what was known of it.
 #[derive(Debug, PartialEq)]
 enum Failed {
-    Stopped(Stop, SoFar),
-    Ended(SoFar),
+    Stopped(Stop, Box<SoFar>),
+    Ended(Box<SoFar>),
 }
 
 /// All events of the chunks, and the message.
@@ -47,12 +47,12 @@ fn read(chunks: impl IntoIterator<Item = Bytes>) -> (Vec<Step>, Result<FinalMess
             match assembly.step() {
                 Ok(Some(step)) => steps.push(step),
                 Ok(None) => break,
-                Err(stop) => return (steps, Err(Failed::Stopped(stop, assembly.so_far()))),
+                Err(stop) => return (steps, Err(Failed::Stopped(stop, assembly.so_far().into()))),
             }
         }
     }
     let so_far = assembly.so_far();
-    (steps, assembly.finish().ok_or(Failed::Ended(so_far)))
+    (steps, assembly.finish().ok_or(Failed::Ended(so_far.into())))
 }
 
 /// The events as the API writes them.
