@@ -40,6 +40,7 @@ mod sessions;
 mod settings;
 pub mod sign;
 mod store;
+mod stream;
 mod text;
 mod webhook;
 mod workspace;
