@@ -4,8 +4,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::flags::{seconds, share};
+use super::line_end::LineEnd;
 use super::refusals::Planned;
-use super::stream::LineEnd;
 
 /// What goes wrong, and how often. Shares are between 0 and 1. By default all faults are off.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -26,6 +26,7 @@ mod held;
 mod journal;
 mod kinds;
 mod line;
+mod line_end;
 mod messages;
 mod outcome;
 mod page;

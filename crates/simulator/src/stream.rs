@@ -6,26 +6,13 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use clap::ValueEnum;
 use futures_util::{Stream, StreamExt, future, stream};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::dice;
 use super::faults::Faults;
+use super::line_end::LineEnd;
 use super::refusal::Refusal;
-
-/// How lines end. The standard of server-sent events knows all three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LineEnd {
-    /// A line feed
-    Lf,
-    /// A carriage return and a line feed
-    Crlf,
-    /// A carriage return
-    Cr,
-}
 
 /// The answer that sends these events, unless one of the faults hits it.
 pub(super) fn response(mut events: Vec<Value>, faults: &Faults, seed: u64, request_id: &str) -> Response {
