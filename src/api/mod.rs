@@ -15,10 +15,12 @@ use tokio::sync::watch;
 use url::Url;
 
 mod accounts;
+mod arrival;
 mod batch;
 mod error;
 mod health;
 mod keys;
+mod messages;
 mod missing;
 mod retry_after;
 #[cfg(test)]
@@ -31,7 +33,10 @@ mod wire;
 pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
+pub use messages::{FinalMessage, MessageStream, NotOpened, SoFar, Step, StreamError, Usage};
 pub use submit::NotCreated;
+
+pub(crate) use messages::MessageFields;
 
 use health::Health;
 use missing::Missing;
@@ -165,7 +170,7 @@ impl Client {
     }
 
     /// The way to the API, where there is one.
-    fn wire(&self) -> Result<&Wire, Error> {
+    fn wire(&self) -> Result<&Arc<Wire>, Error> {
         match &self.0 {
             Ok(wire) => Ok(wire),
             Err(missing) => Err(missing.error()),
