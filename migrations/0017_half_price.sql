@@ -110,7 +110,7 @@ begin atomic
   update restante.outbox_live as l
      set run_at = '-infinity', lane = restante.lane(l.status, '-infinity', false), lease_token = l.lease_token + 1
    where l.id in (select f.id from restante.outbox_live as f
-                   where f.id = any (p_alarms) and f.status in ('pending', 'retry') and f.lane = 'l' for update skip locked);
+                   where f.id = any (p_alarms) and f.status = 'pending' and f.lane = 'l' for update skip locked);
 end;
 comment on function restante.ring is 'Engine: Has alarms of messages go off at once.';
 
@@ -202,7 +202,8 @@ begin
   if p_message.deliver_by is not null and p_message.key is null and not p_message.partial then
     select s.* into v_setting from restante.message_lane_setting as s;
     v_run_at := p_message.deliver_by - greatest(v_setting.reserve, restante.direct_takes());
-    if p_message.deliver_by >= clock_timestamp() + v_setting.ahead and v_run_at > clock_timestamp() then
+    -- Counted from the begin of the transaction, with something for the caller's clock: an hour from now is an hour ahead.
+    if p_message.deliver_by + least(interval '1 minute', v_setting.ahead / 10) >= now() + v_setting.ahead and v_run_at > clock_timestamp() then
       v_packs := restante.packs_with(p_message);
     end if;
   end if;
@@ -454,7 +455,7 @@ begin
       from answer as a where t.message = a.id and t.attempt = a.attempt),
   answered as (
     update restante.message as m
-       set status = 'done', reason = null, done_at = clock_timestamp(), text = a.text, body = a.body, raw = a.raw, model = a.model,
+       set status = 'done', reason = null, error_type = null, done_at = clock_timestamp(), text = a.text, body = a.body, raw = a.raw, model = a.model,
            stop_reason = a.stop_reason, input_tokens = a.input_tokens, output_tokens = a.output_tokens,
            cache_creation_input_tokens = a.cache_creation_input_tokens, cache_read_input_tokens = a.cache_read_input_tokens
       from answer as a where m.id = a.id and a.is_answer and a.status in ('waiting', 'sending')
@@ -474,6 +475,8 @@ begin
     into v_finished, v_rung;
   perform restante.take_back(v_finished);
   perform restante.ring(v_rung);
+  -- For whoever waits for an answer: a hint that may be about any message.
+  perform pg_notify('restante_message', '');
   unpacked := cardinality(v_free);
   left_over := cardinality(v_ids) - unpacked;
 end $$;

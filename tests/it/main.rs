@@ -22,6 +22,7 @@ mod crowd;
 mod documents;
 mod elsewhere;
 mod flat;
+mod half_price;
 mod ingest;
 mod interleaved;
 mod leases;
