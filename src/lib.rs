@@ -86,6 +86,7 @@
 pub mod event;
 
 mod envelope;
+mod json;
 pub mod retry;
 #[cfg(feature = "service")]
 mod signature;

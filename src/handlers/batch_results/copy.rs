@@ -112,7 +112,7 @@ impl Default for CopyBuffer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::Usage;
+    use crate::api::Usage;
     use super::*;
 
     const EMPTY: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\xff\xff";
