@@ -10,6 +10,7 @@ pub mod batch_poll;
 pub mod batch_reconcile;
 pub mod batch_results;
 pub mod batch_submit;
+pub mod message_send;
 pub mod resources;
 
 /// The settings of the built-in handlers.
@@ -29,6 +30,7 @@ pub fn registry(settings: Settings) -> Registry {
         .register(batch_submit::BatchSubmit)
         .register(batch_cancel::BatchCancel)
         .register(batch_delete::BatchDelete)
+        .register(message_send::MessageSend::new())
         .register(resources::Resources);
     match settings.reconcile {
         Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),
