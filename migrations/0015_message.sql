@@ -64,7 +64,8 @@ comment on column restante.message.callback is 'The URL that is told, by a signe
 comment on column restante.message.attempts_max is 'How often it is sent at most.';
 comment on column restante.message.reason is 'Why it waits or failed.';
 comment on column restante.message.error_type is 'The type of the error that it failed with, as the API names it.';
-comment on column restante.message.attempt is 'How often it has been sent; message_attempt has a row for each time.';
+comment on column restante.message.attempt is
+  'How often it has been sent; message_attempt has a row for each time. A time that the API surely has not taken does not count.';
 comment on column restante.message.text is 'The text blocks of the answer, joined. U+FFFD stands for what text cannot hold.';
 comment on column restante.message.body is 'The final message, exact.';
 comment on column restante.message.raw is 'The same as bytes, if it is no JSON that Postgres can hold.';
@@ -97,8 +98,9 @@ comment on table restante.message_attempt is
   'Each time that a message was sent. The API bills an attempt that it read whole, even if its answer never came here.';
 comment on column restante.message_attempt.sent_as is 'stream: at once, at the full price. batch: with others, at the price of a batch.';
 comment on column restante.message_attempt.outcome is
-  'answered: the message has this answer. unused: another attempt answered first. cut: the answer broke off. lost: nobody knows what came '
-  'of it, because the connection or the worker ended. refused: the API does not take it. not sent: nothing of it reached the API.';
+  'answered: the message has this answer. unused: the message was called off meanwhile, or another attempt answered first. cut: the answer '
+  'broke off. lost: nobody knows what came of it, because the connection or the worker ended. refused: the API does not take it. not sent: '
+  'nothing of it reached the API. The row of a time that cannot be paid becomes that of the next one.';
 comment on column restante.message_attempt.may_be_paid is 'The API has read it, or may have.';
 comment on column restante.message_attempt.message_id is 'The id that the API gave the answer.';
 comment on column restante.message_attempt.output_tokens is 'What it used, as far as the API said so before the answer ended or broke off.';
@@ -110,12 +112,12 @@ create table restante.message_chunk (
   events    json        not null,
   text      text,
   stored_at timestamptz not null default clock_timestamp(),
-  constraint message_chunk_once primary key (message, attempt, seq),
-  constraint message_chunk_of_a_message foreign key (message) references restante.message (id) on delete cascade
+  -- No foreign key: its check would wait for whoever deletes a message in a transaction that stays open, and with it all other streams.
+  constraint message_chunk_once primary key (message, attempt, seq)
 );
 comment on table restante.message_chunk is
   'What a message says while it is being written, if it was sent with partial => true. Read on with (attempt, seq) > (the last ones that you '
-  'saw), in that order. A higher attempt replaces all that you showed. The rows are kept for an hour after the message has its answer.';
+  'saw), in that order. A higher attempt replaces all that you showed. The rows are kept for an hour after the last of them.';
 comment on column restante.message_chunk.attempt is 'The attempt that says it. An answer is never joined of two attempts.';
 comment on column restante.message_chunk.seq is 'The number of the last event in the row, counted from 1 in each attempt.';
 comment on column restante.message_chunk.events is 'The events of the API, a list in their order.';
@@ -140,12 +142,13 @@ end $$;
 comment on function restante.message_fault is 'Engine: What is wrong with a request of the Messages API; null where nothing is.';
 
 -- Has a message sent. Messages of one key are sent one after the other; the key is not that of the application's own events, so
--- neither waits for the other.
+-- neither waits for the other. A message without a key has one of its own: so two events of one message, as after a replay, never run
+-- side by side, and an attempt that is found open is that of a worker which is gone.
 create function restante.begin_message(p_message bigint, p_account text, p_key text, p_run_at timestamptz) returns void
 language plpgsql as $$
 begin
   perform restante.insert_event(
-    format('message.send:%s:%s', p_message, replace(gen_random_uuid()::text, '-', '')), 'message.send', 'message:' || p_key, null,
+    format('message.send:%s:%s', p_message, replace(gen_random_uuid()::text, '-', '')), 'message.send', coalesce('message:' || p_key, 'message#' || p_message), null,
     coalesce(p_run_at, clock_timestamp()), json_build_object('message', p_message)::text, null, null, p_run_at, 'sql', p_account, p_account);
 end $$;
 comment on function restante.begin_message is 'Engine: Puts the event into the outbox whose handler sends a message.';
@@ -213,6 +216,11 @@ begin
     raise exception 'a message is sent by a worker, not by hand' using errcode = 'check_violation',
       hint = 'Write waiting to have it sent again, or cancelled to call it off.';
   end if;
+  if new.status = 'waiting' and old.status = 'sending' and (new.attempt, new.reason) is not distinct from (old.attempt, old.reason) then
+    -- A worker says why it waits again.
+    raise exception 'message % is being sent', old.id using errcode = 'check_violation',
+      hint = 'Write cancelled to call it off, and then waiting to have it sent again.';
+  end if;
   if new.status = 'failed' and new.reason is null then
     raise exception 'a message fails by itself' using errcode = 'check_violation', hint = 'Write cancelled to call it off.';
   end if;
@@ -250,6 +258,36 @@ end $$;
 comment on function restante.follow_message is 'Engine: Stores the event that says what has become of a message, or has it sent again.';
 create trigger message_follow after update of status on restante.message
   for each row when (new.status <> old.status) execute function restante.follow_message();
+
+-- Whoever reads along has an hour to come back. The messages are walked in the order of their numbers, and the young ones come last, so
+-- a walk ends at the first of them. What an attempt says late, and of a message that was deleted, goes with the rest.
+create function restante.forget_chunks(p_after bigint, out messages bigint, out next_after bigint)
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+declare
+  v_message bigint := p_after;
+  v_newest  timestamptz;
+begin
+  messages := 0;
+  for i in 1 .. 200 loop
+    select c.message into v_message from restante.message_chunk as c where c.message > v_message order by c.message limit 1;
+    if not found then
+      return;
+    end if;
+    select max(c.stored_at) into v_newest from restante.message_chunk as c where c.message = v_message;
+    if v_newest > clock_timestamp() - interval '1 hour' then
+      return;
+    end if;
+    -- One that is being sent for so long may only be silent.
+    if not exists (select from restante.message as m where m.id = v_message and m.status = 'sending') then
+      delete from restante.message_chunk where (message, attempt, seq) in (
+        select c.message, c.attempt, c.seq from restante.message_chunk as c where c.message = v_message for update skip locked);
+      messages := messages + 1;
+    end if;
+  end loop;
+  next_after := v_message;
+end $$;
+comment on function restante.forget_chunks is 'Engine: Deletes partial text that is older than an hour, of a page of messages.';
 
 -- What messages cost. As for batches it is an estimate: the usage comes from the API, the prices from an operator.
 create function restante.direct_cost_of(p_price restante.price, p_input bigint, p_output bigint, p_written bigint, p_read bigint)
@@ -292,7 +330,8 @@ comment on view restante.message_overview is
 revoke execute on all functions in schema restante from public;
 grant select, update on restante.message to restante_worker;
 grant select, insert, update on restante.message_attempt to restante_worker;
-grant select, insert, delete on restante.message_chunk to restante_worker;
+grant select, insert, update, delete on restante.message_chunk to restante_worker;
+grant execute on function restante.forget_chunks to restante_worker;
 grant select on restante.message, restante.message_attempt, restante.message_chunk, restante.message_cost, restante.message_overview
   to restante_operator, restante_app;
 grant update (status) on restante.message to restante_operator, restante_app;

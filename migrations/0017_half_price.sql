@@ -272,8 +272,13 @@ begin
   update restante.message as m
      set submission = v_name, packed_at = clock_timestamp(), attempt = m.attempt + 1, attempts_max = least(100, m.attempts_max + 1), reason = null
    where m.id = any (p_messages);
-  insert into restante.message_attempt (message, attempt, sent_as, submission)
-  select m.id, m.attempt, 'batch', v_name from restante.message as m where m.id = any (p_messages);
+  insert into restante.message_attempt as a (message, attempt, sent_as, submission)
+  select m.id, m.attempt, 'batch', v_name from restante.message as m where m.id = any (p_messages)
+  -- A time that cannot be paid has left its row for this one.
+  on conflict (message, attempt) do update
+    set sent_as = 'batch', submission = v_name, batch_id = null, sent_at = clock_timestamp(), ended_at = null, outcome = null,
+        may_be_paid = true, error = null
+    where not a.may_be_paid;
 end $$;
 comment on function restante.pack is 'Engine: Makes one submission of messages of a lane. The caller has locked them.';
 

@@ -86,6 +86,7 @@
 pub mod event;
 
 mod envelope;
+mod json;
 pub mod retry;
 #[cfg(feature = "service")]
 mod signature;
@@ -105,6 +106,7 @@ pub mod registry;
 
 // Floor 3: what is done with events.
 mod batch;
+mod message;
 mod submission;
 
 pub mod handlers;

@@ -19,6 +19,7 @@ mod batch;
 mod error;
 mod health;
 mod keys;
+mod messages;
 mod missing;
 mod retry_after;
 #[cfg(test)]
@@ -31,7 +32,10 @@ mod wire;
 pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
+pub use messages::{FinalMessage, MessageStream, NotOpened, SoFar, Step, StreamError, Usage};
 pub use submit::NotCreated;
+
+pub(crate) use messages::MessageFields;
 
 use health::Health;
 use missing::Missing;

@@ -11,6 +11,7 @@ pub mod batch_reconcile;
 pub mod batch_results;
 pub mod batch_submit;
 pub mod message_pack;
+pub mod message_send;
 pub mod message_unpack;
 pub mod resources;
 
@@ -31,6 +32,7 @@ pub fn registry(settings: Settings) -> Registry {
         .register(batch_submit::BatchSubmit)
         .register(batch_cancel::BatchCancel)
         .register(batch_delete::BatchDelete)
+        .register(message_send::MessageSend::new())
         .register(message_pack::MessagePack)
         .register(message_unpack::MessageUnpack)
         .register(resources::Resources);

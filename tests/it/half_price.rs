@@ -5,10 +5,8 @@
 mod answers;
 mod cost;
 mod hour;
-mod kills;
 mod packing;
 mod races;
-mod stand_in;
 
 use std::time::Duration;
 
@@ -21,9 +19,8 @@ use crate::support::sender::client;
 use crate::support::{SimulatedApi, World};
 
 /// The handlers of a worker that does not search for batches.
-fn registry(api: &str) -> restante::Registry {
+fn registry() -> restante::Registry {
     handlers::registry(handlers::Settings { batch_poll: Duration::from_secs(30), reconcile: None })
-        .register(stand_in::Direct { api: api.to_owned() })
 }
 
 /// A simulated API at which all requests succeed. Every second batch ends only when a test ends it.
@@ -35,26 +32,18 @@ async fn api_with_slow_batches() -> SimulatedApi {
 
 /// A simulated API at which all requests succeed, and batches end at once.
 async fn quick_api() -> SimulatedApi {
-    let settings = Settings {
-        batch_seconds: 0.0,
-        text_bytes: 400,
-        shares: Shares::FLAWLESS,
-        seed: Some(7),
-        ..Settings::default()
-    };
+    let mut settings = Settings { batch_seconds: 0.0, shares: Shares::FLAWLESS, seed: Some(7), ..Settings::default() };
+    settings.faults.stream_pause_milliseconds = 0;
     SimulatedApi::start_with(settings).await
 }
 
 /// Works until nothing is left that may run now.
 async fn work(world: &World, api: &SimulatedApi) {
-    let client = api::Client::new(api::Settings::new(api.url.parse().unwrap(), "any".into())).unwrap();
-    let client: Accounts = client.into();
-    worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry(&api.url), client).await.unwrap();
+    worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry(), client_of(api)).await.unwrap();
 }
 
-/// Works without an API.
-async fn work_alone(world: &World) {
-    world.work_with(registry("http://127.0.0.1:9")).await;
+fn client_of(api: &SimulatedApi) -> Accounts {
+    api::Client::new(api::Settings::new(api.url.parse().unwrap(), "any".into())).unwrap().into()
 }
 
 /// Lets this many minutes pass: all times that are stored move back by as much.
@@ -143,12 +132,16 @@ async fn end_batches(api: &SimulatedApi) {
     }
 }
 
+/// The requests that the API has seen.
+async fn seen(api: &SimulatedApi) -> Vec<Value> {
+    let request = client().get(format!("{}/_simulator/requests?limit=1000000", api.url)).header("x-api-key", "any");
+    let mut seen: Value = request.send().await.unwrap().json().await.unwrap();
+    seen["data"].as_array_mut().map(std::mem::take).unwrap()
+}
+
 /// How many messages the API was asked for one by one.
 async fn asked_directly(api: &SimulatedApi) -> usize {
-    let request = client().get(format!("{}/_simulator/requests?limit=1000000", api.url)).header("x-api-key", "any");
-    let seen: Value = request.send().await.unwrap().json().await.unwrap();
-    let is_message = |one: &&Value| one["path"] == "/v1/messages";
-    seen["data"].as_array().unwrap().iter().filter(is_message).count()
+    seen(api).await.iter().filter(|request| request["path"] == "/v1/messages").count()
 }
 
 /// Packs what waits and is due, without a worker: how many, how many are sent by themselves instead, and whether to look again.

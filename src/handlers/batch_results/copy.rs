@@ -112,8 +112,8 @@ impl Default for CopyBuffer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::Usage;
     use super::*;
+    use crate::api::Usage;
 
     const EMPTY: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\xff\xff";
 

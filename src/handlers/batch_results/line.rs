@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::str;
 
-use super::json;
-pub(super) use super::shape::Usage;
 use super::shape::{Line, Outcome};
+use crate::api::Usage;
+use crate::json;
 
 /// The longest `custom_id` that is stored. The API's own limit is 64. An index entry of Postgres holds at most 2,704
 /// bytes, and a longer one would make the whole part fail.

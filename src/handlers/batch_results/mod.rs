@@ -7,7 +7,6 @@
 
 mod copy;
 mod download;
-mod json;
 mod line;
 mod lines;
 mod seen;

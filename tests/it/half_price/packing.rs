@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::{IN_AN_HOUR, count_by, pack, pass, registry, send, told};
+use super::{IN_AN_HOUR, api_with_slow_batches, count_by, pack, pass, seen, send, told, work};
 use crate::support::World;
-use crate::support::api::{Answer, ScriptedApi};
 
 /// The packers: how many there are of each state.
 async fn packers(world: &World) -> String {
@@ -169,21 +168,14 @@ async fn a_batch_is_sent_with_the_beta_features_of_its_messages() {
     send(&world, 1, 2, &format!("{IN_AN_HOUR}, betas => array['y-2','x-1']")).await;
     pass(&world, 5).await;
     pack(&world).await;
-    let api = ScriptedApi::new().await;
-    // The answer to the list, and to the call that creates a batch.
-    let counts = json!({ "processing": 2, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0 });
-    let both = json!({ "id": "msgbatch_1", "type": "message_batch", "processing_status": "in_progress", "request_counts": counts,
-                       "data": [], "has_more": false });
-    api.answer("/v1/messages/batches", Answer::json(&both));
-    api.batch(&both);
+    let api = api_with_slow_batches().await;
 
-    restante::worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry(&api.origin), api.client()).await.unwrap();
+    work(&world, &api).await;
 
-    let heads = api.heads();
-    println!("{heads:#?} {}", world.outbox().await);
-    let created = heads.iter().find(|head| head.starts_with("POST /v1/messages/batches ")).unwrap();
-    assert!(created.contains("anthropic-beta: x-1,y-2\r\n"), "{created}");
-    assert_eq!(world.value("select batch_id from restante.submission_part").await, "msgbatch_1");
+    let seen = seen(&api).await;
+    let created = seen.iter().find(|request| request["method"] == "POST").unwrap();
+    assert_eq!((&created["path"], &created["betas"]), (&json!("/v1/messages/batches"), &json!("x-1,y-2")));
+    assert_eq!(world.value("select count(*) from restante.submission_part where batch_id is not null").await, "1");
     assert_eq!(told(&world).await, "null", "nobody is told of the batch");
 }
 
@@ -234,7 +226,8 @@ async fn what_is_called_off_while_it_waits_is_never_sent_and_one_that_is_wanted_
     world.sql("update restante.message set status = 'cancelled' where id = 1").await;
     let alarms = "select count(*) from restante.outbox_live where type = 'message.send'";
     assert_eq!(world.value(alarms).await, "2");
-    pass_but_for_messages(&world, 5).await;
+    // Nobody can move the time of a locked row, so it is the number that makes them due.
+    world.sql("update restante.message_lane_setting set requests_max = 2").await;
 
     assert_eq!(pack(&world).await, "1 0 t", "a person is changing one, and one was called off");
     person.commit().await.unwrap();
@@ -244,12 +237,6 @@ async fn what_is_called_off_while_it_waits_is_never_sent_and_one_that_is_wanted_
     assert_eq!(count_by(&world, "concat_ws(' ', lane, submission is null)").await, "batch f 1, batch t 2");
     pass(&world, 5).await;
     assert_eq!(pack(&world).await, "2 0 t");
-}
-
-/// As [`pass`], where a person has locked a message: the age that counts is made larger.
-async fn pass_but_for_messages(world: &World, minutes: u32) {
-    assert!(minutes <= 5);
-    world.sql("update restante.message_lane_setting set requests_max = 2").await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Makes a value of this type from JSON, by the JSON's shape. A shape without a method of its own gives the default.
-pub(super) trait Shape<'de>: Default {
+pub(crate) trait Shape<'de>: Default {
     /// The value is a string.
     fn text(_value: Cow<'de, str>) -> Self {
         Self::default()
@@ -48,7 +48,7 @@ impl Shape<'_> for Option<i64> {
 }
 
 /// The value of the whole text.
-pub(super) fn read<'de, T: Shape<'de>>(text: &'de str) -> Result<T, serde_json::Error> {
+pub(crate) fn read<'de, T: Shape<'de>>(text: &'de str) -> Result<T, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Any(PhantomData).deserialize(&mut reader)?;
     reader.end()?;
@@ -56,23 +56,23 @@ pub(super) fn read<'de, T: Shape<'de>>(text: &'de str) -> Result<T, serde_json::
 }
 
 /// The name of the next member; `None` at the object's end.
-pub(super) fn name<'de, A: MapAccess<'de>>(members: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
+pub(crate) fn name<'de, A: MapAccess<'de>>(members: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
     let name: Option<Option<Cow<'de, str>>> = members.next_key_seed(Any(PhantomData))?;
     Ok(name.map(Option::unwrap_or_default))
 }
 
 /// The value of the member that was named last.
-pub(super) fn value<'de, T: Shape<'de>, A: MapAccess<'de>>(members: &mut A) -> Result<T, A::Error> {
+pub(crate) fn value<'de, T: Shape<'de>, A: MapAccess<'de>>(members: &mut A) -> Result<T, A::Error> {
     members.next_value_seed(Any(PhantomData))
 }
 
 /// Skips the value of the member that was named last.
-pub(super) fn skip<'de, A: MapAccess<'de>>(members: &mut A) -> Result<(), A::Error> {
+pub(crate) fn skip<'de, A: MapAccess<'de>>(members: &mut A) -> Result<(), A::Error> {
     members.next_value::<IgnoredAny>().map(drop)
 }
 
 /// The next element; `None` at the array's end.
-pub(super) fn element<'de, T: Shape<'de>, A: SeqAccess<'de>>(
+pub(crate) fn element<'de, T: Shape<'de>, A: SeqAccess<'de>>(
     elements: &mut A,
 ) -> Result<Option<T>, A::Error> {
     elements.next_element_seed(Any(PhantomData))
@@ -136,7 +136,7 @@ impl<'de, T: Shape<'de>> Visitor<'de> for Any<T> {
 
 /// A copy that serde can read: half a surrogate pair becomes U+FFFD, and a number too large for a float becomes null.
 /// JSON's grammar allows both (RFC 8259, sections 6 and 8.2), and a Rust string or float can hold neither.
-pub(super) fn mended(text: &str) -> String {
+pub(crate) fn mended(text: &str) -> String {
     let mut copy = String::with_capacity(text.len());
     let mut rest = text;
     let mut is_in_string = false;

@@ -1,0 +1,59 @@
+//! What a stream amounts to: the message, or what is known of one that is not complete.
+
+use std::ops::Range;
+
+/// A complete message, as the API would have answered it whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalMessage {
+    /// The exact JSON of the message: strings and numbers are written as the API wrote them, members stand in its order.
+    pub json: String,
+    /// The message's `text` blocks, joined; `None` if it has no such block. NUL and halves of surrogate pairs, which
+    /// Postgres cannot hold, are U+FFFD.
+    pub text: Option<String>,
+    /// The API's id.
+    pub id: Option<String>,
+    /// The model that answered.
+    pub model: Option<String>,
+    /// Why the message ended.
+    pub stop_reason: Option<String>,
+    /// What the message used.
+    pub usage: Usage,
+    /// How many events and deltas of an unknown type were passed over.
+    pub passed_over: u64,
+    /// How many tool inputs are no JSON, as where the message ended at `max_tokens` within one. In the JSON such an
+    /// input is a string, which has its exact text.
+    pub broken_inputs: u64,
+    content: Range<usize>,
+}
+
+impl FinalMessage {
+    /// The JSON of the content blocks, an array; a part of [`FinalMessage::json`].
+    pub fn content(&self) -> &str {
+        &self.json[self.content.clone()]
+    }
+}
+
+/// The tokens of one message, as the API counted them; `None` if it did not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens read that neither came from the cache nor went into it.
+    pub input_tokens: Option<i64>,
+    /// Tokens written.
+    pub output_tokens: Option<i64>,
+    /// Tokens that went into the cache.
+    pub cache_creation_input_tokens: Option<i64>,
+    /// Tokens that came from the cache.
+    pub cache_read_input_tokens: Option<i64>,
+}
+
+/// What is known of a message that is not complete, and costs money all the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SoFar {
+    /// The API's id.
+    pub id: Option<String>,
+    /// The model that answers.
+    pub model: Option<String>,
+    /// What the message had used when the API said so last. It counts the output at the end only, so a stream that was
+    /// cut usually used more.
+    pub usage: Usage,
+}
