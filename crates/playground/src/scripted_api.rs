@@ -163,13 +163,14 @@ pub fn ago(seconds: i64) -> String {
 }
 
 async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        if connection.read_buf(&mut head).await? == 0 {
+    let mut request = Vec::new();
+    while !is_whole(&request) {
+        if connection.read_buf(&mut request).await? == 0 {
             return Ok(());
         }
     }
-    let head = String::from_utf8(head).unwrap();
+    request.truncate(head_bytes(&request).unwrap());
+    let head = String::from_utf8(request).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
     let answer = {
         let mut told = told.lock().unwrap();
@@ -194,6 +195,21 @@ async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result
             Ok(())
         }
     }
+}
+
+/// Is this a request with all of its body? One that is closed with unread bytes would be reset, and its answer lost.
+fn is_whole(request: &[u8]) -> bool {
+    head_bytes(request).is_some_and(|head_bytes| {
+        let head = String::from_utf8_lossy(&request[..head_bytes]).to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let body_bytes = length.map_or(0, |length| length.trim().parse().unwrap());
+        request.len() >= head_bytes + body_bytes
+    })
+}
+
+/// The length of the head, with the blank line at its end, if it is there.
+fn head_bytes(request: &[u8]) -> Option<usize> {
+    request.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4)
 }
 
 /// Sends a file and closes the connection. The kernel copies if it can, because `io::copy` uses sendfile(2).
