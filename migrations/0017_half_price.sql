@@ -74,6 +74,7 @@ comment on index restante.batch_completed is 'How long the latest batches took.'
 
 create function restante.direct_takes() returns interval
 language sql stable
+set enable_seqscan = off set enable_bitmapscan = off
 return (select percentile_disc(0.95) within group (order by d.lasted)
           from (select a.ended_at - a.sent_at as lasted
                   from restante.message_attempt as a
@@ -85,6 +86,7 @@ comment on function restante.direct_takes is
 -- enough for so long, one is tried again.
 create function restante.batch_takes(p_account text, p_packs_with text, p_requests bigint) returns interval
 language sql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 return (select coalesce(case when count(*) filter (where d.is_alike) >= 10
                              then percentile_disc(0.95) within group (order by d.lasted) filter (where d.is_alike) end,
                         percentile_disc(0.95) within group (order by d.lasted))
@@ -445,7 +447,9 @@ begin
       left join restante.batch_result as a on a.batch_id = v_part.batch_id and a.account = v_part.account and a.custom_id = 'm' || m.id
      cross join lateral restante.message_of_line(
            case when a.outcome = 'succeeded' then a.line end, case when a.outcome = 'succeeded' then a.raw end) as x
-     where m.id = any (v_free)),
+     where m.id = any (v_free)
+       -- Another worker may have unpacked it between the two looks.
+       and case when v_part.batch_id is null then t.outcome is null else t.batch_id is distinct from v_part.batch_id end),
   noted as (
     update restante.message_attempt as t
        set batch_id = v_part.batch_id, ended_at = clock_timestamp(), sent_at = coalesce(v_batch_at, t.sent_at),
@@ -588,8 +592,8 @@ comment on column restante.submission_overview.for_messages is 'It was packed of
 create or replace view restante.message_overview as
   select m.id, m.key, m.tag, m.account,
          case
-           when m.status = 'waiting' and m.lane = 'batch' and m.submission is null then 'waits to be packed'
-           when m.status = 'waiting' and m.lane = 'batch' then 'is in a batch'
+           when m.status = 'waiting' and m.lane = 'batch' and m.reason is null and m.submission is null then 'waits to be packed'
+           when m.status = 'waiting' and m.lane = 'batch' and m.reason is null then 'is in a batch'
            when m.status = 'waiting' and m.attempt = 0 and m.reason is null then 'waits to be sent'
            when m.status = 'waiting' then 'will be sent again'
            when m.status = 'sending' then 'is being answered'

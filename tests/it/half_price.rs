@@ -32,14 +32,17 @@ async fn api_with_slow_batches() -> SimulatedApi {
 
 /// A simulated API at which all requests succeed, and batches end at once.
 async fn quick_api() -> SimulatedApi {
-    let mut settings = Settings { batch_seconds: 0.0, shares: Shares::FLAWLESS, seed: Some(7), ..Settings::default() };
+    let mut settings =
+        Settings { batch_seconds: 0.0, shares: Shares::FLAWLESS, seed: Some(7), ..Settings::default() };
     settings.faults.stream_pause_milliseconds = 0;
     SimulatedApi::start_with(settings).await
 }
 
 /// Works until nothing is left that may run now.
 async fn work(world: &World, api: &SimulatedApi) {
-    worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry(), client_of(api)).await.unwrap();
+    worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry(), client_of(api))
+        .await
+        .unwrap();
 }
 
 fn client_of(api: &SimulatedApi) -> Accounts {
@@ -69,7 +72,9 @@ async fn pass(world: &World, minutes: u32) {
 async fn send(world: &World, first: usize, last: usize, arguments: &str) {
     let request = r#"json_build_object('model', 'claude-opus-5-5', 'max_tokens', 1000,
         'messages', json_build_array(json_build_object('role', 'user', 'content', 'What is the answer to number ' || n || '?')))"#;
-    let call = format!("select restante.send_message({request}, {arguments}) from generate_series({first}, {last}) as n");
+    let call = format!(
+        "select restante.send_message({request}, {arguments}) from generate_series({first}, {last}) as n"
+    );
     world.sql(&call).await;
 }
 
@@ -128,13 +133,19 @@ async fn batches_of(api: &SimulatedApi) -> Vec<(String, i64)> {
 /// Ends every batch that runs.
 async fn end_batches(api: &SimulatedApi) {
     for (id, _) in batches_of(api).await {
-        client().post(format!("{}/_simulator/batches/{id}/end", api.url)).header("x-api-key", "any").send().await.unwrap();
+        client()
+            .post(format!("{}/_simulator/batches/{id}/end", api.url))
+            .header("x-api-key", "any")
+            .send()
+            .await
+            .unwrap();
     }
 }
 
 /// The requests that the API has seen.
 async fn seen(api: &SimulatedApi) -> Vec<Value> {
-    let request = client().get(format!("{}/_simulator/requests?limit=1000000", api.url)).header("x-api-key", "any");
+    let request =
+        client().get(format!("{}/_simulator/requests?limit=1000000", api.url)).header("x-api-key", "any");
     let mut seen: Value = request.send().await.unwrap().json().await.unwrap();
     seen["data"].as_array_mut().map(std::mem::take).unwrap()
 }

@@ -27,11 +27,16 @@ async fn result(world: &World, message: i64, outcome: &str, error_type: Option<&
 
 /// A line with a message that has this text, as JSON has it.
 fn line(message: i64, text: &str) -> String {
-    format!(r#"{{"custom_id":"m{message}","result":{{"type":"succeeded","message":{}}}}}"#, message_with(text))
+    format!(
+        r#"{{"custom_id":"m{message}","result":{{"type":"succeeded","message":{}}}}}"#,
+        message_with(text)
+    )
 }
 
 fn message_with(text: &str) -> String {
-    format!(r#"{{ "id":"msg_1",  "type":"message", "n": 1.0e0, "content":[{{"type":"text","text":"{text}"}}] }}"#)
+    format!(
+        r#"{{ "id":"msg_1",  "type":"message", "n": 1.0e0, "content":[{{"type":"text","text":"{text}"}}] }}"#
+    )
 }
 
 async fn complete(world: &World) {
@@ -59,7 +64,8 @@ async fn what_a_batch_does_not_answer_is_sent_by_itself_at_once_unless_it_is_at_
     result(&world, 3, "errored", Some("overloaded_error"), "{}").await;
     result(&world, 4, "expired", None, "{}").await;
     result(&world, 5, "canceled", None, "{}").await;
-    result(&world, 6, "succeeded", None, r#"{"custom_id":"m6","result":{"type":"succeeded","message":7}}"#).await;
+    result(&world, 6, "succeeded", None, r#"{"custom_id":"m6","result":{"type":"succeeded","message":7}}"#)
+        .await;
     complete(&world).await;
 
     assert_eq!(unpack(&world).await, "6 0");
@@ -119,12 +125,19 @@ async fn an_answer_that_is_no_text_is_kept_as_bytes() {
     packed(&world).await;
     result(&world, 1, "succeeded", None, "").await;
     let odd = |text: &str| text.replace('?', "\u{e9}").chars().map(|c| c as u8).collect::<Vec<u8>>();
-    sqlx::query("update restante.batch_result set line = null, raw = $1").bind(odd(&line(1, "caf?"))).execute(&world.pool).await.unwrap();
+    sqlx::query("update restante.batch_result set line = null, raw = $1")
+        .bind(odd(&line(1, "caf?")))
+        .execute(&world.pool)
+        .await
+        .unwrap();
     complete(&world).await;
     unpack(&world).await;
 
     let raw: Option<Vec<u8>> =
-        sqlx::query_scalar("select raw from restante.message where status = 'done' and body is null").fetch_one(&world.pool).await.unwrap();
+        sqlx::query_scalar("select raw from restante.message where status = 'done' and body is null")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
     assert_eq!(raw, Some(odd(&message_with("caf?"))));
 }
 
@@ -135,7 +148,9 @@ async fn an_answer_that_comes_too_late_is_not_used_and_its_cost_is_shown() {
     packed(&world).await;
     // The first was called off, the second was answered by itself, the third is being sent, the fourth failed.
     world.sql("update restante.message set status = 'cancelled' where id = 1").await;
-    world.sql("update restante.message set status = 'sending', attempt = attempt + 1 where id in (2, 3, 4)").await;
+    world
+        .sql("update restante.message set status = 'sending', attempt = attempt + 1 where id in (2, 3, 4)")
+        .await;
     world.sql("insert into restante.message_attempt (message, attempt) select id, attempt from restante.message where id in (2, 3, 4)").await;
     world.sql("update restante.message set status = 'done', body = '{}', done_at = clock_timestamp() where id = 2").await;
     world.sql("update restante.message set status = 'failed', reason = 'x' where id = 4").await;
@@ -159,7 +174,10 @@ async fn an_answer_that_comes_too_late_is_not_used_and_its_cost_is_shown() {
 #[tokio::test]
 async fn messages_whose_part_is_refused_or_called_off_are_sent_by_themselves_at_once() {
     for (change, outcome) in [
-        ("update restante.submission_part set status = 'sending'; update restante.submission_part set status = 'refused', reason = 'too large'", "refused"),
+        (
+            "update restante.submission_part set status = 'sending'; update restante.submission_part set status = 'refused', reason = 'too large'",
+            "refused",
+        ),
         ("update restante.submission set status = 'cancelled'", "not sent"),
     ] {
         let world = World::new().await;

@@ -31,5 +31,8 @@ async fn messages_cost_what_their_batches_cost_whatever_the_cache_and_the_day() 
                                  (select trim_scale(sum(dollars)) from restante.message_cost where tag = 'night' and sent_as = 'batch'))";
     // Half of (6,000 * 5 + 420 * 25 + 300 * 6.25 + 900 * 10 + 60 * 0.5) millionths.
     assert_eq!(world.value(sums).await, "t 0.0257025");
-    assert_eq!(world.value("select trim_scale(sum(dollars)) from restante.message_overview").await, "0.0257025");
+    assert_eq!(
+        world.value("select trim_scale(sum(dollars)) from restante.message_overview").await,
+        "0.0257025"
+    );
 }

@@ -1,8 +1,8 @@
 //! A thousand messages, and an hour.
 
 use super::{
-    IN_AN_HOUR, api_with_slow_batches, asked_directly, attempts, batches_of, count_by, each_is_answered_once_and_in_time, end_batches,
-    pass, quick_api, send, told, work,
+    IN_AN_HOUR, api_with_slow_batches, asked_directly, attempts, batches_of, count_by,
+    each_is_answered_once_and_in_time, end_batches, pass, quick_api, send, told, work,
 };
 use crate::support::World;
 
@@ -11,7 +11,8 @@ const PRICE: &str = "insert into restante.price (model, valid_from, input, outpu
                      values ('claude-opus-5-5*', '2020-01-01', 5, 25, 6.25, 10, 0.5)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_messages_go_out_as_few_batches_at_half_the_price_and_are_answered_in_time_although_every_second_batch_is_slow() {
+async fn a_thousand_messages_go_out_as_few_batches_at_half_the_price_and_are_answered_in_time_although_every_second_batch_is_slow()
+ {
     let api = api_with_slow_batches().await;
     let world = World::new().await;
     world.sql(PRICE).await;
@@ -22,7 +23,11 @@ async fn a_thousand_messages_go_out_as_few_batches_at_half_the_price_and_are_ans
     while minute < 60 {
         work(&world, &api).await;
         if minute == 45 {
-            assert_eq!(count_by(&world, "status").await, "done 500, waiting 500", "every second batch is slow");
+            assert_eq!(
+                count_by(&world, "status").await,
+                "done 500, waiting 500",
+                "every second batch is slow"
+            );
             end_batches(&api).await;
         }
         pass(&world, 3).await;
@@ -50,14 +55,15 @@ async fn what_a_batch_does_not_answer_in_time_is_sent_by_itself_and_both_costs_a
     let api = api_with_slow_batches().await;
     let world = World::new().await;
     world.sql(PRICE).await;
-    world.sql("update restante.message_lane_setting set requests_max = 10").await;
+    world.sql("update restante.message_lane_setting set requests_max = 10, reserve = '10 minutes'").await;
     send(&world, 1, 40, IN_AN_HOUR).await;
 
-    for minutes in [3; 19].into_iter().chain([2]) {
+    for _ in 0..17 {
         work(&world, &api).await;
-        pass(&world, minutes).await;
+        assert_eq!(asked_directly(&api).await, 0, "there is time");
+        pass(&world, 3).await;
     }
-    // A minute before the deadline.
+    // Nine minutes before the deadline.
     work(&world, &api).await;
 
     assert_eq!(batches_of(&api).await.len(), 4);
@@ -69,7 +75,10 @@ async fn what_a_batch_does_not_answer_in_time_is_sent_by_itself_and_both_costs_a
     pass(&world, 3).await;
     work(&world, &api).await;
 
-    assert_eq!(attempts(&world).await, "batch answered paid 20, batch unused paid 20, stream answered paid 20");
+    assert_eq!(
+        attempts(&world).await,
+        "batch answered paid 20, batch unused paid 20, stream answered paid 20"
+    );
     assert_eq!(each_is_answered_once_and_in_time(&world).await, "t t t");
     assert_eq!(told(&world).await, "message.completed 40");
     let both = "select count(*) from (select message from restante.message_cost where dollars > 0 group by message having count(*) = 2) as m";

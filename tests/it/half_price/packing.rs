@@ -60,7 +60,14 @@ async fn operators_say_how_far_ahead_and_how_long_before_the_deadline() {
     assert_eq!(count_by(&world, "lane").await, "batch 1");
     let alarm = "select m.deliver_by - l.run_at from restante.outbox_live as l join restante.message as m on m.alarm = l.id";
     assert_eq!(world.value(alarm).await, "00:03:00");
-    for wrong in ["ahead = '1 minute'", "reserve = '0'", "pack_after = '0'", "requests_max = 0", "bytes_max = 256000000", "is_the_one = false"] {
+    for wrong in [
+        "ahead = '1 minute'",
+        "reserve = '0'",
+        "pack_after = '0'",
+        "requests_max = 0",
+        "bytes_max = 256000000",
+        "is_the_one = false",
+    ] {
         let update = format!("update restante.message_lane_setting set {wrong}");
         let error = sqlx::query(sqlx::AssertSqlSafe(update)).execute(&world.pool).await;
         assert!(error.is_err(), "{wrong}");
@@ -109,7 +116,9 @@ async fn messages_are_packed_by_age_by_number_by_size_and_before_their_deadline_
 #[tokio::test]
 async fn what_our_history_says_of_batches_decides_when_to_pack_and_what_is_sent_by_itself() {
     // Half an hour is time enough. What takes 54 minutes must begin within four and a half.
-    for (takes, passed, expected) in [(30, 4, "0 0 t"), (30, 5, "2 0 t"), (54, 3, "0 0 t"), (54, 4, "2 0 t"), (59, 0, "0 2 t")] {
+    for (takes, passed, expected) in
+        [(30, 4, "0 0 t"), (30, 5, "2 0 t"), (54, 3, "0 0 t"), (54, 4, "2 0 t"), (59, 0, "0 2 t")]
+    {
         let world = World::new().await;
         history(&world, takes, 3).await;
         // A much larger batch says nothing of this one.
@@ -119,7 +128,10 @@ async fn what_our_history_says_of_batches_decides_when_to_pack_and_what_is_sent_
 
         assert_eq!(pack(&world).await, expected, "{takes} minutes, {passed} minutes later");
         if expected == "0 2 t" {
-            assert_eq!(count_by(&world, "concat_ws(' ', lane, reason)").await, "direct batches have lately taken too long for its deadline 2");
+            assert_eq!(
+                count_by(&world, "concat_ws(' ', lane, reason)").await,
+                "direct batches have lately taken too long for its deadline 2"
+            );
             let due = "select bool_and(lane = 'r') from restante.outbox_live where type = 'message.send'";
             assert_eq!(world.value(due).await, "true");
         }
@@ -143,7 +155,8 @@ async fn messages_of_other_models_betas_and_accounts_are_packed_apart() {
         ("b", ", account => 'staging'"),
     ] {
         for _ in 0..2 {
-            let request = json!({ "model": model, "max_tokens": 9, "messages": [{ "role": "user", "content": "x" }] });
+            let request =
+                json!({ "model": model, "max_tokens": 9, "messages": [{ "role": "user", "content": "x" }] });
             world.value(&format!("select restante.send_message('{request}', {IN_AN_HOUR}{more})")).await;
         }
     }
@@ -173,17 +186,25 @@ async fn a_batch_is_sent_with_the_beta_features_of_its_messages() {
     work(&world, &api).await;
 
     let seen = seen(&api).await;
-    let created = seen.iter().find(|request| request["method"] == "POST").unwrap();
-    assert_eq!((&created["path"], &created["betas"]), (&json!("/v1/messages/batches"), &json!("x-1,y-2")));
-    assert_eq!(world.value("select count(*) from restante.submission_part where batch_id is not null").await, "1");
-    assert_eq!(told(&world).await, "null", "nobody is told of the batch");
+    let created = seen
+        .iter()
+        .find(|request| request["method"] == "POST" && request["path"] == "/v1/messages/batches")
+        .unwrap();
+    assert_eq!(created["betas"], json!("x-1,y-2"));
+    assert_eq!(
+        world.value("select count(*) from restante.submission_part where batch_id is not null").await,
+        "1"
+    );
+    assert_eq!(told(&world).await, "message.completed 2", "nobody is told of the batch");
 }
 
 #[tokio::test]
 async fn a_packer_is_there_while_messages_wait_and_no_longer() {
     let world = World::new().await;
     let packs = async |world: &World| {
-        world.work_with(restante::Registry::new().register(restante::handlers::message_pack::MessagePack)).await
+        world
+            .work_with(restante::Registry::new().register(restante::handlers::message_pack::MessagePack))
+            .await
     };
     send(&world, 1, 3, IN_AN_HOUR).await;
     send(&world, 4, 5, IN_AN_HOUR).await;

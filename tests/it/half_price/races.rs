@@ -1,8 +1,11 @@
 //! A batch that answers while the message is being sent by itself, and workers that are killed.
 
+use restante::worker;
+
 use super::{
-    IN_AN_HOUR, api_with_slow_batches, attempts, batches_of, client_of, count_by, each_is_answered_once_and_in_time, end_batches, pack, pass,
-    quick_api, registry, send, told, unpack, work,
+    IN_AN_HOUR, api_with_slow_batches, attempts, batches_of, client_of, count_by,
+    each_is_answered_once_and_in_time, end_batches, pack, pass, quick_api, registry, send, told, unpack,
+    work,
 };
 use crate::support::{Process, World, eventually};
 
@@ -11,16 +14,16 @@ async fn a_batch_that_answers_first_ends_the_stream_of_the_same_message_and_nobo
     let api = api_with_slow_batches().await;
     let world = World::new().await;
     // The second batch is slow.
-    world.sql("update restante.message_lane_setting set requests_max = 2").await;
+    world.sql("update restante.message_lane_setting set requests_max = 2, reserve = '10 minutes'").await;
     send(&world, 1, 4, IN_AN_HOUR).await;
     work(&world, &api).await;
     assert_eq!(count_by(&world, "status").await, "done 2, waiting 2");
     // The streams take longer than anybody waits.
     api.faults(serde_json::json!({ "stream_pause_milliseconds": 1_000_000 })).await;
-    pass(&world, 59).await;
+    pass(&world, 51).await;
     let working = tokio::spawn({
         let (settings, pool, api) = (world.worker_settings(), world.pool.clone(), client_of(&api));
-        restante::worker::run_until_idle(settings, pool, registry(), api)
+        worker::run_until_idle(settings, pool, registry(), api)
     });
     eventually("both messages are being sent by themselves", async || {
         (count_by(&world, "status").await == "done 2, sending 2").then_some(())
@@ -29,6 +32,8 @@ async fn a_batch_that_answers_first_ends_the_stream_of_the_same_message_and_nobo
 
     end_batches(&api).await;
     world.wait_for_retries().await;
+    let other = worker::Settings { name: "other".into(), ..world.worker_settings() };
+    worker::run_until_idle(other, world.pool.clone(), registry(), client_of(&api)).await.unwrap();
     working.await.unwrap().unwrap();
 
     assert_eq!(attempts(&world).await, "batch answered paid 4, stream unused paid 2");
@@ -51,7 +56,10 @@ async fn a_part_that_two_unpack_at_once_gives_each_message_its_answer_once() {
         let pool = world.pool.clone();
         tokio::spawn(async move {
             for _ in 0..10 {
-                sqlx::query("select restante.unpack_messages(id, 50) from restante.submission_part").execute(&pool).await.unwrap();
+                sqlx::query("select restante.unpack_messages(id, 50) from restante.submission_part")
+                    .execute(&pool)
+                    .await
+                    .unwrap();
             }
         })
     };
@@ -74,7 +82,10 @@ async fn a_worker_that_is_killed_while_it_packs_leaves_each_message_in_one_batch
     // Packing stops at its first, and then at its last table.
     for table in ["batch_request", "message_attempt"] {
         let mut person = world.pool.begin().await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("lock table restante.{table} in share mode"))).execute(&mut *person).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("lock table restante.{table} in share mode")))
+            .execute(&mut *person)
+            .await
+            .unwrap();
         let mut worker = Process::worker(&world.url, &api.url, &[("RESTANTE_RECONCILE_SECONDS", "0")]).await;
         world.somebody_waits_for_a_lock().await;
         worker.kill_hard();
