@@ -25,6 +25,7 @@ mod flat;
 mod ingest;
 mod interleaved;
 mod leases;
+mod messages;
 mod odd_deliveries;
 mod operator;
 mod order;
