@@ -137,20 +137,35 @@ impl<'de, T: Shape<'de>> Visitor<'de> for Any<T> {
 /// A copy that serde can read: half a surrogate pair becomes U+FFFD, and a number too large for a float becomes null.
 /// JSON's grammar allows both (RFC 8259, sections 6 and 8.2), and a Rust string or float can hold neither.
 pub(crate) fn mended(text: &str) -> String {
+    rewritten(text, |copy, _half| copy.push_str("\\ufffd"))
+}
+
+/// The text of a JSON string, which is given with its quotes. Half a surrogate pair stays the escape that it is.
+pub(crate) fn unescaped(string: &str) -> Result<String, serde_json::Error> {
+    serde_json::from_str(string)
+        .or_else(|_| serde_json::from_str(&rewritten(string, |copy, half| copy.extend(["\\", half]))))
+}
+
+/// A copy in which `write_half` has written each half of a surrogate pair, and null stands for each number too large.
+fn rewritten(text: &str, write_half: impl Fn(&mut String, &str)) -> String {
     let mut copy = String::with_capacity(text.len());
     let mut rest = text;
     let mut is_in_string = false;
     while let Some(first) = rest.bytes().next() {
-        let (taken, mended) = match first {
+        let (taken, is_odd) = match first {
             b'\\' if is_in_string => escape(rest),
             b'-' | b'0'..=b'9' if !is_in_string => number(rest),
             _ => {
                 is_in_string ^= first == b'"';
-                (plain_length(rest), None)
+                (plain_length(rest), false)
             }
         };
         let (piece, after) = rest.split_at(taken);
-        copy.push_str(mended.unwrap_or(piece));
+        match is_odd {
+            true if is_in_string => write_half(&mut copy, piece),
+            true => copy.push_str("null"),
+            false => copy.push_str(piece),
+        }
         rest = after;
     }
     copy
@@ -163,14 +178,14 @@ fn plain_length(rest: &str) -> usize {
     rest.bytes().skip(1).position(is_special).map_or(rest.len(), |at| at + 1)
 }
 
-/// The length of the escape at the front, where a surrogate pair counts as one, and what replaces it.
-fn escape(rest: &str) -> (usize, Option<&'static str>) {
+/// The length of the escape at the front, where a surrogate pair counts as one, and whether it is half a pair.
+fn escape(rest: &str) -> (usize, bool) {
     match (code_unit(rest), rest.get(6..).and_then(code_unit)) {
-        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, None),
-        (Some(0xd800..=0xdfff), _) => (6, Some("\\ufffd")),
-        (Some(_), _) => (6, None),
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
+        (Some(0xd800..=0xdfff), _) => (6, true),
+        (Some(_), _) => (6, false),
         // The character that is escaped may be wider than a byte in broken JSON.
-        (None, _) => (rest.chars().take(2).map(char::len_utf8).sum(), None),
+        (None, _) => (rest.chars().take(2).map(char::len_utf8).sum(), false),
     }
 }
 
@@ -180,12 +195,11 @@ fn code_unit(rest: &str) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// The length of the number at the front, and what replaces it.
-fn number(rest: &str) -> (usize, Option<&'static str>) {
+/// The length of the number at the front, and whether it is too large for a float.
+fn number(rest: &str) -> (usize, bool) {
     let is_part = |byte: u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
     let length = rest.bytes().position(|byte| !is_part(byte)).unwrap_or(rest.len());
-    let is_too_large = rest[..length].parse().is_ok_and(f64::is_infinite);
-    (length, is_too_large.then_some("null"))
+    (length, rest[..length].parse().is_ok_and(f64::is_infinite))
 }
 
 #[cfg(test)]
@@ -215,6 +229,20 @@ mod tests {
         let broken = format!(r#"[1e999, -1E+400, {digits}, 12, 1.5e-7, "1e999"]"#);
 
         assert_eq!(mended(&broken), r#"[null, null, null, 12, 1.5e-7, "1e999"]"#);
+    }
+
+    #[test]
+    fn a_string_is_unescaped_up_to_the_halves_of_pairs() {
+        let cases = [
+            (r#""a\"b\u00e9\ud83d\ude00""#, "a\"b\u{e9}\u{1f600}"),
+            (r#""{\"q\": \"\ud83d \n\\n\"}""#, "{\"q\": \"\\ud83d \n\\n\"}"),
+            (r#""\ud83d\ud83d\ude00\ude00""#, "\\ud83d\u{1f600}\\ude00"),
+            (r#""\u0000""#, "\0"),
+        ];
+        for (string, text) in cases {
+            assert_eq!(unescaped(string).unwrap(), text);
+        }
+        assert!(unescaped("\"").is_err());
     }
 
     proptest! {

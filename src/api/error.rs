@@ -178,6 +178,25 @@ impl Error {
         }
     }
 
+    /// Does it say that the API has not taken the request, even if it had read all of it?
+    pub(super) fn denies_arrival(&self) -> bool {
+        match self {
+            // 408 and 409 are among these, and a 5xx may come from something in between.
+            Error::Unavailable { .. } | Error::Transport(_) | Error::Malformed { .. } => false,
+            Error::Refused(_)
+            | Error::Account(_)
+            | Error::RateLimited { .. }
+            | Error::NotFound(_)
+            | Error::Redirected { .. }
+            | Error::ForeignOrigin
+            | Error::BadId
+            | Error::Settings(_)
+            | Error::NoAdminKey
+            | Error::NotConfigured { .. }
+            | Error::NotAsked { .. } => true,
+        }
+    }
+
     pub(super) fn transport(error: reqwest::Error) -> Error {
         Error::Transport(error.without_url())
     }
@@ -198,6 +217,13 @@ pub struct Answer {
     pub request_id: Option<String>,
     /// The workspace that the key belongs to, where the API says so.
     pub workspace_id: Option<String>,
+}
+
+impl Answer {
+    /// Does its code say that the API does not serve the account?
+    pub(super) fn is_of_account(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| ACCOUNT_CODES.contains(&code))
+    }
 }
 
 impl fmt::Display for Answer {
@@ -230,7 +256,8 @@ pub(super) async fn read(mut response: Response, secrets: &Secrets, timeout: Dur
     classified(answer, response.headers())
 }
 
-fn answer(status: u16, headers: &HeaderMap, body: &[u8], secrets: &Secrets) -> Answer {
+/// What an answer says, with this body.
+pub(super) fn answer(status: u16, headers: &HeaderMap, body: &[u8], secrets: &Secrets) -> Answer {
     let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |value: &Value| value.as_str().map(|text| presentable(text, secrets));
     let error = &envelope["error"];
@@ -255,7 +282,7 @@ fn classified(answer: Answer, headers: &HeaderMap) -> Error {
         _ => None,
     };
     let retry_after = retry_after(headers, Utc::now());
-    let is_account = answer.code.as_deref().is_some_and(|code| ACCOUNT_CODES.contains(&code));
+    let is_account = answer.is_of_account();
     let answer = Box::new(answer);
     match answer.status {
         401..=403 => Error::Account(answer),

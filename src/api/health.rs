@@ -66,11 +66,34 @@ impl Health {
         path: &str,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
+        self.ask_of(path, Some(path), request).await
+    }
+
+    /// As [`Health::ask`], for a path at which each request is about something else: one that fails holds up no other.
+    pub(super) async fn ask_apart<T>(
+        &self,
+        path: &str,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        self.ask_of(path, None, request).await
+    }
+
+    /// Notes that the API broke off an answer that it had begun.
+    pub(super) fn broke_off(&self, path: &str, error: &Error) {
+        self.failed(name_of(path), None, error);
+    }
+
+    async fn ask_of<T>(
+        &self,
+        path: &str,
+        thing: Option<&str>,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let part = name_of(path);
         let _under_way = self.admit(part, path)?;
         let answer = request.await;
         match &answer {
-            Err(error) if error.is_trouble() => self.failed(part, path, error),
+            Err(error) if error.is_trouble() => self.failed(part, thing, error),
             _ => self.answered(part, path),
         }
         answer
@@ -108,7 +131,7 @@ impl Health {
         Ok(UnderWay { health: self, name: name.to_owned() })
     }
 
-    fn failed(&self, name: &str, path: &str, error: &Error) {
+    fn failed(&self, name: &str, thing: Option<&str>, error: &Error) {
         let now = Instant::now();
         let mut state = self.state();
         let State { parts, things } = &mut *state;
@@ -123,7 +146,7 @@ impl Health {
                 "the API does not answer as it should; what needs it waits, and goes on once it does"
             );
         }
-        if !part.is_in_trouble() {
+        if let Some(path) = thing.filter(|_| !part.is_in_trouble()) {
             if things.len() >= THINGS_MAX {
                 things.clear();
             }
@@ -304,6 +327,19 @@ mod tests {
         succeed(&health, PATH).await.unwrap();
         fail(&health, PATH).await;
         assert_eq!(wait(&fail(&health, PATH).await), SOONEST.mul_f64(0.8), "from the beginning");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_requests_apart_one_that_fails_holds_up_no_other() {
+        let health = Health::new();
+        let ask =
+            || health.ask_apart("/v1/messages", async { Err::<(), _>(Error::Redirected { status: 302 }) });
+        for nth in 1..=FAILURES_MIN {
+            assert!(matches!(ask().await, Err(Error::Redirected { .. })), "{nth}");
+        }
+
+        ask().await.unwrap_err();
+        wait(&ask().await.unwrap_err());
     }
 
     #[tokio::test(start_paused = true)]

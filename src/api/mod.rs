@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use url::Url;
 
 mod accounts;
+mod arrival;
 mod batch;
 mod error;
 mod health;
@@ -169,7 +170,7 @@ impl Client {
     }
 
     /// The way to the API, where there is one.
-    fn wire(&self) -> Result<&Wire, Error> {
+    fn wire(&self) -> Result<&Arc<Wire>, Error> {
         match &self.0 {
             Ok(wire) => Ok(wire),
             Err(missing) => Err(missing.error()),

@@ -7,7 +7,7 @@ use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
 use url::Url;
 
 use super::health::Health;
-use super::keys::{Keys, is_of_organization};
+use super::keys::{Keys, Secrets, is_of_organization};
 use super::{Error, Settings, error, is_of_version, is_plain};
 
 /// How long to wait for a connection; the official SDKs wait as long.
@@ -105,6 +105,11 @@ impl Wire {
             status if status.is_redirection() => Err(Error::Redirected { status: status.as_u16() }),
             _ => Err(error::read(response, &self.keys.secrets, self.idle_timeout).await),
         }
+    }
+
+    /// What no error may show.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.keys.secrets
     }
 
     /// The URL of a path below the base.

@@ -180,27 +180,20 @@ pub fn ago(seconds: i64) -> String {
 }
 
 async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result<()> {
-    let mut read = Vec::new();
-    let head = loop {
-        if let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-            break String::from_utf8(read.drain(..end + 4).collect()).unwrap();
-        }
-        if connection.read_buf(&mut read).await? == 0 {
-            return Ok(());
-        }
-    };
-    // A connection that is closed with bytes unread is reset, and the answer may be lost.
-    while read.len() < content_length(&head) {
-        if connection.read_buf(&mut read).await? == 0 {
+    let mut request = Vec::new();
+    while !is_whole(&request) {
+        if connection.read_buf(&mut request).await? == 0 {
             return Ok(());
         }
     }
+    let body = request.split_off(head_bytes(&request).unwrap());
+    let head = String::from_utf8(request).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
     let answer = {
         let mut told = told.lock().unwrap();
         told.heads.push(head);
-        if !read.is_empty() {
-            told.bodies.push(String::from_utf8_lossy(&read).into_owned());
+        if !body.is_empty() {
+            told.bodies.push(String::from_utf8_lossy(&body).into_owned());
         }
         told.answer(&path)
     };
@@ -224,11 +217,19 @@ async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result
     }
 }
 
-/// How many bytes follow a head.
-fn content_length(head: &str) -> usize {
-    let lengths = head.lines().filter_map(|line| line.split_once(": "));
-    let length = lengths.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    length.map_or(0, |(_, value)| value.trim().parse().unwrap())
+/// Is this a request with all of its body? One that is closed with unread bytes would be reset, and its answer lost.
+fn is_whole(request: &[u8]) -> bool {
+    head_bytes(request).is_some_and(|head_bytes| {
+        let head = String::from_utf8_lossy(&request[..head_bytes]).to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let body_bytes = length.map_or(0, |length| length.trim().parse().unwrap());
+        request.len() >= head_bytes + body_bytes
+    })
+}
+
+/// The length of the head, with the blank line at its end, if it is there.
+fn head_bytes(request: &[u8]) -> Option<usize> {
+    request.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4)
 }
 
 /// Sends a file and closes the connection. The kernel copies if it can, because `io::copy` uses sendfile(2).

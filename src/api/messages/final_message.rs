@@ -1,6 +1,10 @@
 //! What a stream amounts to: the message, or what is known of one that is not complete.
 
+use std::borrow::Cow;
 use std::ops::Range;
+
+use super::MessageFields;
+use crate::json;
 
 /// A complete message, as the API would have answered it whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +27,26 @@ pub struct FinalMessage {
     /// How many tool inputs are no JSON, as where the message ended at `max_tokens` within one. In the JSON such an
     /// input is a string, which has its exact text.
     pub broken_inputs: u64,
-    content: Range<usize>,
+    pub(super) content: Range<usize>,
 }
 
 impl FinalMessage {
+    /// Reads the JSON of a whole message, whose content is at this place of it.
+    pub(super) fn read(json: String, content: Range<usize>) -> Self {
+        let message = with_fields(&json, |fields| Self {
+            json: String::new(),
+            text: fields.content.0.map(text),
+            id: fields.id.map(text),
+            model: fields.model.map(text),
+            stop_reason: fields.stop_reason.map(text),
+            usage: fields.usage,
+            passed_over: 0,
+            broken_inputs: 0,
+            content,
+        });
+        Self { json, ..message }
+    }
+
     /// The JSON of the content blocks, an array; a part of [`FinalMessage::json`].
     pub fn content(&self) -> &str {
         &self.json[self.content.clone()]
@@ -56,4 +76,28 @@ pub struct SoFar {
     /// What the message had used when the API said so last. It counts the output at the end only, so a stream that was
     /// cut usually used more.
     pub usage: Usage,
+}
+
+impl SoFar {
+    /// Reads what a message says of itself.
+    pub(super) fn read(json: &str) -> Self {
+        with_fields(json, |fields| Self {
+            id: fields.id.map(text),
+            model: fields.model.map(text),
+            usage: fields.usage,
+        })
+    }
+}
+
+/// Reads the members of a message, if need be from a copy that Rust can read.
+fn with_fields<T>(json: &str, read: impl FnOnce(MessageFields<'_>) -> T) -> T {
+    match json::read(json) {
+        Ok(fields) => read(fields),
+        Err(_) => read(json::read(&json::mended(json)).unwrap_or_default()),
+    }
+}
+
+/// The text as Postgres can hold it.
+fn text(text: Cow<'_, str>) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.into_owned() }
 }

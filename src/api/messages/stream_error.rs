@@ -11,7 +11,7 @@ pub enum StreamError {
     /// The API has too much to do (`overloaded_error`).
     #[error("the API broke the message off, being overloaded: {0}")]
     Overloaded(Box<Answer>),
-    /// The API failed (`api_error`, `timeout_error`).
+    /// The API failed (`api_error`, `timeout_error`, `conflict_error`, or no type).
     #[error("the API broke the message off: {0}")]
     Unavailable(Box<Answer>),
     /// Too many requests (`rate_limit_error`).
@@ -44,6 +44,39 @@ pub enum StreamError {
 }
 
 impl StreamError {
+    /// What an error means that the API sent within a stream. The official SDKs retry none of them; a sender of whole
+    /// messages would see each with a status, and these classes are those of that status.
+    pub(super) fn of(answer: Answer) -> Self {
+        let kind = answer.kind.clone();
+        let is_of_account = answer.is_of_account();
+        let answer = Box::new(answer);
+        match kind.as_deref() {
+            _ if is_of_account => Self::Account(answer),
+            Some("authentication_error" | "permission_error" | "billing_error") => Self::Account(answer),
+            Some("rate_limit_error") => Self::RateLimited(answer),
+            Some("overloaded_error") => Self::Overloaded(answer),
+            // Without a type it says only that the stream is over.
+            Some("api_error" | "timeout_error" | "conflict_error") | None => Self::Unavailable(answer),
+            Some(_) => Self::Refused(answer),
+        }
+    }
+
+    /// The error of a request that says the same of the API, if this says something of it.
+    pub(super) fn as_trouble_of_api(&self) -> Option<Error> {
+        match self {
+            Self::Overloaded(answer) | Self::Unavailable(answer) => {
+                Some(Error::Unavailable { retry_after: None, answer: answer.clone() })
+            }
+            Self::RateLimited(answer) => {
+                Some(Error::RateLimited { retry_after: None, answer: answer.clone() })
+            }
+            Self::Account(answer) => Some(Error::Account(answer.clone())),
+            Self::Refused(_) | Self::Cut(_) | Self::Ended | Self::Silent { .. } | Self::Malformed { .. } => {
+                None
+            }
+        }
+    }
+
     /// May another try, which is a new message, succeed without a person's help and without a change of the request?
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Refused(_) | Self::Account(_))
