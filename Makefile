@@ -42,6 +42,7 @@ world-test: rust ## test databases as other people run them: settings, standbys,
 
 sdk-test: rust ## test the programs with the official Python SDK (needs Python, and the network the first time)
 	cargo build --locked --bins
+	cargo build --locked --example stream_messages
 	@exec tests/sdk/run
 
 proxy-test: rust ## send deliveries through a real nginx for four minutes, and expect none to be lost (needs nginx and Python)

@@ -13,7 +13,7 @@ create table restante.message (
   id           bigint generated always as identity,
   account      text collate "C" not null default 'anthropic',
   key          text collate "C",
-  tag          text,
+  tag          text collate "C",
   request      json        not null,
   betas        text[]      not null default '{}',
   partial      boolean     not null default false,

@@ -24,7 +24,9 @@ pub(crate) async fn store_answer(
     };
     end(connection, id, attempt, is_answer, answer).await?;
     if is_answer {
-        forget_other_attempts(connection, id, attempt).await?;
+        if attempt > 1 {
+            forget_other_attempts(connection, id, attempt).await?;
+        }
         chunks::tell(connection, id).await?;
     }
     Ok(is_answer)

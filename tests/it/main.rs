@@ -26,6 +26,7 @@ mod half_price;
 mod ingest;
 mod interleaved;
 mod leases;
+mod messages;
 mod odd_deliveries;
 mod operator;
 mod order;

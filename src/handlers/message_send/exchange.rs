@@ -155,7 +155,9 @@ impl Exchange {
         let reason = error.to_string();
         let (outcome, follows, error_type) = match error {
             // Each try may cost as much as an answer, so the tries come further and further apart.
-            error if may_have_arrived => (Outcome::Lost, Follows::Wait(Error::Retryable(error.into())), None),
+            error if may_have_arrived && !is_denied(&error) => {
+                (Outcome::Lost, Follows::Wait(Error::Retryable(error.into())), None)
+            }
             error => {
                 let answer = answer_of(&error);
                 let outcome = if answer.is_some() { Outcome::Refused } else { Outcome::NotSent };
@@ -230,6 +232,12 @@ fn answer_of(error: &api::Error) -> Option<&api::Answer> {
         | api::Error::Unavailable { answer, .. } => Some(answer),
         _ => None,
     }
+}
+
+/// Does the API itself say that it gives no answer? What fails with an error of its own is not billed; one without its form may be that
+/// of something in between.
+fn is_denied(error: &api::Error) -> bool {
+    matches!(error, api::Error::Unavailable { answer, .. } if answer.kind.is_some())
 }
 
 /// Is what the message asks at fault, such as a model that does not exist?

@@ -73,8 +73,8 @@ impl Handler for MessageSend {
     /// The message itself says how often it is sent.
     const RETRY: retry::Policy = retry::Policy {
         max_attempts: u32::MAX,
-        first: Duration::from_secs(1),
-        cap: Duration::from_secs(5 * 60),
+        first: Duration::from_secs(4),
+        cap: Duration::from_secs(10 * 60),
     };
     const PATIENCE: Duration = retry::LONGEST;
     /// The longest time without an event, because every event is progress. Longer than the timeout of the API client, whose error

@@ -216,3 +216,45 @@ async fn write_each(pool: &PgPool, chunks: &[NewChunk], told: &[Told], error: &s
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A pool whose database refuses every connection.
+    fn nowhere() -> PgPool {
+        database::pool(&"postgres://nobody@127.0.0.1:9/none".into(), "test", 1).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_waits_for_the_database_for_a_while_and_then_goes_on_without_partial_text() {
+        let partial = PartialText::new();
+        let mut stream = partial.open(&nowhere(), 1, 1);
+        let event = "x".repeat(1024 * 1024);
+        let begun = Instant::now();
+
+        // Seven fit into the buffer beside what is being written; the others do not, and are dropped once one has waited in vain.
+        for _ in 0..20 {
+            stream.push(&event).await;
+        }
+        assert!(stream.is_given_up);
+        assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
+        let room = partial.shared.room.available_permits();
+        assert!(room < BUFFER_BYTES_MAX as usize, "what waits to be written is kept: {room}");
+        stream.flush().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_stream_waits_for_the_database_for_a_while() {
+        let partial = PartialText::new();
+        let mut stream = partial.open(&nowhere(), 1, 1);
+        stream.push("{}").await;
+        let begun = Instant::now();
+
+        stream.flush().await;
+
+        assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
+    }
+}
