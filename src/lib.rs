@@ -106,6 +106,7 @@ pub mod registry;
 
 // Floor 3: what is done with events.
 mod batch;
+mod message;
 mod submission;
 
 pub mod handlers;

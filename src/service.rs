@@ -4,6 +4,7 @@
 //! handlers of its own calls [`worker()`] and has everything that `restante-worker` has.
 
 mod listening;
+mod message_stream;
 mod process;
 mod readiness;
 mod reload;
@@ -12,6 +13,7 @@ mod watched;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use axum::Router;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +31,7 @@ pub use process::{main, open_files_max, stop_on_signal};
 #[doc(hidden)]
 pub use reload::{FromVars, Reload, environment};
 
-use listening::{note_of_trouble, serve_ops_with};
+use listening::{Ops, note_of_trouble, serve_ops_with};
 use process::ToldToStop;
 
 /// How long a service waits at its start for a database that is starting too.
@@ -74,8 +76,12 @@ async fn work(
     let ended = CancellationToken::new();
     let _primary = database::keep_on_primary(&pool, url)?;
     let notes = vec![note_of_trouble(pool.clone())];
-    serve_ops_with(notes, Program::Worker, config.ops_listen, pool.clone(), stop.clone(), ended.clone())
-        .await?;
+    let more = match &config.stream_token {
+        Some(token) => message_stream::router(url, token)?,
+        None => Router::new(),
+    };
+    let ops = Ops { program: Program::Worker, address: config.ops_listen, notes, more };
+    serve_ops_with(ops, pool.clone(), stop.clone(), ended.clone()).await?;
 
     let registry = registry(&config, &pool).await?;
     telemetry::start_worker_at_zero(&registry.event_types().collect::<Vec<_>>());

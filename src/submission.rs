@@ -17,6 +17,8 @@ pub(crate) struct Part {
     pub(crate) status: String,
     pub(crate) requests: i64,
     pub(crate) bytes: i64,
+    /// Beta features that it needs, beside those of the account.
+    pub(crate) betas: Vec<String>,
     /// The newest batch of the account before the part was sent.
     pub(crate) known_before: Option<String>,
     /// For how long it has been unclear whether the API has it, in seconds; 0 where nobody has noted that yet.
@@ -33,7 +35,7 @@ pub(crate) async fn part(executor: impl PgExecutor<'_>, id: i64) -> sqlx::Result
     sqlx::query_as!(
         Part,
         r#"
-        select p.id, p.submission, p.status as "status!: String", p.requests::bigint as "requests!", p.bytes, p.known_before,
+        select p.id, p.submission, p.status as "status!: String", p.requests::bigint as "requests!", p.bytes, p.betas, p.known_before,
                coalesce(extract(epoch from clock_timestamp() - p.unclear_since), 0)::float8 as "unclear_for_seconds!",
                s.status = 'cancelled' as "is_cancelled!"
           from restante.submission_part as p join restante.submission as s on s.name = p.submission

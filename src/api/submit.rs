@@ -31,13 +31,14 @@ pub struct NotCreated {
 }
 
 impl Client {
-    /// Sends a batch, whose body has exactly `bytes` bytes, in chunks of any size.
+    /// Sends a batch, whose body has exactly `bytes` bytes, in chunks of any size. It may need beta features beside those of the account.
     ///
     /// # Errors
     /// [`NotCreated`], which says whether the batch may be there all the same. An error of `body` breaks the request off.
     pub async fn create_batch<E>(
         &self,
         bytes: u64,
+        betas: &[&str],
         body: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     ) -> Result<Batch, NotCreated>
     where
@@ -48,7 +49,7 @@ impl Client {
             let wire = self.wire()?;
             let url = wire.url(&["v1", "messages", "batches"])?;
             let request = wire
-                .upload(Method::POST, url.clone())?
+                .upload(Method::POST, url.clone(), betas)?
                 .header(CONTENT_TYPE, "application/json")
                 .header(ACCEPT, "application/json")
                 .header(CONTENT_LENGTH, bytes)

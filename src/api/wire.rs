@@ -65,8 +65,8 @@ impl Wire {
     }
 
     /// As [`Wire::request`], for a body that may take minutes to send.
-    pub(super) fn upload(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
-        self.request_by(&self.uploads, method, url, &[])
+    pub(super) fn upload(&self, method: Method, url: Url, betas: &[&str]) -> Result<RequestBuilder, Error> {
+        self.request_by(&self.uploads, method, url, betas)
     }
 
     /// Makes a request with the key. Every request passes here; a URL outside the configured origin is an error.

@@ -127,6 +127,24 @@ fn webhook_secret_oddities(secret: &str) -> impl Iterator<Item = String> {
 }
 
 /// The API key as a header can carry it.
+/// A shorter token could be guessed.
+const STREAM_TOKEN_BYTES_MIN: usize = 16;
+
+/// The token that readers of messages show.
+pub(super) fn stream_token(value: &str) -> Fallible<SecretString> {
+    let mend = "Make one with `openssl rand -hex 32`";
+    if is_placeholder(value) {
+        return Err(unfit("it is a placeholder", mend));
+    }
+    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(unfit("it contains a blank or a character that is not allowed in an HTTP header", mend));
+    }
+    if value.len() < STREAM_TOKEN_BYTES_MIN {
+        return Err(unfit(format!("it is shorter than {STREAM_TOKEN_BYTES_MIN} bytes"), mend));
+    }
+    Ok(value.to_owned().into())
+}
+
 pub(super) fn api_key(value: &str) -> Fallible<SecretString> {
     if is_placeholder(value) {
         return Err(unfit("it is a placeholder", "Copy the key from the Console, under API keys"));

@@ -215,6 +215,7 @@ mod tests {
             ANTHROPIC_BETA                 -  (unset)
             RESTANTE_API_AUTH              x-api-key  (default)
             RESTANTE_OPS_LISTEN            127.0.0.1:9092  (default)
+            RESTANTE_STREAM_TOKEN          -  (unset)
             RESTANTE_CONCURRENCY           64  (default)
             RESTANTE_LEASE_SECONDS         2  (environment)
             RESTANTE_BATCH_POLL_SECONDS    60  (default)

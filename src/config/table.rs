@@ -96,6 +96,11 @@ variables! {
         read by [(Ingest, Default("127.0.0.1:9091")), (Worker, Default("127.0.0.1:9092")), (Tool, Optional)],
         since "0.1.0";
 
+    /// the bearer token of whoever reads messages while they are written, at /messages/ID/stream beside /metrics; without one nobody
+    /// can
+    RESTANTE_STREAM_TOKEN: SecretString = secret(keys::stream_token),
+        read by [(Worker, Optional)], since "0.1.0";
+
     /// how many HTTP connections are open at once at most; further ones wait to be accepted
     RESTANTE_MAX_CONNECTIONS: usize = number(1..=1_000_000),
         read by [(Ingest, Default("4096"))], since "0.1.0";

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use secrecy::SecretString;
+
 use super::file::File;
 use super::settings::{api, log};
 use super::table::*;
@@ -19,6 +21,8 @@ pub struct Worker {
     pub accounts: Vec<Account>,
     /// `RESTANTE_OPS_LISTEN`: where `/livez`, `/readyz` and `/metrics` are answered.
     pub ops_listen: SocketAddr,
+    /// `RESTANTE_STREAM_TOKEN`: what readers of messages show; without one there is no such endpoint.
+    pub stream_token: Option<SecretString>,
     /// The settings of the worker. The caller that starts it sets the name of its process.
     pub worker: worker::Settings,
     /// The settings of the built-in handlers.
@@ -55,6 +59,7 @@ impl Worker {
             database_connections: vars.get(&RESTANTE_DATABASE_CONNECTIONS),
             accounts,
             ops_listen: vars.get(&RESTANTE_OPS_LISTEN),
+            stream_token: vars.find(&RESTANTE_STREAM_TOKEN),
             worker: all!(worker::Settings {
                 concurrency: vars.get(&RESTANTE_CONCURRENCY),
                 lease: vars.get(&RESTANTE_LEASE_SECONDS),

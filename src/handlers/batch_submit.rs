@@ -82,7 +82,8 @@ async fn send(cx: &mut Context<'_>, part: &Part) -> handler::Result {
     }
     let bytes = u64::try_from(part.bytes).unwrap_or(0);
     let body = submission::body(cx.pool().clone(), part.id);
-    match cx.api.create_batch(bytes, body).await {
+    let betas: Vec<&str> = part.betas.iter().map(String::as_str).collect();
+    match cx.api.create_batch(bytes, &betas, body).await {
         Ok(batch) => accepted(cx, part, &batch).await,
         Err(NotCreated { error, may_have_arrived: true }) => {
             let reason = format!("it is being looked for at the API, because its answer was lost: {error}");

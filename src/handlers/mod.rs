@@ -10,6 +10,9 @@ pub mod batch_poll;
 pub mod batch_reconcile;
 pub mod batch_results;
 pub mod batch_submit;
+pub mod message_pack;
+pub mod message_send;
+pub mod message_unpack;
 pub mod resources;
 
 /// The settings of the built-in handlers.
@@ -29,6 +32,9 @@ pub fn registry(settings: Settings) -> Registry {
         .register(batch_submit::BatchSubmit)
         .register(batch_cancel::BatchCancel)
         .register(batch_delete::BatchDelete)
+        .register(message_send::MessageSend::new())
+        .register(message_pack::MessagePack)
+        .register(message_unpack::MessageUnpack)
         .register(resources::Resources);
     match settings.reconcile {
         Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),

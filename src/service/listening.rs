@@ -64,7 +64,16 @@ pub async fn serve_ops(
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve_ops_with(Vec::new(), program, address, pool, draining, ended).await
+    let ops = Ops { program, address, notes: Vec::new(), more: Router::new() };
+    serve_ops_with(ops, pool, draining, ended).await
+}
+
+/// What the ops listener of a service shows beside what every one shows.
+pub(super) struct Ops {
+    pub(super) program: Program,
+    pub(super) address: SocketAddr,
+    pub(super) notes: Vec<Note>,
+    pub(super) more: Router,
 }
 
 /// What waits because something is wrong with us, or with the API, in one line.
@@ -83,20 +92,19 @@ pub(super) fn note_of_trouble(pool: PgPool) -> Note {
 }
 
 pub(super) async fn serve_ops_with(
-    notes: Vec<Note>,
-    program: Program,
-    address: SocketAddr,
+    ops: Ops,
     pool: PgPool,
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Ops { program, address, notes, more } = ops;
     let Some(listener) = bind_ops(address, &ops_defaults()).await? else { return Ok(()) };
     tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
     let checks = vec![readiness::check(program, pool), Check::not_draining(draining)];
     let recorder = telemetry::recorder()?;
     telemetry::note_build(env!("CARGO_PKG_VERSION"), database::schema_version_known());
     tokio::spawn(async move {
-        if let Err(error) = ops::serve(listener, checks, notes, recorder, Router::new(), ended).await {
+        if let Err(error) = ops::serve(listener, checks, notes, recorder, more, ended).await {
             tracing::error!(%error, "the ops listener has ended");
         }
     });

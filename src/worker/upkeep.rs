@@ -1,5 +1,5 @@
 //! What a worker does for the outbox beside its events: partitions ahead of time, keys without a head, a look at what waits for
-//! a repair, one at batches, and one at the size.
+//! a repair, one at batches, one at partial text, and one at the size.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::database::Connections;
 use crate::outbox::status::STATES;
 use crate::outbox::trouble::{self, NO_ACCOUNT, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
-use crate::{api, batch, database, telemetry};
+use crate::{api, batch, database, message, telemetry};
 
 /// The first moments of a worker belong to the events that wait for it.
 const AFTER_THE_START: Duration = Duration::from_secs(1);
@@ -26,6 +26,8 @@ const REPAIRS_SECONDS: u64 = 5;
 const STANDING_SECONDS: u64 = 10;
 /// Results are at risk for days, and a batch is deleted when there is time.
 const BATCHES_SECONDS: u64 = 180;
+/// Partial text may be read for an hour, so nobody has to hurry.
+const CHUNKS_SECONDS: u64 = 60;
 /// What came while a pause was being ended goes on so soon after that.
 const HELD_SECONDS: u64 = 5;
 /// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
@@ -58,7 +60,7 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
         (every(SWEEP_SECONDS), every(GAUGES_SECONDS), every(REPAIRS_SECONDS));
     let mut tried = Tried::default();
     let (mut jobs, mut held) = (every(STANDING_SECONDS), every(HELD_SECONDS));
-    let mut batches = every(BATCHES_SECONDS);
+    let (mut batches, mut chunks) = (every(BATCHES_SECONDS), every(CHUNKS_SECONDS));
     // At the start what waits for an account may have waited for this worker.
     let mut changes = accounts.changes();
     changes.mark_changed();
@@ -70,6 +72,7 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
                 _ = held.tick() => let_held_go(&connections).await,
                 _ = repairs.tick() => look_for_repairs(&connections, &mut tried, &accounts).await,
                 _ = changes.changed() => let_configured_go(&connections, &accounts).await,
+                _ = chunks.tick() => forget_chunks(&connections).await,
                 _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing, &accounts).await,
                 _ = batches.tick(), if !standing.is_empty() => look_after_batches(&connections, &accounts, batch_delete_after).await,
             };
@@ -132,6 +135,24 @@ async fn sweep_keys(connections: &Connections) -> sqlx::Result<()> {
             None => return Ok(()),
         }
     }
+}
+
+/// One walk over the messages with old partial text.
+async fn forget_chunks(connections: &Connections) -> sqlx::Result<()> {
+    let (mut messages, mut after) = (0, 0);
+    loop {
+        let page = async |connection: &mut PgConnection| message::forget_chunks(connection, after).await;
+        let forgotten = connections.run_to_its_end(page).await?;
+        messages += forgotten.messages;
+        match forgotten.next_after {
+            Some(message) => after = message,
+            None => break,
+        }
+    }
+    if messages > 0 {
+        tracing::info!(messages, "deleted partial text of an hour ago");
+    }
+    Ok(())
 }
 
 async fn make_partitions(pool: &PgPool) -> sqlx::Result<()> {

@@ -186,6 +186,13 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ),
         ),
         (
+            "Change when messages wait for a batch",
+            (
+                "select concat_ws(' ', ahead, pack_after, reserve) from restante.message_lane_setting",
+                "02:00:00 00:10:00 00:05:00",
+            ),
+        ),
+        (
             "Limit what a tag may cost",
             (
                 "select concat_ws(' ', per, amount) from restante.budget_limit where tag = 'letters'",

@@ -64,7 +64,12 @@ insert into restante.batch_result (batch_id, custom_id, outcome, line)
 values ('msgbatch_nightly', 'a', 'succeeded', '{}'), ('msgbatch_nightly', 'b', 'expired', '{}');
 update restante.batch set complete_at = now(), ended_at = now(), status = 'ended' where id = 'msgbatch_nightly';
 select restante.submit_batch('[{"custom_id":"a","params":{}}]', name => 'nightly-2');
+-- A message that waits for a batch, and one that a batch answered too late.
+select restante.send_message('{"model":"claude-test","max_tokens":1,"messages":[1]}', deliver_by => now() + interval '2 hours') from generate_series(1, 2);
+insert into restante.message_attempt (message, attempt, sent_as, outcome, ended_at) select max(id), 1, 'batch', 'unused', now() from restante.message;
+insert into restante.message_attempt (message, attempt, outcome, ended_at) select max(id), 2, 'answered', now() from restante.message;
+update restante.message set status = 'done', attempt = 2, body = '{}', done_at = now() where id = (select max(id) from restante.message);
 -- Nothing of them runs or waits in this test.
 update restante.outbox set status = 'cancelled'
  where finished_at = 'infinity'
-   and (type in ('batch.submit', 'batch.submitted', 'batch.results_ready') or event_id = 'batch.poll:msgbatch_nightly');
+   and (type in ('batch.submit', 'batch.submitted', 'batch.results_ready', 'message.send', 'message.pack', 'message.completed') or event_id = 'batch.poll:msgbatch_nightly');

@@ -87,6 +87,11 @@ impl Answer {
         Self::new(200, "transfer-encoding: chunked\r\n", chunks)
     }
 
+    /// A stream of a message, as server-sent events.
+    pub fn events(body: impl Into<Vec<u8>>) -> Self {
+        Self::new(200, "content-type: text/event-stream; charset=utf-8\r\nrequest-id: req_scripted\r\n", body)
+    }
+
     /// A compressed stream of unknown length.
     pub fn gzip(body: impl AsRef<[u8]>) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -112,6 +117,11 @@ impl Answer {
     /// The same answer, held after this many bytes of its body until `gate` gives a permit.
     pub fn held_at(self, bytes: usize, gate: &Arc<Semaphore>) -> Self {
         Self { held: Some((bytes, Arc::clone(gate))), ..self }
+    }
+
+    /// How many bytes its head has.
+    pub fn head_bytes(&self) -> usize {
+        self.head.len()
     }
 
     /// How many bytes the body has on the wire.

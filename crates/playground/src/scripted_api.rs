@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -36,16 +36,23 @@ pub struct ScriptedApi {
 #[derive(Default)]
 struct Told {
     answers: HashMap<String, Answer>,
+    /// Each is given once, before the answers above.
+    once: HashMap<String, VecDeque<Answer>>,
     /// Has precedence over the answers to single paths.
     to_all: Option<Answer>,
     /// The head of each request, as received.
     heads: Vec<String>,
+    /// The body of each request that had one, as received.
+    bodies: Vec<String>,
     /// Connections that stay open, and on which nothing follows.
     silent: Vec<TcpStream>,
 }
 
 impl Told {
-    fn answer(&self, path: &str) -> Answer {
+    fn answer(&mut self, path: &str) -> Answer {
+        if let Some(answer) = self.once.get_mut(path).and_then(VecDeque::pop_front) {
+            return answer;
+        }
         let without_query = || self.answers.get(path.split_once('?')?.0);
         let told = self.to_all.as_ref().or_else(|| self.answers.get(path)).or_else(without_query);
         told.cloned().unwrap_or_else(|| Answer::refusal(404, "not_found_error", ""))
@@ -87,6 +94,11 @@ impl ScriptedApi {
     /// Sets the answer to a path. A `path` without a query stands for the path with any query.
     pub fn answer(&self, path: &str, answer: Answer) {
         self.told.lock().unwrap().answers.insert(path.to_owned(), answer);
+    }
+
+    /// The next requests for a path get these answers, one each; then it has its answer from before.
+    pub fn answer_once(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.told.lock().unwrap().once.entry(path.to_owned()).or_default().extend(answers);
     }
 
     /// From now on every path gets this answer; with `None`, its own answer again.
@@ -139,6 +151,11 @@ impl ScriptedApi {
         std::mem::take(&mut self.told.lock().unwrap().heads)
     }
 
+    /// The bodies of all requests that had one, as received.
+    pub fn bodies(&self) -> Vec<String> {
+        self.told.lock().unwrap().bodies.clone()
+    }
+
     /// The heads of all requests so far, in lower case.
     pub fn heads(&self) -> Vec<String> {
         self.told.lock().unwrap().heads.iter().map(|head| head.to_ascii_lowercase()).collect()
@@ -169,12 +186,15 @@ async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result
             return Ok(());
         }
     }
-    request.truncate(head_bytes(&request).unwrap());
+    let body = request.split_off(head_bytes(&request).unwrap());
     let head = String::from_utf8(request).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
     let answer = {
         let mut told = told.lock().unwrap();
         told.heads.push(head);
+        if !body.is_empty() {
+            told.bodies.push(String::from_utf8_lossy(&body).into_owned());
+        }
         told.answer(&path)
     };
     connection.write_all(&answer.head).await?;

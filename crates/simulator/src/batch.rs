@@ -184,6 +184,11 @@ impl Batches {
         self.places.push(Some(batch));
     }
 
+    /// How many there have been, with those that were deleted.
+    pub(super) fn created(&self) -> usize {
+        self.places.len()
+    }
+
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Batch> {
         self.places[*self.by_id.get(id)?].as_mut()
     }

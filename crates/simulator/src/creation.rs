@@ -75,8 +75,7 @@ async fn create(
     let bytes = gate::body(uri.path(), body).await?;
     let version = gate::text(&headers, "anthropic-version").unwrap_or_default();
     let requests = Requests::Posted(read_requests(&bytes, version)?);
-    let (age, lasts) = (app.settings.batch_age_seconds, app.settings.batch_seconds);
-    let (age, lasts) = (duration(age), duration(lasts));
+    let (age, lasts) = (duration(app.settings.batch_age_seconds), lasts(&app));
     if let Some(late) = mishap.late {
         line.cut_after(0);
         app.later(late, move |app| _ = begin(app, &headers, requests, age, lasts));
@@ -86,6 +85,14 @@ async fn create(
         line.cut_after(bytes);
     }
     Ok(Json(begin(&app, &headers, requests, age, lasts)))
+}
+
+/// How long the batch that is about to be created takes.
+fn lasts(app: &App) -> Duration {
+    let faults = app.faults();
+    let number = held(&app.batches).created() + 1;
+    let is_slow = faults.slow_batch_every > 0 && number.is_multiple_of(faults.slow_batch_every);
+    duration(if is_slow { faults.slow_batch_seconds } else { app.settings.batch_seconds })
 }
 
 /// The whole body if it ends before so many bytes, or `None` if it does not: then that is where it is cut.

@@ -67,6 +67,13 @@ pub struct Faults {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub create_mishaps: u32,
 
+    /// Makes every N-th batch that a client creates slow; 2 means every second one, 0 none
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub slow_batch_every: usize,
+    /// Seconds from the creation of a slow batch to its end
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    pub slow_batch_seconds: f64,
+
     /// Cuts the download of results after this many bytes
     #[arg(long, value_name = "BYTES")]
     pub results_cut_bytes: Option<u64>,

@@ -47,6 +47,7 @@ pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
         method: request.method().to_string(),
         path: request.uri().to_string(),
         key: keys(request.headers()).next().is_some(),
+        betas: text(request.headers(), "anthropic-beta").map(str::to_owned),
         status: 0,
     };
     request.extensions_mut().insert(RequestId(request_id.clone()));

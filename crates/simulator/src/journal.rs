@@ -62,6 +62,8 @@ pub(super) struct Seen {
     pub(super) path: String,
     /// Did the request carry an API key, right or wrong?
     pub(super) key: bool,
+    /// The beta features that it asked for.
+    pub(super) betas: Option<String>,
     pub(super) status: u16,
 }
 

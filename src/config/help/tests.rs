@@ -112,6 +112,9 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
               the header that carries the key: x-api-key, or bearer for an Authorization header
           RESTANTE_OPS_LISTEN  [default 127.0.0.1:9092]
               the address and port that answer /livez, /readyz and /metrics; not for the internet
+          RESTANTE_STREAM_TOKEN (or RESTANTE_STREAM_TOKEN_FILE)  [optional]
+              the bearer token of whoever reads messages while they are written, at /messages/ID/stream
+              beside /metrics; without one nobody can
           RESTANTE_CONCURRENCY  [default 64, 1 to 10000]
               how many handlers run at once in one process
           RESTANTE_LEASE_SECONDS  [default 30, 1 to 3600]

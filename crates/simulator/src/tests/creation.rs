@@ -59,6 +59,21 @@ async fn an_answer_that_breaks_off_leaves_its_batch() {
 }
 
 #[tokio::test]
+async fn every_so_many_batches_are_slow() {
+    let world = World::new(at_once()).await;
+    world.post("/_simulator/faults", json!({"slow_batch_every": 3})).await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(world.post(PATH, requests(1)).await["id"].clone());
+    }
+    for status in &mut statuses {
+        let batch = world.get(&format!("{PATH}/{}", status.as_str().unwrap())).await;
+        *status = batch["processing_status"].clone();
+    }
+    assert_eq!(json!(statuses), json!(["ended", "ended", "in_progress", "ended", "ended", "in_progress"]));
+}
+
+#[tokio::test]
 async fn a_batch_comes_up_after_its_answer_was_lost() {
     let world = World::new(at_once()).await;
     let never = json!({"create_late_milliseconds": 1_000_000_000, "create_mishaps": 2});
