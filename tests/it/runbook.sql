@@ -64,6 +64,14 @@ insert into restante.batch_result (batch_id, custom_id, outcome, line)
 values ('msgbatch_nightly', 'a', 'succeeded', '{}'), ('msgbatch_nightly', 'b', 'expired', '{}');
 update restante.batch set complete_at = now(), ended_at = now(), status = 'ended' where id = 'msgbatch_nightly';
 select restante.submit_batch('[{"custom_id":"a","params":{}}]', name => 'nightly-2');
+-- One message failed, one waits, and one is being written by its second attempt.
+insert into restante.message (request, tag, status, reason, attempt)
+values ('{}', 'letters', 'failed', 'the API refused the request', 1), ('{}', 'letters', 'waiting', null, 0),
+       ('{}', 'letters', 'sending', null, 2);
+insert into restante.message_attempt (message, attempt, ended_at, outcome, may_be_paid, error)
+values (1, 1, now(), 'refused', false, 'the API refused the request'),
+       (3, 1, now(), 'lost', true, 'the worker that sent it ended'), (3, 2, null, null, true, null);
+insert into restante.message_chunk (message, attempt, seq, events, text) values (3, 2, 4, '[]', 'Hel');
 -- Nothing of them runs or waits in this test.
 update restante.outbox set status = 'cancelled'
  where finished_at = 'infinity'

@@ -24,6 +24,9 @@ const FAIL: &str =
     "select restante.fail(1, 1, 'retry', 'retryable', 'handler', 'no', interval '1 second', false)";
 /// Enqueues an event, as an application does.
 const ENQUEUE: &str = "select restante.enqueue('order.placed', '{}')";
+/// Sends a message, as an application does.
+const SEND_MESSAGE: &str =
+    "select restante.send_message('{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}', partial => true)";
 /// No role may change the schema or drop anything.
 const MAKE_TABLE: &str = "create table restante.mine (id bigint)";
 
@@ -38,6 +41,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select pg_notify('restante_outbox', '')",
         ],
         may_not: &[
+            SEND_MESSAGE,
+            "select * from restante.message",
+            "select * from restante.message_chunk",
             "select * from restante.outbox",
             "select * from restante.outbox_live",
             "select event_id from restante.outbox_seen",
@@ -71,6 +77,9 @@ pub(super) const MATRIX: &[Rights] = &[
     Rights {
         role: "restante_worker",
         may: &[
+            "update restante.message set status = 'sending', attempt = attempt + 1 where id = 1",
+            "insert into restante.message_attempt (message, attempt) select id, 1 from restante.message where false",
+            "select * from restante.forget_chunks(0)",
             INSERT_EVENT,
             INSERT_EVENTS,
             FINISH,
@@ -98,6 +107,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select pg_notify('restante_outbox', '')",
         ],
         may_not: &[
+            SEND_MESSAGE,
+            "insert into restante.message (request) values ('{}')",
+            "delete from restante.message",
             "select * from restante.batch_cost",
             "update restante.batch_usage set output_tokens = 0",
             "update restante.price set input = 0",
@@ -131,6 +143,9 @@ pub(super) const MATRIX: &[Rights] = &[
     Rights {
         role: "restante_operator",
         may: &[
+            "select * from restante.message_overview",
+            "select * from restante.message_cost",
+            "update restante.message set status = 'waiting' where id = 1",
             "select * from restante.outbox",
             "select * from restante.outbox_seen",
             "select * from restante.failure",
@@ -177,6 +192,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select max(version) from restante.schema_migration where success",
         ],
         may_not: &[
+            SEND_MESSAGE,
+            "update restante.message set body = '{}'",
+            "delete from restante.message_chunk",
             "select salt from restante.key_salt",
             "select restante.try_lock_keys(array['k'])",
             "update restante.outbox set payload = '{}'",
@@ -233,8 +251,19 @@ pub(super) const MATRIX: &[Rights] = &[
             "select restante.submit_batch('[{\"custom_id\":\"a\",\"params\":{}}]', resubmit => '{retriable}', attempts_max => 2)",
             "select restante.resubmit(name) from restante.submission",
             "select * from restante.batch_answer",
+            SEND_MESSAGE,
+            "select * from restante.message_overview",
+            "select * from restante.message_cost",
+            "select * from restante.message_chunk",
+            "update restante.message set status = 'cancelled' where id = 1",
         ],
         may_not: &[
+            "update restante.message set text = 'x'",
+            "insert into restante.message (request) values ('{}')",
+            "insert into restante.message_chunk (message, attempt, seq, events) values (1, 1, 1, '[]')",
+            "update restante.message_attempt set may_be_paid = false",
+            "delete from restante.message",
+            "select restante.begin_message(1, 'anthropic', null, null)",
             "select * from restante.price",
             "select * from restante.batch_cost",
             "select * from restante.cost_by_day",
