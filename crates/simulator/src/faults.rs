@@ -4,6 +4,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::flags::{seconds, share};
+use super::line_end::LineEnd;
 use super::refusals::Planned;
 
 /// What goes wrong, and how often. Shares are between 0 and 1. By default all faults are off.
@@ -91,9 +92,24 @@ pub struct Faults {
     /// Share of message streams that break off with `event: error`
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub stream_error_share: f64,
+    /// The `error.type` of that event
+    #[arg(long, value_name = "TYPE", default_value = "overloaded_error")]
+    pub stream_error_type: String,
     /// Share of message streams that end without `message_stop`, as if all were well
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub stream_cut_share: f64,
+    /// Share of message streams that fall silent, and stay open
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub stream_silence_share: f64,
+    /// How many events come before one of these three [default: half of them]
+    #[arg(long, value_name = "EVENTS")]
+    pub stream_fault_after_events: Option<usize>,
+    /// Adds to message streams what the API may add one day: comments, events and deltas of an unknown type
+    #[arg(long)]
+    pub stream_novelties: bool,
+    /// How the lines of message streams end
+    #[arg(long, value_name = "END", default_value = "lf")]
+    pub stream_line_end: LineEnd,
     /// Milliseconds between two events of a message stream
     #[arg(long, value_name = "MS", default_value_t = 20)]
     pub stream_pause_milliseconds: u64,

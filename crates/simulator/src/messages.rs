@@ -1,23 +1,20 @@
 //! `POST /v1/messages`: an answer at once, or as a stream of server-sent events.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
-use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::app::App;
 use super::gate::{self, RequestId};
 use super::params::Params;
 use super::refusal::Refusal;
-use super::{control, dice, text};
+use super::{control, dice, stream, text};
 
 /// A stream has about this many text deltas, however long its text is.
 const DELTAS: usize = 64;
@@ -45,40 +42,15 @@ async fn create(
     if !params.stream {
         return Ok(Json(answer.message()).into_response());
     }
-    let faults = app.faults();
-    let mut events = answer.events();
-    // A fault hits the stream between the first delta and the last.
-    let middle = events.len() / 2;
-    if dice::roll(app.mint.seed, "stream error", &request_id) < faults.stream_error_share {
-        events.truncate(middle);
-        events.push(Refusal::overloaded().envelope(&request_id));
-    } else if dice::roll(app.mint.seed, "stream cut", &request_id) < faults.stream_cut_share {
-        events.truncate(middle);
-    }
-    let pause = Duration::from_millis(faults.stream_pause_milliseconds);
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
-    Ok((headers, Body::from_stream(server_sent(events, pause))).into_response())
-}
-
-/// The events in their wire form, with a pause before each.
-pub(super) fn server_sent(
-    events: Vec<Value>,
-    pause: Duration,
-) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    stream::iter(events).then(move |event| async move {
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
-        let name = event["type"].as_str().unwrap_or("message");
-        Ok(Bytes::from(format!("event: {name}\ndata: {event}\n\n")))
-    })
+    Ok(stream::response(answer.events(), &app.faults(), app.mint.seed, &request_id))
 }
 
 /// What the model says.
 struct Answer {
     id: String,
     model: String,
+    /// What it thinks first, and the signature of that.
+    thinking: Option<(String, String)>,
     text: String,
     tool: Option<Value>,
     stop_reason: &'static str,
@@ -93,6 +65,10 @@ impl Answer {
         let prompt: String = params.prompt().chars().take(200).collect();
         let room = usize::try_from(params.max_tokens.saturating_mul(4)).unwrap_or(usize::MAX);
         let text = text::text(&format!("You wrote: {prompt}\n"), app.settings.text_bytes.min(room));
+        let thinking = params.is_thinking().then(|| {
+            let signature = dice::id(app.mint.seed, "Eq", serial) + "==";
+            (format!("The user wrote {} characters.", prompt.chars().count()), signature)
+        });
         let tool = params.forced_tool().map(|name| {
             let input = json!({"query": prompt, "limit": 3});
             json!({"type": "tool_use", "id": dice::id(app.mint.seed, "toolu_", serial), "name": name, "input": input})
@@ -107,7 +83,9 @@ impl Answer {
             model: params.model.clone(),
             input_tokens: (request_bytes as u64).div_ceil(4),
             output_tokens: text::tokens(&text)
+                + thinking.as_ref().map_or(0, |(thinking, _)| text::tokens(thinking))
                 + tool.as_ref().map_or(0, |tool| text::tokens(&tool.to_string())),
+            thinking,
             text,
             tool,
             stop_reason,
@@ -117,7 +95,10 @@ impl Answer {
     fn message(&self) -> Value {
         let text =
             (!self.text.is_empty()).then(|| json!({"type": "text", "text": self.text, "citations": null}));
-        let content: Vec<Value> = text.into_iter().chain(self.tool.clone()).collect();
+        let thinking = (self.thinking.as_ref()).map(
+            |(thinking, signature)| json!({"type": "thinking", "thinking": thinking, "signature": signature}),
+        );
+        let content: Vec<Value> = thinking.into_iter().chain(text).chain(self.tool.clone()).collect();
         json!({
             "id": self.id, "type": "message", "role": "assistant", "model": self.model, "content": content,
             "stop_reason": self.stop_reason, "stop_sequence": null, "stop_details": null,
@@ -136,6 +117,18 @@ impl Answer {
         (start["content"], start["stop_reason"], start["usage"]) = (json!([]), Value::Null, self.usage(1));
         let mut events = vec![json!({"type": "message_start", "message": start})];
         let mut index = 0;
+        if let Some((thinking, signature)) = &self.thinking {
+            let block = json!({"type": "thinking", "thinking": "", "signature": ""});
+            events.push(json!({"type": "content_block_start", "index": index, "content_block": block}));
+            let thoughts =
+                parts(thinking, 10).map(|part| json!({"type": "thinking_delta", "thinking": part}));
+            // The signature comes whole, just before the end of the block.
+            for delta in thoughts.chain([json!({"type": "signature_delta", "signature": signature})]) {
+                events.push(json!({"type": "content_block_delta", "index": index, "delta": delta}));
+            }
+            events.push(json!({"type": "content_block_stop", "index": index}));
+            index += 1;
+        }
         if !self.text.is_empty() {
             let block = json!({"type": "text", "text": ""});
             events.push(json!({"type": "content_block_start", "index": index, "content_block": block}));

@@ -14,6 +14,7 @@ pub(super) struct Params {
     #[serde(default)]
     pub(super) tools: Vec<Value>,
     pub(super) tool_choice: Option<Value>,
+    thinking: Option<Value>,
     temperature: Option<Value>,
     top_p: Option<Value>,
     top_k: Option<Value>,
@@ -50,6 +51,12 @@ impl Params {
             "any" => self.tools.first()?["name"].as_str(),
             _ => None,
         }
+    }
+
+    /// Is the model to think before it answers?
+    pub(super) fn is_thinking(&self) -> bool {
+        let kind = self.thinking.as_ref().and_then(|thinking| thinking["type"].as_str());
+        matches!(kind, Some("enabled" | "adaptive"))
     }
 
     /// What is wrong with the parameters under this version of the API.
