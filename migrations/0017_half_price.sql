@@ -48,8 +48,8 @@ comment on column restante.message.submission is 'The submission that it was pac
 comment on column restante.message.packed_at is 'When it was packed.';
 comment on column restante.message.alarm is 'The event in the outbox that sends it by itself if it has no answer by then.';
 comment on column restante.message.key is
-  'Messages of one key are answered one after the other, in the order in which they were stored. A batch answers in no order, so none '
-  'of them waits for one.';
+  'Messages of one key that are sent by themselves are answered one after the other, in the order in which they were stored. A batch answers '
+  'in any order.';
 comment on column restante.message.deliver_by is
   'When the answer is needed. Null: at once. Far enough ahead, the message is packed into a batch at half the price (message_lane_setting).';
 comment on column restante.message.attempts_max is 'How often it is sent at most. A batch is counted beside these.';
@@ -201,7 +201,7 @@ declare
   v_alarm   bigint;
   v_run_at  timestamptz;
 begin
-  if p_message.deliver_by is not null and p_message.key is null and not p_message.partial then
+  if p_message.deliver_by is not null and not p_message.partial then
     select s.* into v_setting from restante.message_lane_setting as s;
     v_run_at := p_message.deliver_by - greatest(v_setting.reserve, restante.direct_takes());
     -- Counted from the begin of the transaction, with something for the caller's clock: an hour from now is an hour ahead.

@@ -271,6 +271,13 @@ pub(crate) const GOALS: &[Goal] = &[
         Over::Nothing,
         AtMost(1.0),
     ),
+    goal(
+        "200 streams at once with partial text, MiB of the worker",
+        "Messages",
+        ("with partial text", PRODUCT, "peak MiB"),
+        Over::Nothing,
+        AtMost(128.0),
+    ),
     goal("keyed, bytes an event", "WAL", ("keyed", PRODUCT, "WAL B/event"), Over::Nothing, AtMost(2000.0)),
     goal(
         "without key, bytes an event",

@@ -17,13 +17,13 @@ pub(crate) async fn store_answer(
     attempt: i32,
     answer: &FinalMessage,
 ) -> sqlx::Result<bool> {
-    let is_answer = match as_json(connection, id, attempt, answer).await {
+    let is_stored = match as_json(connection, id, attempt, answer).await {
         // It may nest more deeply than Postgres reads JSON.
         Err(error) if database::is_refusal(&error) => as_bytes(connection, id, attempt, answer).await?,
         tried => tried?,
     };
-    end(connection, id, attempt, is_answer, answer).await?;
-    if is_answer {
+    let is_answer = end(connection, id, attempt, is_stored, answer).await?;
+    if is_stored {
         if attempt > 1 {
             forget_other_attempts(connection, id, attempt).await?;
         }
@@ -96,23 +96,25 @@ async fn done(
     Ok(done.rows_affected() == 1)
 }
 
-/// Ends the attempt. If its answer comes too late, what it used stays known.
+/// Ends the attempt. If its answer comes too late, what it used stays known. Returns whether it is the answer: it may have been
+/// stored before, by a commit whose own answer was lost.
 async fn end(
     connection: &mut PgConnection,
     id: i64,
     attempt: i32,
-    is_answer: bool,
+    is_stored: bool,
     answer: &FinalMessage,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<bool> {
     let usage = &answer.usage;
-    sqlx::query!(
+    let outcome = sqlx::query_scalar!(
         "update restante.message_attempt
-            set ended_at = clock_timestamp(), outcome = case when $3 then 'answered' else 'unused' end, message_id = $4, model = $5,
+            set ended_at = coalesce(ended_at, clock_timestamp()), outcome = case when $3 or outcome = 'answered' then 'answered' else 'unused' end, message_id = $4, model = $5,
                 input_tokens = $6, output_tokens = $7, cache_creation_input_tokens = $8, cache_read_input_tokens = $9
-          where message = $1 and attempt = $2 and outcome is null",
+          where message = $1 and attempt = $2 and (outcome is null or outcome = 'answered')
+        returning outcome",
         id,
         attempt,
-        is_answer,
+        is_stored,
         answer.id.as_deref().map(storable),
         answer.model.as_deref().map(storable),
         usage.input_tokens,
@@ -120,9 +122,9 @@ async fn end(
         usage.cache_creation_input_tokens,
         usage.cache_read_input_tokens,
     )
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(())
+    Ok(outcome.flatten().as_deref() == Some("answered"))
 }
 
 /// Deletes what attempts without an answer have said.

@@ -9,6 +9,7 @@ mod partial;
 mod reading;
 mod refused;
 mod sql;
+mod stopping;
 
 use std::time::Duration;
 

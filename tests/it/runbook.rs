@@ -223,6 +223,18 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ),
         ),
         (
+            "Send a message again",
+            (
+                "select concat_ws(' ', m.status, attempts_max, o.type, o.status) from restante.message as m
+                   join restante.outbox as o on (o.payload ->> 'message')::bigint = m.id where m.id = 1 and o.type = 'message.send'",
+                "waiting 6 message.send pending",
+            ),
+        ),
+        (
+            "Call a message off",
+            ("select status::text from restante.message where id = 2", "cancelled"),
+        ),
+        (
             "Ask again for what was not found",
             ("select status from restante.outbox where event_id = 'whe_not_found'", "pending"),
         ),

@@ -64,6 +64,14 @@ insert into restante.batch_result (batch_id, custom_id, outcome, line)
 values ('msgbatch_nightly', 'a', 'succeeded', '{}'), ('msgbatch_nightly', 'b', 'expired', '{}');
 update restante.batch set complete_at = now(), ended_at = now(), status = 'ended' where id = 'msgbatch_nightly';
 select restante.submit_batch('[{"custom_id":"a","params":{}}]', name => 'nightly-2');
+-- One message failed, one waits, and one is being written by its second attempt.
+insert into restante.message (request, tag, status, reason, attempt)
+values ('{}', 'letters', 'failed', 'the API refused the request', 1), ('{}', 'letters', 'waiting', null, 0),
+       ('{}', 'letters', 'sending', null, 2);
+insert into restante.message_attempt (message, attempt, ended_at, outcome, may_be_paid, error)
+values (1, 1, now(), 'refused', false, 'the API refused the request'),
+       (3, 1, now(), 'lost', true, 'the worker that sent it ended'), (3, 2, null, null, true, null);
+insert into restante.message_chunk (message, attempt, seq, events, text) values (3, 2, 4, '[]', 'Hel');
 -- A message that waits for a batch, and one that a batch answered too late.
 select restante.send_message('{"model":"claude-test","max_tokens":1,"messages":[1]}', deliver_by => now() + interval '2 hours') from generate_series(1, 2);
 insert into restante.message_attempt (message, attempt, sent_as, outcome, ended_at) select max(id), 1, 'batch', 'unused', now() from restante.message;

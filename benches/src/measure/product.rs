@@ -29,18 +29,22 @@ pub(crate) fn ingest(bench: &Bench, database: &Database) -> anyhow::Result<(Prog
 
 /// Starts `restante-worker`, which calls the API at `api`.
 pub(crate) fn worker(bench: &Bench, database: &Database, api: &str) -> anyhow::Result<Program> {
-    Program::start(
-        bench,
-        Runtime::Product,
-        "restante-worker",
-        &[],
-        &database.url,
-        &[
-            ("ANTHROPIC_API_KEY", "sk-bench"),
-            ("ANTHROPIC_BASE_URL", api),
-            ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
-        ],
-    )
+    worker_with(bench, database, api, &[])
+}
+
+/// The same, with further variables.
+pub(crate) fn worker_with(
+    bench: &Bench,
+    database: &Database,
+    api: &str,
+    more: &[(&str, &str)],
+) -> anyhow::Result<Program> {
+    let given = [
+        ("ANTHROPIC_API_KEY", "sk-bench"),
+        ("ANTHROPIC_BASE_URL", api),
+        ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
+    ];
+    Program::start(bench, Runtime::Product, "restante-worker", &[], &database.url, &[&given, more].concat())
 }
 
 /// Fills the outbox with waiting events, `per_key` of them for each key.

@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::partial;
 use crate::api::{self, FinalMessage, MessageStream, NotOpened, SoFar, StreamError};
+use crate::database;
 use crate::handler::{self, Context, Error};
 use crate::message::{self, Outcome};
 
@@ -86,7 +87,8 @@ impl Exchange {
                 }
                 _ = look.tick() => {
                     // A database that does not answer says nothing of the message.
-                    let is_under_way = message::is_under_way(cx.pool(), self.id, self.attempt).await;
+                    let is_under_way = message::is_under_way(cx.pool(), self.id, self.attempt);
+                    let is_under_way = database::answered(is_under_way).await;
                     if matches!(is_under_way, Ok(false)) {
                         return Err(Stopped::CalledOff);
                     }
@@ -98,13 +100,16 @@ impl Exchange {
     /// Stores the answer for as long as the lease lasts, since another answer would cost as much again. That is why it does not wait
     /// for the commit of the event, which is tried once: the message has its answer first, and an event that runs again finds it.
     async fn answered(self, cx: &mut Context<'_>, answer: &FinalMessage) -> handler::Result {
+        let mut is_told = false;
         let is_answer = loop {
             match self.store(cx, answer).await {
                 Err(Error::Trouble(_, error)) => {
-                    tracing::warn!(
-                        message = self.id,
-                        "an answer could not be stored yet, and is kept: {error:#}"
-                    );
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(
+                            message = self.id,
+                            "an answer could not be stored yet, and is kept: {error:#}"
+                        );
+                    }
                     cx.progress();
                     sleep(STORE_AGAIN).await;
                 }

@@ -27,13 +27,13 @@ async fn history(world: &World, minutes: u32, requests: u32) {
 async fn only_what_has_time_and_what_a_batch_can_answer_waits_for_one() {
     for (arguments, lane) in [
         (IN_AN_HOUR, "batch"),
+        ("deliver_by => now() + interval '1 hour', key => 'k'", "batch"),
         ("deliver_by => now() + interval '3 days', tag => 't', callback => 'https://example.com/x'", "batch"),
         ("tag => 't'", "direct"),
         ("deliver_by => now() + interval '58 minutes'", "direct"),
         ("deliver_by => now()", "direct"),
         ("deliver_by => now() - interval '1 day'", "direct"),
         ("deliver_by => now() + interval '1 hour', partial => true", "direct"),
-        ("deliver_by => now() + interval '1 hour', key => 'k'", "direct"),
     ] {
         let world = World::new().await;
         send(&world, 1, 1, arguments).await;

@@ -22,7 +22,7 @@ async fn an_answer_is_kept_whole_with_what_it_used_and_an_event_tells_of_it() {
                           done_at >= sent_at, reason)
            from restante.message where id = {id}"
     );
-    assert_eq!(world.value(&columns).await, "claude-opus-5-5 end_turn 12 31 msg_scripted Hello. true");
+    assert_eq!(world.value(&columns).await, "claude-opus-5-5 end_turn 12 31 msg_scripted Hello. t");
     let attempt =
         "select concat_ws(' ', message_id, model, input_tokens, output_tokens) from restante.message_attempt";
     assert_eq!(world.value(attempt).await, "msg_scripted claude-opus-5-5 12 31");

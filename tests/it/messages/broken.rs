@@ -44,9 +44,9 @@ async fn a_stream_that_breaks_off_is_asked_for_anew_and_never_joined() {
         work(&world, &api_at(&api.origin)).await;
         let between =
             "select concat_ws(' ', status, attempt, reason is not null, text) from restante.message";
-        assert_eq!(world.value(between).await, "waiting 1 true", "{what}");
+        assert_eq!(world.value(between).await, "waiting 1 t", "{what}");
         let used = "select concat_ws(' ', input_tokens, message_id, error is not null) from restante.message_attempt";
-        assert_eq!(world.value(used).await, "12 msg_scripted true", "{what}");
+        assert_eq!(world.value(used).await, "12 msg_scripted t", "{what}");
         work_to_rest(&world, &api_at(&api.origin)).await;
 
         assert_eq!(state(&world, id).await, "done 2 The answer.", "{what}");

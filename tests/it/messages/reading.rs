@@ -222,6 +222,55 @@ async fn only_whoever_has_the_token_may_read_and_without_one_there_is_nothing_to
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_needs_no_notification() {
+    let world = World::new().await;
+    let id = send(&world, "Hi", "").await;
+    world.sql("update restante.outbox set status = 'paused'").await;
+    let worker = worker(&world, "http://127.0.0.1:9").await;
+    let mut reading = get(&worker, id, None).await.bytes_stream();
+
+    // By hand, as if every hint had been lost.
+    world.sql("update restante.message set status = 'sending', attempt = 1").await;
+    let begins = reading.next().await.unwrap().unwrap();
+    assert_eq!(begins, "id: 1:0\nevent: attempt\ndata: {\"attempt\":1}\n\n");
+    world
+        .sql(
+            r#"insert into restante.message_chunk (message, attempt, seq, events)
+               select id, 1, 2, '[{"type":"message_start"},{"type":"message_stop"}]' from restante.message"#,
+        )
+        .await;
+    let said = reading.next().await.unwrap().unwrap();
+    assert_eq!(
+        said,
+        "id: 1:1\nevent: message_start\ndata: {\"type\":\"message_start\"}\n\n\
+         id: 1:2\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+    );
+    world.sql("update restante.message set status = 'done', body = '{}', done_at = now()").await;
+    let ends = reading.next().await.unwrap().unwrap();
+    assert!(ends.starts_with(b"id: 1:end\nevent: done\n"), "{ends:?}");
+    assert!(reading.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_too_many_is_told_to_come_back() {
+    let world = World::new().await;
+    let id = send(&world, "Hi", "").await;
+    world.sql("update restante.outbox set status = 'paused'").await;
+    let worker = worker(&world, "http://127.0.0.1:9").await;
+    let mut readers = Vec::new();
+    for _ in 0..256 {
+        readers.push(get(&worker, id, None).await);
+    }
+    assert!(readers.iter().all(|reader| reader.status() == 200));
+
+    let refused = get(&worker, id, None).await;
+
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "2"));
+    drop(readers);
+    eventually("a free place", async || (get(&worker, id, None).await.status() == 200).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readers_that_wait_do_not_keep_a_worker_from_stopping() {
     let world = World::new().await;
     let id = send(&world, "Hi", "").await;
@@ -233,6 +282,5 @@ async fn readers_that_wait_do_not_keep_a_worker_from_stopping() {
     worker.signal(restante_playground::process::Signal::Terminate);
 
     assert_eq!(worker.ended().await.code(), Some(0));
-    eventually("the end of the connection", async || Some(())).await;
     drop(waiting);
 }

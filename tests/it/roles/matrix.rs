@@ -24,6 +24,9 @@ const FAIL: &str =
     "select restante.fail(1, 1, 'retry', 'retryable', 'handler', 'no', interval '1 second', false)";
 /// Enqueues an event, as an application does.
 const ENQUEUE: &str = "select restante.enqueue('order.placed', '{}')";
+/// Sends a message, as an application does.
+const SEND_MESSAGE: &str =
+    "select restante.send_message('{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}', partial => true)";
 /// No role may change the schema or drop anything.
 const MAKE_TABLE: &str = "create table restante.mine (id bigint)";
 
@@ -38,6 +41,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select pg_notify('restante_outbox', '')",
         ],
         may_not: &[
+            SEND_MESSAGE,
+            "select * from restante.message",
+            "select * from restante.message_chunk",
             "select * from restante.outbox",
             "select * from restante.outbox_live",
             "select event_id from restante.outbox_seen",
@@ -71,6 +77,9 @@ pub(super) const MATRIX: &[Rights] = &[
     Rights {
         role: "restante_worker",
         may: &[
+            "update restante.message set status = 'sending', attempt = attempt + 1 where id = 1",
+            "insert into restante.message_attempt (message, attempt) select id, 1 from restante.message where false",
+            "select * from restante.forget_chunks(0)",
             INSERT_EVENT,
             INSERT_EVENTS,
             FINISH,
@@ -99,6 +108,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select pg_notify('restante_outbox', '')",
         ],
         may_not: &[
+            SEND_MESSAGE,
+            "insert into restante.message (request) values ('{}')",
+            "delete from restante.message",
             "select * from restante.batch_cost",
             "update restante.batch_usage set output_tokens = 0",
             "update restante.price set input = 0",
@@ -134,6 +146,9 @@ pub(super) const MATRIX: &[Rights] = &[
     Rights {
         role: "restante_operator",
         may: &[
+            "select * from restante.message_overview",
+            "select * from restante.message_cost",
+            "update restante.message set status = 'waiting' where id = 1",
             "select * from restante.outbox",
             "select * from restante.outbox_seen",
             "select * from restante.failure",
@@ -183,6 +198,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select max(version) from restante.schema_migration where success",
         ],
         may_not: &[
+            SEND_MESSAGE,
+            "update restante.message set body = '{}'",
+            "delete from restante.message_chunk",
             "select salt from restante.key_salt",
             "select restante.try_lock_keys(array['k'])",
             "update restante.outbox set payload = '{}'",
@@ -239,11 +257,22 @@ pub(super) const MATRIX: &[Rights] = &[
             "select restante.submit_batch('[{\"custom_id\":\"a\",\"params\":{}}]', resubmit => '{retriable}', attempts_max => 2)",
             "select restante.resubmit(name) from restante.submission",
             "select * from restante.batch_answer",
+            SEND_MESSAGE,
+            "select * from restante.message_overview",
+            "select * from restante.message_cost",
+            "select * from restante.message_chunk",
+            "update restante.message set status = 'cancelled' where id = 1",
             "select restante.send_message('{\"model\":\"m\",\"max_tokens\":1,\"messages\":[1]}', deliver_by => now() + interval '1 day')",
             "update restante.message set status = 'cancelled'",
             "select * from restante.message_overview, restante.message_cost, restante.message_lane_setting",
         ],
         may_not: &[
+            "update restante.message set text = 'x'",
+            "insert into restante.message (request) values ('{}')",
+            "insert into restante.message_chunk (message, attempt, seq, events) values (1, 1, 1, '[]')",
+            "update restante.message_attempt set may_be_paid = false",
+            "delete from restante.message",
+            "select restante.begin_message(1, 'anthropic', null, null)",
             "update restante.message_lane_setting set ahead = '1 day'",
             "select restante.pack_messages('anthropic', 'x')",
             "select restante.unpack_messages(1, 10)",
