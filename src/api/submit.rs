@@ -1,17 +1,15 @@
 //! Sending batches, and taking them back: the calls that cost money, or end something.
 //!
-//! The API has no key by which it would know a request that is sent twice. So a call that failed also says whether the API
-//! may have the batch all the same.
+//! A call that failed to create one also says whether the API may have the batch all the same (`arrival`).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{Stream, StreamExt};
+use futures_util::stream::Stream;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Body, Method, Response};
+use reqwest::{Method, Response};
 
+use super::arrival::Arrival;
 use super::{Batch, Client, Error, read_at_most};
 
 /// How long the API may take for a batch that it is sent; the official SDKs wait as long.
@@ -44,13 +42,8 @@ impl Client {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
-        let handed_over = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&handed_over);
-        // Counted before it goes out: what is not handed over cannot have arrived.
-        let body = body.inspect(move |chunk| {
-            let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-            counter.fetch_add(length, Ordering::SeqCst);
-        });
+        let arrival = Arrival::of(bytes);
+        let body = arrival.watched(body);
         let create = async {
             let wire = self.wire()?;
             let url = wire.url(&["v1", "messages", "batches"])?;
@@ -60,15 +53,12 @@ impl Client {
                 .header(ACCEPT, "application/json")
                 .header(CONTENT_LENGTH, bytes)
                 .timeout(CREATE_TIMEOUT)
-                .body(Body::wrap_stream(body));
+                .body(body);
             // Apart from the list, which has the same path and is what tells whether this one arrived.
             let name = format!("{}/create", url.path());
             wire.health.ask(&name, async { read(wire.send(request).await?).await }).await
         };
-        create.await.map_err(|error| {
-            let is_whole = handed_over.load(Ordering::SeqCst) >= bytes;
-            NotCreated { may_have_arrived: is_whole && !denies(&error), error }
-        })
+        create.await.map_err(|error| NotCreated { may_have_arrived: arrival.is_possible(&error), error })
     }
 
     /// Asks the API to cancel a batch. What has succeeded by then stays.
@@ -95,25 +85,6 @@ impl Client {
             Err(Error::NotFound(_)) => Ok(()),
             other => other,
         }
-    }
-}
-
-/// Does the error say that the API has not taken the request, even if it had read all of it?
-fn denies(error: &Error) -> bool {
-    match error {
-        // 408 and 409 are among these, and a 5xx may come from something in between.
-        Error::Unavailable { .. } | Error::Transport(_) | Error::Malformed { .. } => false,
-        Error::Refused(_)
-        | Error::Account(_)
-        | Error::RateLimited { .. }
-        | Error::NotFound(_)
-        | Error::Redirected { .. }
-        | Error::ForeignOrigin
-        | Error::BadId
-        | Error::Settings(_)
-        | Error::NoAdminKey
-        | Error::NotConfigured { .. }
-        | Error::NotAsked { .. } => true,
     }
 }
 

@@ -163,13 +163,7 @@ pub fn ago(seconds: i64) -> String {
 }
 
 async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        if connection.read_buf(&mut head).await? == 0 {
-            return Ok(());
-        }
-    }
-    let head = String::from_utf8(head).unwrap();
+    let Some(head) = read_request(&mut connection).await? else { return Ok(()) };
     let path = head.split(' ').nth(1).unwrap().to_owned();
     let answer = {
         let mut told = told.lock().unwrap();
@@ -194,6 +188,30 @@ async fn answer(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> io::Result
             Ok(())
         }
     }
+}
+
+/// Reads a request to the end of its body, and returns its head. `None` if the client hangs up before that.
+async fn read_request(connection: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut request = Vec::new();
+    let end = |request: &[u8]| request.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+    let head_bytes = loop {
+        if connection.read_buf(&mut request).await? == 0 {
+            return Ok(None);
+        }
+        if let Some(bytes) = end(&request) {
+            break bytes;
+        }
+    };
+    let head = String::from_utf8(request[..head_bytes].to_vec()).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let body_bytes: usize = length.map_or(0, |length| length.parse().unwrap());
+    // A connection that is closed with bytes unread loses its answer.
+    while request.len() < head_bytes + body_bytes {
+        if connection.read_buf(&mut request).await? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(Some(head))
 }
 
 /// Sends a file and closes the connection. The kernel copies if it can, because `io::copy` uses sendfile(2).
