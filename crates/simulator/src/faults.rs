@@ -4,6 +4,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::flags::{seconds, share};
+use super::mishap::Mishap;
 use super::refusals::Planned;
 
 /// What goes wrong, and how often. Shares are between 0 and 1. By default all faults are off.
@@ -46,7 +47,8 @@ pub struct Faults {
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub internal_error_share: f64,
     /// Refuses calls of the API, `CALL:ERROR` or `CALL:ERROR:TIMES`, such as `create:ramp_limit_exceeded:2`; may be repeated. CALL is
-    /// create, list, retrieve, cancel, delete or results (of batches), or any; ERROR is a status, or a code of the API
+    /// create, list, retrieve, cancel, delete or results (of batches), send (of events to a session), or any; ERROR is a status, or a
+    /// code of the API
     #[arg(long = "refuse", value_name = "CALL:ERROR")]
     pub refusals: Vec<Planned>,
     /// How many of the first GETs of a new object answer 404
@@ -65,6 +67,13 @@ pub struct Faults {
     /// How many calls that create a batch these three happen to; it counts down, and then they are off
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub create_mishaps: u32,
+
+    /// What becomes of the answer to a call that sends events to a session, once the session has them
+    #[arg(long, value_name = "MISHAP")]
+    pub send_mishap: Option<Mishap>,
+    /// How many calls that send events this happens to; it counts down, and then it is off
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub send_mishaps: u32,
 
     /// Cuts the download of results after this many bytes
     #[arg(long, value_name = "BYTES")]

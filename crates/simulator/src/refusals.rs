@@ -5,13 +5,14 @@ use std::str::FromStr;
 use axum::http::Method;
 use serde::{Deserialize, Serialize};
 
+use super::mishap;
 use super::refusal::Refusal;
 
 /// A call that is refused so many times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Planned {
-    /// `create`, `list`, `retrieve`, `cancel`, `delete` or `results` of batches, or `any` call.
+    /// `create`, `list`, `retrieve`, `cancel`, `delete` or `results` of batches, `send` of events to a session, or `any` call.
     pub call: Call,
     /// An error code of the API, or a status: `ramp_limit_exceeded`, `402`.
     #[serde(deserialize_with = "known")]
@@ -71,6 +72,8 @@ pub enum Call {
     Delete,
     /// Reads the results of a batch.
     Results,
+    /// Sends events to a session.
+    Send,
 }
 
 impl Call {
@@ -78,6 +81,7 @@ impl Call {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let rest = match parts.as_slice() {
             ["v1", "messages", "batches", rest @ ..] => rest,
+            _ if self == Call::Send => return mishap::is_send(method, path),
             _ => return self == Call::Any,
         };
         let is_post = method == Method::POST;
@@ -90,6 +94,7 @@ impl Call {
             Call::Cancel => is_post && matches!(rest, [_, "cancel"]),
             Call::Delete => method == Method::DELETE && rest.len() == 1,
             Call::Results => is_get && matches!(rest, [_, "results"]),
+            Call::Send => false,
         }
     }
 }
@@ -163,13 +168,23 @@ mod tests {
             (Call::Cancel, Method::POST, format!("{path}/b/cancel")),
             (Call::Delete, Method::DELETE, format!("{path}/b")),
             (Call::Results, Method::GET, format!("{path}/b/results")),
+            (Call::Send, Method::POST, "/v1/sessions/s/events".to_owned()),
         ] {
-            let all = [Call::Create, Call::List, Call::Retrieve, Call::Cancel, Call::Delete, Call::Results];
+            let all = [
+                Call::Create,
+                Call::List,
+                Call::Retrieve,
+                Call::Cancel,
+                Call::Delete,
+                Call::Results,
+                Call::Send,
+            ];
             let of: Vec<Call> = all.into_iter().filter(|one| one.is_of(&method, &path)).collect();
             assert_eq!(of, [call]);
             assert!(Call::Any.is_of(&method, &path));
         }
         assert!(!Call::Create.is_of(&Method::POST, "/v1/messages"));
+        assert!(!Call::Send.is_of(&Method::GET, "/v1/sessions/s/events"));
     }
 
     #[test]
