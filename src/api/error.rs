@@ -139,6 +139,17 @@ impl Error {
         }
     }
 
+    /// Does the API refuse the very content that it was sent? Where an application wrote the content, nothing is wrong with us.
+    pub fn is_of_content(&self) -> bool {
+        match self {
+            // A gateway's own refusal has no kind, and a code names a fault of the workspace or of the form of the request.
+            Error::Refused(answer) => {
+                matches!(answer.status, 400 | 413 | 422) && answer.code.is_none() && answer.kind.is_some()
+            }
+            _ => false,
+        }
+    }
+
     /// The wait that the API asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

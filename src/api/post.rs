@@ -58,7 +58,15 @@ impl Client {
                 .body(body);
             // Apart from a GET of the same path, which is what tells whether this one arrived.
             let name = format!("{}/post", url.path());
-            wire.health.ask(&name, async { read_object(wire.send(request).await?).await }).await
+            let answer = async {
+                match wire.send(request).await {
+                    Ok(response) => Ok(Ok(read_object(response).await?)),
+                    // An API that judges what it is sent is well.
+                    Err(error) if error.is_of_content() => Ok(Err(error)),
+                    Err(error) => Err(error),
+                }
+            };
+            wire.health.ask(&name, answer).await?
         };
         post.await.map_err(|error| NotPosted { may_have_arrived: arrival.is_possible(&error), error })
     }
@@ -122,6 +130,18 @@ mod tests {
             Client::new(super::super::Settings::new(url.parse().unwrap(), "sk-secret".into())).unwrap();
         let error = nobody.post_json(&["v1"], &json!({}), &[]).await.unwrap_err();
         assert!(matches!(error.error, Error::Transport(_)) && !error.may_have_arrived, "{error}");
+    }
+
+    #[tokio::test]
+    async fn content_that_is_refused_is_no_trouble_of_the_api() {
+        let refusal = r#"{"type":"error","error":{"type":"invalid_request_error","message":"no"}}"#;
+        let api = StandIn::answering(400, "", refusal).await;
+        let client = api.client();
+        for _ in 0..20 {
+            let error = client.post_json(&["v1", "things"], &json!({}), &[]).await.unwrap_err().error;
+            assert!(error.is_of_content(), "{error}");
+        }
+        assert_eq!((api.requests().len(), client.trouble()), (20, None));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ pub mod batch_reconcile;
 pub mod batch_results;
 pub mod batch_submit;
 pub mod resources;
+pub mod session_events;
 
 /// The settings of the built-in handlers.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,8 @@ pub fn registry(settings: Settings) -> Registry {
         .register(batch_submit::BatchSubmit)
         .register(batch_cancel::BatchCancel)
         .register(batch_delete::BatchDelete)
-        .register(resources::Resources);
+        .register(resources::Resources)
+        .register(session_events::SessionEvents);
     match settings.reconcile {
         Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),
         None => registry,

@@ -1,10 +1,9 @@
 //! The faults that can be switched on: as flags at the start, and through `/_simulator/faults` while the simulator runs.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::flags::{seconds, share};
-use super::mishap::Mishap;
 use super::refusals::Planned;
 
 /// What goes wrong, and how often. Shares are between 0 and 1. By default all faults are off.
@@ -106,6 +105,18 @@ pub struct Faults {
     /// Milliseconds between two events of a message stream
     #[arg(long, value_name = "MS", default_value_t = 20)]
     pub stream_pause_milliseconds: u64,
+}
+
+/// What becomes of the answer to a call whose events the session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mishap {
+    /// The connection is cut before it.
+    Lost,
+    /// It never comes, and the connection stays open.
+    Silence,
+    /// It is 500 `api_error`.
+    Error,
 }
 
 impl Faults {

@@ -62,10 +62,9 @@ use tokio_util::sync::CancellationToken;
 
 use app::App;
 use delivery::Sender;
-pub use faults::Faults;
+pub use faults::{Faults, Mishap};
 use front::Workspaces;
 use line::{Line, Lines};
-pub use mishap::Mishap;
 pub use outcome::{Outcome, Shares};
 pub use refusals::{Call, Planned};
 pub use settings::Settings;

@@ -5,7 +5,6 @@ use std::str::FromStr;
 use axum::http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::mishap;
 use super::refusal::Refusal;
 
 /// A call that is refused so many times.
@@ -81,7 +80,7 @@ impl Call {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let rest = match parts.as_slice() {
             ["v1", "messages", "batches", rest @ ..] => rest,
-            _ if self == Call::Send => return mishap::is_send(method, path),
+            _ if self == Call::Send => return is_send(method, path),
             _ => return self == Call::Any,
         };
         let is_post = method == Method::POST;
@@ -97,6 +96,12 @@ impl Call {
             Call::Send => false,
         }
     }
+}
+
+/// Does this call send events to a session?
+pub(super) fn is_send(method: &Method, path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    method == Method::POST && matches!(parts.as_slice(), ["v1", "sessions", _, "events"])
 }
 
 /// The refusal that is planned for this call, which is counted.

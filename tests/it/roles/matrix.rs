@@ -24,6 +24,9 @@ const FAIL: &str =
     "select restante.fail(1, 1, 'retry', 'retryable', 'handler', 'no', interval '1 second', false)";
 /// Enqueues an event, as an application does.
 const ENQUEUE: &str = "select restante.enqueue('order.placed', '{}')";
+/// Sends an event to a session, as an application does.
+const SEND_SESSION_EVENTS: &str =
+    "select restante.send_session_events('sesn_1', '[{\"type\":\"user.interrupt\"}]')";
 /// No role may change the schema or drop anything.
 const MAKE_TABLE: &str = "create table restante.mine (id bigint)";
 
@@ -89,6 +92,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "select restante.note_at_risk(array['anthropic']), restante.delete_complete(array['anthropic'], '1 hour')",
             "select * from restante.batch_answer",
             "update restante.batch set deleted_at = now() where id = 'msgbatch_x'",
+            "update restante.session_send set status = 'sending', attempt = attempt + 1",
             "select * from restante.sweep(null)",
             "select * from restante.settle_keys()",
             "select restante.give_sign('worker', '30 seconds')",
@@ -98,6 +102,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select pg_notify('restante_outbox', '')",
         ],
         may_not: &[
+            SEND_SESSION_EVENTS,
+            "delete from restante.session_send",
             "select * from restante.batch_cost",
             "update restante.batch_usage set output_tokens = 0",
             "update restante.price set input = 0",
@@ -162,6 +168,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "insert into restante.batch (id, account) values ('msgbatch_x', 'staging')",
             "update restante.batch set given_up_because = 'not wanted' where id = 'msgbatch_x'",
             "select * from restante.batch_answer",
+            "update restante.session_send set status = 'waiting' where status = 'refused'",
+            "select * from restante.session_send",
             "select restante.resubmit(name) from restante.submission",
             "update restante.submission set resubmit = '{retriable}', attempts_max = 5",
             "select * from restante.resource_never_seen",
@@ -177,6 +185,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select max(version) from restante.schema_migration where success",
         ],
         may_not: &[
+            "update restante.session_send set sent_at = null",
+            "update restante.session_send set events = '[]'",
+            SEND_SESSION_EVENTS,
             "select salt from restante.key_salt",
             "select restante.try_lock_keys(array['k'])",
             "update restante.outbox set payload = '{}'",
@@ -230,6 +241,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select restante.enqueue('order.placed', '{}', event_id => 'o-1', workspace_id => 'wrkspc_1')",
             "select * from restante.submission_overview",
             "select * from restante.submission_cost",
+            SEND_SESSION_EVENTS,
+            "select * from restante.session_send",
             "select restante.submit_batch('[{\"custom_id\":\"a\",\"params\":{}}]', resubmit => '{retriable}', attempts_max => 2)",
             "select restante.resubmit(name) from restante.submission",
             "select * from restante.batch_answer",

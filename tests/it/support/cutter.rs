@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -69,46 +70,41 @@ async fn pass(
     let outward = TcpStream::connect(target).await.ok()?;
     let (mut from_client, mut to_client) = inward.into_split();
     let (mut from_api, mut to_api) = outward.into_split();
-    let mut buffer = vec![0; 16 * 1024];
-    let Ok(first @ 1..) = from_client.read(&mut buffer).await else { return None };
-    let cut = if buffer.starts_with(b"POST ") { cuts.lock().unwrap().pop_front() } else { None };
-    let (request_max, answer_max) = match cut {
-        Some(Cut::Request(bytes)) => (bytes, usize::MAX),
-        Some(Cut::Answer(bytes)) => (usize::MAX, bytes),
-        None => (usize::MAX, usize::MAX),
-    };
+    let (mut request_left, answer_left) = (usize::MAX, AtomicUsize::new(usize::MAX));
     let request = async {
-        let (mut passed, mut read) = (0, first);
+        let mut buffer = vec![0; 16 * 1024];
         loop {
-            let taken = read.min(request_max - passed);
-            if to_api.write_all(&buffer[..taken]).await.is_err() {
-                return false;
-            }
-            passed += taken;
-            if passed >= request_max {
-                return true;
-            }
-            read = match from_client.read(&mut buffer).await {
+            let read = match from_client.read(&mut buffer).await {
                 Ok(read @ 1..) => read,
                 _ => return false,
             };
+            // A client that keeps its connection sends the POST after other requests.
+            if buffer.starts_with(b"POST ") {
+                match cuts.lock().unwrap().pop_front() {
+                    Some(Cut::Request(bytes)) => request_left = bytes,
+                    Some(Cut::Answer(bytes)) => answer_left.store(bytes, Ordering::SeqCst),
+                    None => {}
+                }
+            }
+            if pass_some(&mut to_api, &buffer[..read], &mut request_left).await != Some(false) {
+                return request_left == 0;
+            }
         }
     };
     let answer = async {
         let mut buffer = vec![0; 16 * 1024];
-        let mut passed = 0;
         loop {
             let read = match from_api.read(&mut buffer).await {
                 Ok(read @ 1..) => read,
                 _ => return false,
             };
-            let taken = read.min(answer_max - passed);
-            if to_client.write_all(&buffer[..taken]).await.is_err() {
-                return false;
+            let mut left = answer_left.load(Ordering::SeqCst);
+            let passed = pass_some(&mut to_client, &buffer[..read], &mut left).await;
+            if left != usize::MAX {
+                answer_left.store(left, Ordering::SeqCst);
             }
-            passed += taken;
-            if passed >= answer_max {
-                return true;
+            if passed != Some(false) {
+                return left == 0;
             }
         }
     };
@@ -119,4 +115,14 @@ async fn pass(
     // What the API had read by then is all that it gets.
     drop((to_api, from_api));
     is_cut.then_some((from_client, to_client))
+}
+
+/// Passes on as many bytes as are left. Returns whether that is where it is cut; `None` if nobody takes them.
+async fn pass_some(to: &mut OwnedWriteHalf, bytes: &[u8], left: &mut usize) -> Option<bool> {
+    let taken = bytes.len().min(*left);
+    to.write_all(&bytes[..taken]).await.ok()?;
+    if *left != usize::MAX {
+        *left -= taken;
+    }
+    Some(*left == 0)
 }
