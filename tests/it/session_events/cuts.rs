@@ -25,7 +25,7 @@ const CUTS: [Cut; 12] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_that_breaks_off_anywhere_leaves_each_event_once_and_in_order() {
     let simulated = SimulatedApi::start().await;
-    let cutter = Cutter::before(&simulated.url, false).await;
+    let cutter = Cutter::before_each(&simulated.url, false).await;
     let api = api_at(&cutter.url);
     let world = World::new().await;
 
@@ -55,7 +55,7 @@ async fn an_exchange_that_breaks_off_anywhere_leaves_each_event_once_and_in_orde
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_anywhere_in_an_exchange_leaves_each_event_once() {
     let simulated = SimulatedApi::start().await;
-    let cutter = Cutter::before(&simulated.url, true).await;
+    let cutter = Cutter::before_each(&simulated.url, true).await;
     let world = World::new().await;
     world.may_leave_running();
 

@@ -30,7 +30,18 @@ pub struct Cutter {
 
 impl Cutter {
     /// A proxy before `api`, as `http://ADDRESS`. With `holds`, connections are not closed at a cut, but stand still.
+    ///
+    /// It counts a POST that begins its connection, and lets later ones of the same connection pass.
     pub async fn before(api: &str, holds: bool) -> Self {
+        Self::start(api, holds, false).await
+    }
+
+    /// As [`Cutter::before`], but counts every POST, also one that follows other requests on its connection.
+    pub async fn before_each(api: &str, holds: bool) -> Self {
+        Self::start(api, holds, true).await
+    }
+
+    async fn start(api: &str, holds: bool, counts_each: bool) -> Self {
         let target: SocketAddr = api.strip_prefix("http://").unwrap().parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -42,7 +53,7 @@ impl Cutter {
             while let Ok((inward, _)) = listener.accept().await {
                 let (cuts, reached, go_on) = (Arc::clone(&cuts), Arc::clone(&reached), Arc::clone(&go_on));
                 tokio::spawn(async move {
-                    if let Some(client) = pass(inward, target, &cuts).await {
+                    if let Some(client) = pass(inward, target, &cuts, counts_each).await {
                         reached.notify_one();
                         if holds {
                             go_on.notified().await;
@@ -66,6 +77,7 @@ async fn pass(
     inward: TcpStream,
     target: SocketAddr,
     cuts: &Mutex<VecDeque<Cut>>,
+    counts_each: bool,
 ) -> Option<(OwnedReadHalf, OwnedWriteHalf)> {
     let outward = TcpStream::connect(target).await.ok()?;
     let (mut from_client, mut to_client) = inward.into_split();
@@ -73,13 +85,14 @@ async fn pass(
     let (mut request_left, answer_left) = (usize::MAX, AtomicUsize::new(usize::MAX));
     let request = async {
         let mut buffer = vec![0; 16 * 1024];
+        let mut is_counted = true;
         loop {
             let read = match from_client.read(&mut buffer).await {
                 Ok(read @ 1..) => read,
                 _ => return false,
             };
             // A client that keeps its connection sends the POST after other requests.
-            if buffer.starts_with(b"POST ") {
+            if std::mem::replace(&mut is_counted, counts_each) && buffer.starts_with(b"POST ") {
                 match cuts.lock().unwrap().pop_front() {
                     Some(Cut::Request(bytes)) => request_left = bytes,
                     Some(Cut::Answer(bytes)) => answer_left.store(bytes, Ordering::SeqCst),
