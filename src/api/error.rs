@@ -85,6 +85,9 @@ pub enum Error {
     /// The id is empty, consists of dots, or has control characters: it cannot name anything.
     #[error("the id cannot be part of a URL")]
     BadId,
+    /// The body to be sent cannot be written as JSON, so the request was not sent.
+    #[error("the body cannot be written as JSON")]
+    NotJson(#[source] serde_json::Error),
     /// The settings cannot work.
     #[error("{0}")]
     Settings(&'static str),
@@ -128,7 +131,22 @@ impl Error {
             | Error::Settings(_)
             | Error::NoAdminKey
             | Error::NotConfigured { .. } => true,
-            Error::NotFound(_) | Error::ForeignOrigin | Error::BadId | Error::NotAsked { .. } => false,
+            Error::NotFound(_)
+            | Error::ForeignOrigin
+            | Error::BadId
+            | Error::NotJson(_)
+            | Error::NotAsked { .. } => false,
+        }
+    }
+
+    /// Does the API refuse the very content that it was sent? Where an application wrote the content, nothing is wrong with us.
+    pub fn is_of_content(&self) -> bool {
+        match self {
+            // A gateway's own refusal has no kind, and a code names a fault of the workspace or of the form of the request.
+            Error::Refused(answer) => {
+                matches!(answer.status, 400 | 413 | 422) && answer.code.is_none() && answer.kind.is_some()
+            }
+            _ => false,
         }
     }
 
@@ -171,6 +189,7 @@ impl Error {
             Error::Transport(_) => "transport",
             Error::Malformed { .. } => "malformed",
             Error::ForeignOrigin | Error::BadId => "bad_id",
+            Error::NotJson(_) => "not_json",
             Error::Settings(_) => "settings",
             Error::NoAdminKey => "no_admin_key",
             Error::NotConfigured { .. } => "not_configured",
@@ -190,6 +209,7 @@ impl Error {
             | Error::Redirected { .. }
             | Error::ForeignOrigin
             | Error::BadId
+            | Error::NotJson(_)
             | Error::Settings(_)
             | Error::NoAdminKey
             | Error::NotConfigured { .. }

@@ -22,6 +22,7 @@ mod health;
 mod keys;
 mod messages;
 mod missing;
+mod post;
 mod retry_after;
 #[cfg(test)]
 mod stand_in;
@@ -34,6 +35,7 @@ pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
 pub use messages::{FinalMessage, MessageStream, NotOpened, SoFar, Step, StreamError, Usage};
+pub use post::NotPosted;
 pub use submit::NotCreated;
 
 pub(crate) use messages::MessageFields;
@@ -148,13 +150,8 @@ impl Client {
         }
         // One deadline for the whole answer: an answer that trickles would pass any limit on silence.
         let request = wire.request(Method::GET, url.clone(), betas)?.timeout(wire.idle_timeout);
-        let answer = async {
-            let response = wire.send(request.header("accept", "application/json")).await?;
-            let malformed = || Error::Malformed { promised: "a JSON object" };
-            let body = read_at_most(response, JSON_BYTES_MAX).await?.ok_or_else(malformed)?;
-            let value: Box<RawValue> = serde_json::from_slice(&body).map_err(|_| malformed())?;
-            if value.get().starts_with('{') { Ok(value) } else { Err(malformed()) }
-        };
+        let answer =
+            async { read_object(wire.send(request.header("accept", "application/json")).await?).await };
         wire.health.ask(url.path(), answer).await
     }
 
@@ -192,6 +189,14 @@ pub(crate) fn is_of_version(base_url: &Url) -> bool {
     let path = base_url.path().to_ascii_lowercase();
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     matches!(segments.as_slice(), [.., "v1"] | [.., "v1", "messages"] | [.., "v1", "messages", "batches"])
+}
+
+/// Reads an answer that is to be a JSON object.
+async fn read_object(response: Response) -> Result<Box<RawValue>, Error> {
+    let malformed = || Error::Malformed { promised: "a JSON object" };
+    let body = read_at_most(response, JSON_BYTES_MAX).await?.ok_or_else(malformed)?;
+    let value: Box<RawValue> = serde_json::from_slice(&body).map_err(|_| malformed())?;
+    if value.get().starts_with('{') { Ok(value) } else { Err(malformed()) }
 }
 
 /// Reads the body; `None` if it is longer than `bytes_max`.

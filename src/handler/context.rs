@@ -29,6 +29,9 @@ pub struct Context<'a> {
     /// If the account is not configured, every call returns [`api::Error::NotConfigured`]. As an error of a handler that
     /// is [`Error::Trouble`]: the event waits, and goes on within seconds once a worker has the account. A handler that
     /// does not call the API does not notice.
+    ///
+    /// It reads with [`get_json`](api::Client::get_json), and writes with [`post_json`](api::Client::post_json), whose error says
+    /// whether the API may have acted on the request all the same.
     pub api: &'a api::Client,
     pool: &'a PgPool,
     /// For the attempt's transaction.

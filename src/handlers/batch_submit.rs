@@ -98,12 +98,7 @@ async fn send(cx: &mut Context<'_>, part: &Part) -> handler::Result {
 
 /// The API has not taken the part. It waits, unless it is the part that is at fault.
 async fn refused(cx: &mut Context<'_>, part: &Part, error: api::Error) -> handler::Result {
-    let is_its_fault = match &error {
-        api::Error::Refused(answer) => {
-            matches!(answer.status, 400 | 413 | 422) && answer.code.is_none() && answer.kind.is_some()
-        }
-        _ => false,
-    };
+    let is_its_fault = error.is_of_content();
     let reason = error.to_string();
     let mut checkpoint = cx.checkpoint().await?;
     if is_its_fault {

@@ -14,6 +14,7 @@ pub mod message_pack;
 pub mod message_send;
 pub mod message_unpack;
 pub mod resources;
+pub mod session_events;
 
 /// The settings of the built-in handlers.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,8 @@ pub fn registry(settings: Settings) -> Registry {
         .register(message_send::MessageSend::new())
         .register(message_pack::MessagePack)
         .register(message_unpack::MessageUnpack)
-        .register(resources::Resources);
+        .register(resources::Resources)
+        .register(session_events::SessionEvents);
     match settings.reconcile {
         Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),
         None => registry,

@@ -38,6 +38,7 @@ mod runbook;
 mod schema;
 mod secrets;
 mod senders;
+mod session_events;
 mod shutdown;
 mod signals;
 mod status;

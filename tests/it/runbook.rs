@@ -238,6 +238,19 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             "Ask again for what was not found",
             ("select status from restante.outbox where event_id = 'whe_not_found'", "pending"),
         ),
+        (
+            "Send to a session again",
+            (
+                "select concat_ws(' ', status, reason, (select count(*) from restante.outbox
+                                                         where type = 'session_events.send' and status = 'pending'))
+                   from restante.session_send",
+                "waiting 1",
+            ),
+        ),
+        (
+            "Leave what was not sent to a session",
+            ("select status::text from restante.session_send", "cancelled"),
+        ),
         ("Drop an old week", ("select concat('', to_regclass('restante.outbox_2025w40'))", "")),
         (
             "Give a program or a person their rights",

@@ -81,3 +81,9 @@ update restante.message set status = 'done', attempt = 2, body = '{}', done_at =
 update restante.outbox set status = 'cancelled'
  where finished_at = 'infinity'
    and (type in ('batch.submit', 'batch.submitted', 'batch.results_ready', 'message.send', 'message.pack', 'message.completed') or event_id = 'batch.poll:msgbatch_nightly');
+
+-- Events for a session, of which it is uncertain whether they arrived.
+select restante.send_session_events('sesn_waits', '[{"type": "user.interrupt"}]');
+update restante.outbox set status = 'cancelled' where type = 'session_events.send';
+update restante.session_send set status = 'sending', sent_at = now(), attempt = 1;
+update restante.session_send set status = 'uncertain', reason = 'sevt_1 may be of this send or not';

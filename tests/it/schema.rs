@@ -247,7 +247,7 @@ async fn a_few_functions_are_for_people_and_all_others_say_that_they_are_the_eng
     .await;
     assert_eq!(
         for_people,
-        ["budget", "enqueue", "pause", "resubmit", "resume", "send_message", "submit_batch"]
+        ["budget", "enqueue", "pause", "resubmit", "resume", "send_message", "send_session_events", "submit_batch"]
     );
 }
 

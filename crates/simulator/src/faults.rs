@@ -1,6 +1,6 @@
 //! The faults that can be switched on: as flags at the start, and through `/_simulator/faults` while the simulator runs.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::flags::{seconds, share};
@@ -47,7 +47,8 @@ pub struct Faults {
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     pub internal_error_share: f64,
     /// Refuses calls of the API, `CALL:ERROR` or `CALL:ERROR:TIMES`, such as `create:ramp_limit_exceeded:2`; may be repeated. CALL is
-    /// create, list, retrieve, cancel, delete or results (of batches), or any; ERROR is a status, or a code of the API
+    /// create, list, retrieve, cancel, delete or results (of batches), send (of events to a session), or any; ERROR is a status, or a
+    /// code of the API
     #[arg(long = "refuse", value_name = "CALL:ERROR")]
     pub refusals: Vec<Planned>,
     /// How many of the first GETs of a new object answer 404
@@ -73,6 +74,12 @@ pub struct Faults {
     /// Seconds from the creation of a slow batch to its end
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
     pub slow_batch_seconds: f64,
+    /// What becomes of the answer to a call that sends events to a session, once the session has them
+    #[arg(long, value_name = "MISHAP")]
+    pub send_mishap: Option<Mishap>,
+    /// How many calls that send events this happens to; it counts down, and then it is off
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub send_mishaps: u32,
 
     /// Cuts the download of results after this many bytes
     #[arg(long, value_name = "BYTES")]
@@ -120,6 +127,18 @@ pub struct Faults {
     /// Milliseconds between two events of a message stream
     #[arg(long, value_name = "MS", default_value_t = 20)]
     pub stream_pause_milliseconds: u64,
+}
+
+/// What becomes of the answer to a call whose events the session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mishap {
+    /// The connection is cut before it.
+    Lost,
+    /// It never comes, and the connection stays open.
+    Silence,
+    /// It is 500 `api_error`.
+    Error,
 }
 
 impl Faults {

@@ -16,6 +16,7 @@ use super::dice;
 use super::held::held;
 use super::journal::Seen;
 use super::line::Line;
+use super::mishap;
 use super::refusal::Refusal;
 use super::refusals;
 use super::webhook::ORGANIZATION;
@@ -36,7 +37,8 @@ pub(super) struct RequestId(pub(super) String);
 /// Passes a request on to its endpoint, or refuses it.
 pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let serial = app.mint.serial();
-    if let Some(ConnectInfo(line)) = request.extensions().get::<ConnectInfo<Line>>() {
+    let line = request.extensions().get::<ConnectInfo<Line>>().map(|ConnectInfo(line)| line.clone());
+    if let Some(line) = &line {
         line.begin();
     }
     let request_id = dice::id(app.mint.seed, "req_", serial);
@@ -57,10 +59,12 @@ pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     } else {
         admit(&app, request.method(), request.uri().path(), request.headers(), serial).await
     };
-    let mut response = match admitted {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.answer(&request_id),
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let answer = match admitted {
+        Ok(()) => mishap::suffered(&app, &method, &path, line.as_ref(), next.run(request).await).await,
+        Err(refusal) => Err(refusal),
     };
+    let mut response = answer.unwrap_or_else(|refusal| refusal.answer(&request_id));
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
         response = refusal.answer(&request_id);
     }

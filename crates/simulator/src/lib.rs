@@ -28,6 +28,7 @@ mod kinds;
 mod line;
 mod line_end;
 mod messages;
+mod mishap;
 mod outcome;
 mod page;
 mod params;
@@ -63,7 +64,7 @@ use tokio_util::sync::CancellationToken;
 
 use app::App;
 use delivery::Sender;
-pub use faults::Faults;
+pub use faults::{Faults, Mishap};
 use front::Workspaces;
 use line::{Line, Lines};
 pub use outcome::{Outcome, Shares};

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Planned {
-    /// `create`, `list`, `retrieve`, `cancel`, `delete` or `results` of batches, or `any` call.
+    /// `create`, `list`, `retrieve`, `cancel`, `delete` or `results` of batches, `send` of events to a session, or `any` call.
     pub call: Call,
     /// An error code of the API, or a status: `ramp_limit_exceeded`, `402`.
     #[serde(deserialize_with = "known")]
@@ -71,6 +71,8 @@ pub enum Call {
     Delete,
     /// Reads the results of a batch.
     Results,
+    /// Sends events to a session.
+    Send,
 }
 
 impl Call {
@@ -78,6 +80,7 @@ impl Call {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let rest = match parts.as_slice() {
             ["v1", "messages", "batches", rest @ ..] => rest,
+            _ if self == Call::Send => return is_send(method, path),
             _ => return self == Call::Any,
         };
         let is_post = method == Method::POST;
@@ -90,8 +93,15 @@ impl Call {
             Call::Cancel => is_post && matches!(rest, [_, "cancel"]),
             Call::Delete => method == Method::DELETE && rest.len() == 1,
             Call::Results => is_get && matches!(rest, [_, "results"]),
+            Call::Send => false,
         }
     }
+}
+
+/// Does this call send events to a session?
+pub(super) fn is_send(method: &Method, path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    method == Method::POST && matches!(parts.as_slice(), ["v1", "sessions", _, "events"])
 }
 
 /// The refusal that is planned for this call, which is counted.
@@ -163,13 +173,23 @@ mod tests {
             (Call::Cancel, Method::POST, format!("{path}/b/cancel")),
             (Call::Delete, Method::DELETE, format!("{path}/b")),
             (Call::Results, Method::GET, format!("{path}/b/results")),
+            (Call::Send, Method::POST, "/v1/sessions/s/events".to_owned()),
         ] {
-            let all = [Call::Create, Call::List, Call::Retrieve, Call::Cancel, Call::Delete, Call::Results];
+            let all = [
+                Call::Create,
+                Call::List,
+                Call::Retrieve,
+                Call::Cancel,
+                Call::Delete,
+                Call::Results,
+                Call::Send,
+            ];
             let of: Vec<Call> = all.into_iter().filter(|one| one.is_of(&method, &path)).collect();
             assert_eq!(of, [call]);
             assert!(Call::Any.is_of(&method, &path));
         }
         assert!(!Call::Create.is_of(&Method::POST, "/v1/messages"));
+        assert!(!Call::Send.is_of(&Method::GET, "/v1/sessions/s/events"));
     }
 
     #[test]

@@ -27,6 +27,9 @@ const ENQUEUE: &str = "select restante.enqueue('order.placed', '{}')";
 /// Sends a message, as an application does.
 const SEND_MESSAGE: &str =
     "select restante.send_message('{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}', partial => true)";
+/// Sends an event to a session, as an application does.
+const SEND_SESSION_EVENTS: &str =
+    "select restante.send_session_events('sesn_1', '[{\"type\":\"user.interrupt\"}]')";
 /// No role may change the schema or drop anything.
 const MAKE_TABLE: &str = "create table restante.mine (id bigint)";
 
@@ -99,6 +102,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.pack_messages('anthropic', 'x'), restante.unpack_messages(1, 10)",
             "select * from restante.batch_answer",
             "update restante.batch set deleted_at = now() where id = 'msgbatch_x'",
+            "update restante.session_send set status = 'sending', attempt = attempt + 1",
             "select * from restante.sweep(null)",
             "select * from restante.settle_keys()",
             "select restante.give_sign('worker', '30 seconds')",
@@ -111,6 +115,8 @@ pub(super) const MATRIX: &[Rights] = &[
             SEND_MESSAGE,
             "insert into restante.message (request) values ('{}')",
             "delete from restante.message",
+            SEND_SESSION_EVENTS,
+            "delete from restante.session_send",
             "select * from restante.batch_cost",
             "update restante.batch_usage set output_tokens = 0",
             "update restante.price set input = 0",
@@ -180,6 +186,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "insert into restante.batch (id, account) values ('msgbatch_x', 'staging')",
             "update restante.batch set given_up_because = 'not wanted' where id = 'msgbatch_x'",
             "select * from restante.batch_answer",
+            "update restante.session_send set status = 'waiting' where status = 'refused'",
+            "select * from restante.session_send",
             "select restante.resubmit(name) from restante.submission",
             "update restante.submission set resubmit = '{retriable}', attempts_max = 5",
             "select * from restante.resource_never_seen",
@@ -201,6 +209,9 @@ pub(super) const MATRIX: &[Rights] = &[
             SEND_MESSAGE,
             "update restante.message set body = '{}'",
             "delete from restante.message_chunk",
+            "update restante.session_send set sent_at = null",
+            "update restante.session_send set events = '[]'",
+            SEND_SESSION_EVENTS,
             "select salt from restante.key_salt",
             "select restante.try_lock_keys(array['k'])",
             "update restante.outbox set payload = '{}'",
@@ -254,6 +265,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select restante.enqueue('order.placed', '{}', event_id => 'o-1', workspace_id => 'wrkspc_1')",
             "select * from restante.submission_overview",
             "select * from restante.submission_cost",
+            SEND_SESSION_EVENTS,
+            "select * from restante.session_send",
             "select restante.submit_batch('[{\"custom_id\":\"a\",\"params\":{}}]', resubmit => '{retriable}', attempts_max => 2)",
             "select restante.resubmit(name) from restante.submission",
             "select * from restante.batch_answer",

@@ -125,3 +125,34 @@ async fn a_webhook_about_a_thread_names_the_session_and_the_thread() {
     assert_eq!(fetched, thread);
     assert!(thread["parent_thread_id"].is_string());
 }
+
+#[tokio::test]
+async fn an_answer_to_a_send_that_does_not_come_leaves_its_events_in_the_session() {
+    let world = World::new(at_once()).await;
+    let id = session(&world).await;
+    let path = format!("/v1/sessions/{id}/events");
+    let send = async || {
+        let request = world.client.post(format!("{}{path}", world.origin)).header("x-api-key", "sk-test");
+        let request = request
+            .header("anthropic-version", "2023-06-01")
+            .header("anthropic-beta", "managed-agents-2026-04-01")
+            .json(&json!({"events": [{"type": "user.message", "content": []}]}));
+        request.send().await.map(|answer| answer.status().as_u16())
+    };
+    let messages = async || types(&world, &id, "?types[]=user.message").await.len();
+
+    world.post("/_simulator/faults", json!({"send_mishap": "lost", "send_mishaps": 2})).await;
+    assert!(send().await.is_err() && send().await.is_err());
+    world.post("/_simulator/faults", json!({"send_mishap": "error"})).await;
+    assert_eq!(send().await.unwrap(), 500);
+    world.post("/_simulator/faults", json!({"send_mishap": "silence"})).await;
+    tokio::select! {
+        _ = send() => panic!("it was answered"),
+        () = async { while messages().await < 4 {} } => {}
+    }
+    world.post("/_simulator/faults", json!({"refusals": [{"call": "send", "error": "503"}]})).await;
+    assert_eq!(send().await.unwrap(), 503);
+
+    assert_eq!(messages().await, 4, "what is refused before it is taken does not come up");
+    assert_eq!(send().await.unwrap(), 200, "a fault is for one call");
+}
