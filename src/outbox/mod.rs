@@ -15,6 +15,7 @@ pub mod settle;
 pub mod status;
 pub mod trouble;
 pub mod upkeep;
+pub mod waiting;
 
 pub use claim::{Claimed, claim};
 pub use insert::{Source, insert_events};

@@ -18,6 +18,7 @@ use crate::outbox::outcome::Finish;
 use crate::outbox::settle::Finished;
 use crate::outbox::{Claimed, Outcome};
 use crate::registry::{Registry, Route};
+use crate::worker::coalesce::settle_waiting;
 use crate::worker::commit::{self, Committed};
 use crate::worker::finish::{self, Settlement};
 use crate::worker::group_commit::GroupCommit;
@@ -123,7 +124,10 @@ async fn handled(
     let api = shared.api.client_for(claimed.event.account.as_deref());
     let mut cx = Context::new(&claimed.event, &api, &shared.pool, &shared.connections, fence);
     match watched(route, &mut cx, lease_guard, &deadline).await {
-        Watched::Returned(returned) => {
+        Watched::Returned(mut returned) => {
+            if returned.is_ok() {
+                returned = settle_waiting(&mut cx, &shared.registry, route).await;
+            }
             let (tx, result) = cx.into_parts();
             let intended = match returned {
                 Ok(()) => Ok(finished(claimed, Finish::Done, result)),

@@ -64,6 +64,7 @@
 
 mod api_watch;
 mod attempt;
+mod coalesce;
 mod commit;
 mod dispatcher;
 mod finish;

@@ -14,6 +14,7 @@ mod attempts;
 mod batches;
 mod blame;
 mod bodies;
+mod bursts;
 mod compose;
 mod configuration;
 mod connections;
