@@ -10,6 +10,7 @@ pub mod batch_poll;
 pub mod batch_reconcile;
 pub mod batch_results;
 pub mod batch_submit;
+pub mod resource_reconcile;
 pub mod resources;
 
 /// The settings of the built-in handlers.
@@ -17,7 +18,8 @@ pub mod resources;
 pub struct Settings {
     /// The time between two polls of a batch that has not ended.
     pub batch_poll: Duration,
-    /// The time between two searches for batches that no webhook has announced; `None` turns the search off.
+    /// The time between two searches for batches and between two looks at the other objects, for what no webhook has told; `None`
+    /// turns both off.
     pub reconcile: Option<Duration>,
 }
 
@@ -31,7 +33,9 @@ pub fn registry(settings: Settings) -> Registry {
         .register(batch_delete::BatchDelete)
         .register(resources::Resources);
     match settings.reconcile {
-        Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),
+        Some(every) => registry
+            .register(batch_reconcile::BatchReconcile { every })
+            .register(resource_reconcile::ResourceReconcile { every }),
         None => registry,
     }
 }

@@ -10,6 +10,7 @@
 pub mod claim;
 pub mod insert;
 pub mod lease;
+pub mod missed;
 pub mod outcome;
 pub mod settle;
 pub mod status;

@@ -26,6 +26,7 @@ use crate::worker::judge::{CRASHES_MAX, Failed, Judge};
 use crate::worker::lease_renewer::{LeaseGuard, LeaseRenewer};
 use crate::worker::report::Report;
 use crate::worker::successors::Successors;
+use crate::worker::twins::Twins;
 use crate::worker::watch::{Watched, watched};
 use crate::{api, batch, telemetry};
 
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) lease: Duration,
     pub(super) group_commit: GroupCommit,
     pub(super) successors: Arc<Successors>,
+    pub(super) twins: Twins,
     /// Notified when an event has become claimable.
     pub(super) more: Arc<Notify>,
 }
@@ -120,6 +122,14 @@ async fn handled(
     deadline: Deadline,
 ) -> (Result<Finished, Failed>, Option<AttemptTx>) {
     let claimed = judge.claimed;
+    match shared.twins.stands_for(&shared.pool, &claimed.event).await {
+        Ok(None) => {}
+        Ok(Some(event_id)) => {
+            let result = serde_json::json!({ "settled_by": event_id }).to_string();
+            return (Ok(finished(claimed, Finish::Done, Some(result))), None);
+        }
+        Err(error) => return (Err(judge.error(error.into())), None),
+    }
     let fence = Fence { lease: claimed.lease, lease_time: shared.lease, deadline: deadline.clone() };
     let api = shared.api.client_for(claimed.event.account.as_deref());
     let mut cx = Context::new(&claimed.event, &api, &shared.pool, &shared.connections, fence);

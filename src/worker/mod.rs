@@ -75,6 +75,7 @@ mod leased;
 mod report;
 mod schedule;
 mod successors;
+mod twins;
 mod upkeep;
 mod wakeup;
 mod watch;

@@ -68,3 +68,10 @@ select restante.submit_batch('[{"custom_id":"a","params":{}}]', name => 'nightly
 update restante.outbox set status = 'cancelled'
  where finished_at = 'infinity'
    and (type in ('batch.submit', 'batch.submitted', 'batch.results_ready') or event_id = 'batch.poll:msgbatch_nightly');
+
+-- What the reconciler found.
+insert into restante.reconcile_state (account, kind, since, every, tried_at, complete_at, took, found)
+values ('anthropic', 'vault', now() - interval '1 day', '5 minutes', now(), now() - interval '2 minutes', '1 second', 1);
+insert into restante.missed_change (account, event_id, kind, type, key, subject, payload, happened_at, is_once, polled_at)
+values ('anthropic', 'poll:vault.created:vlt_01', 'vault', 'vault.created', 'vlt_01', 'vlt_01', '{"type":"vault.created","id":"vlt_01"}',
+        now() - interval '5 minutes', true, now());
