@@ -118,10 +118,13 @@ pub(crate) async fn conclude(
 
 /// The types of the standing jobs, which `restante.standing_job` has too. They have to go on even if one of their events is
 /// cancelled, deleted or given up.
-pub const STANDING: [&str; 3] = ["batch.poll", "batch.ended", RECONCILE];
+pub const STANDING: [&str; 4] = ["batch.poll", "batch.ended", RECONCILE, RESOURCES];
 
 /// The search for batches that no event has named.
 pub(crate) const RECONCILE: &str = "batch.reconcile";
+
+/// The look for changes of other objects that no webhook told.
+const RESOURCES: &str = "resource.reconcile";
 
 /// Is the event a standing job? A worker without a handler for it leaves it to other workers.
 pub(crate) fn is_standing(event: &Event) -> bool {
@@ -138,17 +141,28 @@ pub(crate) fn standing_jobs(registry: &Registry) -> Vec<&'static str> {
 /// Puts missing ones of these jobs of these accounts into the outbox, and replays those that were given up. Returns how
 /// many.
 pub(crate) async fn ensure_standing_jobs(
-    executor: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     event_types: &[&str],
     accounts: &[String],
 ) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(
+    let of_batches: Vec<&str> = event_types.iter().copied().filter(|name| *name != RESOURCES).collect();
+    let mut made = sqlx::query_scalar!(
         r#"select restante.ensure_standing_jobs($1, $2) as "made!""#,
-        event_types as &[&str],
+        &of_batches as &[&str],
         accounts,
     )
-    .fetch_one(executor)
-    .await
+    .fetch_one(&mut *connection)
+    .await?;
+    if event_types.contains(&RESOURCES) {
+        made += sqlx::query_scalar!(
+            r#"select restante.ensure_account_jobs($1, $2) as "made!""#,
+            RESOURCES,
+            accounts
+        )
+        .fetch_one(connection)
+        .await?;
+    }
+    Ok(made)
 }
 
 /// Stores what the API says about batches of an account. A complete batch stays as it is, and an ended one does not become open again

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::event::Event;
 use crate::retry;
 
 mod checkpoint;
@@ -69,6 +70,15 @@ pub trait Handler: Send + Sync + 'static {
     const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
     /// Whether a dead letter keeps later events of its key waiting until a person has replayed or cancelled it.
     const DEAD_HOLDS_KEY: bool = false;
+    /// Names the object whose newest state is all that this handler needs of an event; none, unless it says otherwise.
+    ///
+    /// An attempt then also settles the events of its key that waited when it began (or when it [said](Context::asks_for_state_at) that it asks) and for which this gives the same name: they are
+    /// `done` without an attempt of their own, in the commit of the attempt, and their `result` says `settled_by`. So ask for the
+    /// state in [`handle`](Handler::handle), and not before.
+    fn newest_state_of(&self, _event: &Event) -> Option<String> {
+        None
+    }
+
     /// The type that [`Event::data`](crate::Event::data) is read into. An event that does not fit becomes a dead letter.
     type Payload: DeserializeOwned + Send;
 

@@ -135,6 +135,7 @@ pub(crate) trait Route: Send + Sync {
     fn retry(&self) -> retry::Policy;
     fn timeout(&self) -> Duration;
     fn dead_holds_key(&self) -> bool;
+    fn newest_state_of(&self, event: &Event) -> Option<String>;
     fn run<'a>(
         &'a self,
         cx: &'a mut Context<'_>,
@@ -156,6 +157,10 @@ impl<H: Handler> Route for H {
 
     fn dead_holds_key(&self) -> bool {
         H::DEAD_HOLDS_KEY
+    }
+
+    fn newest_state_of(&self, event: &Event) -> Option<String> {
+        Handler::newest_state_of(self, event)
     }
 
     fn run<'a>(

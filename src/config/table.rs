@@ -127,7 +127,7 @@ variables! {
     RESTANTE_BATCH_POLL_SECONDS: Duration = seconds(1..=86_400),
         read by [(Worker, Default("60"))], since "0.1.0";
 
-    /// how many seconds pass between two searches for batches that no webhook announced; 0 turns them off
+    /// how many seconds pass between two looks at the API for what no webhook told; 0 turns it off
     RESTANTE_RECONCILE_SECONDS: Option<Duration> = seconds_or_off(0..=86_400),
         read by [(Worker, Default("300"))], since "0.1.0";
 

@@ -56,6 +56,13 @@ impl Event {
     }
 }
 
+/// The object that a webhook is about, of those that have its key: a thread of a session has the key of the session.
+pub fn subject_of(event_type: &str, key: &str, body: &[u8]) -> String {
+    let thread = || serde_json::from_str::<Subject>(&data_of(&text(body), "webhook")).ok()?.session_thread_id;
+    let thread = if event_type.starts_with("session.thread_") { thread() } else { None };
+    thread.unwrap_or_else(|| key.to_owned())
+}
+
 /// The same object with each identifier that is a number as text; `None` if no identifier is a number.
 fn with_text_identifiers(data: &str) -> Option<String> {
     let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(data).ok()?;

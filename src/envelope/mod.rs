@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use self::members::{Members, scalar};
 use crate::event::{ANTHROPIC, Body, NewEvent};
 
-pub use self::data::Subject;
+pub use self::data::{Subject, subject_of};
 
 mod data;
 mod date;
@@ -174,7 +174,8 @@ fn identifier(value: &RawValue) -> Option<String> {
     Some(text.replace('\0', "\u{fffd}"))
 }
 
-fn bounded(text: String) -> String {
+/// The text, or its hash where it is too long for an index.
+pub(crate) fn bounded(text: String) -> String {
     if text.len() <= TEXT_BYTES_MAX { text } else { hash(text.as_bytes()) }
 }
 

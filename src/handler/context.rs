@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
 use super::checkpoint::{Checkpoint, Draft, Fence};
@@ -39,6 +40,8 @@ pub struct Context<'a> {
     fence: Fence,
     tx: Option<AttemptTx>,
     result: Option<String>,
+    is_alone: bool,
+    state_asked_at: Option<DateTime<Utc>>,
 }
 
 impl<'a> Context<'a> {
@@ -50,7 +53,17 @@ impl<'a> Context<'a> {
         connections: &'a Connections,
         fence: Fence,
     ) -> Self {
-        Self { event, api, pool, connections, fence, tx: None, result: None }
+        Self {
+            event,
+            api,
+            pool,
+            connections,
+            fence,
+            tx: None,
+            result: None,
+            is_alone: false,
+            state_asked_at: None,
+        }
     }
 
     /// The attempt's transaction, opened at the first call. What is written through it commits together with the
@@ -128,9 +141,31 @@ impl<'a> Context<'a> {
         self.result = Some(result.to_string());
     }
 
+    /// This attempt settles its own event only, whatever [`newest_state_of`](crate::Handler::newest_state_of) says: it has not got the
+    /// state.
+    pub fn settle_alone(&mut self) {
+        self.is_alone = true;
+    }
+
+    /// When the handler begins to ask for the newest state, by the database's clock; until it says so, when the attempt began. Events
+    /// that came before are settled with this one, if [`newest_state_of`](crate::Handler::newest_state_of) says so.
+    pub fn asks_for_state_at(&mut self, at: DateTime<Utc>) {
+        self.state_asked_at = Some(at);
+    }
+
+    /// For the worker: as the handler said.
+    pub(crate) fn state_asked_at(&self) -> Option<DateTime<Utc>> {
+        self.state_asked_at
+    }
+
+    /// For the worker: does the attempt settle its own event only?
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
     /// How long ago the event was received. By this machine's clock, so it is good only for spans of days.
     pub(crate) fn waited(&self) -> Duration {
-        (chrono::Utc::now() - self.event.received_at).to_std().unwrap_or_default()
+        (Utc::now() - self.event.received_at).to_std().unwrap_or_default()
     }
 
     /// For the worker: what a handler that has returned leaves behind.

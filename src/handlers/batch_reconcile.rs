@@ -110,6 +110,6 @@ async fn take_in(cx: &Context<'_>, page: &[Batch]) -> Result<u64, Error> {
 /// # Errors
 /// The database is away, or the schema is missing.
 pub async fn schedule(pool: &PgPool) -> sqlx::Result<()> {
-    ensure_standing_jobs(pool, &[RECONCILE], &[ANTHROPIC.to_owned()]).await?;
+    ensure_standing_jobs(&mut *pool.acquire().await?, &[RECONCILE], &[ANTHROPIC.to_owned()]).await?;
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod batch_submit;
 pub mod message_pack;
 pub mod message_send;
 pub mod message_unpack;
+pub mod resource_reconcile;
 pub mod resources;
 pub mod session_events;
 
@@ -21,7 +22,8 @@ pub mod session_events;
 pub struct Settings {
     /// The time between two polls of a batch that has not ended.
     pub batch_poll: Duration,
-    /// The time between two searches for batches that no webhook has announced; `None` turns the search off.
+    /// The time between two searches for batches and between two looks at the other objects, for what no webhook has told; `None`
+    /// turns both off.
     pub reconcile: Option<Duration>,
 }
 
@@ -39,7 +41,9 @@ pub fn registry(settings: Settings) -> Registry {
         .register(resources::Resources)
         .register(session_events::SessionEvents);
     match settings.reconcile {
-        Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),
+        Some(every) => registry
+            .register(batch_reconcile::BatchReconcile { every })
+            .register(resource_reconcile::ResourceReconcile { every }),
         None => registry,
     }
 }

@@ -10,11 +10,13 @@
 pub mod claim;
 pub mod insert;
 pub mod lease;
+pub mod missed;
 pub mod outcome;
 pub mod settle;
 pub mod status;
 pub mod trouble;
 pub mod upkeep;
+pub mod waiting;
 
 pub use claim::{Claimed, claim};
 pub use insert::{Source, insert_events};

@@ -24,6 +24,10 @@ pub mod metric {
     pub const RESULTS_BYTES_TOTAL: &str = "restante_results_bytes_total";
     /// Objects that an event named and that the API never showed, by `resource`.
     pub const RESOURCES_NEVER_SEEN_TOTAL: &str = "restante_resources_never_seen_total";
+    /// Changes at the API that no webhook had told when they were noticed, by `kind`.
+    pub const MISSED_CHANGES_TOTAL: &str = "restante_missed_changes_total";
+    /// How old a change may be that no webhook told and that has not been noticed yet, in seconds.
+    pub const UNEXPLAINED_CHANGE_SECONDS: &str = "restante_unexplained_change_seconds";
     /// The age of the oldest event that is pending, running, blocked or in retry, in seconds.
     pub const OLDEST_UNFINISHED_EVENT_SECONDS: &str = "restante_oldest_unfinished_event_seconds";
     /// The age of the oldest event that may be claimed now, in seconds.

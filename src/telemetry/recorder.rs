@@ -106,6 +106,17 @@ fn describe() {
         Unit::Count,
         "Objects that an event named and that the API never showed, by resource"
     );
+    describe_counter!(
+        MISSED_CHANGES_TOTAL,
+        Unit::Count,
+        "Changes at the API that no webhook had told when they were noticed, by kind of object"
+    );
+    describe_gauge!(
+        UNEXPLAINED_CHANGE_SECONDS,
+        Unit::Seconds,
+        "How old a change at the API may be that no webhook told and that has not been noticed yet: the time since the \
+         last complete look at the kind of object that was looked at longest ago"
+    );
     describe_counter!(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines dropped because the pipe was full");
     describe_gauge!(
         OLDEST_UNFINISHED_EVENT_SECONDS,

@@ -18,6 +18,7 @@ use crate::outbox::outcome::Finish;
 use crate::outbox::settle::Finished;
 use crate::outbox::{Claimed, Outcome};
 use crate::registry::{Registry, Route};
+use crate::worker::coalesce::settle_waiting;
 use crate::worker::commit::{self, Committed};
 use crate::worker::finish::{self, Settlement};
 use crate::worker::group_commit::GroupCommit;
@@ -25,6 +26,7 @@ use crate::worker::judge::{CRASHES_MAX, Failed, Judge};
 use crate::worker::lease_renewer::{LeaseGuard, LeaseRenewer};
 use crate::worker::report::Report;
 use crate::worker::successors::Successors;
+use crate::worker::twins::Twins;
 use crate::worker::watch::{Watched, watched};
 use crate::{api, batch, telemetry};
 
@@ -42,6 +44,7 @@ pub(super) struct Shared {
     pub(super) lease: Duration,
     pub(super) group_commit: GroupCommit,
     pub(super) successors: Arc<Successors>,
+    pub(super) twins: Twins,
     /// Notified when an event has become claimable.
     pub(super) more: Arc<Notify>,
 }
@@ -119,11 +122,22 @@ async fn handled(
     deadline: Deadline,
 ) -> (Result<Finished, Failed>, Option<AttemptTx>) {
     let claimed = judge.claimed;
+    match shared.twins.stands_for(&shared.pool, &claimed.event).await {
+        Ok(None) => {}
+        Ok(Some(event_id)) => {
+            let result = serde_json::json!({ "settled_by": event_id }).to_string();
+            return (Ok(finished(claimed, Finish::Done, Some(result))), None);
+        }
+        Err(error) => return (Err(judge.error(error.into())), None),
+    }
     let fence = Fence { lease: claimed.lease, lease_time: shared.lease, deadline: deadline.clone() };
     let api = shared.api.client_for(claimed.event.account.as_deref());
     let mut cx = Context::new(&claimed.event, &api, &shared.pool, &shared.connections, fence);
     match watched(route, &mut cx, lease_guard, &deadline).await {
-        Watched::Returned(returned) => {
+        Watched::Returned(mut returned) => {
+            if returned.is_ok() {
+                returned = settle_waiting(&mut cx, &shared.registry, route).await;
+            }
             let (tx, result) = cx.into_parts();
             let intended = match returned {
                 Ok(()) => Ok(finished(claimed, Finish::Done, result)),

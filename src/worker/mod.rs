@@ -64,6 +64,7 @@
 
 mod api_watch;
 mod attempt;
+mod coalesce;
 mod commit;
 mod dispatcher;
 mod finish;
@@ -74,6 +75,7 @@ mod leased;
 mod report;
 mod schedule;
 mod successors;
+mod twins;
 mod upkeep;
 mod wakeup;
 mod watch;

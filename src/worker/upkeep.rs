@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Connections;
+use crate::outbox::missed;
 use crate::outbox::status::STATES;
 use crate::outbox::trouble::{self, NO_ACCOUNT, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
@@ -240,12 +241,15 @@ async fn measure(connections: &Connections) -> sqlx::Result<()> {
         Ok((
             upkeep::oldest_unfinished_seconds(&mut *connection).await?,
             upkeep::oldest_claimable_seconds(&mut *connection).await?,
-            upkeep::count_unfinished(connection, COUNTED_MAX).await?,
+            upkeep::count_unfinished(&mut *connection, COUNTED_MAX).await?,
+            missed::unexplained_seconds(connection).await?,
         ))
     };
-    let (oldest_unfinished, oldest_claimable, unfinished) = connections.run_to_its_end(look).await?;
+    let (oldest_unfinished, oldest_claimable, unfinished, unexplained) =
+        connections.run_to_its_end(look).await?;
     metrics::gauge!(telemetry::metric::OLDEST_UNFINISHED_EVENT_SECONDS).set(oldest_unfinished);
     metrics::gauge!(telemetry::metric::OLDEST_CLAIMABLE_EVENT_SECONDS).set(oldest_claimable);
+    metrics::gauge!(telemetry::metric::UNEXPLAINED_CHANGE_SECONDS).set(unexplained);
     let in_trouble: i64 = unfinished.iter().map(|counted| counted.in_trouble).sum();
     metrics::gauge!(telemetry::metric::EVENTS_IN_TROUBLE).set(in_trouble as f64);
     // Each is a series of its own, also while it has no events.

@@ -87,3 +87,10 @@ select restante.send_session_events('sesn_waits', '[{"type": "user.interrupt"}]'
 update restante.outbox set status = 'cancelled' where type = 'session_events.send';
 update restante.session_send set status = 'sending', sent_at = now(), attempt = 1;
 update restante.session_send set status = 'uncertain', reason = 'sevt_1 may be of this send or not';
+
+-- What the reconciler found.
+insert into restante.reconcile_state (account, kind, since, every, tried_at, complete_at, took, found)
+values ('anthropic', 'vault', now() - interval '1 day', '5 minutes', now(), now() - interval '2 minutes', '1 second', 1);
+insert into restante.missed_change (account, event_id, kind, type, key, subject, payload, happened_at, is_once, polled_at)
+values ('anthropic', 'poll:vault.created:vlt_01', 'vault', 'vault.created', 'vlt_01', 'vlt_01', '{"type":"vault.created","id":"vlt_01"}',
+        now() - interval '5 minutes', true, now());

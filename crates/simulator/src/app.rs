@@ -14,6 +14,7 @@ use super::endpoint::{Delivery, Endpoint};
 use super::faults::Faults;
 use super::held::held;
 use super::journal::{Journal, Seen};
+use super::page::Query;
 use super::refusal::Refusal;
 use super::settings::Settings;
 use super::store::Store;
@@ -87,6 +88,16 @@ impl App {
                 () = app.stop.cancelled() => {}
             }
         });
+    }
+
+    /// Refuses the cursor of a list while the fault `cursors_refused` asks for that.
+    pub(super) fn follow(&self, query: &Query) -> Result<(), Refusal> {
+        let mut faults = held(&self.faults);
+        if faults.cursors_refused > 0 && (query.get("page").is_some() || query.get("after_id").is_some()) {
+            faults.cursors_refused -= 1;
+            return Err(Refusal::invalid("page: the cursor has expired"));
+        }
+        Ok(())
     }
 
     /// Refuses a GET of an object with 404 while the fault `not_found_first` asks for that.

@@ -51,6 +51,15 @@ pub struct Faults {
     /// code of the API
     #[arg(long = "refuse", value_name = "CALL:ERROR")]
     pub refusals: Vec<Planned>,
+    /// How many cursors of lists are refused, as if they had run out; it counts down
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub cursors_refused: u32,
+    /// Puts an empty page between every two pages of a list
+    #[arg(long)]
+    pub empty_pages: bool,
+    /// All lists have the cursors of batches (`after_id`, `has_more`) instead of pages
+    #[arg(long)]
+    pub lists_by_id: bool,
     /// How many of the first GETs of a new object answer 404
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub not_found_first: u32,

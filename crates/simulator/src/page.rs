@@ -75,6 +75,38 @@ impl Query {
         Ok(json!({"data": data, "next_page": next, "prev_page": prev}))
     }
 
+    /// As [`Query::page`], newest first. If `with_pauses`, each page but the last is followed by an empty one.
+    pub(super) fn page_with_pauses(
+        &self,
+        items: Vec<(u64, Value)>,
+        limit: usize,
+        with_pauses: bool,
+    ) -> Result<Value, Refusal> {
+        const PAUSE: &str = "pause_before_";
+        if let Some(next) = self.get("page").and_then(|page| page.strip_prefix(PAUSE)) {
+            return Ok(json!({"data": [], "next_page": next, "prev_page": null}));
+        }
+        let mut page = self.page(items, true, limit)?;
+        if let Some(next) = page["next_page"].as_str().filter(|_| with_pauses) {
+            page["next_page"] = format!("{PAUSE}{next}").into();
+        }
+        Ok(page)
+    }
+
+    /// The page of these items that comes after the one with the id `after_id`, newest first.
+    pub(super) fn page_by_id(&self, mut items: Vec<(u64, Value)>, limit: usize) -> Result<Value, Refusal> {
+        items.sort_by_key(|(number, _)| u64::MAX - number);
+        let start = match self.get("after_id") {
+            None => 0,
+            Some(id) => {
+                let place = items.iter().position(|(_, item)| item["id"] == id);
+                place.ok_or_else(|| Refusal::invalid(format!("after_id: there is no {id:?}")))? + 1
+            }
+        };
+        let has_more = start + limit < items.len();
+        Ok(by_id(items.into_iter().skip(start).take(limit).map(|(_, item)| item).collect(), has_more))
+    }
+
     /// The parameter `limit`, which must be from 1 to `max`.
     pub(super) fn limit(&self, default: usize, max: usize) -> Result<usize, Refusal> {
         match self.get("limit").map(str::parse) {

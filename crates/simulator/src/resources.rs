@@ -44,11 +44,13 @@ fn list(call: &Call) -> Answer {
     let limit = call.query.limit(call.kind.limits.0, call.kind.limits.1)?;
     let store = held(&call.app.store);
     let matching = store.all(call.kind, call.parent()).filter(|(_, object)| matches(&call.query, object));
-    Ok(Json(call.query.page(
-        matching.map(|(place, object)| (place, object.value())).collect(),
-        true,
-        limit,
-    )?))
+    let items = matching.map(|(place, object)| (place, object.value())).collect();
+    call.app.follow(&call.query)?;
+    let faults = call.app.faults();
+    Ok(Json(match faults.lists_by_id {
+        true => call.query.page_by_id(items, limit)?,
+        false => call.query.page_with_pauses(items, limit, faults.empty_pages)?,
+    }))
 }
 
 /// Does the object pass the filters of a list?

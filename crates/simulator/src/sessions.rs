@@ -47,6 +47,8 @@ pub(super) fn begin(app: &Arc<App>, id: &str, first_events: Vec<Value>) {
 
 /// Ends a session that was archived or has failed.
 pub(super) fn terminate(app: &App, id: &str) {
+    // The end of the current run must not change the status any more.
+    held(&app.store).histories.entry(id.to_owned()).or_default().run += 1;
     set_status(app, id, "terminated", None);
     let mut store = held(&app.store);
     for thread in store.children(id) {

@@ -123,8 +123,7 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
           RESTANTE_BATCH_POLL_SECONDS  [default 60, 1 to 86400]
               how many seconds pass between two requests for a batch that has not ended, before jitter
           RESTANTE_RECONCILE_SECONDS  [default 300, 0 to 86400]
-              how many seconds pass between two searches for batches that no webhook announced; 0 turns
-              them off
+              how many seconds pass between two looks at the API for what no webhook told; 0 turns it off
           RESTANTE_BATCH_DELETE_AFTER  [default 0, 0 to 2505600]
               how many seconds after all results of a batch are stored the worker deletes it at the API; 0
               leaves that to the API

@@ -1,12 +1,12 @@
 //! The one table of what events are about: from the type of an event to the object to ask for, and how.
 
 /// The identifiers that an event carries.
-pub(super) use crate::envelope::Subject as Reference;
+pub(in crate::handlers) use crate::envelope::Subject as Reference;
 
 /// `anthropic-beta` of the managed agents.
-pub(super) const MANAGED_AGENTS: &str = "managed-agents-2026-04-01";
+pub(in crate::handlers) const MANAGED_AGENTS: &str = "managed-agents-2026-04-01";
 /// `anthropic-beta` of the memory stores.
-pub(super) const AGENT_MEMORY: &str = "agent-memory-2026-07-22";
+pub(in crate::handlers) const AGENT_MEMORY: &str = "agent-memory-2026-07-22";
 /// `anthropic-beta` of the external storage.
 const EXTERNAL_STORAGE: &str = "efs-2026-10-01";
 
@@ -15,11 +15,11 @@ const ORGANIZATIONS: &str = "organizations";
 
 /// A kind of object.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(in crate::handlers) struct Kind {
     /// The beginning of the types of its events. The longest that fits an event is its kind.
-    pub(super) events: &'static str,
+    pub(in crate::handlers) events: &'static str,
     /// What the API's object calls itself.
-    pub(super) resource: &'static str,
+    pub(in crate::handlers) resource: &'static str,
     /// Where to ask for it: `{id}` and `{parent}` stand for identifiers.
     path: &'static [&'static str],
     /// Which field of the event is its identifier.
@@ -27,7 +27,7 @@ pub(super) struct Kind {
     /// Which field of the event is the identifier of what it belongs to.
     parent: Option<Field>,
     /// The beta that the API wants named.
-    pub(super) beta: Option<&'static str>,
+    pub(in crate::handlers) beta: Option<&'static str>,
 }
 
 /// A field of an event's data.
@@ -40,7 +40,7 @@ enum Field {
 
 /// Every kind that the API sends events of. Official Python SDK 2.14.0 knows 51 types; these prefixes cover them,
 /// and whatever types come to be of the same kinds.
-pub(super) const KINDS: &[Kind] = &[
+pub(in crate::handlers) const KINDS: &[Kind] = &[
     Kind {
         events: "session.",
         resource: "session",
@@ -143,33 +143,38 @@ pub(super) const KINDS: &[Kind] = &[
 ];
 
 /// The kind of object that an event of this type is about.
-pub(super) fn of(event_type: &str) -> Option<&'static Kind> {
+pub(in crate::handlers) fn of(event_type: &str) -> Option<&'static Kind> {
     KINDS.iter().filter(|kind| event_type.starts_with(kind.events)).max_by_key(|kind| kind.events.len())
 }
 
 /// Does an event of this type say that its object is no more?
-pub(super) fn says_deleted(event_type: &str) -> bool {
+pub(in crate::handlers) fn says_deleted(event_type: &str) -> bool {
     event_type.ends_with(".deleted")
 }
 
 impl Kind {
     /// Is it shown to an Admin key only?
-    pub(super) fn needs_admin_key(&self) -> bool {
+    pub(in crate::handlers) fn needs_admin_key(&self) -> bool {
         self.path.contains(&ORGANIZATIONS)
     }
 
+    /// Where its objects are listed: `{parent}` stands for an identifier.
+    pub(in crate::handlers) fn collection(&self) -> &'static [&'static str] {
+        self.path.split_last().map_or(&[], |(_id, collection)| collection)
+    }
+
     /// The object's own identifier.
-    pub(super) fn id<'a>(&self, reference: &'a Reference) -> Option<&'a str> {
+    pub(in crate::handlers) fn id<'a>(&self, reference: &'a Reference) -> Option<&'a str> {
         self.id.of(reference)
     }
 
     /// The identifier of what the object belongs to, if it needs one to be asked for.
-    pub(super) fn parent<'a>(&self, reference: &'a Reference) -> Option<&'a str> {
+    pub(in crate::handlers) fn parent<'a>(&self, reference: &'a Reference) -> Option<&'a str> {
         self.parent.and_then(|field| field.of(reference))
     }
 
     /// Where to ask for it; none, where an identifier that the path needs is missing.
-    pub(super) fn path<'a>(&self, reference: &'a Reference) -> Option<Vec<&'a str>> {
+    pub(in crate::handlers) fn path<'a>(&self, reference: &'a Reference) -> Option<Vec<&'a str>> {
         self.path
             .iter()
             .map(|segment| match *segment {

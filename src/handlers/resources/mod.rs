@@ -3,15 +3,15 @@
 //! An event says only that something happened to an object. So its order does not matter here, nor does it matter that it
 //! comes twice: what is kept is what the API says when it is asked. A `.deleted` event is final and asks nobody.
 
-mod kinds;
-mod object;
-mod store;
+pub(in crate::handlers) mod kinds;
+pub(in crate::handlers) mod object;
+pub(in crate::handlers) mod store;
 
 use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::event::ANTHROPIC;
+use crate::event::{ANTHROPIC, Event};
 use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::{api, envelope, telemetry};
 
@@ -24,6 +24,9 @@ const FINDABLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long to wait before asking again for what was not found.
 const NOT_FOUND_PAUSE: Duration = Duration::from_secs(10);
+
+/// The API takes 1,200 reads a minute, and a burst of events of one object needs few.
+const BETWEEN_FETCHES: Duration = Duration::from_millis(250);
 
 /// Why the event of what was not found waits.
 const NOT_READABLE: &str = "the API does not find it yet; what it does not find for a minute counts as gone";
@@ -50,6 +53,15 @@ impl Handler for Resources {
     const TIMEOUT: Duration = Duration::from_secs(150);
     type Payload = Reference;
 
+    /// But for what is final, or says what the object does not.
+    fn newest_state_of(&self, event: &Event) -> Option<String> {
+        if kinds::says_deleted(&event.event_type) || event.event_type == "vault_credential.refresh_failed" {
+            return None;
+        }
+        let reference: Reference = event.payload().ok()?;
+        Some(kinds::of(&event.event_type)?.path(&reference)?.join("/"))
+    }
+
     async fn handle(&self, cx: &mut Context<'_>, reference: Reference) -> handler::Result {
         let event = cx.event;
         let kind = kinds::of(&event.event_type)
@@ -65,7 +77,7 @@ impl Handler for Resources {
             workspace_id: event.workspace_id.as_deref(),
         };
 
-        let known = store::known(cx.pool(), &place).await?;
+        let mut known = store::known(cx.pool(), &place).await?;
         if kinds::says_deleted(&event.event_type) {
             return Ok(store::gone(cx.tx().await?, &place, event.created_at, "deleted", known.now).await?);
         }
@@ -82,6 +94,14 @@ impl Handler for Resources {
             return Ok(());
         };
 
+        let since_asked =
+            known.seconds_since_asked.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        if let Some(pause) = since_asked.and_then(|since| BETWEEN_FETCHES.checked_sub(since)) {
+            // What comes meanwhile is settled by this fetch too.
+            tokio::time::sleep(pause).await;
+            known.now = store::now(cx.pool()).await?;
+        }
+        cx.asks_for_state_at(known.now);
         match fetch(cx, kind, &path).await {
             Ok(Fetched { body, object, stop_reason }) => {
                 let tx = cx.tx().await?;
@@ -109,6 +129,8 @@ async fn not_found(
     known: &Known,
 ) -> handler::Result {
     let now = known.now;
+    // A younger event may be of an object that only now becomes readable.
+    cx.settle_alone();
     if store::deletion_waits(cx.pool(), cx.event).await? {
         cx.set_result(&serde_json::json!({ "skipped": "the event of its deletion comes next" }));
         return Ok(());

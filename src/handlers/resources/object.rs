@@ -6,31 +6,31 @@ use serde_json::Value;
 
 /// The columns of an object.
 #[derive(Debug, Default)]
-pub(super) struct Object {
-    pub(super) status: Option<String>,
-    pub(super) error_type: Option<String>,
-    pub(super) error_message: Option<String>,
-    pub(super) parent_id: Option<String>,
-    pub(super) updated_at: Option<DateTime<Utc>>,
-    pub(super) archived_at: Option<DateTime<Utc>>,
-    pub(super) evaluations: Vec<Evaluation>,
+pub(in crate::handlers) struct Object {
+    pub(in crate::handlers) status: Option<String>,
+    pub(in crate::handlers) error_type: Option<String>,
+    pub(in crate::handlers) error_message: Option<String>,
+    pub(in crate::handlers) parent_id: Option<String>,
+    pub(in crate::handlers) updated_at: Option<DateTime<Utc>>,
+    pub(in crate::handlers) archived_at: Option<DateTime<Utc>>,
+    pub(in crate::handlers) evaluations: Vec<Evaluation>,
 }
 
 /// One iteration of grading an outcome, as a session shows it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Evaluation {
-    pub(super) outcome_id: Option<String>,
-    pub(super) iteration: Option<i64>,
-    pub(super) result: Option<String>,
-    pub(super) description: Option<String>,
-    pub(super) explanation: Option<String>,
-    pub(super) completed_at: Option<DateTime<Utc>>,
+pub(in crate::handlers) struct Evaluation {
+    pub(in crate::handlers) outcome_id: Option<String>,
+    pub(in crate::handlers) iteration: Option<i64>,
+    pub(in crate::handlers) result: Option<String>,
+    pub(in crate::handlers) description: Option<String>,
+    pub(in crate::handlers) explanation: Option<String>,
+    pub(in crate::handlers) completed_at: Option<DateTime<Utc>>,
 }
 
 impl Object {
     /// Reads what it can. A field of an unexpected shape counts as missing, not as a fault of the whole.
-    pub(super) fn read(body: &str) -> Self {
+    pub(in crate::handlers) fn read(body: &str) -> Self {
         #[derive(Deserialize)]
         struct Fields {
             #[serde(default)]
@@ -71,7 +71,7 @@ impl Object {
 }
 
 /// The reason why a session is idle, from the newest event of that kind.
-pub(super) fn stop_reason(events: &str) -> Option<String> {
+pub(in crate::handlers) fn stop_reason(events: &str) -> Option<String> {
     let page: Value = serde_json::from_str(events).ok()?;
     text(&page["data"][0]["stop_reason"]["type"])
 }

@@ -7,20 +7,27 @@ use crate::event::{Body, Event};
 use crate::handlers::resources::object::{Evaluation, Object};
 
 /// What is known of an object, before it is asked for.
-pub(super) struct Known {
+pub(in crate::handlers) struct Known {
     /// An event said that it was deleted.
-    pub(super) is_deleted: bool,
+    pub(in crate::handlers) is_deleted: bool,
     /// The API has shown it to us.
-    pub(super) was_seen: bool,
+    pub(in crate::handlers) was_seen: bool,
+    /// For how long the API has not been asked for it, in seconds; null if it never was.
+    pub(in crate::handlers) seconds_since_asked: Option<f64>,
     /// The database's time: what is fetched from now on is at least as new.
-    pub(super) now: DateTime<Utc>,
+    pub(in crate::handlers) now: DateTime<Utc>,
 }
 
-pub(super) async fn known(executor: impl PgExecutor<'_>, place: &Place<'_>) -> sqlx::Result<Known> {
+pub(in crate::handlers) async fn known(
+    executor: impl PgExecutor<'_>,
+    place: &Place<'_>,
+) -> sqlx::Result<Known> {
     sqlx::query_as!(
         Known,
         r#"
         select clock_timestamp() as "now!",
+               (select extract(epoch from clock_timestamp() - observed_at)::float8 from restante.resource
+                 where type = $1 and id = $2 and account = $3 and (body is not null or raw is not null)) as seconds_since_asked,
                exists (select from restante.resource
                         where type = $1 and id = $2 and account = $3 and gone_because = 'deleted') as "is_deleted!",
                exists (select from restante.resource
@@ -34,8 +41,16 @@ pub(super) async fn known(executor: impl PgExecutor<'_>, place: &Place<'_>) -> s
     .await
 }
 
+/// The database's time.
+pub(in crate::handlers) async fn now(executor: impl PgExecutor<'_>) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(executor).await
+}
+
 /// Does an event wait behind this one that says that the object was deleted?
-pub(super) async fn deletion_waits(executor: impl PgExecutor<'_>, event: &Event) -> sqlx::Result<bool> {
+pub(in crate::handlers) async fn deletion_waits(
+    executor: impl PgExecutor<'_>,
+    event: &Event,
+) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         select exists (select from restante.outbox_live
@@ -52,16 +67,16 @@ pub(super) async fn deletion_waits(executor: impl PgExecutor<'_>, event: &Event)
 }
 
 /// Where an object stands among others.
-pub(super) struct Place<'a> {
-    pub(super) account: &'a str,
-    pub(super) resource: &'a str,
-    pub(super) id: &'a str,
-    pub(super) parent_id: Option<&'a str>,
-    pub(super) workspace_id: Option<&'a str>,
+pub(in crate::handlers) struct Place<'a> {
+    pub(in crate::handlers) account: &'a str,
+    pub(in crate::handlers) resource: &'a str,
+    pub(in crate::handlers) id: &'a str,
+    pub(in crate::handlers) parent_id: Option<&'a str>,
+    pub(in crate::handlers) workspace_id: Option<&'a str>,
 }
 
 /// Notes an object as it was seen at `observed_at`. What was seen later, or has a later change in it, stays.
-pub(super) async fn observe(
+pub(in crate::handlers) async fn observe(
     connection: &mut PgConnection,
     place: &Place<'_>,
     body: &Body,
@@ -111,7 +126,7 @@ pub(super) async fn observe(
 }
 
 /// Notes that an object is no more, or cannot be found. What was last seen of it is kept.
-pub(super) async fn gone(
+pub(in crate::handlers) async fn gone(
     connection: &mut PgConnection,
     place: &Place<'_>,
     gone_at: DateTime<Utc>,
@@ -144,7 +159,7 @@ pub(super) async fn gone(
 }
 
 /// Notes that a credential could not be refreshed.
-pub(super) async fn refresh_failed(
+pub(in crate::handlers) async fn refresh_failed(
     connection: &mut PgConnection,
     place: &Place<'_>,
     failed_at: DateTime<Utc>,
@@ -171,7 +186,7 @@ pub(super) async fn refresh_failed(
 }
 
 /// Notes the iterations that a session shows. Earlier ones, which it shows no more, stay.
-pub(super) async fn evaluations(
+pub(in crate::handlers) async fn evaluations(
     connection: &mut PgConnection,
     session: &Place<'_>,
     evaluations: &[Evaluation],

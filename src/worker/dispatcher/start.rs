@@ -15,6 +15,7 @@ use crate::worker::group_commit::{self, GroupCommit};
 use crate::worker::lease_renewer::LeaseRenewer;
 use crate::worker::schedule::Schedule;
 use crate::worker::successors::Successors;
+use crate::worker::twins::Twins;
 use crate::{api, database, outbox};
 
 use super::statements::Claimant;
@@ -63,6 +64,7 @@ impl Dispatcher {
                 lease,
                 group_commit,
                 successors: leases,
+                twins: Twins::default(),
                 pool,
                 connections: for_handlers,
                 more,

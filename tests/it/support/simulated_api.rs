@@ -1,5 +1,6 @@
 //! The simulated Claude API, in this process.
 
+use reqwest::Method;
 use restante_simulator::{Settings, Simulator};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -51,6 +52,27 @@ impl SimulatedApi {
         let batch: Value = request.send().await.unwrap().json().await.unwrap();
         let counts = &batch["request_counts"];
         ["succeeded", "errored", "canceled", "expired"].map(|outcome| counts[outcome].to_string()).join(" ")
+    }
+
+    /// Calls the API as a client does. Panics if it refuses.
+    pub async fn call(&self, method: Method, path: &str, body: Value) -> Value {
+        let request = client()
+            .request(method, format!("{}{path}", self.url))
+            .header("x-api-key", "any")
+            .header("anthropic-version", "2023-06-01")
+            .header("anthropic-beta", "managed-agents-2026-04-01,agent-memory-2026-07-22");
+        let request = if body.is_null() { request } else { request.json(&body) };
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+        answer.json().await.unwrap()
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.call(Method::GET, path, Value::Null).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        self.call(Method::POST, path, body).await
     }
 
     async fn control(&self, key: &str, path: &str, body: Value) -> Value {

@@ -154,3 +154,58 @@ async fn a_page_that_is_no_cursor_is_refused() {
 
     assert_eq!((status, &answer["error"]["type"]), (400, &Value::from("invalid_request_error")));
 }
+
+/// The ids of all pages of a list, and how many pages there were.
+async fn listed(world: &World, path: &str) -> (Vec<Value>, usize) {
+    let (mut ids, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let page = world.get(&format!("{path}?limit=2{cursor}")).await;
+        pages += 1;
+        ids.extend(page["data"].as_array().unwrap().iter().map(|object| object["id"].clone()));
+        cursor = match (page["next_page"].as_str(), page["has_more"] == true) {
+            (Some(next), _) => format!("&page={next}"),
+            (None, true) => format!("&after_id={}", page["last_id"].as_str().unwrap()),
+            (None, false) => return (ids, pages),
+        };
+    }
+}
+
+#[tokio::test]
+async fn every_kind_is_listed_with_either_cursor_and_over_empty_pages() {
+    let world = World::new(at_once()).await;
+
+    for kind in &KINDS {
+        let mut fields = json!({"type": kind.name});
+        if let Some(parent) = kind.parent {
+            fields[parent] = json!("parent_1");
+        }
+        for _ in 0..5 {
+            world.post("/_simulator/resources", fields.clone()).await;
+        }
+        let path = kind.path.replace("{parent}", "parent_1");
+        let (ids, pages) = listed(&world, &path).await;
+        assert_eq!((ids.len(), pages), (5, 3), "{}", kind.name);
+
+        world.post("/_simulator/faults", json!({"empty_pages": true})).await;
+        assert_eq!(listed(&world, &path).await, (ids.clone(), 5), "{}", kind.name);
+        world.post("/_simulator/faults", json!({"empty_pages": false, "lists_by_id": true})).await;
+        assert_eq!(listed(&world, &path).await, (ids, 3), "{}", kind.name);
+        world.post("/_simulator/faults", json!({"lists_by_id": false})).await;
+    }
+}
+
+#[tokio::test]
+async fn as_many_cursors_as_asked_for_are_refused() {
+    let world = World::new(at_once()).await;
+    for _ in 0..2 {
+        world.post("/v1/vaults", json!({})).await;
+    }
+    let next = world.get("/v1/vaults?limit=1").await["next_page"].as_str().unwrap().to_owned();
+    world.post("/_simulator/faults", json!({"cursors_refused": 1})).await;
+
+    let path = format!("/v1/vaults?limit=1&page={next}");
+    let statuses =
+        [world.call(Method::GET, &path, None).await.0, world.call(Method::GET, &path, None).await.0];
+
+    assert_eq!(statuses, [400, 200]);
+}

@@ -33,6 +33,8 @@ pub(super) struct Snapshot {
     pub(super) reasons: Vec<Reason>,
     /// Since the last webhook was stored; null where none is among the last 1,000 events.
     pub(super) last_webhook_seconds_ago: Option<f64>,
+    /// How old a change at the API may be that no webhook told and that has not been noticed; null where nobody looks.
+    pub(super) unexplained_change_seconds: Option<f64>,
     /// Which types are held, and a trailing * matches any ending.
     pub(super) paused_types: Vec<String>,
     /// Who has its own rows of which types.
@@ -202,6 +204,7 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
         events: events(&mut tx, counting).await?,
         reasons: reasons(&mut tx, counting).await?,
         last_webhook_seconds_ago: last_webhook(&mut tx).await?,
+        unexplained_change_seconds: unexplained_change(&mut tx).await?,
         counted_up_to: (counting == Counting::UpTo).then_some(COUNTED_MAX),
         finished_per_second: None,
         finished_total: finished_total(&mut tx).await?,
@@ -273,6 +276,16 @@ async fn last_webhook(tx: &mut PgConnection) -> sqlx::Result<Option<f64>> {
     sqlx::query_scalar(
         "select extract(epoch from clock_timestamp() - max(e.received_at) filter (where e.source = 'webhook'))::float8
            from (select received_at, source from restante.outbox order by id desc limit 1000) as e",
+    )
+    .fetch_one(tx)
+    .await
+}
+
+/// The kind of object that was looked at longest ago decides. One that the API refuses does not count.
+async fn unexplained_change(tx: &mut PgConnection) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar(
+        "select extract(epoch from clock_timestamp() - min(coalesce(complete_at, since)))::float8
+           from restante.reconcile_state where complete_at is not null or fault is null",
     )
     .fetch_one(tx)
     .await
@@ -387,6 +400,7 @@ impl Snapshot {
             events: Vec::new(),
             reasons: Vec::new(),
             last_webhook_seconds_ago: None,
+            unexplained_change_seconds: None,
             paused_types: Vec::new(),
             subscribers: Vec::new(),
             services: Vec::new(),

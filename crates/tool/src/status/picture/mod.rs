@@ -81,7 +81,10 @@ fn services(snapshot: &Snapshot) -> String {
         Some(seconds) => format!("the last webhook came {} ago", lasting(seconds)),
         None => "no webhook is among the last 1,000 events".to_owned(),
     };
-    format!("{}\n{webhook}\n", said.join(", "))
+    let unexplained = snapshot
+        .unexplained_change_seconds
+        .map(|seconds| format!("what no webhook told was last looked for {} ago\n", lasting(seconds)));
+    format!("{}\n{webhook}\n{}", said.join(", "), unexplained.unwrap_or_default())
 }
 
 fn events(snapshot: &Snapshot) -> String {

@@ -89,6 +89,7 @@ fn busy() -> Snapshot {
             reason("failed", &format!("line\n{}", "long ".repeat(40)), 1, 1, -3.0),
         ],
         last_webhook_seconds_ago: Some(12.0),
+        unexplained_change_seconds: Some(200.0),
         paused_types: vec!["message.*".to_owned()],
         subscribers: vec![Subscriber {
             subscriber: "orders".to_owned(),
@@ -145,6 +146,7 @@ fn a_busy_database_is_shown_on_one_screen() {
         2026-11-22T12:00:00Z   812 events finished per second
         restante-ingest is connected (1 connection), NO restante-worker is connected
         the last webhook came 12 s ago
+        what no webhook told was last looked for 3 min ago
 
         status    events  oldest  what
         pending    1,228    12 s  1,100 session.status_idled, 104 batch.ended, 9 file.created of staging, and 2 more types
@@ -469,7 +471,8 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
               ]
             }
           ],
-          "takes_writes": true
+          "takes_writes": true,
+          "unexplained_change_seconds": 200.0
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&object).unwrap());
 }
