@@ -65,10 +65,9 @@ fn text_of(data: &str) -> Option<String> {
     if !data.contains("text") {
         return None;
     }
-    let read = |data: &str| json::read::<Event<'_>>(data).ok().and_then(|event| event.into_text());
     let text = match json::read::<Event<'_>>(data) {
         Ok(event) => event.into_text(),
-        Err(_) => read(&json::mended(data)),
+        Err(_) => json::read::<Event<'_>>(&json::mended(data)).ok().and_then(Event::into_text),
     };
     text.filter(|text| !text.is_empty()).map(|text| text.replace('\0', "\u{fffd}"))
 }
