@@ -31,6 +31,7 @@ mod wire;
 pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
+pub(crate) use retry_after::retry_after;
 pub use submit::NotCreated;
 
 use health::Health;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::egress::Rules;
 use crate::registry::Registry;
 
 pub mod batch_cancel;
@@ -10,6 +11,7 @@ pub mod batch_poll;
 pub mod batch_reconcile;
 pub mod batch_results;
 pub mod batch_submit;
+pub mod notify;
 pub mod resources;
 
 /// The settings of the built-in handlers.
@@ -19,16 +21,20 @@ pub struct Settings {
     pub batch_poll: Duration,
     /// The time between two searches for batches that no webhook has announced; `None` turns the search off.
     pub reconcile: Option<Duration>,
+    /// May notifications go into a private network, and by plain http?
+    pub private_endpoints: bool,
 }
 
 /// A registry with the built-in handlers. A worker of your own adds to it, or starts from an empty [`Registry`].
 pub fn registry(settings: Settings) -> Registry {
+    let rules = if settings.private_endpoints { Rules::PRIVATE_NETWORK } else { Rules::PUBLIC };
     let registry = Registry::new()
         .register(batch_poll::BatchPoll { every: settings.batch_poll })
         .register(batch_results::BatchResults::new(settings.batch_poll))
         .register(batch_submit::BatchSubmit)
         .register(batch_cancel::BatchCancel)
         .register(batch_delete::BatchDelete)
+        .register(notify::Notifications::new(rules))
         .register(resources::Resources);
     match settings.reconcile {
         Some(every) => registry.register(batch_reconcile::BatchReconcile { every }),
