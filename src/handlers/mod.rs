@@ -22,12 +22,12 @@ pub struct Settings {
     /// The time between two searches for batches that no webhook has announced; `None` turns the search off.
     pub reconcile: Option<Duration>,
     /// May notifications go into a private network, and by plain http?
-    pub private_endpoints: bool,
+    pub allow_private_endpoints: bool,
 }
 
 /// A registry with the built-in handlers. A worker of your own adds to it, or starts from an empty [`Registry`].
 pub fn registry(settings: Settings) -> Registry {
-    let rules = if settings.private_endpoints { Rules::PRIVATE_NETWORK } else { Rules::PUBLIC };
+    let rules = if settings.allow_private_endpoints { Rules::PRIVATE_NETWORK } else { Rules::PUBLIC };
     let registry = Registry::new()
         .register(batch_poll::BatchPoll { every: settings.batch_poll })
         .register(batch_results::BatchResults::new(settings.batch_poll))

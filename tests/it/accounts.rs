@@ -46,7 +46,7 @@ fn built_in() -> Registry {
     handlers::registry(handlers::Settings {
         batch_poll: every,
         reconcile: Some(every),
-        private_endpoints: false,
+        allow_private_endpoints: false,
     })
 }
 

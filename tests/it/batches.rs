@@ -40,7 +40,7 @@ async fn work_as(worker: worker::Settings, world: &World, api: &ScriptedApi) {
     let settings = handlers::Settings {
         batch_poll: Duration::from_secs(60),
         reconcile: Some(Duration::from_secs(300)),
-        private_endpoints: false,
+        allow_private_endpoints: false,
     };
     let registry = handlers::registry(settings);
     worker::run_until_idle(worker, world.pool.clone(), registry, api.client()).await.unwrap();

@@ -300,7 +300,7 @@ async fn of_many_events_that_an_outage_of_the_api_holds_back_one_is_told_of() {
     let registry = handlers::registry(handlers::Settings {
         batch_poll: WAIT,
         reconcile: None,
-        private_endpoints: false,
+        allow_private_endpoints: false,
     });
 
     let settings = world.worker_settings();

@@ -131,7 +131,7 @@ async fn work(world: &World, api: &api::Client) {
     let settings = handlers::Settings {
         batch_poll: std::time::Duration::from_secs(60),
         reconcile: None,
-        private_endpoints: false,
+        allow_private_endpoints: false,
     };
     let registry = handlers::registry(settings);
     worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry, api.clone()).await.unwrap();

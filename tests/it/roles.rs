@@ -206,7 +206,7 @@ async fn the_results_of_a_batch_are_stored_with_the_role_of_a_worker() {
     let registry = handlers::registry(handlers::Settings {
         batch_poll: every,
         reconcile: Some(every),
-        private_endpoints: false,
+        allow_private_endpoints: false,
     });
     let pool = as_worker.pool.clone();
     worker::run_until_idle(as_worker.worker_settings(), pool, registry, api).await.unwrap();

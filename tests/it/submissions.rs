@@ -25,7 +25,7 @@ fn registry() -> restante::Registry {
     handlers::registry(handlers::Settings {
         batch_poll: Duration::from_secs(60),
         reconcile: None,
-        private_endpoints: false,
+        allow_private_endpoints: false,
     })
 }
 

@@ -301,7 +301,7 @@ async fn a_worker_puts_back_what_was_called_off_without_being_started_again() {
     let registry = handlers::registry(handlers::Settings {
         batch_poll: every,
         reconcile: Some(every),
-        private_endpoints: false,
+        allow_private_endpoints: false,
     });
     let running = tokio::spawn(worker::run(
         world.worker_settings(),
