@@ -610,6 +610,20 @@ begin
     where s.name = p_submission and s.callback is not null and p_type in ('batch.results_ready', 'batch.uncertain');
 end $$;
 
+-- As in 0012, but it tells of the part before the end of the part becomes that of the submission.
+create or replace function restante.settle_part(p_part bigint) returns void
+language plpgsql as $$
+begin
+  update restante.batch_request as r
+     set status = case when a.outcome in ('succeeded', 'errored', 'canceled', 'expired') then a.outcome else 'other' end
+    from restante.submission_part as p
+    join restante.batch_result as a on a.batch_id = p.batch_id and a.account = p.account
+   where p.id = p_part and r.part = p.id and r.custom_id = a.custom_id;
+  perform restante.tell('batch.results_ready', p.account, p.submission, p.batch_id, p.id)
+     from restante.submission_part as p where p.id = p_part;
+  update restante.submission_part as p set status = 'complete' where p.id = p_part and p.status = 'submitted';
+end $$;
+
 create function restante.tell_complete() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -868,4 +882,4 @@ grant update (url, secret, event_types, status, disabled_because, body, body_byt
 grant delete on restante.endpoint to restante_operator;
 grant select, delete on restante.endpoint_delivery to restante_operator;
 grant select on restante.endpoint_overview to restante_operator;
-grant execute on function restante.rotate_secret, restante.test_endpoint to restante_operator;
+grant execute on function restante.rotate_secret, restante.test_endpoint, restante.new_secret to restante_operator;

@@ -21,6 +21,7 @@ mod crash;
 mod crowd;
 mod documents;
 mod elsewhere;
+mod endpoints;
 mod flat;
 mod ingest;
 mod interleaved;

@@ -55,6 +55,9 @@ struct Gate {
     /// About how many were told to come back later and have not had their turn.
     later: f64,
     later_at: Instant,
+    /// When the last one ended, or the first one of those under way began.
+    ended_at: Instant,
+    answered_at: Option<Instant>,
     is_open: Open,
 }
 
@@ -168,6 +171,8 @@ impl Gate {
             seconds: SECONDS_AT_FIRST,
             later: 0.0,
             later_at: Instant::now(),
+            ended_at: Instant::now(),
+            answered_at: None,
             is_open: Open::Yes(0),
         }
     }
@@ -181,19 +186,33 @@ impl Gate {
             Open::No { next, .. } => self.is_open = Open::Trying { next },
             Open::Trying { next } => return Entry::Later(Later::Closed(next + self.come_back(now))),
             Open::Yes(_) if self.under_way < self.places => {}
-            Open::Yes(_) if self.in_line < self.terms.places => {
+            Open::Yes(_) if self.gets_on(now) && self.in_line < self.places => {
                 self.in_line += 1;
                 return Entry::Line(Arc::clone(&self.freed));
             }
             Open::Yes(_) => return Entry::Later(Later::Full(self.come_back(now))),
         }
+        if self.under_way == 0 {
+            self.ended_at = now;
+        }
         self.under_way += 1;
         Entry::Go
     }
 
+    /// Does it answer so quickly that a place comes up within the time that one may wait in the worker?
+    fn gets_on(&self, now: Instant) -> bool {
+        self.answered_at.is_some_and(|at| now.saturating_duration_since(at) < WAIT_IN_PLACE)
+            && self.seconds < WAIT_IN_PLACE.as_secs_f64()
+    }
+
     /// When one that came too early has its turn, as fast as the endpoint has been.
     fn come_back(&mut self, now: Instant) -> Duration {
-        let answers = self.places as f64 / self.seconds.max(0.001);
+        // An endpoint that has not answered for longer than usual is as slow as that.
+        let silent = match self.under_way {
+            0 => 0.0,
+            _ => now.saturating_duration_since(self.ended_at).as_secs_f64(),
+        };
+        let answers = self.places as f64 / self.seconds.max(silent).max(0.001);
         let per_second = self.terms.per_second.map_or(answers, |most| answers.min(f64::from(most)));
         let since = now.saturating_duration_since(self.later_at).as_secs_f64();
         self.later = (self.later - since * per_second).max(0.0) + 1.0;
@@ -202,7 +221,9 @@ impl Gate {
         wait.clamp(LATER_AT_LEAST, LATER_AT_MOST)
     }
 
-    fn succeeded(&mut self, took: Duration) {
+    fn succeeded(&mut self, took: Duration, now: Instant) {
+        self.ended_at = now;
+        self.answered_at = Some(now);
         self.seconds += SHARE_OF_LAST * (took.as_secs_f64() - self.seconds);
         self.places = (self.places * 2).min(self.terms.places);
         self.is_open = Open::Yes(0);
@@ -211,6 +232,7 @@ impl Gate {
     }
 
     fn failed(&mut self, tries: bool, retry_after: Option<Duration>, now: Instant) {
+        self.ended_at = now;
         self.places = (self.places / 2).max(1);
         let next = match self.is_open {
             Open::Yes(failures) if failures + 1 < FAILURES_MAX && retry_after.is_none() => {
@@ -230,7 +252,7 @@ impl Gate {
 impl Pass {
     /// The endpoint has taken the notification, after this time.
     pub(super) fn succeeded(mut self, took: Duration) {
-        self.report(|gate, _| gate.succeeded(took));
+        self.report(|gate, _| gate.succeeded(took, Instant::now()));
     }
 
     /// It has not, and may have asked to be left alone for a while.
@@ -277,5 +299,125 @@ impl Drop for Pass {
             }
             gate.freed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(places: usize) -> Terms {
+        Terms { places, per_second: None, edition: "first".to_owned() }
+    }
+
+    async fn pass(gates: &Gates) -> Pass {
+        gates.enter("a", &terms(16)).await.unwrap()
+    }
+
+    async fn wait(gates: &Gates) -> Duration {
+        match gates.enter("a", &terms(16)).await.unwrap_err() {
+            Later::Full(wait) | Later::Closed(wait) => wait,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_has_not_answered_has_few_places_and_gets_more_as_it_answers() {
+        let gates = Gates::default();
+        let mut passes = Vec::new();
+        for _ in 0..PLACES_AT_FIRST {
+            passes.push(pass(&gates).await);
+        }
+        let began = Instant::now();
+        assert!(matches!(gates.enter("a", &terms(16)).await, Err(Later::Full(_))));
+        assert_eq!(began.elapsed(), Duration::ZERO, "it does not wait in the worker");
+
+        passes.pop().unwrap().succeeded(Duration::from_millis(10));
+        passes.pop().unwrap().succeeded(Duration::from_millis(10));
+        for _ in 0..14 {
+            passes.push(pass(&gates).await);
+        }
+        assert!(matches!(gates.enter("a", &terms(16)).await, Err(Later::Full(_))), "16 are on their way");
+        assert!(gates.enter("b", &terms(16)).await.is_ok(), "other endpoints have gates of their own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_waits_in_the_worker_gets_the_place_that_comes_up() {
+        let gates = Gates::default();
+        pass(&gates).await.succeeded(Duration::from_millis(10));
+        let mut passes = Vec::new();
+        for _ in 0..8 {
+            passes.push(pass(&gates).await);
+        }
+        let began = Instant::now();
+        let waiting = tokio::spawn({
+            let gates = gates.clone();
+            async move { gates.enter("a", &terms(16)).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        drop(passes.pop());
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        passes.push(pass(&gates).await);
+        assert!(matches!(gates.enter("a", &terms(16)).await, Err(Later::Full(_))));
+        assert_eq!(began.elapsed(), WAIT_IN_PLACE, "and gives up after a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_come_back_later_come_one_after_the_other_as_fast_as_the_endpoint_is() {
+        let gates = Gates::default();
+        let _passes = [pass(&gates).await, pass(&gates).await, pass(&gates).await, pass(&gates).await];
+        let mut waits = Vec::new();
+        for _ in 0..80 {
+            waits.push(wait(&gates).await);
+        }
+        assert!(waits.is_sorted());
+        // 80 answers a second: four places, and 50 ms for an answer.
+        assert_eq!(waits[79], Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        assert!(wait(&gates).await > waits[79], "it has been silent for long, so it counts as slow");
+        for _ in 0..1000 {
+            assert!(wait(&gates).await <= LATER_AT_MOST);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_some_failures_one_at_a_time_tries_and_the_waits_double() {
+        let gates = Gates::default();
+        for _ in 0..FAILURES_MAX {
+            pass(&gates).await.failed(None);
+        }
+        for closed in [1, 2, 4, 8] {
+            let closed = Duration::from_secs(closed);
+            assert!(wait(&gates).await >= closed);
+            tokio::time::advance(closed - Duration::from_millis(1)).await;
+            assert!(matches!(gates.enter("a", &terms(16)).await, Err(Later::Closed(_))));
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let tries = pass(&gates).await;
+            assert!(matches!(gates.enter("a", &terms(16)).await, Err(Later::Closed(_))), "one tries");
+            tries.failed(None);
+        }
+        tokio::time::advance(Duration::from_secs(16)).await;
+        drop(pass(&gates).await);
+        pass(&gates).await.succeeded(Duration::from_millis(10));
+        let _open = [pass(&gates).await, pass(&gates).await];
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_the_endpoint_asks_for_closes_the_gate_at_once() {
+        let gates = Gates::default();
+        pass(&gates).await.failed(Some(Duration::from_secs(120)));
+        assert!(wait(&gates).await >= Duration::from_secs(120));
+        let anew = Terms { edition: "second".to_owned(), ..terms(16) };
+        assert!(gates.enter("a", &anew).await.is_ok(), "a person has enabled it anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_ends_late_says_nothing_of_the_gate_after_it() {
+        let gates = Gates::default();
+        let late = pass(&gates).await;
+        let anew = Terms { edition: "second".to_owned(), ..terms(16) };
+        drop(gates.enter("a", &anew).await);
+        late.failed(Some(Duration::from_secs(120)));
+        assert!(gates.enter("a", &anew).await.is_ok());
     }
 }
