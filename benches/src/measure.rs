@@ -6,6 +6,7 @@ mod flat;
 mod idle;
 mod ingest;
 mod neighbours;
+mod notify;
 mod pick_up;
 mod product;
 mod results;
@@ -26,6 +27,7 @@ pub(crate) enum Measurement {
     Neighbours,
     Results,
     Submit,
+    Notify,
     Flat,
     Snapshot,
     Wal,
@@ -41,6 +43,7 @@ pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("neighbours", Measurement::Neighbours),
     ("results", Measurement::Results),
     ("submit", Measurement::Submit),
+    ("notify", Measurement::Notify),
     ("flat", Measurement::Flat),
     ("snapshot", Measurement::Snapshot),
     ("wal", Measurement::Wal),
@@ -62,6 +65,7 @@ impl Measurement {
             Self::Neighbours => neighbours::measure(bench).await,
             Self::Results => results::measure(bench).await,
             Self::Submit => submit::measure(bench).await,
+            Self::Notify => notify::measure(bench).await,
             Self::Flat => flat::measure(bench).await,
             Self::Snapshot => snapshot::measure(bench).await,
             Self::Wal => wal::measure(bench).await,

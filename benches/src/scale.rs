@@ -23,6 +23,8 @@ pub(crate) struct Scale {
     pub submitted: usize,
     /// How many are submitted from a table that was analyzed before, if that is measured.
     pub submitted_analyzed: Option<usize>,
+    /// How many notifications go out in one point.
+    pub notified: usize,
     /// How many events pass while buffers and WAL are counted.
     pub counted: usize,
     /// How many finished rows the history has.
@@ -49,6 +51,7 @@ impl Scale {
             many_result_lines: Some(800_000),
             submitted: 100_000,
             submitted_analyzed: Some(20_000),
+            notified: 20_000,
             counted: 20_000,
             history: 1_000_000,
             backlog: 1_000_000,
@@ -67,6 +70,7 @@ impl Scale {
                 many_result_lines: None,
                 submitted: 20_000,
                 submitted_analyzed: None,
+                notified: 4_000,
                 counted: 5_000,
                 history: 20_000,
                 backlog: 20_000,

@@ -29,17 +29,28 @@ pub(crate) fn ingest(bench: &Bench, database: &Database) -> anyhow::Result<(Prog
 
 /// Starts `restante-worker`, which calls the API at `api`.
 pub(crate) fn worker(bench: &Bench, database: &Database, api: &str) -> anyhow::Result<Program> {
+    worker_with(bench, database, api, &[])
+}
+
+/// The same with further variables.
+pub(crate) fn worker_with(
+    bench: &Bench,
+    database: &Database,
+    api: &str,
+    variables: &[(&str, &str)],
+) -> anyhow::Result<Program> {
+    let usual = [
+        ("ANTHROPIC_API_KEY", "sk-bench"),
+        ("ANTHROPIC_BASE_URL", api),
+        ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
+    ];
     Program::start(
         bench,
         Runtime::Product,
         "restante-worker",
         &[],
         &database.url,
-        &[
-            ("ANTHROPIC_API_KEY", "sk-bench"),
-            ("ANTHROPIC_BASE_URL", api),
-            ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
-        ],
+        &[&usual[..], variables].concat(),
     )
 }
 
