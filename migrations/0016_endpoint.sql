@@ -872,7 +872,8 @@ grant execute on function restante.enqueue, restante.submit_batch to restante_ap
 grant select on restante.endpoint to restante_worker;
 grant execute on function restante.take_slot, restante.hold_notifications, restante.note_delivery, restante.endpoint_of_callback
   to restante_worker;
--- All but the secret.
+-- All but the secret. `restante migrate --grants` has granted all tables at this point, as 0007 says.
+revoke select on restante.endpoint from restante_operator;
 grant select (id, name, url, event_types, status, disabled_because, body, body_bytes_max, per_second, concurrency, disable_after,
   failing_since, failures_in_a_row, enabled_at, origin, created_at, created_by) on restante.endpoint to restante_operator;
 grant insert (name, url, secret, event_types, status, disabled_because, body, body_bytes_max, per_second, concurrency, disable_after)
@@ -881,6 +882,7 @@ grant update (url, secret, event_types, status, disabled_because, body, body_byt
   on restante.endpoint to restante_operator;
 grant delete on restante.endpoint to restante_operator;
 grant select, delete on restante.endpoint_delivery to restante_operator;
+grant select on restante.endpoint_pace to restante_operator;
 grant select on restante.endpoint_overview to restante_operator;
 -- Postgres asks for the right to what a constraint or a generated column calls, of whoever writes the row.
 grant execute on function restante.rotate_secret, restante.test_endpoint, restante.new_secret, restante.url_fault, restante.origin_of

@@ -92,10 +92,7 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             "Give an endpoint a new secret",
             ("select secrets::text from restante.endpoint_overview where name = 'audit'", "1"),
         ),
-        (
-            "Try an endpoint",
-            ("select status from restante.outbox where type = 'notify.audit'", "pending"),
-        ),
+        ("Try an endpoint", ("select status from restante.outbox where type = 'notify.audit'", "pending")),
         (
             "Forget old deliveries",
             ("select string_agg(endpoint, ' ') from restante.endpoint_delivery", "billing"),
@@ -149,7 +146,7 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             "Stop all work, and go on",
             (
                 "select string_agg(event_id, ' ' order by id) from restante.outbox where status = 'paused'",
-                "whe_paused whe_held",
+                "whe_paused whe_held ntf_invoice",
             ),
         ),
         (

@@ -78,3 +78,4 @@ update restante.outbox set status = 'cancelled' where event_id = 'sql_invoice';
 insert into restante.endpoint_delivery (endpoint, outbox_id, event_id, type, attempt, delivered_at, took, status, error, answer)
 values ('billing', 0, 'ntf_1', 'invoice.paid', 1, now(), '20 ms', 410, 'it answered 410', 'gone'),
        ('audit', 0, 'ntf_0', 'invoice.paid', 1, now() - interval '100 days', '20 ms', 204, null, '');
+update restante.outbox set event_id = 'ntf_invoice' where type = 'notify.billing';

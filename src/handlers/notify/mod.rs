@@ -45,6 +45,10 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 /// How long to wait where something is wrong with this worker and not with the endpoint.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
+/// Three days: after the first ten attempts, they are seven eighths of an hour apart on average.
+const RETRY: retry::Policy =
+    retry::Policy { max_attempts: 93, first: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
+
 /// Delivers notifications.
 #[derive(Debug)]
 pub struct Notifications {
@@ -84,9 +88,7 @@ struct Told {
 
 impl Handler for Notifications {
     const EVENT_TYPES: &'static [&'static str] = &["notify.*"];
-    /// Three days: half an hour apart on average, once the waits are long.
-    const RETRY: retry::Policy =
-        retry::Policy { max_attempts: 155, first: Duration::from_secs(5), cap: Duration::from_secs(60 * 60) };
+    const RETRY: retry::Policy = RETRY;
     type Payload = IgnoredAny;
 
     async fn handle(&self, cx: &mut Context<'_>, _: IgnoredAny) -> handler::Result {
@@ -150,10 +152,9 @@ async fn failed(
         return Ok(parked(name));
     }
     let error = anyhow!("{name} did not take the notification: {fault}");
-    Ok(match retry_after {
-        Some(wait) => Error::RetryAfter(wait, error),
-        None => Error::Retryable(error),
-    })
+    // Never at once: half of the wait is sure, the other half is chance.
+    let attempt = u32::try_from(cx.event.attempt).unwrap_or(1);
+    Ok(Error::RetryAfter(retry_after.unwrap_or(RETRY.ceiling(attempt) / 2), error))
 }
 
 /// The endpoint, if it is enabled.

