@@ -60,7 +60,7 @@ comment on column restante.message.request is 'The request of the Messages API, 
 comment on column restante.message.betas is 'Beta features of the API that it needs, beside those of the account.';
 comment on column restante.message.partial is 'Is the text shown in message_chunk while it is being written?';
 comment on column restante.message.deliver_by is 'When the answer is needed. Null: at once.';
-comment on column restante.message.callback is 'The URL that is told, by a signed webhook, what came of it.';
+comment on column restante.message.callback is 'The URL, or the name of the endpoint, that is told by a signed webhook what came of it.';
 comment on column restante.message.attempts_max is 'How often it is sent at most.';
 comment on column restante.message.reason is 'Why it waits or failed.';
 comment on column restante.message.error_type is 'The type of the error that it failed with, as the API names it.';
@@ -187,7 +187,9 @@ begin
         or send_message.deliver_by >= make_timestamptz(10000, 1, 1, 0, 0, 0, 'UTC') then 'deliver_by must be a time of the years 1 to 9999'
       when exists (select from unnest(send_message.betas) as b (beta) where b.beta is null or b.beta !~ '^[\x21-\x2b\x2d-\x7e]{1,200}$') then
         'betas must be names of beta features'
-    end);
+    end,
+    -- A URL, or the name of an endpoint (0016).
+    restante.callback_fault(send_message.callback));
   if v_fault is not null then
     raise exception 'restante.send_message: %', v_fault using errcode = 'invalid_parameter_value',
       hint = 'Pass a request of the Messages API, such as {"model": "...", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]}.';
@@ -241,15 +243,18 @@ create function restante.follow_message() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_type text := case new.status when 'done' then 'message.completed' when 'failed' then 'message.failed'
-                                 when 'cancelled' then 'message.cancelled' end;
+  v_type     text := case new.status when 'done' then 'message.completed' when 'failed' then 'message.failed'
+                                     when 'cancelled' then 'message.cancelled' end;
+  v_event_id text := format('%s:%s:%s', v_type, new.id, replace(gen_random_uuid()::text, '-', ''));
+  v_at       timestamptz := clock_timestamp();
+  v_data     text;
 begin
   if v_type is not null then
+    v_data := json_build_object('id', new.id, 'key', new.key, 'tag', new.tag, 'status', new.status, 'stop_reason', new.stop_reason,
+                                'error_type', new.error_type)::text;
     perform restante.insert_event(
-      format('%s:%s:%s', v_type, new.id, replace(gen_random_uuid()::text, '-', '')), v_type, new.key, null, clock_timestamp(),
-      json_build_object('message', new.id, 'key', new.key, 'tag', new.tag, 'status', new.status, 'stop_reason', new.stop_reason,
-                        'error_type', new.error_type)::text,
-      null, null, null, 'worker', new.account, new.account);
+      v_event_id, v_type, new.key, null, v_at, v_data, null, null, null, 'worker', new.account, new.account);
+    perform restante.tell_callback(new.callback, v_type, v_event_id, new.key, v_at, v_data, null, new.account);
   elsif new.status = 'waiting' and old.status in ('failed', 'cancelled') then
     perform restante.place_message(new);
   end if;

@@ -498,16 +498,21 @@ comment on function restante.unpack_messages is
 -- The caller of a message is told of the message. A batch that only a person can decide about is told all the same.
 create or replace function restante.tell(p_type text, p_account text, p_submission text, p_batch_id text, p_part bigint) returns void
 language plpgsql as $$
+declare
+  v_event_id text := concat_ws(':', p_type, coalesce(p_batch_id, p_part::text), replace(gen_random_uuid()::text, '-', ''));
+  v_data     text := json_build_object('submission', p_submission, 'part', p_part, 'batch_id', p_batch_id)::text;
+  v_at       timestamptz := clock_timestamp();
+  v          restante.submission;
 begin
-  if p_type <> 'batch.uncertain'
-     and exists (select from restante.submission as s where s.name = p_submission and s.packs_with is not null) then
+  select s.* into v from restante.submission as s where s.name = p_submission;
+  if v.packs_with is not null and p_type <> 'batch.uncertain' then
     return;
   end if;
   perform restante.insert_event(
-    concat_ws(':', p_type, coalesce(p_batch_id, p_part::text), replace(gen_random_uuid()::text, '-', '')), p_type, p_batch_id, null,
-    clock_timestamp(),
-    json_build_object('submission', p_submission, 'part', p_part, 'batch_id', p_batch_id)::text, null, null, null, 'worker',
-    p_account, p_account);
+    v_event_id, p_type, p_batch_id, null, v_at, v_data, null, null, null, 'worker', p_account, p_account);
+  if p_type in ('batch.results_ready', 'batch.uncertain') then
+    perform restante.tell_callback(v.callback, p_type, v_event_id, p_batch_id, v_at, v_data, null, p_account);
+  end if;
 end $$;
 comment on function restante.tell is
   'Engine: Stores an event that says what has become of a submission. Of one that messages were packed into, only what a person must decide.';

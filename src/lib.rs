@@ -94,6 +94,7 @@ mod signature;
 // Floor 1: doors. Each owns one thing outside the process.
 pub mod api;
 pub mod database;
+mod egress;
 
 #[cfg(feature = "service")]
 mod ops;
@@ -136,6 +137,9 @@ pub mod internals {
     #[cfg(feature = "service")]
     pub mod config {
         pub use crate::config::*;
+    }
+    pub mod egress {
+        pub use crate::egress::*;
     }
     pub mod envelope {
         pub use crate::envelope::*;

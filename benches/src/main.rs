@@ -14,6 +14,7 @@ mod measure;
 mod peers;
 mod program;
 mod queue_worker;
+mod receiver;
 mod report;
 mod requests;
 mod scale;

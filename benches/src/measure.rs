@@ -7,6 +7,7 @@ mod idle;
 mod ingest;
 mod messages;
 mod neighbours;
+mod notify;
 mod pick_up;
 mod product;
 mod results;
@@ -28,6 +29,7 @@ pub(crate) enum Measurement {
     Results,
     Submit,
     Messages,
+    Notify,
     Flat,
     Snapshot,
     Wal,
@@ -44,6 +46,7 @@ pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("results", Measurement::Results),
     ("submit", Measurement::Submit),
     ("messages", Measurement::Messages),
+    ("notify", Measurement::Notify),
     ("flat", Measurement::Flat),
     ("snapshot", Measurement::Snapshot),
     ("wal", Measurement::Wal),
@@ -66,6 +69,7 @@ impl Measurement {
             Self::Results => results::measure(bench).await,
             Self::Submit => submit::measure(bench).await,
             Self::Messages => messages::measure(bench).await,
+            Self::Notify => notify::measure(bench).await,
             Self::Flat => flat::measure(bench).await,
             Self::Snapshot => snapshot::measure(bench).await,
             Self::Wal => wal::measure(bench).await,

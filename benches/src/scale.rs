@@ -25,6 +25,8 @@ pub(crate) struct Scale {
     pub submitted_analyzed: Option<usize>,
     /// How many messages each of the streams that run at once answers, one after the other.
     pub message_rounds: usize,
+    /// How many notifications go out in one point.
+    pub notified: usize,
     /// How many events pass while buffers and WAL are counted.
     pub counted: usize,
     /// How many finished rows the history has.
@@ -52,6 +54,7 @@ impl Scale {
             submitted: 100_000,
             submitted_analyzed: Some(20_000),
             message_rounds: 4,
+            notified: 20_000,
             counted: 20_000,
             history: 1_000_000,
             backlog: 1_000_000,
@@ -71,6 +74,7 @@ impl Scale {
                 submitted: 20_000,
                 submitted_analyzed: None,
                 message_rounds: 1,
+                notified: 4_000,
                 counted: 5_000,
                 history: 20_000,
                 backlog: 20_000,

@@ -36,6 +36,7 @@ pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
 pub use messages::{FinalMessage, MessageStream, NotOpened, SoFar, Step, StreamError, Usage};
 pub use post::NotPosted;
+pub(crate) use retry_after::retry_after;
 pub use submit::NotCreated;
 
 pub(crate) use messages::MessageFields;

@@ -10,7 +10,7 @@ const SECONDS_MAX: f64 = 3600.0;
 
 /// The wait: `retry-after-ms`, else `retry-after` in seconds (fractions too), else `retry-after` as an HTTP date, in
 /// the order of the official SDKs. `None` if no header asks for a wait above zero.
-pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |text: &str| text.parse().ok();
     let positive = |seconds: &f64| seconds.is_finite() && *seconds > 0.0;

@@ -135,6 +135,11 @@ variables! {
     RESTANTE_BATCH_DELETE_AFTER: Option<Duration> = seconds_or_off(0..=2_505_600),
         read by [(Worker, Default("0"))], since "0.1.0";
 
+    /// true lets notifications go into a private network and to this machine, by http too and to any port; otherwise they go by
+    /// https to public addresses only
+    RESTANTE_ALLOW_PRIVATE_ENDPOINTS: bool = text(texts::truth),
+        read by [(Worker, Default("false"))], since "0.1.0";
+
     /// how many seconds after SIGTERM ingest still takes webhooks, while /readyz answers 503 and load balancers notice
     /// it; at most half of RESTANTE_DRAIN_SECONDS, and a part of it
     RESTANTE_LINGER_SECONDS: Duration = seconds(0..=300),

@@ -24,6 +24,11 @@ pub(super) fn path(value: &str) -> Fallible<PathBuf> {
     Ok(value.into())
 }
 
+/// `true` or `false`.
+pub(super) fn truth(value: &str) -> Fallible<bool> {
+    one_of(value, [("true", true), ("false", false)])
+}
+
 pub(super) fn log_format(value: &str) -> Fallible<LogFormat> {
     one_of(value, [("json", LogFormat::Json), ("text", LogFormat::Text)])
 }

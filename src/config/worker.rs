@@ -70,6 +70,7 @@ impl Worker {
             handlers: all!(handlers::Settings {
                 batch_poll: vars.get(&RESTANTE_BATCH_POLL_SECONDS),
                 reconcile: vars.get(&RESTANTE_RECONCILE_SECONDS),
+                allow_private_endpoints: vars.get(&RESTANTE_ALLOW_PRIVATE_ENDPOINTS),
             }),
             log: log(&mut vars),
         });

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::egress::Rules;
 use crate::registry::Registry;
 
 pub mod batch_cancel;
@@ -13,6 +14,7 @@ pub mod batch_submit;
 pub mod message_pack;
 pub mod message_send;
 pub mod message_unpack;
+pub mod notify;
 pub mod resource_reconcile;
 pub mod resources;
 pub mod session_events;
@@ -25,10 +27,13 @@ pub struct Settings {
     /// The time between two searches for batches and between two looks at the other objects, for what no webhook has told; `None`
     /// turns both off.
     pub reconcile: Option<Duration>,
+    /// May notifications go into a private network, and by plain http?
+    pub allow_private_endpoints: bool,
 }
 
 /// A registry with the built-in handlers. A worker of your own adds to it, or starts from an empty [`Registry`].
 pub fn registry(settings: Settings) -> Registry {
+    let rules = if settings.allow_private_endpoints { Rules::PRIVATE_NETWORK } else { Rules::PUBLIC };
     let registry = Registry::new()
         .register(batch_poll::BatchPoll { every: settings.batch_poll })
         .register(batch_results::BatchResults::new(settings.batch_poll))
@@ -38,6 +43,7 @@ pub fn registry(settings: Settings) -> Registry {
         .register(message_send::MessageSend::new())
         .register(message_pack::MessagePack)
         .register(message_unpack::MessageUnpack)
+        .register(notify::Notifications::new(rules))
         .register(resources::Resources)
         .register(session_events::SessionEvents);
     match settings.reconcile {

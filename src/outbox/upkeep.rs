@@ -78,7 +78,7 @@ pub async fn oldest_claimable_seconds(executor: impl PgExecutor<'_>) -> sqlx::Re
         r#"
         select coalesce(extract(epoch from clock_timestamp() - min(r.received_at)), 0)::float8 as "seconds!"
           -- From each subscriber's end of the index: a backlog of a million costs no more than one of ten.
-          from (select '' as subscriber union select subscriber from restante.subscription) as s
+          from (select '' as subscriber union select subscriber from restante.subscription where subscriber <> 'notify') as s
           cross join lateral (
                 select l.received_at from restante.outbox_live as l
                  where l.lane = 'r' and l.status = 'pending' and l.subscriber = s.subscriber
@@ -107,7 +107,7 @@ pub async fn oldest_unfinished_seconds(executor: impl PgExecutor<'_>) -> sqlx::R
               limit 1)
             union all
             (select r.received_at
-               from (select '' as subscriber union select subscriber from restante.subscription) as s
+               from (select '' as subscriber union select subscriber from restante.subscription where subscriber <> 'notify') as s
                cross join lateral (
                      select l.received_at from restante.outbox_live as l
                       where l.lane = 'r' and l.subscriber = s.subscriber and not restante.is_standing(l.type, l.status, l.outcome)

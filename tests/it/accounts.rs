@@ -43,7 +43,11 @@ async fn apis<const N: usize>(names: [&'static str; N]) -> ([ScriptedApi; N], Ac
 
 fn built_in() -> Registry {
     let every = Duration::from_secs(60);
-    handlers::registry(handlers::Settings { batch_poll: every, reconcile: Some(every) })
+    handlers::registry(handlers::Settings {
+        batch_poll: every,
+        reconcile: Some(every),
+        allow_private_endpoints: false,
+    })
 }
 
 /// Runs a worker with the built-in handlers until no event may run now.

@@ -37,8 +37,11 @@ pub(crate) async fn work(world: &World, api: &ScriptedApi) {
 
 /// Like [`work`], with these settings of the worker.
 async fn work_as(worker: worker::Settings, world: &World, api: &ScriptedApi) {
-    let settings =
-        handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: Some(Duration::from_secs(300)) };
+    let settings = handlers::Settings {
+        batch_poll: Duration::from_secs(60),
+        reconcile: Some(Duration::from_secs(300)),
+        allow_private_endpoints: false,
+    };
     let registry = handlers::registry(settings);
     worker::run_until_idle(worker, world.pool.clone(), registry, api.client()).await.unwrap();
 }

@@ -16,7 +16,11 @@ use crate::support::{World, eventually};
 
 fn built_in() -> Registry {
     let every = Duration::from_secs(60);
-    handlers::registry(handlers::Settings { batch_poll: every, reconcile: Some(every) })
+    handlers::registry(handlers::Settings {
+        batch_poll: every,
+        reconcile: Some(every),
+        allow_private_endpoints: false,
+    })
 }
 
 async fn work(world: &World, api: api::Client) {

@@ -35,7 +35,11 @@ async fn api_that_has_everything() -> (api::Client, Asked) {
 /// Runs the built-in handlers on all events, and returns the paths requested from the API.
 async fn worked(world: &World) -> Vec<String> {
     let (api, asked) = api_that_has_everything().await;
-    let settings = handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: None };
+    let settings = handlers::Settings {
+        batch_poll: Duration::from_secs(60),
+        reconcile: None,
+        allow_private_endpoints: false,
+    };
     let registry = handlers::registry(settings);
     worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry, api).await.unwrap();
     std::mem::take(&mut *asked.lock().unwrap())

@@ -18,7 +18,11 @@ fn told(event_id: &str, second: usize, data: Value) -> Value {
 }
 
 async fn work_with(world: &World, api: &ScriptedApi) {
-    let settings = handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: None };
+    let settings = handlers::Settings {
+        batch_poll: Duration::from_secs(60),
+        reconcile: None,
+        allow_private_endpoints: false,
+    };
     let registry = handlers::registry(settings);
     worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry, api.client())
         .await
@@ -54,7 +58,11 @@ async fn a_burst_that_arrives_while_a_worker_runs_takes_four_requests_a_second_a
     let session = json!({ "id": "sesn_1", "type": "session", "status": "running", "updated_at": "2026-11-01T13:00:00Z" });
     api.answer("/v1/sessions/sesn_1", Answer::json(&session));
     let stop = CancellationToken::new();
-    let settings = handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: None };
+    let settings = handlers::Settings {
+        batch_poll: Duration::from_secs(60),
+        reconcile: None,
+        allow_private_endpoints: false,
+    };
     let (registry, pool) = (handlers::registry(settings), world.pool.clone());
     let running = worker::run(world.worker_settings(), pool, registry, api.client(), stop.clone());
     let running = tokio::spawn(running);

@@ -87,7 +87,12 @@ async fn work(world: &World, api: &ScriptedApi) {
 
 fn registry() -> Registry {
     let minute = std::time::Duration::from_secs(60);
-    handlers::registry(handlers::Settings { batch_poll: minute, reconcile: None }).register(TestLedger)
+    handlers::registry(handlers::Settings {
+        batch_poll: minute,
+        reconcile: None,
+        allow_private_endpoints: false,
+    })
+    .register(TestLedger)
 }
 
 /// [`Ledger`] without the types that the built-in handlers handle.

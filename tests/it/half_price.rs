@@ -20,7 +20,11 @@ use crate::support::{SimulatedApi, World};
 
 /// The handlers of a worker that does not search for batches.
 fn registry() -> restante::Registry {
-    handlers::registry(handlers::Settings { batch_poll: Duration::from_secs(30), reconcile: None })
+    handlers::registry(handlers::Settings {
+        batch_poll: Duration::from_secs(30),
+        reconcile: None,
+        allow_private_endpoints: false,
+    })
 }
 
 /// A simulated API at which all requests succeed. Every second batch ends only when a test ends it.

@@ -22,6 +22,7 @@ mod crash;
 mod crowd;
 mod documents;
 mod elsewhere;
+mod endpoints;
 mod flat;
 mod half_price;
 mod ingest;

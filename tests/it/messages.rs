@@ -25,7 +25,11 @@ const PATH: &str = "/v1/messages";
 
 /// The handlers of a worker that does not search for batches.
 fn registry() -> restante::Registry {
-    handlers::registry(handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: None })
+    handlers::registry(handlers::Settings {
+        batch_poll: Duration::from_secs(60),
+        reconcile: None,
+        allow_private_endpoints: false,
+    })
 }
 
 /// The API at this URL, which may be silent for a second.

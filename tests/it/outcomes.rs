@@ -297,7 +297,11 @@ async fn of_many_events_that_an_outage_of_the_api_holds_back_one_is_told_of() {
         })
         .collect();
     world.receive_bodies(&bodies).await;
-    let registry = handlers::registry(handlers::Settings { batch_poll: WAIT, reconcile: None });
+    let registry = handlers::registry(handlers::Settings {
+        batch_poll: WAIT,
+        reconcile: None,
+        allow_private_endpoints: false,
+    });
 
     let settings = world.worker_settings();
     let told = told(worker::run_until_idle(settings, world.pool.clone(), registry, api.client())).await;

@@ -55,8 +55,12 @@ async fn start() -> (World, SimulatedApi) {
 
 fn registry() -> Registry {
     let every = Duration::from_secs(60);
-    handlers::registry(handlers::Settings { batch_poll: every, reconcile: Some(every) })
-        .subscribe("app", Heard)
+    handlers::registry(handlers::Settings {
+        batch_poll: every,
+        reconcile: Some(every),
+        allow_private_endpoints: false,
+    })
+    .subscribe("app", Heard)
 }
 
 fn client(api: &SimulatedApi) -> api::Client {

@@ -128,7 +128,11 @@ fn asked(api: &ScriptedApi) -> Vec<Question> {
 }
 
 async fn work(world: &World, api: &api::Client) {
-    let settings = handlers::Settings { batch_poll: std::time::Duration::from_secs(60), reconcile: None };
+    let settings = handlers::Settings {
+        batch_poll: std::time::Duration::from_secs(60),
+        reconcile: None,
+        allow_private_endpoints: false,
+    };
     let registry = handlers::registry(settings);
     worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry, api.clone()).await.unwrap();
 }

@@ -83,13 +83,17 @@ async fn nothing_of_the_schema_is_open_to_everybody() {
 }
 
 #[tokio::test]
-async fn the_operator_may_read_every_table_and_view_but_what_the_locks_of_keys_are_made_of() {
+async fn the_operator_may_read_everything_but_secrets_and_what_the_locks_of_keys_are_made_of() {
     let world = World::new().await;
 
-    let unreadable = "select coalesce(string_agg(c.relname, ', '), 'none') from pg_class as c
+    let unreadable = "select coalesce(string_agg(c.relname, ', ' order by c.relname), 'none') from pg_class as c
        where c.relnamespace = 'restante'::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
          and not has_table_privilege('restante_operator', c.oid, 'select')";
-    assert_eq!(world.value(unreadable).await, "key_salt");
+    assert_eq!(world.value(unreadable).await, "endpoint, key_salt");
+    let unreadable = "select string_agg(a.attname, ', ') from pg_attribute as a
+       where a.attrelid = 'restante.endpoint'::regclass and a.attnum > 0 and not a.attisdropped
+         and not has_column_privilege('restante_operator', a.attrelid, a.attnum, 'select')";
+    assert_eq!(world.value(unreadable).await, "secret");
 }
 
 #[tokio::test]
@@ -203,7 +207,11 @@ async fn the_results_of_a_batch_are_stored_with_the_role_of_a_worker() {
     handlers::batch_reconcile::schedule(&as_worker.pool).await.unwrap();
 
     let every = Duration::from_secs(60);
-    let registry = handlers::registry(handlers::Settings { batch_poll: every, reconcile: Some(every) });
+    let registry = handlers::registry(handlers::Settings {
+        batch_poll: every,
+        reconcile: Some(every),
+        allow_private_endpoints: false,
+    });
     let pool = as_worker.pool.clone();
     worker::run_until_idle(as_worker.worker_settings(), pool, registry, api).await.unwrap();
 
@@ -263,6 +271,11 @@ async fn one_event_of_each_status(world: &World) {
         }
     }
     world.sql("insert into restante.paused_type (type) values ('test.held')").await;
+    world
+        .sql(
+            "insert into restante.endpoint (name, url, event_types) values ('a', 'https://a.example/', '{}')",
+        )
+        .await;
 }
 
 /// Creates a batch of `requests` requests at the simulator, which ends at once.

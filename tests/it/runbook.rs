@@ -74,6 +74,30 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ),
         ),
         (
+            "Add an endpoint",
+            (
+                "select string_agg(type, ' ' order by type) from restante.subscription where subscriber = 'notify'",
+                "invoice.* nothing.yet order.* session.*",
+            ),
+        ),
+        (
+            "Park what is sent to an endpoint",
+            ("select reason from restante.paused_type where type = 'notify.audit'", "it moves house"),
+        ),
+        (
+            "Release what was parked",
+            ("select status from restante.outbox where type = 'notify.billing'", "pending"),
+        ),
+        (
+            "Give an endpoint a new secret",
+            ("select secrets::text from restante.endpoint_overview where name = 'audit'", "1"),
+        ),
+        ("Try an endpoint", ("select status from restante.outbox where type = 'notify.audit'", "pending")),
+        (
+            "Forget old deliveries",
+            ("select string_agg(endpoint, ' ') from restante.endpoint_delivery", "billing"),
+        ),
+        (
             "Forget old failures",
             ("select count(*)::text from restante.failure where error = 'long ago'", "0"),
         ),
@@ -122,7 +146,7 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             "Stop all work, and go on",
             (
                 "select string_agg(event_id, ' ' order by id) from restante.outbox where status = 'paused'",
-                "whe_paused whe_held",
+                "whe_paused whe_held ntf_invoice",
             ),
         ),
         (

@@ -94,3 +94,14 @@ values ('anthropic', 'vault', now() - interval '1 day', '5 minutes', now(), now(
 insert into restante.missed_change (account, event_id, kind, type, key, subject, payload, happened_at, is_once, polled_at)
 values ('anthropic', 'poll:vault.created:vlt_01', 'vault', 'vault.created', 'vlt_01', 'vlt_01', '{"type":"vault.created","id":"vlt_01"}',
         now() - interval '5 minutes', true, now());
+
+-- An endpoint that is disabled, with what is parked for it, and one that is sound.
+insert into restante.endpoint (name, url, event_types) values ('billing', 'https://billing.example/hooks', '{invoice.*}');
+insert into restante.endpoint (name, url, event_types) values ('audit', 'https://audit.example/hooks', '{nothing.yet}');
+update restante.endpoint set status = 'disabled', disabled_because = 'it answered 410: it wants no more notifications' where name = 'billing';
+select restante.enqueue('invoice.paid', '{}', key => 'inv_1', event_id => 'sql_invoice');
+update restante.outbox set status = 'cancelled' where event_id = 'sql_invoice';
+insert into restante.endpoint_delivery (endpoint, outbox_id, event_id, type, attempt, delivered_at, took, status, error, answer)
+values ('billing', 0, 'ntf_1', 'invoice.paid', 1, now(), '20 ms', 410, 'it answered 410', 'gone'),
+       ('audit', 0, 'ntf_0', 'invoice.paid', 1, now() - interval '100 days', '20 ms', 204, null, '');
+update restante.outbox set event_id = 'ntf_invoice' where type = 'notify.billing';

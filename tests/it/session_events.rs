@@ -15,7 +15,11 @@ use crate::support::sender::client;
 use crate::support::{SimulatedApi, World, eventually};
 
 fn registry() -> restante::Registry {
-    handlers::registry(handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: None })
+    handlers::registry(handlers::Settings {
+        batch_poll: Duration::from_secs(60),
+        reconcile: None,
+        allow_private_endpoints: false,
+    })
 }
 
 fn api_at(url: &str) -> Accounts {

@@ -22,7 +22,11 @@ use crate::support::{World, eventually};
 
 /// The handlers of a worker that does not search for batches.
 fn registry() -> restante::Registry {
-    handlers::registry(handlers::Settings { batch_poll: Duration::from_secs(60), reconcile: None })
+    handlers::registry(handlers::Settings {
+        batch_poll: Duration::from_secs(60),
+        reconcile: None,
+        allow_private_endpoints: false,
+    })
 }
 
 fn api_at(url: &str) -> Accounts {

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::configuration::{self, Service};
 use super::demo::{self, DemoArgs};
+use super::endpoint::{self, EndpointArgs};
 use super::results::{self, ResultsArgs};
 use super::status::{self, StatusArgs};
 use super::submit::{self, SubmitArgs};
@@ -63,6 +64,8 @@ enum Command {
     Submit(SubmitArgs),
     #[command(after_long_help = needs_database())]
     Results(ResultsArgs),
+    #[command(after_long_help = needs_database())]
+    Endpoint(EndpointArgs),
     /// Asks a service whether it is ready; exits 0 if it is, else 1 with the reason
     ///
     /// Without a URL it asks the listener of RESTANTE_OPS_LISTEN. If that is not set, it asks the default ones of ingest
@@ -149,6 +152,11 @@ pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<
             let (tool, _flush) = started(read)?;
             let url = tool.database_url.context(NO_DATABASE)?;
             results::run(args, &url, surroundings.stop).await
+        }
+        Command::Endpoint(args) => {
+            let (tool, _flush) = started(read)?;
+            let url = tool.database_url.context(NO_DATABASE)?;
+            endpoint::run(args, &url).await
         }
         Command::Healthcheck(args) => {
             let (tool, _flush) = started(read)?;
@@ -251,6 +259,7 @@ mod tests {
         assert!(matches!(parsed("restante submit - --name n --wait"), Command::Submit(_)));
         assert!(Cli::try_parse_from("restante submit file --name".split(' ').chain([""])).is_err());
         assert!(matches!(parsed("restante results n --partial"), Command::Results(_)));
+        assert!(matches!(parsed("restante endpoint add https://a.example/ --name a"), Command::Endpoint(_)));
         let Command::Config(args) = parsed("restante config worker") else { panic!("no config") };
         assert_eq!(args.service, Some(Service::Worker));
         let Command::Healthcheck(args) = parsed("restante healthcheck http://h:1") else {
@@ -268,6 +277,7 @@ mod tests {
             ("status", &["DATABASE_URL"]),
             ("submit", &["DATABASE_URL"]),
             ("results", &["DATABASE_URL"]),
+            ("endpoint", &["DATABASE_URL"]),
             ("simulate", &[SIGNING_KEY.name, WEBHOOK_SECRET.name, API_KEY.name]),
             ("send", &[SIGNING_KEY.name, WEBHOOK_SECRET.name]),
             ("healthcheck", &["RESTANTE_OPS_LISTEN"]),

@@ -127,6 +127,9 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
           RESTANTE_BATCH_DELETE_AFTER  [default 0, 0 to 2505600]
               how many seconds after all results of a batch are stored the worker deletes it at the API; 0
               leaves that to the API
+          RESTANTE_ALLOW_PRIVATE_ENDPOINTS  [default false]
+              true lets notifications go into a private network and to this machine, by http too and to
+              any port; otherwise they go by https to public addresses only
           RESTANTE_DRAIN_SECONDS  [default 20, 0 to 3600]
               how many seconds after SIGTERM a program waits for work under way; keep it below the grace
               period of the supervisor that sends SIGTERM

@@ -298,7 +298,11 @@ async fn a_worker_puts_back_what_was_called_off_without_being_started_again() {
     world.sql("insert into restante.batch (id) values ('b')").await;
     let stop = CancellationToken::new();
     let every = Duration::from_secs(60);
-    let registry = handlers::registry(handlers::Settings { batch_poll: every, reconcile: Some(every) });
+    let registry = handlers::registry(handlers::Settings {
+        batch_poll: every,
+        reconcile: Some(every),
+        allow_private_endpoints: false,
+    });
     let running = tokio::spawn(worker::run(
         world.worker_settings(),
         world.pool.clone(),

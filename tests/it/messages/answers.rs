@@ -26,7 +26,8 @@ async fn an_answer_is_kept_whole_with_what_it_used_and_an_event_tells_of_it() {
     let attempt =
         "select concat_ws(' ', message_id, model, input_tokens, output_tokens) from restante.message_attempt";
     assert_eq!(world.value(attempt).await, "msg_scripted claude-opus-5-5 12 31");
-    let told = "select concat_ws(' ', type, key, payload ->> 'message', payload ->> 'tag', payload ->> 'stop_reason')
+    let told =
+        "select concat_ws(' ', type, key, payload ->> 'id', payload ->> 'tag', payload ->> 'stop_reason')
                   from restante.outbox where type like 'message.%ed'";
     assert_eq!(world.value(told).await, format!("message.completed k {id} t end_turn"));
     assert_eq!(world.value("select count(*) from restante.message_chunk").await, "0");

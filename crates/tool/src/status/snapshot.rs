@@ -304,7 +304,7 @@ async fn finished_total(tx: &mut PgConnection) -> sqlx::Result<i64> {
 async fn subscribers(tx: &mut PgConnection) -> sqlx::Result<Vec<Subscriber>> {
     sqlx::query_as(
         "select subscriber, array_agg(type order by type) as types
-           from restante.subscription group by subscriber order by subscriber",
+           from restante.subscription where subscriber <> 'notify' group by subscriber order by subscriber",
     )
     .fetch_all(tx)
     .await

@@ -149,7 +149,8 @@ async fn the_built_in_handler_of_the_same_kind_goes_its_own_way() {
     let (shop, desk) = open_shop().await;
     shop.session_idled("sesn_1").await;
     let minute = Duration::from_secs(60);
-    let built_in = restante::handlers::Settings { batch_poll: minute, reconcile: None };
+    let built_in =
+        restante::handlers::Settings { batch_poll: minute, reconcile: None, allow_private_endpoints: false };
 
     // No API answers in these tests, so the event of the built-in handler waits, and does not hold up the other one.
     assert_eq!(shop.work(restante::handlers::registry(built_in)).await, 1);
