@@ -24,6 +24,15 @@ pub(super) fn path(value: &str) -> Fallible<PathBuf> {
     Ok(value.into())
 }
 
+/// The path of a folder. It is the same wherever the program is started.
+pub(super) fn folder(value: &str) -> Fallible<PathBuf> {
+    let path = PathBuf::from(value);
+    if !path.is_absolute() {
+        return Err(unfit("it is not an absolute path", "Write it like /var/lib/restante/journal"));
+    }
+    Ok(path)
+}
+
 pub(super) fn log_format(value: &str) -> Fallible<LogFormat> {
     one_of(value, [("json", LogFormat::Json), ("text", LogFormat::Text)])
 }

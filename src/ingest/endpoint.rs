@@ -127,8 +127,8 @@ impl Endpoint {
         self.senders.now().iter().any(|known| known.name == sender)
     }
 
-    /// Reads, verifies and commits a delivery. `Ok` means that its event is committed, and is the reason for the
-    /// metrics.
+    /// Reads, verifies and commits a delivery. `Ok` means that its event is committed, or in the journal, and is the
+    /// reason for the metrics.
     async fn receive(
         &self,
         sender: &Sender,
@@ -163,6 +163,7 @@ impl Endpoint {
         metrics::gauge!(metric::LAST_DELIVERY_TIMESTAMP_SECONDS, labels).set((self.now)() as f64);
         match kept {
             Kept::New => return Ok(reason),
+            Kept::Journaled => return Ok("journaled"),
             Kept::Again { differs: false } => {}
             Kept::Again { differs: true } => {
                 if let Some(left_out) = self.throttle.admit("differs", Instant::now()) {

@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 
 use super::{Inserted, Store, StoreError, Took};
@@ -34,6 +35,8 @@ struct Inner {
     script: Box<Script>,
     calls: Mutex<Vec<Vec<String>>>,
     stored: Mutex<BTreeMap<String, NewEvent>>,
+    /// When the events that came from the journal were delivered, in the order in which they were stored.
+    received_ats: Mutex<Vec<(String, DateTime<Utc>)>>,
     entered: Semaphore,
     gate: Semaphore,
     took: Took,
@@ -60,6 +63,7 @@ impl FakeStore {
             script: Box::new(script),
             calls: Mutex::default(),
             stored: Mutex::default(),
+            received_ats: Mutex::default(),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             took,
@@ -79,6 +83,11 @@ impl FakeStore {
     /// The identifiers of each insert so far.
     pub(super) fn calls(&self) -> Vec<Vec<String>> {
         self.0.calls.lock().unwrap().clone()
+    }
+
+    /// The events that came from the journal, in their order, and when each was delivered.
+    pub(super) fn journaled(&self) -> Vec<(String, DateTime<Utc>)> {
+        self.0.received_ats.lock().unwrap().clone()
     }
 
     /// What is stored, by identifier.
@@ -122,5 +131,17 @@ impl Store for FakeStore {
             }
         }
         Ok(Inserted { duplicates, took: self.0.took })
+    }
+
+    async fn insert_journaled(
+        &self,
+        events: &[NewEvent],
+        received_ats: &[DateTime<Utc>],
+    ) -> Result<Inserted, StoreError> {
+        let inserted = self.insert(events).await?;
+        let received_ats = events.iter().zip(received_ats);
+        let named = received_ats.map(|(event, received_at)| (event.event_id.clone(), *received_at));
+        self.0.received_ats.lock().unwrap().extend(named);
+        Ok(inserted)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `accept` accepts a connection, `endpoint` answers its requests, and `commit` commits their events; deliveries that
 //! arrive at the same time share a transaction. The invariant: a 2xx means committed. If a verified event cannot be
-//! committed, the answer is 503, so that the sender tries again. A body that cannot be read is committed too, as an
+//! committed, the answer is 503, so that the sender tries again. With a `journal`, which an operator has to ask for, a 2xx means
+//! committed or in the journal; `replay` then commits what is in it. A body that cannot be read is committed too, as an
 //! event of the type `unreadable`. Ingest knows no handler and no API, and never answers with a redirect: the API
 //! disables an endpoint at the first redirect.
 
@@ -12,7 +13,9 @@ mod commit;
 mod endpoint;
 #[cfg(test)]
 mod fake;
+mod journal;
 mod lanes;
+mod replay;
 mod senders;
 mod store;
 #[cfg(test)]
@@ -25,8 +28,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use self::commit::{Inserted, Store, StoreError};
+pub use self::journal::{Backlog, Journal, Unusable, inspect};
 pub use self::lanes::Took;
 pub use self::senders::{Sender, Senders};
 pub use self::store::OutboxStore;
@@ -40,6 +45,8 @@ pub struct Settings {
     pub now: fn() -> i64,
     /// Bounds on what one sender, or all of them, can use up.
     pub limits: Limits,
+    /// Where events are kept while the store takes none; none without `RESTANTE_JOURNAL_DIR`.
+    pub journal: Option<Journal>,
 }
 
 /// Bounds on time and memory. The defaults suit deliveries of about 1 kB, the size that the API sends.
@@ -107,14 +114,17 @@ impl Default for Limits {
 /// After `stop` it still accepts deliveries for [`Limits::linger`], but every answer ends its connection. Then it
 /// accepts no more connections, closes idle ones, and waits for the requests and commits under way. Returns false if
 /// some did not end within the drain time and were cut; a request that was cut got no 2xx.
-pub async fn run<S: Store>(
+pub async fn run<S: Store + Clone>(
     settings: Settings,
     listener: TcpListener,
     store: S,
     stop: CancellationToken,
 ) -> bool {
-    let Settings { senders, now, limits } = settings;
-    let (committer, mut commits) = commit::start(store, &limits);
+    let Settings { senders, now, limits, journal } = settings;
+    let _replay = journal.clone().map(|journal| {
+        AbortOnDropHandle::new(tokio::spawn(replay::run(store.clone(), journal, limits.clone())))
+    });
+    let (committer, mut commits) = commit::start(store, journal, &limits);
     let router = endpoint::router(senders, now, committer, stop.clone(), &limits);
 
     let lingered = async {

@@ -17,7 +17,7 @@ pub mod trouble;
 pub mod upkeep;
 
 pub use claim::{Claimed, claim};
-pub use insert::{Source, insert_events};
+pub use insert::{Source, Stored, insert_events, insert_journaled};
 pub use lease::Lease;
 pub use outcome::Outcome;
 

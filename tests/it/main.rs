@@ -24,6 +24,7 @@ mod elsewhere;
 mod flat;
 mod ingest;
 mod interleaved;
+mod journal;
 mod leases;
 mod odd_deliveries;
 mod operator;

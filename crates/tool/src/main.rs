@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod explained;
 mod healthcheck;
+mod journal;
 mod migrate;
 mod results;
 mod status;
