@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
+use crate::outbox::Refused;
 use crate::outbox::insert::{Duplicate, seen_as};
 
 /// What the store does with one insert.
@@ -37,6 +39,8 @@ struct Inner {
     stored: Mutex<BTreeMap<String, NewEvent>>,
     /// When the events that came from the journal were delivered, in the order in which they were stored.
     received_ats: Mutex<Vec<(String, DateTime<Utc>)>>,
+    takes_no_reports: AtomicBool,
+    refused: Mutex<BTreeMap<(String, &'static str), i64>>,
     entered: Semaphore,
     gate: Semaphore,
     took: Took,
@@ -64,6 +68,8 @@ impl FakeStore {
             calls: Mutex::default(),
             stored: Mutex::default(),
             received_ats: Mutex::default(),
+            takes_no_reports: AtomicBool::default(),
+            refused: Mutex::default(),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             took,
@@ -88,6 +94,16 @@ impl FakeStore {
     /// The events that came from the journal, in their order, and when each was delivered.
     pub(super) fn journaled(&self) -> Vec<(String, DateTime<Utc>)> {
         self.0.received_ats.lock().unwrap().clone()
+    }
+
+    /// From now on reports of refused requests fail, or no more.
+    pub(super) fn take_reports(&self, takes: bool) {
+        self.0.takes_no_reports.store(!takes, Ordering::SeqCst);
+    }
+
+    /// How many refused requests were reported, by sender and reason.
+    pub(super) fn refused(&self) -> BTreeMap<(String, &'static str), i64> {
+        self.0.refused.lock().unwrap().clone()
     }
 
     /// What is stored, by identifier.
@@ -143,5 +159,16 @@ impl Store for FakeStore {
         let named = received_ats.map(|(event, received_at)| (event.event_id.clone(), *received_at));
         self.0.received_ats.lock().unwrap().extend(named);
         Ok(inserted)
+    }
+
+    async fn note_refusals(&self, refused: &[Refused]) -> Result<(), StoreError> {
+        if self.0.takes_no_reports.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("away".into()));
+        }
+        let mut counts = self.0.refused.lock().unwrap();
+        for Refused { sender, reason, requests, .. } in refused {
+            *counts.entry((sender.clone(), *reason)).or_default() += requests;
+        }
+        Ok(())
     }
 }

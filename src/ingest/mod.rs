@@ -15,6 +15,7 @@ mod endpoint;
 mod fake;
 mod journal;
 mod lanes;
+mod refusals;
 mod replay;
 mod senders;
 mod store;
@@ -26,15 +27,19 @@ mod watch;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::commit::{Inserted, Store, StoreError};
 pub use self::journal::{Backlog, Journal, Unusable, inspect};
 pub use self::lanes::Took;
+use self::refusals::Refusals;
 pub use self::senders::{Sender, Senders};
 pub use self::store::OutboxStore;
+
+/// How long the end waits for the last report of refused requests.
+const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What ingest needs to know.
 #[derive(Debug)]
@@ -69,6 +74,8 @@ pub struct Limits {
     pub linger: Duration,
     /// How long connections and commits may go on after the stop before they are cut. 20 s.
     pub drain: Duration,
+    /// How often the counts of refused requests go to the database. 15 s.
+    pub report_every: Duration,
     /// The largest body, in bytes. 1 MiB.
     pub body_bytes_max: usize,
     /// The memory for all bodies above 16 KiB at one time, in bytes; the number of connections bounds the memory of
@@ -98,6 +105,7 @@ impl Default for Limits {
             ingest_wait: Duration::from_secs(10),
             linger: Duration::from_secs(5),
             drain: Duration::from_secs(20),
+            report_every: Duration::from_secs(15),
             body_bytes_max: 1 << 20,
             large_bodies_bytes_max: 256 << 20,
             max_connections: 4096,
@@ -124,8 +132,12 @@ pub async fn run<S: Store + Clone>(
     let _replay = journal.clone().map(|journal| {
         AbortOnDropHandle::new(tokio::spawn(replay::run(store.clone(), journal, limits.clone())))
     });
-    let (committer, mut commits) = commit::start(store, journal, &limits);
-    let router = endpoint::router(senders, now, committer, stop.clone(), &limits);
+    let (committer, mut commits) = commit::start(store.clone(), journal, &limits);
+    let refusals = Refusals::default();
+    let last_report = CancellationToken::new();
+    let reports = refusals.clone().report_until(last_report.clone(), limits.report_every, store);
+    let reports = tokio::spawn(reports);
+    let router = endpoint::router(senders, now, committer, refusals, stop.clone(), &limits);
 
     let lingered = async {
         stop.cancelled().await;
@@ -145,5 +157,8 @@ pub async fn run<S: Store + Clone>(
     if !committed {
         commits.abort();
     }
+    last_report.cancel();
+    // Whether the last report arrives or not changes no answer.
+    let _reported = timeout(LAST_REPORT_TIMEOUT, reports).await;
     closed && committed
 }

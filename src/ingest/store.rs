@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Inserted, Store, StoreError, Took};
 use crate::database::{self, Connections};
 use crate::event::NewEvent;
-use crate::outbox::{self, Stored};
+use crate::outbox::{self, Refused, Stored};
 
 /// At most fifty hints a second in the long run: each is a commit that holds a lock of the whole server for a moment.
 const HINT_EVERY: Duration = Duration::from_millis(20);
@@ -24,6 +24,8 @@ const HINTS_SAVED_MAX: u32 = 10;
 pub struct OutboxStore {
     pool: PgPool,
     connections: Connections,
+    /// One connection for what is no delivery, so that no delivery waits for it.
+    reports: Connections,
     new: Arc<Notify>,
     /// Whether the database was found to have the schema of this program. Before the first replay it may not have been asked.
     is_ready: Arc<OnceCell<()>>,
@@ -33,10 +35,11 @@ impl OutboxStore {
     /// Uses `pool`, and sends hints until `stop`.
     pub fn new(pool: PgPool, stop: CancellationToken) -> Self {
         let new = Arc::new(Notify::new());
-        tokio::spawn(hint(Connections::of(&pool, 1), Arc::clone(&new), stop));
-        // One connection is kept for the hints.
+        let reports = Connections::of(&pool, 1);
+        tokio::spawn(hint(reports.clone(), Arc::clone(&new), stop));
+        // One connection is kept for hints and reports.
         let share = pool.options().get_max_connections().saturating_sub(1).max(1);
-        Self { connections: Connections::of(&pool, share), pool, new, is_ready: Arc::default() }
+        Self { connections: Connections::of(&pool, share), reports, pool, new, is_ready: Arc::default() }
     }
 }
 
@@ -84,6 +87,11 @@ impl Store for OutboxStore {
             .await
             .map_err(|error| StoreError::Unavailable(error.into()))?;
         self.commit(async |connection| outbox::insert_journaled(connection, events, received_ats).await).await
+    }
+
+    async fn note_refusals(&self, refused: &[Refused]) -> Result<(), StoreError> {
+        let note = async |connection: &mut PgConnection| outbox::note_refusals(connection, refused).await;
+        self.reports.run(note).await.map_err(|error| StoreError::Unavailable(error.into()))
     }
 }
 

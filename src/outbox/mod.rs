@@ -11,6 +11,7 @@ pub mod claim;
 pub mod insert;
 pub mod lease;
 pub mod outcome;
+mod refusals;
 pub mod settle;
 pub mod status;
 pub mod trouble;
@@ -20,6 +21,7 @@ pub use claim::{Claimed, claim};
 pub use insert::{Source, Stored, insert_events, insert_journaled};
 pub use lease::Lease;
 pub use outcome::Outcome;
+pub use refusals::{Refused, note_refusals};
 
 /// The NOTIFY channel for hints that there is something new. A hint is never needed, only quicker than the next poll.
 pub const CHANNEL: &str = "restante_outbox";

@@ -31,6 +31,7 @@ mod operator;
 mod order;
 mod outages;
 mod outcomes;
+mod refusals;
 mod resources;
 mod roles;
 mod runbook;

@@ -25,6 +25,7 @@ use crate::event::NewEvent;
 use crate::ingest::Limits;
 use crate::ingest::journal::Journal;
 use crate::ingest::lanes::{BatchThreshold, Lanes, Took};
+use crate::outbox::Refused;
 use crate::outbox::insert::Duplicate;
 
 /// How long a delivery may wait for the journal after it has waited for the database. Together with the ten seconds that it waits
@@ -52,6 +53,12 @@ pub trait Store: Send + Sync + 'static {
         events: &[NewEvent],
         received_ats: &[DateTime<Utc>],
     ) -> impl Future<Output = Result<Inserted, StoreError>> + Send;
+
+    /// Adds to the counts of refused requests.
+    ///
+    /// # Errors
+    /// [`StoreError`]: none was added, unless only the answer was lost.
+    fn note_refusals(&self, refused: &[Refused]) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The result of one commit.
@@ -150,9 +157,11 @@ impl Committer {
     /// Dropping the future, or a timeout, does not take the event back: it may still be stored.
     pub(super) async fn commit(&self, event: NewEvent) -> Result<Kept, NotStored> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Waiting { event, received_at: Utc::now(), answer }).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => NotStored::Full,
-            mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
+        self.queue.try_send(Waiting { event, received_at: Utc::now(), answer }).map_err(|refused| {
+            match refused {
+                mpsc::error::TrySendError::Full(_) => NotStored::Full,
+                mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
+            }
         })?;
         self.batch_threshold.note_waiting(self.queue.max_capacity() - self.queue.capacity());
         match timeout(self.patience, answered).await {

@@ -13,6 +13,11 @@ const INSERT_EVENT: &str =
 /// Stores several.
 const INSERT_EVENTS: &str = "select restante.insert_events(array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], 'webhook')";
+/// Stores events of the journal.
+const INSERT_JOURNALED: &str = "select restante.insert_journaled(array['new'], array['test.ledger'], array['k'], \
+     array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], array['anthropic'], array['anthropic'], array[now()])";
+/// Reports refused requests.
+const NOTE_REFUSALS: &str = "select restante.note_refusals(array['anthropic'], array['stale'], array[1::bigint], array[now()], array[now()])";
 /// What both call for an event that has to wait.
 const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], null, null, array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'], array['k'])";
@@ -33,6 +38,8 @@ pub(super) const MATRIX: &[Rights] = &[
         may: &[
             INSERT_EVENT,
             INSERT_EVENTS,
+            INSERT_JOURNALED,
+            NOTE_REFUSALS,
             "select max(version) from restante.schema_migration where success",
             "select restante.serves_programs_since()",
             "select pg_notify('restante_outbox', '')",
@@ -59,6 +66,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select salt from restante.key_salt",
             "insert into restante.key_unsettled values ('k', '')",
             "select * from restante.delivery_differs",
+            "select * from restante.refusal",
+            "insert into restante.refusal values ('a', 'stale', now(), 1, now(), now())",
             INSERT_BEHIND,
             "select restante.pause('*')",
             "select restante.make_partitions()",
@@ -98,6 +107,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select pg_notify('restante_outbox', '')",
         ],
         may_not: &[
+            INSERT_JOURNALED,
+            NOTE_REFUSALS,
+            "select * from restante.refusal",
             "select * from restante.batch_cost",
             "update restante.batch_usage set output_tokens = 0",
             "update restante.price set input = 0",
@@ -131,6 +143,7 @@ pub(super) const MATRIX: &[Rights] = &[
     Rights {
         role: "restante_operator",
         may: &[
+            "select * from restante.refusal, restante.refusal_overview",
             "select * from restante.outbox",
             "select * from restante.outbox_seen",
             "select * from restante.failure",
@@ -177,6 +190,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select max(version) from restante.schema_migration where success",
         ],
         may_not: &[
+            NOTE_REFUSALS,
+            "delete from restante.refusal",
             "select salt from restante.key_salt",
             "select restante.try_lock_keys(array['k'])",
             "update restante.outbox set payload = '{}'",
