@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test crowd-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test crowd-test journal-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -39,6 +39,11 @@ world-test: rust ## test databases as other people run them: settings, standbys,
 	@scripts/pgbouncer
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test it -- elsewhere::
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test poolers
+
+journal-test: rust ## take the database away for ten minutes of 200 deliveries a second, and kill ingest five times meanwhile
+	cargo build --locked --bins
+	$(with_pg_bin) && export RESTANTE_JOURNAL_SECONDS=600 RESTANTE_JOURNAL_PER_SECOND=200 && \
+		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 journal::
 
 sdk-test: rust ## test the programs with the official Python SDK (needs Python, and the network the first time)
 	cargo build --locked --bins

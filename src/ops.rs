@@ -76,6 +76,19 @@ impl Check {
         Check { name, mend, run: Box::new(move || Box::pin(run())) }
     }
 
+    /// The same condition, which also holds while `makes_up` says so.
+    pub fn or_else(self, makes_up: impl Fn() -> bool + Send + Sync + 'static) -> Check {
+        let Check { name, mend, run } = self;
+        let makes_up = Arc::new(makes_up);
+        let run = move || {
+            let (outcome, makes_up) = (run(), Arc::clone(&makes_up));
+            Box::pin(async move {
+                outcome.await.or_else(|problem| if makes_up() { Ok(()) } else { Err(problem) })
+            }) as Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>>
+        };
+        Check { name, mend, run: Box::new(run) }
+    }
+
     /// A condition that holds until `draining` is cancelled. So load balancers stop sending while the work under way
     /// still runs and the listener still answers.
     pub fn not_draining(draining: CancellationToken) -> Check {

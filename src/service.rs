@@ -14,10 +14,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Program};
+use crate::ingest::Journal;
 use crate::registry::Registry;
 use crate::{api, database, telemetry, worker};
 
@@ -25,17 +28,20 @@ use crate::{api, database, telemetry, worker};
 pub use crate::config::Worker as Config;
 
 #[doc(hidden)]
-pub use listening::{bind, serve_ops};
+pub use listening::{bind, serve_ingest_ops};
 #[doc(hidden)]
 pub use process::{main, open_files_max, stop_on_signal};
 #[doc(hidden)]
 pub use reload::{FromVars, Reload, environment};
 
-use listening::{Ops, note_of_trouble, serve_ops_with};
+use listening::serve_worker_ops;
 use process::ToldToStop;
 
 /// How long a service waits at its start for a database that is starting too.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same where a journal can take its place. Senders wait meanwhile.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs a worker with these handlers, from the variables of `restante-worker` to the exit code. It is all that `main` has
 /// to do:
@@ -75,13 +81,11 @@ async fn work(
     let pool = database(url, "restante-worker", config.database_connections, &stop).await?;
     let ended = CancellationToken::new();
     let _primary = database::keep_on_primary(&pool, url)?;
-    let notes = vec![note_of_trouble(pool.clone())];
     let more = match &config.stream_token {
         Some(token) => message_stream::router(url, token)?,
         None => Router::new(),
     };
-    let ops = Ops { program: Program::Worker, address: config.ops_listen, notes, more };
-    serve_ops_with(ops, pool.clone(), stop.clone(), ended.clone()).await?;
+    serve_worker_ops(config.ops_listen, pool.clone(), more, stop.clone(), ended.clone()).await?;
 
     let registry = registry(&config, &pool).await?;
     telemetry::start_worker_at_zero(&registry.event_types().collect::<Vec<_>>());
@@ -113,32 +117,75 @@ async fn work(
 /// What is wrong with the database, and what to do about it.
 #[doc(hidden)]
 pub async fn database(
-    url: &secrecy::SecretString,
+    url: &SecretString,
     name: &str,
     connections: u32,
     stop: &CancellationToken,
 ) -> anyhow::Result<PgPool> {
-    let pool = database::pool(url, name, connections)?;
-    let unused = database::servers(secrecy::ExposeSecret::expose_secret(url)).map(|servers| servers.unused);
-    if let Ok(unused) = unused
-        && !unused.is_empty()
-    {
-        tracing::warn!("DATABASE_URL: these parameters mean nothing here: {}", unused.join(", "));
-    }
+    let pool = pool(url, name, connections)?;
     let _primary = database::keep_on_primary(&pool, url)?;
     tokio::select! {
         ready = database::ready(&pool, DATABASE_PATIENCE) => ready?,
         () = stop.cancelled() => return Err(ToldToStop.into()),
     }
+    tell_of(&pool, name, connections);
+    Ok(pool)
+}
+
+/// The same for an ingest with a journal, which takes deliveries without a database too: if it does not answer within a moment, the
+/// journal is turned on.
+///
+/// # Errors
+/// What is wrong with the database, and what to do about it, unless it is that it does not answer.
+#[doc(hidden)]
+pub async fn database_or_journal(
+    url: &SecretString,
+    name: &str,
+    connections: u32,
+    journal: &Journal,
+    stop: &CancellationToken,
+) -> anyhow::Result<PgPool> {
+    let pool = pool(url, name, connections)?;
+    let _primary = database::keep_on_primary(&pool, url)?;
+    let ready = tokio::select! {
+        ready = timeout(2 * JOURNAL_PATIENCE, database::ready(&pool, JOURNAL_PATIENCE)) => ready,
+        () = stop.cancelled() => return Err(ToldToStop.into()),
+    };
+    match ready {
+        Ok(Ok(())) => tell_of(&pool, name, connections),
+        Ok(Err(error @ database::Error::Unreachable(_))) => {
+            tracing::warn!(error = database::told(&error), "{name} starts without its database");
+            journal.turn_on().await;
+        }
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => {
+            tracing::warn!("{name} starts without its database, which does not answer");
+            journal.turn_on().await;
+        }
+    }
+    Ok(pool)
+}
+
+fn pool(url: &SecretString, name: &str, connections: u32) -> anyhow::Result<PgPool> {
+    let pool = database::pool(url, name, connections)?;
+    let unused = database::servers(url.expose_secret()).map(|servers| servers.unused);
+    if let Ok(unused) = unused
+        && !unused.is_empty()
+    {
+        tracing::warn!("DATABASE_URL: these parameters mean nothing here: {}", unused.join(", "));
+    }
+    Ok(pool)
+}
+
+fn tell_of(pool: &PgPool, name: &str, connections: u32) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         schema = database::schema_version_known(),
-        database = database::place(&pool),
+        database = database::place(pool),
         connections,
         "{name} {} has its database",
         env!("CARGO_PKG_VERSION")
     );
-    Ok(pool)
 }
 
 #[cfg(test)]

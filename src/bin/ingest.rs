@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use restante::internals::config::{Ingest, Program, RESTANTE_LISTEN};
-use restante::internals::ingest::{self, OutboxStore, Sender, Senders};
+use restante::internals::ingest::{self, Journal, OutboxStore, Sender, Senders};
 use restante::internals::signature::Keys;
 use restante::internals::telemetry;
 use restante::service::Reload;
@@ -19,11 +19,17 @@ fn main() -> ExitCode {
 
 async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>) -> anyhow::Result<()> {
     let listener = service::bind(RESTANTE_LISTEN.facts.name, config.listen).await?;
-    let pool = service::database(&config.database_url, "restante-ingest", config.database_connections, &stop)
-        .await?;
+    let journal = config.journal_dir.take().map(|folder| Journal::open(&folder, config.journal_bytes_max));
+    let journal = journal.transpose()?;
+    let (url, name, connections) = (&config.database_url, "restante-ingest", config.database_connections);
+    let pool = match &journal {
+        None => service::database(url, name, connections, &stop).await?,
+        Some(journal) => service::database_or_journal(url, name, connections, journal, &stop).await?,
+    };
     let ended = CancellationToken::new();
     let _primary = database::keep_on_primary(&pool, &config.database_url)?;
-    service::serve_ops(Program::Ingest, config.ops_listen, pool.clone(), stop.clone(), ended.clone()).await?;
+    let (ops_stop, ops_end) = (stop.clone(), ended.clone());
+    service::serve_ingest_ops(config.ops_listen, pool.clone(), journal.clone(), ops_stop, ops_end).await?;
     telemetry::start_ingest_at_zero();
     config.limits.max_connections = max_connections(&config);
     let schemes = schemes(&config.senders);
@@ -31,7 +37,7 @@ async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>
 
     let (senders, replace) = Senders::new(config.senders);
     reload.start(stop.clone(), move |config| Ok(replaced(&replace, config.senders)));
-    let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds };
+    let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds, journal };
     let store = OutboxStore::new(pool.clone(), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;
     ended.cancel();

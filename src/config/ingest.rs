@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -26,6 +27,10 @@ pub struct Ingest {
     pub listen: SocketAddr,
     /// `RESTANTE_OPS_LISTEN`: where `/livez`, `/readyz` and `/metrics` are answered; never the same port.
     pub ops_listen: SocketAddr,
+    /// `RESTANTE_JOURNAL_DIR`: where events are kept while the database is away; `None` if nowhere.
+    pub journal_dir: Option<PathBuf>,
+    /// `RESTANTE_JOURNAL_BYTES_MAX`: how many bytes they may take up there.
+    pub journal_bytes_max: u64,
     /// Bounds on what one sender, or all of them, can use up.
     pub limits: Limits,
     /// `RESTANTE_LOG` and `RUST_LOG`.
@@ -74,6 +79,8 @@ impl Ingest {
             senders,
             listen,
             ops_listen,
+            journal_dir: vars.find(&RESTANTE_JOURNAL_DIR),
+            journal_bytes_max: vars.get(&RESTANTE_JOURNAL_BYTES_MAX),
             limits: all!(Limits {
                 max_connections: vars.get(&RESTANTE_MAX_CONNECTIONS),
                 ingest_wait: vars.get(&RESTANTE_INGEST_WAIT_SECONDS),

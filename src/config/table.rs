@@ -110,6 +110,15 @@ variables! {
     RESTANTE_INGEST_WAIT_SECONDS: Duration = seconds(1..=60),
         read by [(Ingest, Default("10"))], since "0.1.0";
 
+    /// a folder on a durable disk, of this ingest alone: while the database is away, webhooks are kept there and answered with 2xx,
+    /// and stored in the database when it is back. Without it they are answered with 503
+    RESTANTE_JOURNAL_DIR: PathBuf = text(texts::folder),
+        read by [(Ingest, Optional), (Tool, Optional)], since "0.1.0";
+
+    /// how many bytes the files in RESTANTE_JOURNAL_DIR take up at most
+    RESTANTE_JOURNAL_BYTES_MAX: u64 = number(1_048_576..=1_099_511_627_776),
+        read by [(Ingest, Default("1073741824"))], since "0.1.0";
+
     /// how many seconds an idle HTTP connection is kept open; longer than the proxy in front keeps one, which is
     /// usually 60 or 75 seconds
     RESTANTE_IDLE_SECONDS: Duration = seconds(1..=3_600),

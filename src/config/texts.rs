@@ -29,6 +29,15 @@ pub(super) fn truth(value: &str) -> Fallible<bool> {
     one_of(value, [("true", true), ("false", false)])
 }
 
+/// The path of a folder. It is the same wherever the program is started.
+pub(super) fn folder(value: &str) -> Fallible<PathBuf> {
+    let path = PathBuf::from(value);
+    if !path.is_absolute() {
+        return Err(unfit("it is not an absolute path", "Write it like /var/lib/restante/journal"));
+    }
+    Ok(path)
+}
+
 pub(super) fn log_format(value: &str) -> Fallible<LogFormat> {
     one_of(value, [("json", LogFormat::Json), ("text", LogFormat::Text)])
 }

@@ -1,6 +1,7 @@
 //! The configuration of `restante`, the hand tool.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 
@@ -22,6 +23,8 @@ pub struct Tool {
     pub api: Option<crate::api::Settings>,
     /// `RESTANTE_OPS_LISTEN`: the ops listener to ask, if it is not the default one.
     pub ops_listen: Option<SocketAddr>,
+    /// `RESTANTE_JOURNAL_DIR`: the journal of an ingest on this machine.
+    pub journal_dir: Option<PathBuf>,
     /// `RESTANTE_LOG` and `RUST_LOG`.
     pub log: Log,
 }
@@ -45,6 +48,7 @@ impl Tool {
             keys: keys(&mut vars),
             api: api(&mut vars),
             ops_listen: vars.find(&RESTANTE_OPS_LISTEN),
+            journal_dir: vars.find(&RESTANTE_JOURNAL_DIR),
             log: log(&mut vars),
         });
         vars.finish(config)

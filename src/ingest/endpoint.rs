@@ -13,6 +13,7 @@ use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use chrono::Utc;
 use metrics::Label;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -21,11 +22,12 @@ use super::Limits;
 use super::accept::CLOSE;
 use super::body::{Incoming, NotRead};
 use super::commit::{Committer, Kept, NotStored};
+use super::refusals::Refusals;
 use super::senders::{Sender, Senders};
-use super::throttle::Throttle;
+use super::throttle::{Allowance, Throttle};
 use crate::envelope;
 use crate::event::ANTHROPIC;
-use crate::signature::{self, Rejection};
+use crate::signature::{self, Diagnosis, Rejection};
 use crate::telemetry::metric;
 
 /// The paths of a sender, with and without a trailing slash: a redirect from one to the other would make the API disable the
@@ -35,6 +37,10 @@ const PATHS: [&str; 2] = ["/webhooks/{sender}", "/webhooks/{sender}/"];
 /// Further names of `/webhooks/anthropic`.
 const ALIASES: [&str; 4] = ["/webhook", "/webhook/", "/anthropic-webhook", "/anthropic-webhook/"];
 
+/// How many refused deliveries are looked at more closely in a second. What is wrong with a sender is wrong with each of its
+/// deliveries, so a few of them are enough.
+const CLOSER_LOOKS_PER_SECOND: u32 = 20;
+
 /// How long a sender should wait after a 503, in seconds: the shortest pause that the API makes by itself.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
@@ -43,6 +49,7 @@ pub(super) fn router(
     senders: Senders,
     now: fn() -> i64,
     committer: Committer,
+    refusals: Refusals,
     stop: CancellationToken,
     limits: &Limits,
 ) -> Router {
@@ -50,6 +57,8 @@ pub(super) fn router(
         senders,
         now,
         committer,
+        refusals,
+        closer_looks: Allowance::new(CLOSER_LOOKS_PER_SECOND),
         stop,
         large_bodies: Semaphore::new(limits.large_bodies_bytes_max),
         limits: limits.clone(),
@@ -115,6 +124,8 @@ struct Endpoint {
     senders: Senders,
     now: fn() -> i64,
     committer: Committer,
+    refusals: Refusals,
+    closer_looks: Allowance,
     stop: CancellationToken,
     limits: Limits,
     large_bodies: Semaphore,
@@ -127,8 +138,8 @@ impl Endpoint {
         self.senders.now().iter().any(|known| known.name == sender)
     }
 
-    /// Reads, verifies and commits a delivery. `Ok` means that its event is committed, and is the reason for the
-    /// metrics.
+    /// Reads, verifies and commits a delivery. `Ok` means that its event is committed, or in the journal, and is the
+    /// reason for the metrics.
     async fn receive(
         &self,
         sender: &Sender,
@@ -136,7 +147,11 @@ impl Endpoint {
         body: &mut Incoming,
     ) -> Result<&'static str, Refusal> {
         let (body, _room) = body.read(&self.limits, &self.large_bodies).await?;
-        let verified = signature::verify(&sender.keys, headers, &body, (self.now)())?;
+        let now = (self.now)();
+        let verified = signature::verify(&sender.keys, headers, &body, now).map_err(|rejection| {
+            let refused = signature::Refused { rejection, keys: &sender.keys, headers, body: &body, now };
+            Refusal::Unverified(rejection, self.diagnose(sender, refused))
+        })?;
         let (webhook_id, timestamp) = (verified.webhook_id.as_deref(), verified.timestamp);
         let (event, reason) = match envelope::read(&body, webhook_id, timestamp) {
             Ok(event) => (event, "stored"),
@@ -163,6 +178,7 @@ impl Endpoint {
         metrics::gauge!(metric::LAST_DELIVERY_TIMESTAMP_SECONDS, labels).set((self.now)() as f64);
         match kept {
             Kept::New => return Ok(reason),
+            Kept::Journaled => return Ok("journaled"),
             Kept::Again { differs: false } => {}
             Kept::Again { differs: true } => {
                 if let Some(left_out) = self.throttle.admit("differs", Instant::now()) {
@@ -179,6 +195,16 @@ impl Endpoint {
         Ok("duplicate")
     }
 
+    /// Looks more closely at a delivery that was refused, as often as that is allowed. Anyone can send such deliveries, and a closer
+    /// look costs several checks.
+    fn diagnose(&self, sender: &Sender, refused: signature::Refused<'_>) -> Diagnosis {
+        if !self.closer_looks.admit(Instant::now()) {
+            return Diagnosis::As(refused.rejection);
+        }
+        let senders = self.senders.now();
+        refused.diagnose(senders.iter().filter(|other| other.name != sender.name).map(|other| &other.keys))
+    }
+
     /// As [`Endpoint::refuse`], for a request that is refused by its path or method alone.
     fn refuse_unread(&self, refusal: Refusal, request: Request) -> Response {
         let (head, body) = request.into_parts();
@@ -188,8 +214,9 @@ impl Endpoint {
     /// Counts a refusal, logs its reason and nothing else of the request, and returns the answer.
     fn refuse(&self, sender: Option<&Sender>, refusal: Refusal, unread: Incoming) -> Response {
         let status = refusal.status();
-        let reason = refusal.reason();
-        count(sender, status.as_str(), reason);
+        count(sender, status.as_str(), refusal.reason());
+        let reason = refusal.closer_reason();
+        self.refusals.note(sender.map(|sender| sender.name.as_str()), reason, Utc::now());
         if let Some(left_out) = self.throttle.admit(reason, Instant::now()) {
             let sender = sender.map(|sender| sender.name.as_str());
             tracing::info!(reason, status = status.as_u16(), sender, left_out, "refused a delivery");
@@ -205,7 +232,7 @@ impl Endpoint {
             Refusal::NotRead(_) => {
                 headers.insert(CONNECTION, CLOSE);
             }
-            Refusal::NotFound | Refusal::Unverified(_) | Refusal::NotStored(_) => {}
+            Refusal::NotFound | Refusal::Unverified(..) | Refusal::NotStored(_) => {}
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
@@ -238,19 +265,13 @@ enum Refusal {
     /// The endpoint does not take its method.
     WrongMethod,
     NotRead(NotRead),
-    Unverified(Rejection),
+    Unverified(Rejection, Diagnosis),
     NotStored(NotStored),
 }
 
 impl From<NotRead> for Refusal {
     fn from(not_read: NotRead) -> Self {
         Refusal::NotRead(not_read)
-    }
-}
-
-impl From<Rejection> for Refusal {
-    fn from(rejection: Rejection) -> Self {
-        Refusal::Unverified(rejection)
     }
 }
 
@@ -268,12 +289,20 @@ impl Refusal {
             Refusal::NotRead(NotRead::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::NotRead(NotRead::Slow) => StatusCode::REQUEST_TIMEOUT,
             Refusal::NotRead(NotRead::Broken) => StatusCode::BAD_REQUEST,
-            Refusal::Unverified(_) => StatusCode::UNAUTHORIZED,
+            Refusal::Unverified(..) => StatusCode::UNAUTHORIZED,
             Refusal::NotRead(NotRead::NoRoom) | Refusal::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// What exactly was wrong, for logs and metrics.
+    /// What was wrong as far as a closer look has found, for the log and for `restante.refusal`.
+    fn closer_reason(self) -> &'static str {
+        match self {
+            Refusal::Unverified(_, diagnosis) => diagnosis.reason(),
+            _ => self.reason(),
+        }
+    }
+
+    /// What the check found, for metrics.
     fn reason(self) -> &'static str {
         match self {
             Refusal::NotFound => "not_found",
@@ -282,7 +311,7 @@ impl Refusal {
             Refusal::NotRead(NotRead::Slow) => "slow",
             Refusal::NotRead(NotRead::Broken) => "broken",
             Refusal::NotRead(NotRead::NoRoom) => "large_bodies",
-            Refusal::Unverified(rejection) => rejection.reason(),
+            Refusal::Unverified(rejection, _) => rejection.reason(),
             Refusal::NotStored(not_stored) => not_stored.reason(),
         }
     }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 
 use super::{Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
+use crate::outbox::Refused;
 use crate::outbox::insert::{Duplicate, seen_as};
 
 /// What the store does with one insert.
@@ -34,6 +37,10 @@ struct Inner {
     script: Box<Script>,
     calls: Mutex<Vec<Vec<String>>>,
     stored: Mutex<BTreeMap<String, NewEvent>>,
+    /// When the events that came from the journal were delivered, in the order in which they were stored.
+    received_ats: Mutex<Vec<(String, DateTime<Utc>)>>,
+    takes_no_reports: AtomicBool,
+    refused: Mutex<BTreeMap<(String, &'static str), i64>>,
     entered: Semaphore,
     gate: Semaphore,
     took: Took,
@@ -60,6 +67,9 @@ impl FakeStore {
             script: Box::new(script),
             calls: Mutex::default(),
             stored: Mutex::default(),
+            received_ats: Mutex::default(),
+            takes_no_reports: AtomicBool::default(),
+            refused: Mutex::default(),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             took,
@@ -79,6 +89,21 @@ impl FakeStore {
     /// The identifiers of each insert so far.
     pub(super) fn calls(&self) -> Vec<Vec<String>> {
         self.0.calls.lock().unwrap().clone()
+    }
+
+    /// The events that came from the journal, in their order, and when each was delivered.
+    pub(super) fn journaled(&self) -> Vec<(String, DateTime<Utc>)> {
+        self.0.received_ats.lock().unwrap().clone()
+    }
+
+    /// From now on reports of refused requests fail, or no more.
+    pub(super) fn take_reports(&self, takes: bool) {
+        self.0.takes_no_reports.store(!takes, Ordering::SeqCst);
+    }
+
+    /// How many refused requests were reported, by sender and reason.
+    pub(super) fn refused(&self) -> BTreeMap<(String, &'static str), i64> {
+        self.0.refused.lock().unwrap().clone()
     }
 
     /// What is stored, by identifier.
@@ -122,5 +147,28 @@ impl Store for FakeStore {
             }
         }
         Ok(Inserted { duplicates, took: self.0.took })
+    }
+
+    async fn insert_journaled(
+        &self,
+        events: &[NewEvent],
+        received_ats: &[DateTime<Utc>],
+    ) -> Result<Inserted, StoreError> {
+        let inserted = self.insert(events).await?;
+        let received_ats = events.iter().zip(received_ats);
+        let named = received_ats.map(|(event, received_at)| (event.event_id.clone(), *received_at));
+        self.0.received_ats.lock().unwrap().extend(named);
+        Ok(inserted)
+    }
+
+    async fn note_refusals(&self, refused: &[Refused]) -> Result<(), StoreError> {
+        if self.0.takes_no_reports.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("away".into()));
+        }
+        let mut counts = self.0.refused.lock().unwrap();
+        for Refused { sender, reason, requests, .. } in refused {
+            *counts.entry((sender.clone(), *reason)).or_default() += requests;
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `accept` accepts a connection, `endpoint` answers its requests, and `commit` commits their events; deliveries that
 //! arrive at the same time share a transaction. The invariant: a 2xx means committed. If a verified event cannot be
-//! committed, the answer is 503, so that the sender tries again. A body that cannot be read is committed too, as an
+//! committed, the answer is 503, so that the sender tries again. With a `journal`, which an operator has to ask for, a 2xx means
+//! committed or in the journal; `replay` then commits what is in it. A body that cannot be read is committed too, as an
 //! event of the type `unreadable`. Ingest knows no handler and no API, and never answers with a redirect: the API
 //! disables an endpoint at the first redirect.
 
@@ -12,7 +13,10 @@ mod commit;
 mod endpoint;
 #[cfg(test)]
 mod fake;
+mod journal;
 mod lanes;
+mod refusals;
+mod replay;
 mod senders;
 mod store;
 #[cfg(test)]
@@ -23,13 +27,19 @@ mod watch;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use self::commit::{Inserted, Store, StoreError};
+pub use self::journal::{Backlog, Journal, Unusable, inspect};
 pub use self::lanes::Took;
+use self::refusals::Refusals;
 pub use self::senders::{Sender, Senders};
 pub use self::store::OutboxStore;
+
+/// How long the end waits for the last report of refused requests.
+const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What ingest needs to know.
 #[derive(Debug)]
@@ -40,6 +50,8 @@ pub struct Settings {
     pub now: fn() -> i64,
     /// Bounds on what one sender, or all of them, can use up.
     pub limits: Limits,
+    /// Where events are kept while the store takes none; none without `RESTANTE_JOURNAL_DIR`.
+    pub journal: Option<Journal>,
 }
 
 /// Bounds on time and memory. The defaults suit deliveries of about 1 kB, the size that the API sends.
@@ -62,6 +74,8 @@ pub struct Limits {
     pub linger: Duration,
     /// How long connections and commits may go on after the stop before they are cut. 20 s.
     pub drain: Duration,
+    /// How often the counts of refused requests go to the database. 15 s.
+    pub report_every: Duration,
     /// The largest body, in bytes. 1 MiB.
     pub body_bytes_max: usize,
     /// The memory for all bodies above 16 KiB at one time, in bytes; the number of connections bounds the memory of
@@ -91,6 +105,7 @@ impl Default for Limits {
             ingest_wait: Duration::from_secs(10),
             linger: Duration::from_secs(5),
             drain: Duration::from_secs(20),
+            report_every: Duration::from_secs(15),
             body_bytes_max: 1 << 20,
             large_bodies_bytes_max: 256 << 20,
             max_connections: 4096,
@@ -107,15 +122,22 @@ impl Default for Limits {
 /// After `stop` it still accepts deliveries for [`Limits::linger`], but every answer ends its connection. Then it
 /// accepts no more connections, closes idle ones, and waits for the requests and commits under way. Returns false if
 /// some did not end within the drain time and were cut; a request that was cut got no 2xx.
-pub async fn run<S: Store>(
+pub async fn run<S: Store + Clone>(
     settings: Settings,
     listener: TcpListener,
     store: S,
     stop: CancellationToken,
 ) -> bool {
-    let Settings { senders, now, limits } = settings;
-    let (committer, mut commits) = commit::start(store, &limits);
-    let router = endpoint::router(senders, now, committer, stop.clone(), &limits);
+    let Settings { senders, now, limits, journal } = settings;
+    let _replay = journal.clone().map(|journal| {
+        AbortOnDropHandle::new(tokio::spawn(replay::run(store.clone(), journal, limits.clone())))
+    });
+    let (committer, mut commits) = commit::start(store.clone(), journal, &limits);
+    let refusals = Refusals::default();
+    let last_report = CancellationToken::new();
+    let reports = refusals.clone().report_until(last_report.clone(), limits.report_every, store);
+    let reports = tokio::spawn(reports);
+    let router = endpoint::router(senders, now, committer, refusals, stop.clone(), &limits);
 
     let lingered = async {
         stop.cancelled().await;
@@ -135,5 +157,8 @@ pub async fn run<S: Store>(
     if !committed {
         commits.abort();
     }
+    last_report.cancel();
+    // Whether the last report arrives or not changes no answer.
+    let _reported = timeout(LAST_REPORT_TIMEOUT, reports).await;
     closed && committed
 }

@@ -3,46 +3,56 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inserted, Store, StoreError, Took};
 use crate::database::{self, Connections};
 use crate::event::NewEvent;
-use crate::outbox;
+use crate::outbox::{self, Refused, Stored};
 
 /// At most fifty hints a second in the long run: each is a commit that holds a lock of the whole server for a moment.
 const HINT_EVERY: Duration = Duration::from_millis(20);
 /// How many hints may be sent without a pause after a quiet time, so that workers hear of a small burst at once.
 const HINTS_SAVED_MAX: u32 = 10;
 
-/// Commits events to the outbox, and afterwards sends workers a hint (NOTIFY).
+/// Commits events to the outbox, and afterwards sends workers a hint (NOTIFY). Clones share their connections.
+#[derive(Clone)]
 pub struct OutboxStore {
+    pool: PgPool,
     connections: Connections,
+    /// One connection for what is no delivery, so that no delivery waits for it.
+    reports: Connections,
     new: Arc<Notify>,
+    /// Whether the database was found to have the schema of this program. Before the first replay it may not have been asked.
+    is_ready: Arc<OnceCell<()>>,
 }
 
 impl OutboxStore {
     /// Uses `pool`, and sends hints until `stop`.
     pub fn new(pool: PgPool, stop: CancellationToken) -> Self {
         let new = Arc::new(Notify::new());
-        tokio::spawn(hint(Connections::of(&pool, 1), Arc::clone(&new), stop));
-        // One connection is kept for the hints.
+        let reports = Connections::of(&pool, 1);
+        tokio::spawn(hint(reports.clone(), Arc::clone(&new), stop));
+        // One connection is kept for hints and reports.
         let share = pool.options().get_max_connections().saturating_sub(1).max(1);
-        Self { connections: Connections::of(&pool, share), new }
+        Self { connections: Connections::of(&pool, share), reports, pool, new, is_ready: Arc::default() }
     }
 }
 
-impl Store for OutboxStore {
-    async fn insert(&self, events: &[NewEvent]) -> Result<Inserted, StoreError> {
-        let insert = async |connection: &mut PgConnection| {
+impl OutboxStore {
+    async fn commit(
+        &self,
+        insert: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<Stored>,
+    ) -> Result<Inserted, StoreError> {
+        let timed = async |connection: &mut PgConnection| {
             let began = Instant::now();
-            let stored = outbox::insert_events(connection, outbox::Source::Webhook, events).await?;
-            Ok((stored, began.elapsed()))
+            Ok((insert(connection).await?, began.elapsed()))
         };
-        match self.connections.run(insert).await {
+        match self.connections.run(timed).await {
             Ok((stored, elapsed)) => {
                 if stored.new > 0 {
                     self.new.notify_one();
@@ -55,6 +65,33 @@ impl Store for OutboxStore {
             // This includes faults of our own, such as a missing grant: the sender should send the event again.
             Err(error) => Err(StoreError::Unavailable(error.into())),
         }
+    }
+}
+
+impl Store for OutboxStore {
+    async fn insert(&self, events: &[NewEvent]) -> Result<Inserted, StoreError> {
+        self.commit(async |connection| {
+            outbox::insert_events(connection, outbox::Source::Webhook, events).await
+        })
+        .await
+    }
+
+    async fn insert_journaled(
+        &self,
+        events: &[NewEvent],
+        received_ats: &[DateTime<Utc>],
+    ) -> Result<Inserted, StoreError> {
+        // Ingest may have started while the database was away.
+        self.is_ready
+            .get_or_try_init(|| database::ready(&self.pool, Duration::ZERO))
+            .await
+            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        self.commit(async |connection| outbox::insert_journaled(connection, events, received_ats).await).await
+    }
+
+    async fn note_refusals(&self, refused: &[Refused]) -> Result<(), StoreError> {
+        let note = async |connection: &mut PgConnection| outbox::note_refusals(connection, refused).await;
+        self.reports.run(note).await.map_err(|error| StoreError::Unavailable(error.into()))
     }
 }
 

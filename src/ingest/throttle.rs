@@ -1,4 +1,4 @@
-//! A limit on log lines: one per kind and interval, which says how many of its kind were left out.
+//! Limits on what senders that are refused can cause. The first is one on log lines: one per kind and interval, which says how many of its kind were left out.
 //!
 //! Anyone can send deliveries that are refused, at any rate; the exact numbers are in the metrics.
 
@@ -39,9 +39,44 @@ impl Throttle {
     }
 }
 
+/// An allowance of so many in a second.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    per_second: u32,
+    spent: Mutex<(Option<Instant>, u32)>,
+}
+
+impl Allowance {
+    pub(super) fn new(per_second: u32) -> Self {
+        Self { per_second, spent: Mutex::default() }
+    }
+
+    /// Whether one more is allowed at `now`.
+    pub(super) fn admit(&self, now: Instant) -> bool {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = &mut *spent;
+        if since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
+            (*since, *count) = (Some(now), 0);
+        }
+        *count = count.saturating_add(1);
+        *count <= self.per_second
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_allowance_is_spent_and_there_again_after_a_second() {
+        let allowance = Allowance::new(2);
+        let start = Instant::now();
+
+        let admitted = [0, 1, 2, 999, 1000, 1001, 1002]
+            .map(|after| allowance.admit(start + Duration::from_millis(after)));
+
+        assert_eq!(admitted, [true, true, false, false, true, true, false]);
+    }
 
     #[test]
     fn a_kind_of_line_is_written_once_per_interval_and_tells_what_was_left_out() {

@@ -123,48 +123,131 @@ async fn insert_many(
     source: Source,
     events: &[NewEvent],
 ) -> sqlx::Result<Stored> {
-    let (events, mut duplicates) = once_each(events);
-    let event_ids: Vec<&str> = events.iter().map(|event| event.event_id.as_str()).collect();
-    let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
-    let keys: Vec<Option<&str>> = events.iter().map(|event| event.key.as_deref()).collect();
-    let workspace_ids: Vec<Option<&str>> = events.iter().map(|event| event.workspace_id.as_deref()).collect();
-    let created_ats: Vec<DateTime<Utc>> = events.iter().map(|event| event.created_at).collect();
-    let payloads: Vec<Option<&str>> = events.iter().map(|event| event.body.as_json()).collect();
-    let raws: Vec<Option<&[u8]>> = events.iter().map(|event| event.body.as_raw()).collect();
-    let digests: Vec<i64> = events.iter().map(|event| event.body.digest()).collect();
+    let (events, duplicates) = once_each(events);
+    let columns = Columns::of(&events);
     // With one sender, the usual case, the database has less to do without the names.
     let is_usual =
         |event: &&NewEvent| event.sender == ANTHROPIC && event.account.as_deref() == Some(ANTHROPIC);
     let are_usual = events.iter().all(is_usual);
-    let senders: Option<Vec<&str>> =
-        (!are_usual).then(|| events.iter().map(|event| event.sender.as_str()).collect());
-    let accounts: Option<Vec<Option<&str>>> =
-        (!are_usual).then(|| events.iter().map(|event| event.account.as_deref()).collect());
-    let row = sqlx::query!(
+    let senders = (!are_usual).then_some(&columns.senders[..]);
+    let accounts = (!are_usual).then_some(&columns.accounts[..]);
+    let row = sqlx::query_as!(
+        Answer,
         r#"
         select stored.stored as "new!", stored.duplicates as "duplicates!", stored.differing as "differing!",
                extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
           from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as stored
         "#,
-        &event_ids as &[&str],
-        &types as &[&str],
-        &keys as &[Option<&str>],
-        &workspace_ids as &[Option<&str>],
-        &created_ats,
-        &payloads as &[Option<&str>],
-        &raws as &[Option<&[u8]>],
-        &digests,
+        &columns.event_ids as &[&str],
+        &columns.types as &[&str],
+        &columns.keys as &[Option<&str>],
+        &columns.workspace_ids as &[Option<&str>],
+        &columns.created_ats,
+        &columns.payloads as &[Option<&str>],
+        &columns.raws as &[Option<&[u8]>],
+        &columns.digests,
         source.as_str(),
-        senders.as_deref() as Option<&[&str]>,
-        accounts.as_deref() as Option<&[Option<&str>]>,
+        senders as Option<&[&str]>,
+        accounts as Option<&[Option<&str>]>,
     )
     .fetch_one(executor)
     .await?;
-    let by_identifier: HashMap<_, _> = events.iter().map(|event| (seen_as(event), *event)).collect();
-    duplicates.extend(row.duplicates.iter().filter_map(|seen| {
-        Some(Duplicate::of(by_identifier.get(seen.as_str())?, row.differing.contains(seen)))
-    }));
-    Ok(Stored { new: u64::try_from(row.new).unwrap_or(0), duplicates, worked: duration(row.worked_seconds) })
+    Ok(row.stored(&events, duplicates))
+}
+
+/// The same as [`insert_events`] for events that ingest kept in its journal, each with the time at which it was delivered.
+///
+/// # Errors
+/// As [`insert_events`].
+pub async fn insert_journaled(
+    executor: impl PgExecutor<'_>,
+    events: &[NewEvent],
+    received_ats: &[DateTime<Utc>],
+) -> sqlx::Result<Stored> {
+    let mut first_at = HashMap::with_capacity(events.len());
+    for (event, received_at) in events.iter().zip(received_ats) {
+        first_at.entry((event.sender.as_str(), event.event_id.as_str())).or_insert(*received_at);
+    }
+    let (events, duplicates) = once_each(events);
+    let columns = Columns::of(&events);
+    let received_ats: Vec<DateTime<Utc>> = events
+        .iter()
+        .filter_map(|event| first_at.get(&(event.sender.as_str(), event.event_id.as_str())).copied())
+        .collect();
+    let row = sqlx::query_as!(
+        Answer,
+        r#"
+        select stored.stored as "new!", stored.duplicates as "duplicates!", stored.differing as "differing!",
+               extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
+          from restante.insert_journaled($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as stored
+        "#,
+        &columns.event_ids as &[&str],
+        &columns.types as &[&str],
+        &columns.keys as &[Option<&str>],
+        &columns.workspace_ids as &[Option<&str>],
+        &columns.created_ats,
+        &columns.payloads as &[Option<&str>],
+        &columns.raws as &[Option<&[u8]>],
+        &columns.digests,
+        &columns.senders as &[&str],
+        &columns.accounts as &[Option<&str>],
+        &received_ats,
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(row.stored(&events, duplicates))
+}
+
+/// Events, a list for each column.
+struct Columns<'e> {
+    event_ids: Vec<&'e str>,
+    types: Vec<&'e str>,
+    keys: Vec<Option<&'e str>>,
+    workspace_ids: Vec<Option<&'e str>>,
+    created_ats: Vec<DateTime<Utc>>,
+    payloads: Vec<Option<&'e str>>,
+    raws: Vec<Option<&'e [u8]>>,
+    digests: Vec<i64>,
+    senders: Vec<&'e str>,
+    accounts: Vec<Option<&'e str>>,
+}
+
+impl<'e> Columns<'e> {
+    fn of(events: &[&'e NewEvent]) -> Self {
+        let events = events.iter();
+        Self {
+            event_ids: events.clone().map(|event| event.event_id.as_str()).collect(),
+            types: events.clone().map(|event| event.event_type.as_str()).collect(),
+            keys: events.clone().map(|event| event.key.as_deref()).collect(),
+            workspace_ids: events.clone().map(|event| event.workspace_id.as_deref()).collect(),
+            created_ats: events.clone().map(|event| event.created_at).collect(),
+            payloads: events.clone().map(|event| event.body.as_json()).collect(),
+            raws: events.clone().map(|event| event.body.as_raw()).collect(),
+            digests: events.clone().map(|event| event.body.digest()).collect(),
+            senders: events.clone().map(|event| event.sender.as_str()).collect(),
+            accounts: events.map(|event| event.account.as_deref()).collect(),
+        }
+    }
+}
+
+/// What the database says of a set of events.
+struct Answer {
+    new: i32,
+    duplicates: Vec<String>,
+    differing: Vec<String>,
+    worked_seconds: f64,
+}
+
+impl Answer {
+    /// `duplicates` are those that the database was not asked about.
+    fn stored(self, events: &[&NewEvent], mut duplicates: Vec<Duplicate>) -> Stored {
+        let by_identifier: HashMap<_, _> = events.iter().map(|event| (seen_as(event), *event)).collect();
+        duplicates.extend(self.duplicates.iter().filter_map(|seen| {
+            Some(Duplicate::of(by_identifier.get(seen.as_str())?, self.differing.contains(seen)))
+        }));
+        let new = u64::try_from(self.new).unwrap_or(0);
+        Stored { new, duplicates, worked: duration(self.worked_seconds) }
+    }
 }
 
 /// An event's identifier as `restante.seen_as()` gives it. No two senders have one in common.

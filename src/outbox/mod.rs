@@ -12,6 +12,7 @@ pub mod insert;
 pub mod lease;
 pub mod missed;
 pub mod outcome;
+mod refusals;
 pub mod settle;
 pub mod status;
 pub mod trouble;
@@ -19,9 +20,10 @@ pub mod upkeep;
 pub mod waiting;
 
 pub use claim::{Claimed, claim};
-pub use insert::{Source, insert_events};
+pub use insert::{Source, Stored, insert_events, insert_journaled};
 pub use lease::Lease;
 pub use outcome::Outcome;
+pub use refusals::{Refused, note_refusals};
 
 /// The NOTIFY channel for hints that there is something new. A hint is never needed, only quicker than the next poll.
 pub const CHANNEL: &str = "restante_outbox";

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use axum::Router;
+use chrono::Utc;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::readiness;
 use crate::config::{Need, Program, RESTANTE_OPS_LISTEN};
 use crate::event::ANTHROPIC;
+use crate::ingest::Journal;
 use crate::ops::{self, Check, Note};
 use crate::outbox::trouble::{self, Cause};
 use crate::{database, telemetry};
@@ -52,32 +54,46 @@ async fn bind_ops(address: SocketAddr, defaults: &[String]) -> anyhow::Result<Op
     }
 }
 
-/// Answers the ops listener in the background until `ended` is cancelled. `draining` makes the service not ready, and so does
-/// whatever keeps it from its work.
+/// Answers the ops listener of ingest in the background until `ended` is cancelled. `draining` makes it not ready, and so does
+/// whatever keeps it from taking deliveries. A journal that takes events makes up for a database that does not.
 ///
 /// # Errors
 /// Where the address is taken, unless it is the default one; or metrics are recorded elsewhere.
-pub async fn serve_ops(
-    program: Program,
+pub async fn serve_ingest_ops(
     address: SocketAddr,
     pool: PgPool,
+    journal: Option<Journal>,
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    let ops = Ops { program, address, notes: Vec::new(), more: Router::new() };
-    serve_ops_with(ops, pool, draining, ended).await
+    let mut check = readiness::check(Program::Ingest, pool);
+    let mut notes = Vec::new();
+    if let Some(journal) = journal {
+        let makes_up = journal.clone();
+        check = check.or_else(move || !makes_up.backlog().is_full);
+        notes.push(Note::new("journal", move || {
+            let told = journal.backlog().told(Utc::now());
+            std::future::ready(told.map(Into::into))
+        }));
+    }
+    serve_ops(check, Shown { notes, more: Router::new() }, address, draining, ended).await
 }
 
-/// What the ops listener of a service shows beside what every one shows.
-pub(super) struct Ops {
-    pub(super) program: Program,
-    pub(super) address: SocketAddr,
-    pub(super) notes: Vec<Note>,
-    pub(super) more: Router,
+/// The same for a worker.
+pub(super) async fn serve_worker_ops(
+    address: SocketAddr,
+    pool: PgPool,
+    more: Router,
+    draining: CancellationToken,
+    ended: CancellationToken,
+) -> anyhow::Result<()> {
+    let notes = vec![note_of_trouble(pool.clone())];
+    let shown = Shown { notes, more };
+    serve_ops(readiness::check(Program::Worker, pool), shown, address, draining, ended).await
 }
 
 /// What waits because something is wrong with us, or with the API, in one line.
-pub(super) fn note_of_trouble(pool: PgPool) -> Note {
+fn note_of_trouble(pool: PgPool) -> Note {
     Note::new("trouble", move || {
         let pool = pool.clone();
         async move {
@@ -91,16 +107,23 @@ pub(super) fn note_of_trouble(pool: PgPool) -> Note {
     })
 }
 
-pub(super) async fn serve_ops_with(
-    ops: Ops,
-    pool: PgPool,
+/// What the ops listener of a service shows beside what every one shows.
+struct Shown {
+    notes: Vec<Note>,
+    more: Router,
+}
+
+async fn serve_ops(
+    check: Check,
+    shown: Shown,
+    address: SocketAddr,
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Ops { program, address, notes, more } = ops;
+    let Shown { notes, more } = shown;
     let Some(listener) = bind_ops(address, &ops_defaults()).await? else { return Ok(()) };
     tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
-    let checks = vec![readiness::check(program, pool), Check::not_draining(draining)];
+    let checks = vec![check, Check::not_draining(draining)];
     let recorder = telemetry::recorder()?;
     telemetry::note_build(env!("CARGO_PKG_VERSION"), database::schema_version_known());
     tokio::spawn(async move {

@@ -17,11 +17,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
 
+mod diagnosis;
 mod older;
 mod standard;
 #[cfg(test)]
 mod tests;
 
+pub use self::diagnosis::{Diagnosis, Refused};
 pub use self::standard::SIGNATURES_MAX;
 
 /// How far the timestamp of a delivery may be from our clock, in either direction and inclusive: the five minutes

@@ -16,7 +16,7 @@ pub const SIGNATURES_MAX: usize = 16;
 pub(super) struct Names {
     id: &'static [&'static str],
     timestamp: &'static [&'static str],
-    signature: &'static [&'static str],
+    pub(super) signature: &'static [&'static str],
 }
 
 /// The names of the specification, and those that some gateways make of them.
@@ -79,7 +79,7 @@ fn listed_signatures(lists: &[&str]) -> Vec<[u8; 32]> {
 }
 
 /// The standard alphabet, with or without padding, and without stray bits in the last character.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );

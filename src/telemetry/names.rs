@@ -32,6 +32,14 @@ pub mod metric {
     pub const OLDEST_UNFINISHED_EVENT_SECONDS: &str = "restante_oldest_unfinished_event_seconds";
     /// The age of the oldest event that may be claimed now, in seconds.
     pub const OLDEST_CLAIMABLE_EVENT_SECONDS: &str = "restante_oldest_claimable_event_seconds";
+    /// The files of the journal, in bytes.
+    pub const JOURNAL_BYTES: &str = "restante_journal_bytes";
+    /// Events in the journal that are not in the outbox yet.
+    pub const JOURNAL_EVENTS: &str = "restante_journal_events";
+    /// How long the oldest event of the journal has waited, in seconds.
+    pub const JOURNAL_OLDEST_SECONDS: &str = "restante_journal_oldest_seconds";
+    /// Writes to the journal that the disk has.
+    pub const JOURNAL_WRITES_TOTAL: &str = "restante_journal_writes_total";
     /// Log lines dropped because the pipe was full.
     pub const LOG_LINES_DROPPED_TOTAL: &str = "restante_log_lines_dropped_total";
     /// Events that are not finished, by `status`.

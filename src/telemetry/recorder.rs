@@ -55,10 +55,11 @@ pub fn start_ingest_at_zero() {
 }
 
 /// The answers to deliveries, with their reasons, that an operator may want an alert for.
-const ANSWERS: [(&str, &str); 15] = [
+const ANSWERS: [(&str, &str); 16] = [
     ("204", "stored"),
     ("204", "duplicate"),
     ("204", "unreadable"),
+    ("204", "journaled"),
     ("401", "missing"),
     ("401", "duplicate"),
     ("401", "malformed"),
@@ -117,6 +118,22 @@ fn describe() {
         "How old a change at the API may be that no webhook told and that has not been noticed yet: the time since the \
          last complete look at the kind of object that was looked at longest ago"
     );
+    describe_gauge!(
+        JOURNAL_BYTES,
+        Unit::Bytes,
+        "Size of the journal's files; absent, as the others of the journal, without RESTANTE_JOURNAL_DIR"
+    );
+    describe_gauge!(
+        JOURNAL_EVENTS,
+        Unit::Count,
+        "Events in the journal that are not in the outbox yet; above 0 while the database does not take events"
+    );
+    describe_gauge!(
+        JOURNAL_OLDEST_SECONDS,
+        Unit::Seconds,
+        "How long the oldest event of the journal has waited; 0 if none waits"
+    );
+    describe_counter!(JOURNAL_WRITES_TOTAL, Unit::Count, "Writes to the journal that the disk has");
     describe_counter!(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines dropped because the pipe was full");
     describe_gauge!(
         OLDEST_UNFINISHED_EVENT_SECONDS,

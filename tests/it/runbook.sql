@@ -46,6 +46,9 @@ values ('agent', 'agent_never_seen', now(), now(), 'not_found');
 insert into restante.outbox (event_id, type, payload, status, finished_at, result)
 values ('whe_not_found', 'agent.updated', '{}', 'done', now() - interval '1 minute', '{"gone":"404 not_found_error"}');
 
+insert into restante.refusal (sender, reason, hour, requests, first_at, last_at)
+values ('anthropic', 'stale', date_trunc('hour', now()), 7, now(), now());
+
 -- Roles belong to the whole server, here that of the tests.
 create role runbook_operator;
 grant restante_operator to runbook_operator;

@@ -140,7 +140,7 @@ pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<
         Command::Status(args) => {
             let (tool, _flush) = started(read)?;
             let url = tool.database_url.context(NO_DATABASE)?;
-            status::run(args, &url, surroundings.stop).await?;
+            status::run(args, &url, tool.journal_dir.as_deref(), surroundings.stop).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Submit(args) => {

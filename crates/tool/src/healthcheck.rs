@@ -17,8 +17,8 @@ const DEFAULTS: [&str; 2] = ["http://127.0.0.1:9091/readyz", "http://127.0.0.1:9
 /// What one listener says of its service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// The service is ready.
-    Ready,
+    /// The service is ready, and what an operator should know nevertheless.
+    Ready(Vec<String>),
     /// The service answers and is not ready: the failed checks, and how to fix them.
     NotReady(String),
     /// Nothing answers there, and why.
@@ -54,7 +54,7 @@ pub(super) async fn ask(url: &Url) -> anyhow::Result<Health> {
     let status = response.status();
     let body = response.bytes().await.context("the answer broke off")?;
     Ok(match (status, serde_json::from_slice::<Readiness>(&body)) {
-        (StatusCode::OK, _) => Health::Ready,
+        (StatusCode::OK, read) => Health::Ready(read.map(Readiness::notes).unwrap_or_default()),
         (_, Ok(readiness)) => Health::NotReady(readiness.faults()),
         (_, Err(_)) => Health::NotReady(format!("the answer is {status}: is that the ops listener?")),
     })
@@ -65,17 +65,28 @@ fn verdict(asked: &[(Url, Health)]) -> (String, bool) {
     // If only one of the two defaults answers, the other service is on another machine, or not used.
     let told: Vec<_> = if answered.is_empty() { asked.iter().collect() } else { answered };
     let lines = told.iter().map(|(url, health)| match health {
-        Health::Ready => format!("{url}: ready\n"),
+        Health::Ready(notes) => {
+            let notes = notes.iter().map(|note| format!("  note: {note}\n"));
+            std::iter::once(format!("{url}: ready\n")).chain(notes).collect()
+        }
         Health::NotReady(why) => format!("{url}: not ready: {why}\n"),
         Health::Away(why) => format!("{url}: no answer: {why}\n"),
     });
-    (lines.collect(), told.iter().all(|(_, health)| *health == Health::Ready))
+    (lines.collect(), told.iter().all(|(_, health)| matches!(health, Health::Ready(_))))
 }
 
 /// The part of the answer of `/readyz` that is read here.
 #[derive(Deserialize)]
 struct Readiness {
     checks: Vec<Checked>,
+    #[serde(default)]
+    notes: Vec<Noted>,
+}
+
+#[derive(Deserialize)]
+struct Noted {
+    name: String,
+    note: String,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +98,10 @@ struct Checked {
 }
 
 impl Readiness {
+    fn notes(self) -> Vec<String> {
+        self.notes.into_iter().map(|noted| format!("{}: {}", noted.name, noted.note)).collect()
+    }
+
     fn faults(&self) -> String {
         let faults = self.checks.iter().filter(|check| !check.ok).map(|check| {
             let (problem, mend) = (check.problem.as_deref(), check.mend.as_deref());
@@ -130,7 +145,8 @@ mod tests {
 
     #[test]
     fn one_of_the_two_defaults_is_enough() {
-        let (text, is_well) = verdict(&asked([Health::Ready, Health::Away("refused".to_owned())]));
+        let (text, is_well) =
+            verdict(&asked([Health::Ready(Vec::new()), Health::Away("refused".to_owned())]));
 
         assert_eq!((text.as_str(), is_well), ("http://127.0.0.1:9091/readyz: ready\n", true));
     }
@@ -142,8 +158,23 @@ mod tests {
         let (text, is_well) = verdict(&asked([away(), away()]));
         assert!(!is_well && text.matches("connection refused").count() == 2, "{text}");
 
-        let (text, is_well) = verdict(&asked([Health::Ready, Health::NotReady("database: away".to_owned())]));
+        let (text, is_well) =
+            verdict(&asked([Health::Ready(Vec::new()), Health::NotReady("database: away".to_owned())]));
         assert!(!is_well && text.contains("not ready: database: away"), "{text}");
+    }
+
+    #[test]
+    fn what_a_ready_service_notes_is_told() {
+        let readiness: Readiness = serde_json::from_str(
+            r#"{"ready":true,"checks":[],"notes":[{"name":"journal","note":"journaling since noon"}]}"#,
+        )
+        .unwrap();
+
+        let (text, is_well) =
+            verdict(&asked([Health::Ready(readiness.notes()), Health::Away("refused".to_owned())]));
+
+        let told = "http://127.0.0.1:9091/readyz: ready\n  note: journal: journaling since noon\n";
+        assert_eq!((text.as_str(), is_well), (told, true));
     }
 
     #[test]

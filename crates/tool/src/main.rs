@@ -8,6 +8,7 @@ mod doctor;
 mod endpoint;
 mod explained;
 mod healthcheck;
+mod journal;
 mod migrate;
 mod results;
 mod status;

@@ -2,7 +2,7 @@ use chrono::DateTime;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::event::ANTHROPIC;
+use crate::event::{ANTHROPIC, Body};
 use crate::ingest::fake::{FakeStore, Verdict};
 
 fn limits() -> Limits {
@@ -48,7 +48,7 @@ async fn commit_behind(
 #[tokio::test]
 async fn events_that_arrive_during_a_commit_share_the_next_one() {
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hold } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), &limits());
+    let (committer, _lanes) = start(store.clone(), None, &limits());
 
     let answers = commit_behind(&store, &committer, &names(9)).await;
 
@@ -60,7 +60,7 @@ async fn events_that_arrive_during_a_commit_share_the_next_one() {
 /// commit reports that it took `took`.
 async fn begun_beside_two_held(limits: &Limits, took: Took, waiting: usize) -> usize {
     let store = FakeStore::timed(took, |call, _| if call == 1 { Verdict::Hold } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), limits);
+    let (committer, _lanes) = start(store.clone(), None, limits);
     assert_eq!(committer.commit(event("e1")).await, Ok(Kept::New));
     store.entered().await;
     let names = names(2 + waiting);
@@ -101,7 +101,7 @@ async fn where_a_commit_may_hold_fewer_than_half_of_the_events_as_many_as_it_may
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_stands_still_does_not_keep_the_next_from_beginning() {
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hang } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), &Limits { lanes_max: 2, ..limits() });
+    let (committer, _lanes) = start(store.clone(), None, &Limits { lanes_max: 2, ..limits() });
     let began = tokio::time::Instant::now();
 
     let first = committer.commit(event("e1"));
@@ -122,7 +122,7 @@ async fn a_commit_takes_no_more_events_and_bytes_than_its_limits() {
     let by_bytes = Limits { batch_bytes_max: 8, ..limits() };
     for limits in [by_events, by_bytes] {
         let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hold } else { Verdict::Take });
-        let (committer, _lanes) = start(store.clone(), &limits);
+        let (committer, _lanes) = start(store.clone(), None, &limits);
 
         let answers = commit_behind(&store, &committer, &names(9)).await;
 
@@ -140,7 +140,7 @@ async fn an_event_that_somebody_has_locked_is_waited_for_alone() {
         1..20 if events.iter().any(|event| event.event_id == "e3") => Verdict::Locked,
         _ => Verdict::Take,
     });
-    let (committer, _lanes) = start(store.clone(), &limits());
+    let (committer, _lanes) = start(store.clone(), None, &limits());
 
     let answers = commit_behind(&store, &committer, &names(8)).await;
 
@@ -153,7 +153,7 @@ async fn an_event_that_somebody_has_locked_is_waited_for_alone() {
 #[tokio::test]
 async fn an_event_beyond_the_queue_is_turned_away_at_once() {
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hold } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), &Limits { queue_events_max: 2, ..limits() });
+    let (committer, _lanes) = start(store.clone(), None, &Limits { queue_events_max: 2, ..limits() });
 
     let answers = commit_behind(&store, &committer, &names(3)).await;
 
@@ -163,7 +163,7 @@ async fn an_event_beyond_the_queue_is_turned_away_at_once() {
 #[tokio::test]
 async fn an_event_that_is_there_already_is_told_from_a_new_one_and_from_one_that_differs() {
     let store = FakeStore::scripted(|call, _| if call == 1 { Verdict::Hold } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), &limits());
+    let (committer, _lanes) = start(store.clone(), None, &limits());
     let other = |id: &str, body: &str| NewEvent { body: Body::Json(body.into()), ..event(id) };
     assert_eq!(committer.commit(event("old")).await, Ok(Kept::New));
 
@@ -195,7 +195,7 @@ async fn an_event_that_is_there_already_is_told_from_a_new_one_and_from_one_that
 #[tokio::test]
 async fn a_short_outage_of_the_store_is_waited_out() {
     let store = FakeStore::scripted(|call, _| if call < 3 { Verdict::Unavailable } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), &limits());
+    let (committer, _lanes) = start(store.clone(), None, &limits());
 
     assert_eq!(committer.commit(event("e1")).await, Ok(Kept::New));
     assert_eq!(store.calls(), vec![names(1); 4]);
@@ -205,7 +205,7 @@ async fn a_short_outage_of_the_store_is_waited_out() {
 async fn a_long_outage_ends_with_the_wait() {
     let limits = Limits { ingest_wait: Duration::from_millis(500), ..limits() };
     let store = FakeStore::scripted(|_, _| Verdict::Unavailable);
-    let (committer, _lanes) = start(store.clone(), &limits);
+    let (committer, _lanes) = start(store.clone(), None, &limits);
 
     assert_eq!(committer.commit(event("e1")).await, Err(NotStored::Unavailable));
     assert!(store.calls().len() > 1, "it was tried again");
@@ -215,7 +215,7 @@ async fn a_long_outage_ends_with_the_wait() {
 async fn an_insert_that_never_returns_is_given_up_for_another_one() {
     let limits = Limits { ingest_wait: Duration::from_secs(1), ..limits() };
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Hang } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), &limits);
+    let (committer, _lanes) = start(store.clone(), None, &limits);
 
     assert_eq!(committer.commit(event("e1")).await, Ok(Kept::New));
 }
@@ -223,7 +223,7 @@ async fn an_insert_that_never_returns_is_given_up_for_another_one() {
 #[tokio::test]
 async fn a_panic_of_the_store_costs_its_own_batch_only() {
     let store = FakeStore::scripted(|call, _| if call == 0 { Verdict::Panic } else { Verdict::Take });
-    let (committer, _lanes) = start(store.clone(), &limits());
+    let (committer, _lanes) = start(store.clone(), None, &limits());
 
     assert_eq!(committer.commit(event("e1")).await, Err(NotStored::Unavailable));
     assert_eq!(committer.commit(event("e2")).await, Ok(Kept::New));
@@ -239,7 +239,7 @@ async fn an_event_that_is_refused_as_json_is_kept_as_bytes_and_its_neighbours_as
             _ => Verdict::Take,
         }
     });
-    let (committer, _lanes) = start(store.clone(), &limits());
+    let (committer, _lanes) = start(store.clone(), None, &limits());
 
     let answers = commit_behind(&store, &committer, &names(9)).await;
 
@@ -259,7 +259,7 @@ async fn an_event_that_is_refused_in_any_form_fails_alone() {
         _ if events.iter().any(|event| event.event_id == "e4") => Verdict::Refuse,
         _ => Verdict::Take,
     });
-    let (committer, _lanes) = start(store.clone(), &limits());
+    let (committer, _lanes) = start(store.clone(), None, &limits());
 
     let answers = commit_behind(&store, &committer, &names(6)).await;
 
@@ -271,7 +271,7 @@ async fn an_event_that_is_refused_in_any_form_fails_alone() {
 #[tokio::test]
 async fn an_event_whose_sender_hung_up_is_stored_all_the_same() {
     let store = FakeStore::scripted(|_, _| Verdict::Hold);
-    let (committer, lanes) = start(store.clone(), &limits());
+    let (committer, lanes) = start(store.clone(), None, &limits());
     let sender = tokio::spawn(async move { committer.commit(event("e1")).await });
     store.entered().await;
 

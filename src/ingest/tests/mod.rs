@@ -4,6 +4,7 @@ mod answers;
 mod deliveries;
 mod door;
 mod framing;
+mod journal;
 mod limits;
 mod refusals;
 mod senders;

@@ -1,5 +1,9 @@
 //! Deliveries that are not verified or have no envelope: what ingest answers and stores.
 
+use std::time::Duration;
+
+use super::super::Limits;
+use super::super::fake::FakeStore;
 use super::deliveries::{delivery, delivery_with};
 use super::door::{Door, statuses};
 
@@ -58,4 +62,92 @@ async fn a_verified_body_is_kept_exactly_whatever_is_in_it() {
         assert_eq!(statuses(&answer), [204], "{id}");
         assert_eq!(door.store.stored()[id].body.as_bytes(), odd, "{id}");
     }
+}
+
+/// Ends ingest, which reports for the last time then, and returns what was reported.
+async fn reported(door: Door) -> Vec<(String, &'static str, i64)> {
+    door.stop.cancel();
+    assert!(door.running.await.unwrap());
+    let refused = door.store.refused();
+    refused.into_iter().map(|((sender, reason), requests)| (sender, reason, requests)).collect()
+}
+
+fn at_once() -> Limits {
+    Limits { linger: Duration::ZERO, ..Limits::default() }
+}
+
+#[tokio::test]
+async fn refused_requests_are_counted_by_sender_and_reason_and_reported_without_what_they_said() {
+    let door = Door::with(at_once(), FakeStore::new()).await;
+    let valid = String::from_utf8(delivery("whe_1")).unwrap();
+    for (from, to) in [
+        ("webhook-id: whe_header\r\n", ""),
+        ("webhook-id: whe_header\r\n", ""),
+        ("webhook-signature: v1,", "webhook-signature: hex="),
+        ("webhook-signature: v1,", "svix-signature: v1,"),
+        ("webhook-timestamp: 1793534400", "webhook-timestamp: 1793530000"),
+        ("webhook-timestamp: 1793534400", "webhook-timestamp: 1793539999"),
+        ("\"id\":\"sesn_1\"", "\"id\": \"sesn_1\""),
+        ("sesn_1", "sesn_2"),
+        ("/webhooks/anthropic", "/webhooks/nobody"),
+        ("POST", "PUT"),
+    ] {
+        assert!(valid.contains(from), "{from}");
+        let mut request = valid.replace(from, to);
+        if to.contains("\": \"") {
+            let length = super::deliveries::body("whe_1").len();
+            let header = |length: usize| format!("content-length: {length}\r\n");
+            request = request.replace(&header(length), &header(length + 1));
+        }
+        door.send(request).await;
+    }
+
+    let expected = [
+        ("-", "not_found", 1),
+        ("-", "wrong_method", 1),
+        ("anthropic", "body_altered", 1),
+        ("anthropic", "future", 1),
+        ("anthropic", "mismatch", 1),
+        ("anthropic", "missing", 2),
+        ("anthropic", "not_base64", 1),
+        ("anthropic", "stale", 1),
+        ("anthropic", "wrong_header_name", 1),
+    ];
+    assert_eq!(reported(door).await, expected.map(|(sender, reason, n)| (sender.to_owned(), reason, n)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_reported_is_kept_for_the_next_report_and_holds_up_no_delivery() {
+    let limits = Limits { report_every: Duration::from_millis(10), ..at_once() };
+    let door = Door::with(limits, FakeStore::new()).await;
+    door.store.take_reports(false);
+    for _ in 0..3 {
+        assert_eq!(statuses(&door.send("POST /webhook HTTP/1.1\r\nhost: a\r\n\r\n").await), [401]);
+        assert_eq!(statuses(&door.send(delivery("whe_1")).await), [204]);
+    }
+    assert!(door.store.refused().is_empty());
+
+    door.store.take_reports(true);
+
+    assert_eq!(reported(door).await, [("anthropic".to_owned(), "missing", 3)]);
+}
+
+#[tokio::test]
+async fn of_many_bad_deliveries_only_some_are_looked_at_more_closely_and_all_are_counted() {
+    let door = Door::with(at_once(), FakeStore::new()).await;
+    let bad = String::from_utf8(delivery("whe_1"))
+        .unwrap()
+        .replace("webhook-signature: v1,", "webhook-signature: hex=");
+
+    for _ in 0..100 {
+        assert_eq!(statuses(&door.send(&bad).await), [401]);
+    }
+
+    let counts = reported(door).await;
+    assert_eq!(counts.iter().map(|(_, _, requests)| requests).sum::<i64>(), 100, "{counts:?}");
+    assert!(
+        counts.iter().any(|(_, reason, requests)| *reason == "not_base64" && *requests >= 20),
+        "{counts:?}"
+    );
+    assert!(counts.iter().all(|(_, reason, _)| ["not_base64", "mismatch"].contains(reason)), "{counts:?}");
 }

@@ -13,6 +13,11 @@ const INSERT_EVENT: &str =
 /// Stores several.
 const INSERT_EVENTS: &str = "select restante.insert_events(array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], 'webhook')";
+/// Stores events of the journal.
+const INSERT_JOURNALED: &str = "select restante.insert_journaled(array['new'], array['test.ledger'], array['k'], \
+     array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], array['anthropic'], array['anthropic'], array[now()])";
+/// Reports refused requests.
+const NOTE_REFUSALS: &str = "select restante.note_refusals(array['anthropic'], array['stale'], array[1::bigint], array[now()], array[now()])";
 /// What both call for an event that has to wait.
 const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], null, null, array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'], array['k'])";
@@ -39,6 +44,8 @@ pub(super) const MATRIX: &[Rights] = &[
         may: &[
             INSERT_EVENT,
             INSERT_EVENTS,
+            INSERT_JOURNALED,
+            NOTE_REFUSALS,
             "select max(version) from restante.schema_migration where success",
             "select restante.serves_programs_since()",
             "select pg_notify('restante_outbox', '')",
@@ -68,6 +75,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select salt from restante.key_salt",
             "insert into restante.key_unsettled values ('k', '')",
             "select * from restante.delivery_differs",
+            "select * from restante.refusal",
+            "insert into restante.refusal values ('a', 'stale', now(), 1, now(), now())",
             INSERT_BEHIND,
             "select restante.pause('*')",
             "select restante.make_partitions()",
@@ -130,6 +139,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "delete from restante.endpoint_delivery",
             "select restante.rotate_secret('a')",
             "select restante.insert_notifications(null, null, null, null, null, null, null, null, null, null)",
+            INSERT_JOURNALED,
+            NOTE_REFUSALS,
+            "select * from restante.refusal",
             "select * from restante.batch_cost",
             "update restante.batch_usage set output_tokens = 0",
             "update restante.price set input = 0",
@@ -168,6 +180,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.message_overview",
             "select * from restante.message_cost",
             "update restante.message set status = 'waiting' where id = 1",
+            "select * from restante.refusal, restante.refusal_overview",
             "select * from restante.outbox",
             "select * from restante.outbox_seen",
             "select * from restante.failure",
@@ -238,6 +251,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "update restante.endpoint set failing_since = null",
             "update restante.endpoint_delivery set status = 200",
             "insert into restante.endpoint_pace (endpoint) values ('b')",
+            NOTE_REFUSALS,
+            "delete from restante.refusal",
             "select salt from restante.key_salt",
             "select restante.try_lock_keys(array['k'])",
             "update restante.outbox set payload = '{}'",

@@ -205,7 +205,7 @@ async fn ready(worker: &mut Program) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_PATIENCE;
     loop {
         let health = healthcheck::ask(&url).await?;
-        if health == Health::Ready {
+        if matches!(health, Health::Ready(_)) {
             return Ok(());
         }
         worker.check()?;

@@ -4,6 +4,7 @@
 
 mod configuration;
 mod database;
+mod journal;
 mod login;
 mod settings;
 
@@ -52,6 +53,7 @@ pub(super) async fn run(variables: &[(String, String)]) -> (String, bool) {
     let mut login = None;
     if let Ok(read) = &read {
         (findings, login) = database::examine(read.config.database_url.as_ref()).await;
+        findings.extend(read.config.journal_dir.as_deref().map(journal::examine));
         let accounts = accounts(variables, &read.config);
         if accounts.is_empty() {
             findings.push(Finding::note("api", "not asked: ANTHROPIC_API_KEY is not set here"));

@@ -10,6 +10,7 @@ mod screen;
 mod snapshot;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::pace::Pace;
 use self::screen::Screen;
 use self::snapshot::{Counting, Snapshot};
+use crate::journal;
 use restante::database;
 
 /// How long one look may take, all its statements and the way to the database included.
@@ -45,11 +47,20 @@ pub(super) struct StatusArgs {
 ///
 /// # Errors
 /// If the database cannot be looked at; while watching, only at the first look.
-pub(super) async fn run(args: StatusArgs, url: &SecretString, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut eye = Eye { url, connection: None, counting: Counting::InFull, batches: Vec::new() };
+pub(super) async fn run(
+    args: StatusArgs,
+    url: &SecretString,
+    journal: Option<&Path>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut eye = Eye { url, journal, connection: None, counting: Counting::InFull, batches: Vec::new() };
     let Some(every) = args.watch else {
-        let snapshot = eye.look().await?;
-        return written(print(&mut io::stdout().lock(), &said(&args, &snapshot)));
+        let looked = eye.look().await;
+        let snapshot = looked.map_err(|error| match journal.and_then(journal::told) {
+            Some(told) => error.context(told),
+            None => error,
+        })?;
+        return written(print(&mut io::stdout().lock(), &said(&args, journal, &snapshot)));
     };
     if !args.json && io::stdout().is_terminal() {
         let mut screen = Screen::open(io::stdout())?;
@@ -79,12 +90,12 @@ async fn watch(
         let text = match (looked, &last) {
             (Ok(mut snapshot), _) => {
                 pace.measure(&mut snapshot);
-                let text = said(args, &snapshot);
+                let text = said(args, eye.journal, &snapshot);
                 last = Some(snapshot);
                 text
             }
             (Err(error), None) => return Err(error),
-            (Err(error), Some(last)) => away(args, &error, last),
+            (Err(error), Some(last)) => away(args, eye.journal, &error, last),
         };
         if let Err(error) = show(&text) {
             return written(Err(error));
@@ -95,6 +106,8 @@ async fn watch(
 /// Looks at a database, over a connection that is made anew when it breaks.
 struct Eye<'a> {
     url: &'a SecretString,
+    /// The journal of an ingest on this machine.
+    journal: Option<&'a Path>,
     connection: Option<PgConnection>,
     counting: Counting,
     /// The batches of the last look, so that one that has become complete is seen to be.
@@ -122,16 +135,21 @@ impl Eye<'_> {
     }
 }
 
-fn said(args: &StatusArgs, snapshot: &Snapshot) -> String {
-    if args.json { picture::json(snapshot) } else { picture::text(snapshot) }
+fn said(args: &StatusArgs, journal: Option<&Path>, snapshot: &Snapshot) -> String {
+    if args.json { picture::json(snapshot) } else { picture::text(snapshot) + &line_of(journal) }
+}
+
+/// What waits in the journal, in a line of its own; nothing if nothing does.
+fn line_of(journal: Option<&Path>) -> String {
+    journal.and_then(journal::told).map(|told| format!("\njournal: {told}\n")).unwrap_or_default()
 }
 
 /// What is said while the database is away: that it is, and how things stood.
-fn away(args: &StatusArgs, error: &anyhow::Error, last: &Snapshot) -> String {
+fn away(args: &StatusArgs, journal: Option<&Path>, error: &anyhow::Error, last: &Snapshot) -> String {
     let problem = database::told(error.as_ref());
     match args.json {
         true => format!("{}\n", serde_json::json!({ "tried_at": Utc::now(), "problem": problem })),
-        false => picture::text_while_away(&problem, last),
+        false => picture::text_while_away(&problem, last) + &line_of(journal),
     }
 }
 
