@@ -17,6 +17,7 @@ mod bodies;
 mod compose;
 mod configuration;
 mod connections;
+mod console;
 mod crash;
 mod crowd;
 mod documents;

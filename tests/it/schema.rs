@@ -245,7 +245,19 @@ async fn a_few_functions_are_for_people_and_all_others_say_that_they_are_the_eng
             and obj_description(p.oid, 'pg_proc') not like 'Engine: %' order by 1",
     )
     .await;
-    assert_eq!(for_people, ["budget", "enqueue", "pause", "resubmit", "resume", "submit_batch"]);
+    let expected = [
+        "budget",
+        "enqueue",
+        "history",
+        "pause",
+        "received",
+        "replay",
+        "resubmit",
+        "resume",
+        "submit_batch",
+        "throughput",
+    ];
+    assert_eq!(for_people, expected);
 }
 
 #[tokio::test]
