@@ -1,5 +1,6 @@
 //! The console: the views and functions that answer an operator's questions, and what is noted of what people do.
 
+mod explain;
 mod failures;
 mod history;
 mod keys;

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::configuration::{self, Service};
 use super::demo::{self, DemoArgs};
+use super::explain::{self, ExplainArgs};
 use super::results::{self, ResultsArgs};
 use super::status::{self, StatusArgs};
 use super::submit::{self, SubmitArgs};
@@ -59,6 +60,8 @@ enum Command {
     Send(SendArgs),
     #[command(after_long_help = needs_database())]
     Status(StatusArgs),
+    #[command(after_long_help = needs_database())]
+    Explain(ExplainArgs),
     #[command(after_long_help = needs_database())]
     Submit(SubmitArgs),
     #[command(after_long_help = needs_database())]
@@ -139,6 +142,11 @@ pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<
             let url = tool.database_url.context(NO_DATABASE)?;
             status::run(args, &url, surroundings.stop).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Explain(args) => {
+            let (tool, _flush) = started(read)?;
+            let url = tool.database_url.context(NO_DATABASE)?;
+            explain::run(args, &url).await
         }
         Command::Submit(args) => {
             let (tool, _flush) = started(read)?;

@@ -5,6 +5,7 @@ mod columns;
 mod configuration;
 mod demo;
 mod doctor;
+mod explain;
 mod explained;
 mod healthcheck;
 mod migrate;
