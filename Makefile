@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test crowd-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test crowd-test console-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -39,6 +39,9 @@ world-test: rust ## test databases as other people run them: settings, standbys,
 	@scripts/pgbouncer
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test it -- elsewhere::
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test poolers
+
+console-test: ## time each question of an operator beside 10 million finished and 100,000 waiting events (8 GB of disk)
+	@$(with_pg_bin) && exec scripts/console-test
 
 sdk-test: rust ## test the programs with the official Python SDK (needs Python, and the network the first time)
 	cargo build --locked --bins

@@ -68,3 +68,8 @@ select restante.submit_batch('[{"custom_id":"a","params":{}}]', name => 'nightly
 update restante.outbox set status = 'cancelled'
  where finished_at = 'infinity'
    and (type in ('batch.submit', 'batch.submitted', 'batch.results_ready') or event_id = 'batch.poll:msgbatch_nightly');
+
+-- What a person has begun: a replay, a pause of a key and one of a subscriber.
+select restante.replay(type => 'session.status_idled', per_second => 10, name => 'idled', dry_run => false);
+select restante.pause(key => 'sesn_kept', reason => 'a look at it');
+select restante.pause(subscriber => 'audits');

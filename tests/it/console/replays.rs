@@ -83,6 +83,7 @@ async fn a_replay_is_held_and_called_off_with_an_update() {
     assert_eq!(replay_portion(&world.pool).await.unwrap(), 0);
 
     assert_eq!(world.value(STATES).await, "d1 dead, d2 dead");
+    assert_eq!(world.value("select count(*) from restante.replay_event").await, "0");
     let again = refused(&world, "update restante.replay set status = 'running'").await;
     assert!(again.contains("the replay again is cancelled: it does not go on"), "{again}");
 }
