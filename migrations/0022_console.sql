@@ -741,18 +741,19 @@ create view restante.replay_overview as
     from restante.replay as r;
 comment on view restante.replay_overview is 'Each replay in a row: what it is of, how far it is, when it is likely to have begun all of its events again.';
 
--- Why something waits, with the pauses of keys and subscribers.
-
+-- Why something waits, with the pauses of keys and subscribers. They are looked up for the rows that are shown, not joined with all that wait.
 create or replace view restante.outbox_waiting as
   select l.id, l.event_id, l.type, l.subscriber, l.key, l.status, l.attempt, l.received_at,
          case when l.type <> 'restante.paused_key' then nullif(nullif(l.run_at, '-infinity'), 'infinity') end as next_attempt_at,
          case
            when l.type = 'restante.paused_key' then 'person'
            when restante.is_standing(l.type, l.status, l.outcome) then 'next look'
-           when l.status = 'blocked' and k.key is not null then 'person'
+           when l.status = 'blocked' and (l.key, l.subscriber, coalesce(l.account, l.sender)) in (
+             select p.key, p.subscriber, coalesce(p.account, p.sender) from restante.outbox_live as p
+              where p.type = 'restante.paused_key') then 'person'
            when l.status = 'blocked' then 'older event'
            when l.status in ('paused', 'dead') then 'person'
-           when s.type is not null then 'person'
+           when 'subscriber:' || l.subscriber in (select s.type from restante.paused_type as s) then 'person'
            when l.run_at <= statement_timestamp() then 'worker'
            when l.status = 'pending' then 'time'
            when l.outcome = 'trouble' then 'repair'
@@ -761,17 +762,21 @@ create or replace view restante.outbox_waiting as
          end as waits_for,
          case
            when l.type = 'restante.paused_key' then 'it holds its key for restante.pause()' || coalesce(': ' || (l.payload->>'reason'), '')
-           when l.status = 'blocked' and k.key is not null then
-             format('held by restante.pause(key => %L)', l.key) || coalesce(': ' || k.reason, '')
-           when l.status = 'blocked' then 'an older event of its key comes first'
+           when l.status = 'blocked' then coalesce(
+             (select format('held by restante.pause(key => %L)', l.key) || coalesce(': ' || (p.payload->>'reason'), '')
+                from restante.outbox_live as p
+               where p.type = 'restante.paused_key' and p.key = l.key and p.subscriber = l.subscriber
+                 and coalesce(p.account, p.sender) = coalesce(l.account, l.sender) limit 1),
+             'an older event of its key comes first')
            when l.status = 'paused' and l.held_by is null then 'a person paused it'
            when l.status = 'paused' then
              format('held by restante.pause(%L)', l.held_by) || coalesce(': ' || t.reason, '')
            when l.status = 'dead' then
              'it was given up' || case when l.holds_key then ', and later events of its key wait for it' else '' end
                || coalesce(': ' || l.last_error, '')
-           when s.type is not null then
-             format('held by restante.pause(subscriber => %L)', l.subscriber) || coalesce(': ' || s.reason, '')
+           when 'subscriber:' || l.subscriber in (select s.type from restante.paused_type as s) then
+             format('held by restante.pause(subscriber => %L)', l.subscriber)
+               || coalesce(': ' || (select s.reason from restante.paused_type as s where s.type = 'subscriber:' || l.subscriber), '')
            when l.status = 'pending' and l.run_at > statement_timestamp() then 'it is scheduled for a later time'
            when l.status = 'pending' then
              case when l.subscriber = '' then 'the next worker with a free place claims it'
@@ -787,10 +792,6 @@ create or replace view restante.outbox_waiting as
                and h.subscriber = l.subscriber and h.lane in ('r', 'l')) end as behind
     from restante.outbox_live as l
     left join restante.paused_type as t on l.status = 'paused' and t.type = l.held_by
-    left join restante.paused_type as s on s.type = 'subscriber:' || l.subscriber
-    left join (select p.key, p.account, p.sender, p.subscriber, p.payload->>'reason' as reason
-                 from restante.outbox_live as p where p.type = 'restante.paused_key') as k
-      on l.lane = 'b' and k.key = l.key and coalesce(k.account, k.sender) = coalesce(l.account, l.sender) and k.subscriber = l.subscriber
    where l.status <> 'running';
 comment on view restante.outbox_waiting is
   'Every event that is not finished and does not run, with what it waits for and why, and behind which event of its key. Dead letters '
