@@ -127,7 +127,14 @@ const BYTES_MAX: i64 = 16 * 1024 * 1024;
 pub async fn claim(executor: impl PgExecutor<'_>, ask: Ask<'_>) -> sqlx::Result<Claims> {
     let rows = sqlx::query_as!(
         ClaimRow,
-        "select * from restante.claim_events($1, $2, $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7)",
+        // Nothing is claimed for a subscriber that a person has paused.
+        r#"
+        select * from restante.claim_events(
+          $1,
+          array(select s.subscriber from unnest($2::text[]) as s (subscriber)
+                 where not exists (select from restante.paused_type as t where t.type = 'subscriber:' || s.subscriber)),
+          $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7)
+        "#,
         ask.owner,
         ask.subscribers,
         ask.limit,

@@ -38,6 +38,23 @@ pub async fn let_held_go(executor: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select restante.let_held_go() as "rows!""#).fetch_one(executor).await
 }
 
+/// Begins a portion of a replay again, at its rate. Returns how many events it dealt with; 0 means that there is nothing to do at
+/// the moment.
+///
+/// # Errors
+/// What the database says.
+pub async fn replay_portion(executor: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select restante.replay_portion() as "events!""#).fetch_one(executor).await
+}
+
+/// Adds up the throughput of one past hour. Returns whether there was one that was not added up.
+///
+/// # Errors
+/// What the database says.
+pub async fn add_up_hour(executor: impl PgExecutor<'_>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"select restante.add_up_hour() as "was_one!""#).fetch_one(executor).await
+}
+
 /// Makes sure that `subscriber` gets a row of its own for each event of `event_types`, from now on.
 ///
 /// # Errors
@@ -83,6 +100,8 @@ pub async fn oldest_claimable_seconds(executor: impl PgExecutor<'_>) -> sqlx::Re
                 select l.received_at from restante.outbox_live as l
                  where l.lane = 'r' and l.status = 'pending' and l.subscriber = s.subscriber
                  order by l.created_at, l.id limit 1) as r
+         -- Nobody claims what a person holds.
+         where not exists (select from restante.paused_type as t where t.type = 'subscriber:' || s.subscriber)
         "#,
     )
     .fetch_one(executor)

@@ -1,5 +1,5 @@
-//! What a worker does for the outbox beside its events: partitions ahead of time, keys without a head, a look at what waits for
-//! a repair, one at batches, one at partial text, and one at the size.
+//! What a worker does for the outbox beside its events: partitions ahead of time, keys without a head, replays that a person asked
+//! for, past hours to add up, a look at what waits for a repair, one at batches, one at partial text, and one at the size.
 
 use std::time::Duration;
 
@@ -31,6 +31,12 @@ const BATCHES_SECONDS: u64 = 180;
 const CHUNKS_SECONDS: u64 = 60;
 /// What came while a pause was being ended goes on so soon after that.
 const HELD_SECONDS: u64 = 5;
+/// A replay has a rate for each second, and a portion of it begins so often.
+const REPLAY_SECONDS: u64 = 2;
+/// So many portions of replays follow each other at most, so that the other duties have their turn.
+const PORTIONS_MAX: usize = 10;
+/// An hour is added up when it is over, and nobody waits for that: it can be read before.
+const HOURS_SECONDS: u64 = 60;
 /// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
 /// year of weeks is there. A try takes no time, and one that meets a short query of somebody must not wait long for the next.
 const PARTITIONS_AGAIN: Duration = Duration::from_secs(5);
@@ -62,6 +68,7 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
     let mut tried = Tried::default();
     let (mut jobs, mut held) = (every(STANDING_SECONDS), every(HELD_SECONDS));
     let (mut batches, mut chunks) = (every(BATCHES_SECONDS), every(CHUNKS_SECONDS));
+    let (mut replays, mut hours) = (every(REPLAY_SECONDS), every(HOURS_SECONDS));
     // At the start what waits for an account may have waited for this worker.
     let mut changes = accounts.changes();
     changes.mark_changed();
@@ -71,6 +78,8 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
                 _ = sweep.tick() => sweep_keys(&connections).await,
                 _ = gauges.tick() => measure(&connections).await,
                 _ = held.tick() => let_held_go(&connections).await,
+                _ = replays.tick() => go_on_replaying(&connections).await,
+                _ = hours.tick() => add_up_hours(&connections).await,
                 _ = repairs.tick() => look_for_repairs(&connections, &mut tried, &accounts).await,
                 _ = changes.changed() => let_configured_go(&connections, &accounts).await,
                 _ = chunks.tick() => forget_chunks(&connections).await,
@@ -120,6 +129,26 @@ async fn let_held_go(connections: &Connections) -> sqlx::Result<()> {
         }
         tracing::info!(events, "let events go whose pause ended while they were being stored");
     }
+}
+
+/// The next portions of what people want replayed.
+async fn go_on_replaying(connections: &Connections) -> sqlx::Result<()> {
+    for _ in 0..PORTIONS_MAX {
+        let portion = async |connection: &mut PgConnection| upkeep::replay_portion(connection).await;
+        let events = connections.run_to_its_end(portion).await?;
+        if events == 0 {
+            break;
+        }
+        tracing::debug!(events, "began a portion of a replay again");
+    }
+    Ok(())
+}
+
+/// Every past hour that has not been added up.
+async fn add_up_hours(connections: &Connections) -> sqlx::Result<()> {
+    let hour = async |connection: &mut PgConnection| upkeep::add_up_hour(connection).await;
+    while connections.run_to_its_end(hour).await? {}
+    Ok(())
 }
 
 /// One walk over all keys that wait.

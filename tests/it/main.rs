@@ -18,6 +18,7 @@ mod bursts;
 mod compose;
 mod configuration;
 mod connections;
+mod console;
 mod crash;
 mod crowd;
 mod documents;

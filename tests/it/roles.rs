@@ -226,13 +226,13 @@ async fn the_results_of_a_batch_are_stored_with_the_role_of_a_worker() {
 }
 
 /// A new login for this test, with the rights of these roles and no others.
-struct Login {
-    name: String,
-    url: SecretString,
+pub(crate) struct Login {
+    pub(crate) name: String,
+    pub(crate) url: SecretString,
 }
 
 impl Login {
-    async fn new(world: &World, roles: &[&str]) -> Self {
+    pub(crate) async fn new(world: &World, roles: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("login_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         world.sql(&format!("create role {name} login password 'secret'")).await;
@@ -246,7 +246,7 @@ impl Login {
     }
 
     /// Drops the login, because roles belong to the whole server.
-    async fn drop(self, world: &World) {
+    pub(crate) async fn drop(self, world: &World) {
         world.sql(&format!("drop owned by {}", self.name)).await;
         world.sql(&format!("drop role {}", self.name)).await;
     }

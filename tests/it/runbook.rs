@@ -141,6 +141,33 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
                 "whe_retry whe_trouble whe_first whe_second whe_paused",
             ),
         ),
+        (
+            "Replay them, at a rate",
+            (
+                "select concat_ws(' ', status, was, per_second, events, arguments->>'kind') from restante.replay where name = 'after-the-fix'",
+                "running dead 10 1 handler",
+            ),
+        ),
+        (
+            "Hold a replay, or call it off",
+            ("select concat_ws(' ', status, per_second) from restante.replay where name = 'idled'", "cancelled 5"),
+        ),
+        (
+            "Hold a key",
+            (
+                "select string_agg(waits_for, ' ' order by id) from restante.outbox_waiting where key = 'sesn_01' and type like 'session.%'",
+                "person person",
+            ),
+        ),
+        ("Let a key go", ("select count(*)::text from restante.paused_key", "0")),
+        (
+            "Hold a subscriber, and let it go",
+            (
+                "select string_agg(concat_ws(' ', what, of_what, how_many, reason), ', ' order by id) from restante.operation
+                  where of_what = 'subscriber:reports'",
+                "pause subscriber:reports 1 its table is being rebuilt, resume subscriber:reports 1",
+            ),
+        ),
         ("Let a type go", ("select status from restante.outbox where event_id = 'whe_held'", "pending")),
         (
             "Stop all work, and go on",
@@ -171,7 +198,7 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
                 "paused pending",
             ),
         ),
-        ("A key without anything in front", ("select count(*)::text from restante.outbox_keys", "1")),
+        ("A key without anything in front", ("select count(*)::text from restante.outbox_keys", "2")),
         (
             "Watch a batch by hand",
             (
@@ -314,6 +341,7 @@ async fn seeded() -> World {
 
     receive(&world, "whe_first", "session.status_idled", "sesn_01", json!({})).await;
     receive(&world, "whe_second", "session.status_idled", "sesn_01", json!({})).await;
+    receive(&world, "whe_behind", "session.archived", "sesn_retry", json!({})).await;
     receive(&world, "whe_paused", "session.status_idled", "sesn_paused", json!({})).await;
     world.sql("update restante.outbox set status = 'paused' where event_id = 'whe_paused'").await;
     world.sql("select restante.pause('session.thread_*', 'the tools are down')").await;

@@ -108,3 +108,8 @@ insert into restante.endpoint_delivery (endpoint, outbox_id, event_id, type, att
 values ('billing', 0, 'ntf_1', 'invoice.paid', 1, now(), '20 ms', 410, 'it answered 410', 'gone'),
        ('audit', 0, 'ntf_0', 'invoice.paid', 1, now() - interval '100 days', '20 ms', 204, null, '');
 update restante.outbox set event_id = 'ntf_invoice' where type = 'notify.billing';
+
+-- What a person has begun: a replay, a pause of a key and one of a subscriber.
+select restante.replay(type => 'session.status_idled', per_second => 10, name => 'idled', dry_run => false);
+select restante.pause(key => 'sesn_kept', reason => 'a look at it');
+select restante.pause(subscriber => 'audits');

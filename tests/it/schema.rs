@@ -248,7 +248,10 @@ async fn a_few_functions_are_for_people_and_all_others_say_that_they_are_the_eng
     let known = [
         "budget",
         "enqueue",
+        "history",
         "pause",
+        "received",
+        "replay",
         "resubmit",
         "resume",
         "rotate_secret",
@@ -256,6 +259,7 @@ async fn a_few_functions_are_for_people_and_all_others_say_that_they_are_the_eng
         "send_session_events",
         "submit_batch",
         "test_endpoint",
+        "throughput",
     ];
     assert_eq!(for_people, known);
 }

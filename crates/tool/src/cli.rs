@@ -13,6 +13,7 @@ use url::Url;
 use super::configuration::{self, Service};
 use super::demo::{self, DemoArgs};
 use super::endpoint::{self, EndpointArgs};
+use super::explain::{self, ExplainArgs};
 use super::results::{self, ResultsArgs};
 use super::status::{self, StatusArgs};
 use super::submit::{self, SubmitArgs};
@@ -60,6 +61,8 @@ enum Command {
     Send(SendArgs),
     #[command(after_long_help = needs_database())]
     Status(StatusArgs),
+    #[command(after_long_help = needs_database())]
+    Explain(ExplainArgs),
     #[command(after_long_help = needs_database())]
     Submit(SubmitArgs),
     #[command(after_long_help = needs_database())]
@@ -142,6 +145,11 @@ pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<
             let url = tool.database_url.context(NO_DATABASE)?;
             status::run(args, &url, tool.journal_dir.as_deref(), surroundings.stop).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Explain(args) => {
+            let (tool, _flush) = started(read)?;
+            let url = tool.database_url.context(NO_DATABASE)?;
+            explain::run(args, &url).await
         }
         Command::Submit(args) => {
             let (tool, _flush) = started(read)?;

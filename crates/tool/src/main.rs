@@ -6,6 +6,7 @@ mod configuration;
 mod demo;
 mod doctor;
 mod endpoint;
+mod explain;
 mod explained;
 mod healthcheck;
 mod journal;
