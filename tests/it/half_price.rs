@@ -116,7 +116,7 @@ async fn each_is_answered_once_and_in_time(world: &World) -> String {
     let query = "select concat_ws(' ', bool_and(status = 'done' and done_at <= deliver_by),
                           (select count(*) = count(distinct message) and count(*) = (select count(*) from restante.message)
                              from restante.message_attempt where outcome = 'answered'),
-                          (select count(*) = count(distinct payload->>'message') and count(*) = (select count(*) from restante.message)
+                          (select count(*) = count(distinct payload->>'id') and count(*) = (select count(*) from restante.message)
                              from restante.outbox where type = 'message.completed'))
                    from restante.message";
     world.value(query).await

@@ -45,7 +45,7 @@ async fn what_is_odd_is_logged_and_counted_by_its_reason_and_reveals_nothing() {
     let logged = ingest.log();
     for told in [
         "refused a delivery",
-        "mismatch",
+        "not_base64",
         "a delivery repeats the identifier",
         "no JSON from line 1, column 1",
     ] {
