@@ -67,9 +67,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     for _ in 0..bench.scale.rounds {
         for endpoints in [Endpoints::One, Endpoints::HundredOneHangs] {
             figures.push(restante(bench, &cluster, endpoints).await?);
-            if bench.with_peers {
-                figures.push(by_hand(bench, &cluster, endpoints).await?);
-            }
+            figures.push(by_hand(bench, &cluster, endpoints).await?);
         }
     }
     Ok(Table {

@@ -23,6 +23,9 @@ const WAIT_IN_PLACE: Duration = Duration::from_secs(1);
 /// The bounds of the wait of one that comes back later. The estimate that it rests on is soon out of date.
 const LATER_AT_LEAST: Duration = Duration::from_millis(50);
 const LATER_AT_MOST: Duration = Duration::from_secs(30);
+/// Before the first answer a wait is this long at most, and four times as long as the endpoint has been silent. An estimate that rests on
+/// nothing must not hold a backlog up for half a minute.
+const UNKNOWN_AT_MOST: Duration = Duration::from_millis(250);
 /// How long an answer is thought to take before the first one, in seconds.
 const SECONDS_AT_FIRST: f64 = 0.05;
 /// The share of the last answer in the average.
@@ -218,7 +221,11 @@ impl Gate {
         self.later = (self.later - since * per_second).max(0.0) + 1.0;
         self.later_at = now;
         let wait = Duration::try_from_secs_f64(self.later / per_second).unwrap_or(LATER_AT_MOST);
-        wait.clamp(LATER_AT_LEAST, LATER_AT_MOST)
+        let most = match self.answered_at {
+            Some(_) => LATER_AT_MOST,
+            None => LATER_AT_MOST.min(UNKNOWN_AT_MOST + Duration::from_secs_f64(4.0 * silent)),
+        };
+        wait.clamp(LATER_AT_LEAST, most)
     }
 
     fn succeeded(&mut self, took: Duration, now: Instant) {
@@ -366,13 +373,27 @@ mod tests {
     async fn those_that_come_back_later_come_one_after_the_other_as_fast_as_the_endpoint_is() {
         let gates = Gates::default();
         let _passes = [pass(&gates).await, pass(&gates).await, pass(&gates).await, pass(&gates).await];
+        for _ in 0..1000 {
+            assert!(wait(&gates).await <= UNKNOWN_AT_MOST, "nothing is known of it yet");
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(wait(&gates).await > Duration::from_secs(4), "it has been silent for a minute");
+
+        let gates = Gates::default();
+        pass(&gates).await.succeeded(Duration::from_millis(50));
+        let mut passes = Vec::new();
+        for _ in 0..8 {
+            passes.push(pass(&gates).await);
+        }
+        // No more of them wait in the worker, which would take a second each.
+        tokio::time::advance(WAIT_IN_PLACE).await;
         let mut waits = Vec::new();
         for _ in 0..80 {
             waits.push(wait(&gates).await);
         }
         assert!(waits.is_sorted());
-        // 80 answers a second: four places, and 50 ms for an answer.
-        assert_eq!(waits[79], Duration::from_secs(1));
+        // 8 answers a second: eight places, and a second without an answer.
+        assert_eq!(waits[79], Duration::from_secs(10));
         tokio::time::advance(Duration::from_secs(8)).await;
         assert!(wait(&gates).await > waits[79], "it has been silent for long, so it counts as slow");
         for _ in 0..1000 {
