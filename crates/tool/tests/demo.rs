@@ -77,6 +77,10 @@ async fn the_demo_tells_its_story_and_leaves_nothing_behind() {
         "restante.submit_batch",
         "every request has its one result",
         "One SQL statement in, 300 answers out.",
+        "restante.send_message",
+        ", and it is done",
+        "the library standardwebhooks verifies it: ntf_",
+        "a signed webhook that its receiver verified",
         "select outcome, count(*)",
         "It works.",
     ] {
@@ -88,7 +92,12 @@ async fn the_demo_tells_its_story_and_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_demo_leaves_nothing_behind() {
-    for moment in ["Postgres starts", "restante-ingest receives webhooks", "sends them to the API"] {
+    for moment in [
+        "Postgres starts",
+        "restante-ingest receives webhooks",
+        "sends them to the API",
+        "the text in restante.message_chunk",
+    ] {
         let mut demo = Demo::start(&[]);
         demo.process.until_logged(moment).await;
 

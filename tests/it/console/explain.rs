@@ -116,6 +116,63 @@ async fn each_line_of_sql_on_the_page_runs_and_shows_what_stands_above_it() {
 }
 
 #[tokio::test]
+async fn an_event_shows_its_notifications_and_how_they_were_answered() {
+    let world = World::new().await;
+    world
+        .sql("insert into restante.endpoint (name, url, event_types) values ('crm', 'https://crm.example/', '{order.*}'), ('audit', 'https://audit.example/', '{order.*}')")
+        .await;
+    for event_id in ["o''1", "o2"] {
+        world.sql(&format!("select restante.enqueue('order.placed', '{{}}', event_id => '{event_id}', account => 'second', callback => 'crm')")).await;
+    }
+    world
+        .sql("insert into restante.endpoint_delivery (endpoint, outbox_id, event_id, type, attempt, took, status, error)
+              select 'crm', o.id, o.event_id, 'order.placed', 1, '1 s', 500, 'it answered 500' from restante.outbox as o where o.type = 'notify.crm'")
+        .await;
+
+    let (page, _) = explain(&world, "o'1");
+
+    let rows: Vec<&str> = page
+        .lines()
+        .skip_while(|line| *line != "Its notifications")
+        .skip(1)
+        .take_while(|line| line.starts_with("    "))
+        .collect();
+    assert_eq!(rows.len(), 3, "{page}");
+    for (of, said) in
+        [("notify.crm", "answer 500, error it answered 500"), ("notify.audit", "status pending")]
+    {
+        assert!(rows.iter().any(|row| row.contains(of) && row.contains(said)), "{of}: {page}");
+    }
+    let notification: String = world
+        .value("select event_id from restante.outbox where type = 'notify.crm' order by id limit 1")
+        .await;
+    let (page, _) = explain(&world, &notification);
+    assert!(
+        below(&page, "How its endpoint answered").contains("status 500, error it answered 500"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_of_a_message_shows_the_message_and_its_attempts() {
+    let world = World::new().await;
+    world
+        .sql("select restante.send_message('{\"model\": \"m\", \"max_tokens\": 1, \"messages\": [{}]}', tag => 'letters')")
+        .await;
+    world
+        .sql("insert into restante.message_attempt (message, attempt, ended_at, outcome, error) values (1, 1, now(), 'cut', 'it broke off')")
+        .await;
+    let event_id: String =
+        world.value("select event_id from restante.outbox where type = 'message.send'").await;
+
+    let (page, _) = explain(&world, &event_id);
+
+    assert!(below(&page, "Its message").contains("state waits to be sent, attempt 0, tag letters"), "{page}");
+    let attempt = below(&page, "The attempts of its message");
+    assert!(attempt.contains("sent_as stream") && attempt.contains("outcome cut"), "{attempt}");
+}
+
+#[tokio::test]
 async fn a_running_event_is_found_by_its_number() {
     let world = World::new().await;
     world.receive("runs", "", 0, json!({})).await;

@@ -1,36 +1,36 @@
 //! `restante demo`: shows Restante at work, with the real programs and a private Postgres, and prints each step.
 //!
-//! It does what a user would do: it starts the programs with variables, submits a batch in SQL as an application does, asks the
-//! API as its customer, and reads the database with SQL. It succeeds only if every request has its answer. However it ends, it
-//! leaves nothing behind.
+//! It does what a user would do: it starts the programs with variables, submits a batch and sends a message in SQL as an
+//! application does, asks the API as its customer, receives a notification as its receiver, and reads the database with SQL. It
+//! succeeds only if every request has its answer and the notification is verified. However it ends, it leaves nothing behind.
 
+mod batch;
 mod customer;
 mod evidence;
+mod keep;
+mod message;
+mod receiver;
 mod stage;
 mod story;
 mod submission;
 mod world;
 
-use std::collections::HashSet;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use chrono::{DateTime, Utc};
 use clap::Args;
 
-use super::columns::{aligned, answer, grouped, indented};
+use super::columns::{answer, indented};
 use super::surroundings::Surroundings;
-use customer::{Batch, Delivery};
-use evidence::{Event, Stored};
 use story::{Stopped, Story};
-use world::{BATCH_SECONDS, World};
+use world::World;
 
 /// Shows everything at work: a private Postgres, a simulated Claude API, and the real programs
 ///
 /// An application submits a batch in one statement of SQL. A worker sends it to the simulated API, which ends it and sends a
-/// signed webhook. Ingest commits the event; the worker claims it, downloads the results and stores them. Each step is printed with its time. Exits 0 only if every result arrived
-/// and every count agrees. However the demo ends, it leaves nothing behind. It needs no account and no network.
+/// signed webhook. Ingest commits the event; the worker claims it, downloads the results and stores them. Then the application sends a
+/// message in another statement: its text grows in a table while the API writes it, and a receiver is told by a signed webhook, which
+/// it verifies. Each step is printed with its time. Exits 0 only if all of it arrived and agrees with the database. However the demo ends, it leaves nothing behind. It needs no account and no network.
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
     /// Keep everything running until Ctrl-C, and say how to connect and how to send more
@@ -51,22 +51,21 @@ Environment:
 The settings of your services (DATABASE_URL, ANTHROPIC_*, RESTANTE_*) are neither read nor passed on.
 ";
 
-/// How long the webhook may take after the batch was sent.
-const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long the results may take to be stored.
-const RESULTS_PATIENCE: Duration = Duration::from_secs(300);
+/// How long a step of the story may take, unless it says otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often to check whether something has happened.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-const QUERIES: [&str; 3] = [
+const QUERIES: [&str; 5] = [
     "select type, status, attempt, finished_at - received_at as took from restante.outbox where type = 'batch.completed';",
     "select outcome, count(*), sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens \
      from restante.batch_result group by outcome order by 2 desc;",
     "select custom_id, r.status, left(coalesce(a.text, a.error_message), 60) as said \
      from restante.batch_request as r join restante.batch_result as a using (batch_id, custom_id) \
      where submission = 'letters' order by position limit 3;",
+    "select id, state, model, input_tokens, output_tokens, dollars, left(text, 60) as said from restante.message_overview;",
+    "select endpoint, type, attempt, status, took from restante.endpoint_delivery;",
 ];
 
 /// Runs the demo. When this returns, every program that it started has ended.
@@ -88,12 +87,12 @@ pub(super) async fn run(args: DemoArgs, surroundings: &Surroundings) -> anyhow::
 async fn tell(args: &DemoArgs, surroundings: &Surroundings, story: &mut Story) -> anyhow::Result<()> {
     story.title("Restante demo: everything below is private to this run, and is removed when it ends")?;
     let mut world = World::start(surroundings, story).await?;
-    if let Err(error) = play(args, &mut world, story).await {
+    if let Err(error) = play(args.requests, &mut world, story).await {
         // If a program has ended, its log says more than the errors that follow from its absence.
         return Err(if error.is::<Stopped>() { error } else { world.check().err().unwrap_or(error) });
     }
     if args.keep {
-        world.keep(story, surroundings).await?;
+        keep::running(&mut world, story, surroundings).await?;
     }
     world.end(story).await?;
     story.triumph("It works.")?;
@@ -105,145 +104,12 @@ async fn tell(args: &DemoArgs, surroundings: &Surroundings, story: &mut Story) -
     Ok(())
 }
 
-async fn play(args: &DemoArgs, world: &mut World, story: &mut Story) -> anyhow::Result<()> {
-    story.title("A batch of requests")?;
-    let batch_id = submit(world, args.requests, story).await?;
-    let delivery = await_delivery(world, &batch_id, story).await?;
-    let event = await_done(world, &batch_id, &delivery, story).await?;
-    let (said, stored) = (world.customer.batch(&batch_id).await?, world.stored(&batch_id).await?);
-    tell_times(story, &delivery, &event, &stored)?;
-
-    story.title("Did everything arrive?")?;
-    story.say(&compared(&said, &stored))?;
-    let custom_ids: HashSet<String> = (1..=args.requests).map(submission::custom_id).collect();
-    let discrepancies = evidence::discrepancies(&custom_ids, &said, &event, &stored);
-    if !discrepancies.is_empty() {
-        bail!("what arrived is not what was submitted:\n  {}", discrepancies.join("\n  "));
-    }
-    story.say(
-        "The API's counts, the row of the batch and the results agree; every request has its one result.",
-    )?;
-    story.say(&format!("One SQL statement in, {} answers out.", grouped(args.requests.into())))?;
-
+async fn play(requests: u32, world: &mut World, story: &mut Story) -> anyhow::Result<()> {
+    batch::play(requests, world, story).await?;
+    message::play(world, story).await?;
     story.title("To try in SQL")?;
     for query in QUERIES {
         story.say(&format!("\n{query}\n{}", indented(&answer(&mut world.connection, query).await?)))?;
     }
     Ok(())
-}
-
-/// Submits the batch, and returns its id once the API has it.
-async fn submit(world: &mut World, requests: u32, story: &mut Story) -> anyhow::Result<String> {
-    story.say(&indented(&submission::statement(requests)))?;
-    let submitting = submission::submit(&mut world.application, requests);
-    let doing = format!("an application submits {} requests in one statement:", grouped(requests.into()));
-    story.during(&doing, submitting, |id| format!("submission {id}")).await?;
-    let sending = submission::sent(&mut world.connection);
-    story.during("a worker sends them to the API as a batch:", sending, String::clone).await
-}
-
-/// Waits until the webhook of the batch's end has been answered with a 2xx.
-async fn await_delivery(world: &mut World, batch_id: &str, story: &mut Story) -> anyhow::Result<Delivery> {
-    let waiting = async {
-        let deadline = Instant::now() + DELIVERY_PATIENCE;
-        loop {
-            let tried = world.customer.deliveries().await?;
-            let last = tried.last().map(|last| format!("{:?} {:?}", last.status, last.error));
-            let taken =
-                |delivery: &Delivery| delivery.status.is_some_and(|status| (200..300).contains(&status));
-            if let Some(delivery) = tried.into_iter().find(taken) {
-                return Ok(delivery);
-            }
-            world.check()?;
-            if Instant::now() >= deadline {
-                let last = last.unwrap_or_else(|| "none was sent".to_owned());
-                bail!(
-                    world
-                        .ingest
-                        .fault(&format!("accepted no webhook of {batch_id} (the last answer: {last})"))
-                );
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    story
-        .during(
-            &format!("the API works on it (here {BATCH_SECONDS} s, really up to 24 h), then sends a signed webhook:"),
-            waiting,
-            |delivery| format!("{}, {}", delivery.event_type, delivery.event_id),
-        )
-        .await
-}
-
-/// Waits until the event of the webhook is finished.
-async fn await_done(
-    world: &mut World,
-    batch_id: &str,
-    delivery: &Delivery,
-    story: &mut Story,
-) -> anyhow::Result<Event> {
-    let waiting = async {
-        let deadline = Instant::now() + RESULTS_PATIENCE;
-        loop {
-            let event = evidence::event(&mut world.connection, &delivery.event_id).await?;
-            let event =
-                event.context("ingest answered a webhook with a 2xx, but its event is not in the outbox")?;
-            if event.finished_at.is_some() {
-                return Ok(event);
-            }
-            world.check()?;
-            if event.status == "dead" || Instant::now() >= deadline {
-                let stored = world.stored(batch_id).await?.results_stored;
-                let (status, error) = (&event.status, event.last_error.as_deref().unwrap_or("no error"));
-                bail!(
-                    world
-                        .worker
-                        .fault(&format!("got no further than {stored} results (event {status}: {error})"))
-                );
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    story
-        .during("a worker claims the event and stores the results:", waiting, |event| event.status.clone())
-        .await
-}
-
-/// Prints what happened after the webhook was sent, and when. All times are from this machine's clock.
-fn tell_times(story: &mut Story, delivery: &Delivery, event: &Event, stored: &Stored) -> anyhow::Result<()> {
-    let after = |at: DateTime<Utc>| (at - delivery.at).num_microseconds().unwrap_or(i64::MAX) as f64 / 1e3;
-    let mut line = |milliseconds: f64, what: String| story.say(&format!("{milliseconds:>14.1} ms  {what}"));
-    line(0.0, "the webhook is sent".to_owned())?;
-    line(after(event.received_at), "ingest has verified its signature, and stores the event".to_owned())?;
-    let status = delivery.status.map(|status| status.to_string()).unwrap_or_default();
-    line(delivery.milliseconds, format!("the event is committed, and ingest answers {status}"))?;
-    if let Some(at) = stored.download_started_at {
-        let worker = event.lease_owner.as_deref().unwrap_or("a worker");
-        line(after(at), format!("{worker} has claimed the event; the download begins"))?;
-    }
-    if let Some(at) = stored.complete_at {
-        let (results, bytes) = (grouped(stored.results_stored), grouped(stored.bytes_stored));
-        line(after(at), format!("{results} results are stored ({bytes} bytes), counted and complete"))?;
-    }
-    if let Some(at) = event.finished_at {
-        line(after(at), format!("the event is {}", event.status))?;
-    }
-    Ok(())
-}
-
-/// A table of the API's counts and those of the stored results, and the tokens.
-fn compared(said: &Batch, stored: &Stored) -> String {
-    let mut outcomes: Vec<&String> = said.request_counts.keys().chain(stored.by_outcome.keys()).collect();
-    outcomes.sort();
-    outcomes.dedup();
-    let count = |count: Option<&i64>| grouped(*count.unwrap_or(&0));
-    let rows: Vec<_> = outcomes
-        .into_iter()
-        .map(|name| {
-            vec![name.clone(), count(said.request_counts.get(name)), count(stored.by_outcome.get(name))]
-        })
-        .collect();
-    let names = ["outcome", "the API says", "in the database"].map(str::to_owned);
-    let (input, output) = (grouped(stored.input_tokens), grouped(stored.output_tokens));
-    format!("{}\n\nTokens: {input} in, {output} out.", indented(&aligned(&names, &rows)))
 }

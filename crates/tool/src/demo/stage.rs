@@ -33,13 +33,15 @@ pub(super) struct Secrets {
     pub(super) signing_key: SecretString,
     /// The customer and the worker call the API with it.
     pub(super) api_key: SecretString,
+    /// The worker signs notifications with it, and their receiver verifies them with it.
+    pub(super) endpoint_secret: SecretString,
 }
 
 impl Secrets {
     pub(super) fn new() -> Secrets {
-        let signing_key = format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>()));
+        let of_webhooks = || format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>())).into();
         let api_key = format!("sk-ant-demo-{}", hex::encode(rand::random::<[u8; 16]>()));
-        Secrets { signing_key: signing_key.into(), api_key: api_key.into() }
+        Secrets { signing_key: of_webhooks(), api_key: api_key.into(), endpoint_secret: of_webhooks() }
     }
 }
 

@@ -1,14 +1,11 @@
 //! What the application of the demo submits, in SQL and with the rights of an application.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::bail;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::LOOK_EVERY;
-
-/// How long the worker may take to send the batch.
-const SENDING_PATIENCE: Duration = Duration::from_secs(60);
+use super::{LOOK_EVERY, PATIENCE};
 
 /// The name of the submission.
 const NAME: &str = "letters";
@@ -45,7 +42,7 @@ pub(super) async fn submit(connection: &mut PgConnection, requests: u32) -> anyh
 /// # Errors
 /// If a query fails, or that takes too long: with the reason, if there is one.
 pub(super) async fn sent(connection: &mut PgConnection) -> anyhow::Result<String> {
-    let deadline = Instant::now() + SENDING_PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let (batch_id, status, reason): (Option<String>, String, Option<String>) = sqlx::query_as(
             "select batch_id, status::text, reason from restante.submission_part where submission = $1",

@@ -10,6 +10,7 @@ use url::Url;
 use super::LOOK_EVERY;
 use super::customer::Customer;
 use super::evidence::{self, Stored};
+use super::receiver::Receiver;
 use super::stage::{self, Backstage, Program, Secrets};
 use super::story::Story;
 use crate::healthcheck::{self, Health};
@@ -20,11 +21,14 @@ use restante_playground::postgres::PrivatePostgres;
 /// How long the simulated batch takes. A real one takes up to 24 hours.
 pub(super) const BATCH_SECONDS: &str = "2";
 
+/// How long the simulated API takes for each piece of a streamed answer, so that a person sees it grow.
+const STREAM_PAUSE_MILLISECONDS: &str = "50";
+
 /// How long the worker may take to become ready.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The database of the demo, as a user would name it.
-const DATABASE: &str = "restante";
+pub(super) const DATABASE: &str = "restante";
 
 /// The running programs. Fields are dropped in this order, so that a user ends before what it uses.
 pub(super) struct World {
@@ -34,11 +38,12 @@ pub(super) struct World {
     pub(super) customer: Customer,
     pub(super) worker: Program,
     api: Program,
+    pub(super) receiver: Receiver,
     pub(super) ingest: Program,
-    backstage: Backstage,
-    webhook_url: Url,
-    database_url: SecretString,
-    postgres: PrivatePostgres,
+    pub(super) backstage: Backstage,
+    pub(super) webhook_url: Url,
+    pub(super) database_url: SecretString,
+    pub(super) postgres: PrivatePostgres,
 }
 
 impl World {
@@ -94,6 +99,8 @@ impl World {
                 webhook_url.as_str(),
                 "--batch-seconds",
                 BATCH_SECONDS,
+                "--stream-pause-milliseconds",
+                STREAM_PAUSE_MILLISECONDS,
             ],
             &[("ANTHROPIC_API_KEY", api_key), ("ANTHROPIC_WEBHOOK_SIGNING_KEY", signing_key)],
         )?;
@@ -107,13 +114,21 @@ impl World {
             &[],
             &[
                 &stage::of_service(&worker_url)[..],
-                &[("ANTHROPIC_BASE_URL", api_url.as_str()), ("ANTHROPIC_API_KEY", api_key)],
+                &[
+                    ("ANTHROPIC_BASE_URL", api_url.as_str()),
+                    ("ANTHROPIC_API_KEY", api_key),
+                    // The receiver is on this machine.
+                    ("RESTANTE_ALLOW_PRIVATE_ENDPOINTS", "true"),
+                ],
             ]
             .concat(),
         )?;
         story.during("restante-worker is", ready(&mut worker), |()| "ready".to_owned()).await?;
 
-        let connection = database::connect(&database_url, "restante demo").await?;
+        let receiver = Receiver::start(&secrets.endpoint_secret).await?;
+        let mut connection = database::connect(&database_url, "restante demo").await?;
+        receiver.add_as_endpoint(&mut connection, &secrets.endpoint_secret).await?;
+        story.step(&format!("a receiver of notifications is an endpoint of Restante: {}", receiver.url()))?;
         let application = database::connect(&application_url, "restante demo").await?;
         let customer = Customer::new(api_url, secrets.api_key.clone())?;
         backstage.keep_secret("signing-key", signing_key)?;
@@ -125,6 +140,7 @@ impl World {
             customer,
             worker,
             api,
+            receiver,
             ingest,
             backstage,
             webhook_url,
@@ -140,46 +156,6 @@ impl World {
     /// Fails if one of the programs has ended.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         [&mut self.ingest, &mut self.api, &mut self.worker].into_iter().try_for_each(Program::check)
-    }
-
-    /// Keeps the world running until the demo is asked to stop.
-    pub(super) async fn keep(
-        &mut self,
-        story: &mut Story,
-        surroundings: &Surroundings,
-    ) -> anyhow::Result<()> {
-        let directory = self.backstage.directory().display().to_string();
-        let restante = surroundings.executable.display();
-        let url: Url = self.database_url.expose_secret().parse()?;
-        let psql = self.postgres.programs().join("psql");
-        let psql = if psql.exists() { psql.display().to_string() } else { "psql".to_owned() };
-        let (port, webhook_url) = (url.port().unwrap_or_default(), &self.webhook_url);
-        let api = &self.customer.api();
-
-        story.title("It goes on running. Ctrl-C ends it")?;
-        story.say(&format!(
-            "Connect (the password is in the file):\n  \
-             PGPASSFILE={directory}/pgpass {psql} -h 127.0.0.1 -p {port} -U postgres {DATABASE}\n\
-             Watch the state of all events:\n  \
-             DATABASE_URL_FILE={directory}/database-url {restante} status --watch\n\
-             Send one more signed event (the worker fetches its session, which is then in restante.resource):\n  \
-             ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url}\n\
-             Send an event that has to wait, because the API has no such batch, and see why (in psql):\n  \
-             ANTHROPIC_WEBHOOK_SIGNING_KEY_FILE={directory}/signing-key {restante} send --url {webhook_url} --type batch.completed --id msgbatch_unknown\n  \
-             select event_id, waits_for, reason, next_attempt_at from restante.outbox_waiting;\n\
-             Have the API run another batch:\n  \
-             curl -sS {api}_simulator/batches -d '{{\"requests\": 1000}}'\n\
-             Replay finished events (in psql):\n  \
-             update restante.outbox set status = 'pending' where type = 'batch.completed' and status = 'done';\n\
-             The logs of the programs:\n  \
-             tail -f {directory}/*.log"
-        ))?;
-        loop {
-            tokio::select! {
-                () = surroundings.stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(Duration::from_secs(1)) => self.check()?,
-            }
-        }
     }
 
     /// Ends everything, in the order in which fields are dropped, and reports what could not be ended.

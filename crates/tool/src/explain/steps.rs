@@ -52,6 +52,12 @@ pub(super) fn of_row(row: &Row) -> Vec<Step> {
             ),
         },
         Step {
+            title: "How its endpoint answered",
+            sql: format!(
+                "select attempt, delivered_at, took, status, error, answer from restante.endpoint_delivery where outbox_id = {id} order by id limit 30"
+            ),
+        },
+        Step {
             title: "It is finished",
             sql: format!(
                 "select status, attempt, started_at, finished_at, started_at - received_at as waited, finished_at - started_at as ran, lease_owner, result from restante.outbox_events where id = {id} and finished_at is not null"
@@ -72,7 +78,47 @@ pub(super) fn of_row(row: &Row) -> Vec<Step> {
     steps
 }
 
-/// What came of it: the object that it names, its batch and submission, and what people did.
+/// Notifications are stored right after the event that they tell of, in the same commit. So they are among as many rows that follow it.
+const ROWS_OF_A_COMMIT: i64 = 20_000;
+
+/// Where it was sent on to, and what was answered there.
+fn notifications(event: &Row) -> Step {
+    let Row { id, .. } = event;
+    let (event_id, sender) = (quoted(&event.event_id), quoted(&event.sender));
+    let account = quoted(event.account.as_ref().unwrap_or(&event.sender));
+    Step {
+        title: "Its notifications",
+        sql: format!(
+            "select o.id, o.event_id, o.type, o.status, d.attempt, d.delivered_at, d.status as answer, d.error from restante.outbox_events as o left join restante.endpoint_delivery as d on d.outbox_id = o.id where o.id > {id} and o.id <= {id} + {ROWS_OF_A_COMMIT} and o.sender in ({sender}, {account}) and case when starts_with(o.type, 'notify.') then restante.json_part(restante.json_part(o.payload::text, 'body')::text, 'id')::text = to_json({event_id}::text)::text end order by o.id, d.id limit 30"
+        ),
+    }
+}
+
+/// The message that an event of ours is about: its number stands in the identifier, behind the type.
+fn message_of(event: &Row) -> Option<i64> {
+    let types = ["message.send", "message.completed", "message.failed", "message.cancelled"];
+    let named = types.iter().find(|name| **name == event.event_type)?;
+    event.event_id.strip_prefix(named)?.strip_prefix(':')?.split(':').next()?.parse().ok()
+}
+
+fn of_message(message: i64) -> [Step; 2] {
+    [
+        Step {
+            title: "Its message",
+            sql: format!(
+                "select id, state, reason, attempt, tag, model, stop_reason, input_tokens, output_tokens, dollars, created_at, sent_at, done_at from restante.message_overview where id = {message}"
+            ),
+        },
+        Step {
+            title: "The attempts of its message",
+            sql: format!(
+                "select attempt, sent_as, batch_id, sent_at, ended_at, outcome, may_be_paid, error from restante.message_attempt where message = {message} order by attempt limit 30"
+            ),
+        },
+    ]
+}
+
+/// What came of it: the object that it names, its batch and submission, its message, whom it was told to, and what people did.
 pub(super) fn of_object(event: &Row) -> Vec<Step> {
     let event_id = quoted(&event.event_id);
     let mut steps = Vec::new();
@@ -106,6 +152,8 @@ pub(super) fn of_object(event: &Row) -> Vec<Step> {
             },
         ];
     }
+    steps.extend(message_of(event).into_iter().flat_map(of_message));
+    steps.push(notifications(event));
     let names = event.key.iter().map(|key| quoted(key)).chain([event_id]).collect::<Vec<_>>().join(", ");
     steps.push(Step {
         title: "What people did with it, or with its key",
@@ -124,6 +172,32 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_message_of_an_event_is_known_by_the_number_in_its_identifier() {
+        let of = |event_type: &str, event_id: &str| {
+            let row = Row {
+                id: 1,
+                event_id: event_id.to_owned(),
+                sender: "anthropic".to_owned(),
+                account: None,
+                event_type: event_type.to_owned(),
+                subscriber: String::new(),
+                key: None,
+            };
+            message_of(&row)
+        };
+
+        assert_eq!(of("message.send", "message.send:7:0af"), Some(7));
+        assert_eq!(of("message.completed", "message.completed:12:0af"), Some(12));
+        for (event_type, event_id) in [
+            ("message.send", "message.completed:7:0af"),
+            ("order.placed", "order.placed:7:0af"),
+            ("message.send", "message.send:x:0af"),
+        ] {
+            assert_eq!(of(event_type, event_id), None, "{event_type} {event_id}");
+        }
+    }
 
     #[test]
     fn a_quote_in_an_identifier_stays_a_part_of_it() {
