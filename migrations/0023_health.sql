@@ -451,7 +451,7 @@ revoke execute on all functions in schema restante from public;
 grant select on restante.sender_rhythm, restante.sender_gap, restante.health_look, restante.sender_overview, restante.health_finding,
   restante.health, restante.health_alarm to restante_operator;
 grant delete on restante.sender_rhythm to restante_operator;
-grant select on restante.health to restante_worker;
+grant select on restante.health, restante.health_alarm to restante_worker;
 -- Who reads a view runs the functions in it.
 grant execute on function restante.health_findings to restante_operator, restante_worker;
 grant execute on function restante.note_rhythm, restante.note_alarms to restante_worker;

@@ -76,3 +76,16 @@ pub async fn answers(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<Answer>>
     });
     Ok(answers.collect())
 }
+
+/// The alarms that are raised and not cleared: the question, and the sender, account or subscriber if there is one.
+///
+/// # Errors
+/// The database is away or did not answer.
+pub async fn open_alarms(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"select concat_ws(' of ', a.question, nullif(a.subject, '')) as "alarm!" from restante.health_alarm as a
+            where a.raised_at is not null and a.cleared_at is null order by a.question, a.subject limit 20"#
+    )
+    .fetch_all(executor)
+    .await
+}

@@ -174,7 +174,10 @@ async fn the_status_of_an_operator_has_what_is_not_ok_on_top() {
 
     let text = status(&[]);
     let second = text.lines().nth(1).unwrap();
-    assert_eq!(second, "ACT on dead: Until a person decides, 3 events are given up: most of them test.ledger.");
+    assert_eq!(
+        second,
+        "ACT on dead: Until a person decides, 3 events are given up: most of them test.ledger."
+    );
     let object: Value = serde_json::from_str(&status(&["--json"])).unwrap();
     assert_eq!(object["health"].as_array().unwrap().len(), 1);
     assert_eq!(
@@ -185,7 +188,7 @@ async fn the_status_of_an_operator_has_what_is_not_ok_on_top() {
 }
 
 #[tokio::test]
-async fn a_worker_looks_by_itself_and_its_metrics_say_what_it_saw() {
+async fn a_worker_looks_by_itself_and_its_metrics_and_readyz_say_what_it_saw() {
     let world = World::new().await;
     world.sql(CASES[3].breaks).await;
     let mut worker = Process::worker(&world.url, "http://127.0.0.1:9", &[]).await;
@@ -201,5 +204,9 @@ async fn a_worker_looks_by_itself_and_its_metrics_say_what_it_saw() {
     let raised =
         "select count(*) from restante.health_alarm where question = 'dead' and raised_at is not null";
     assert_eq!(world.value(raised).await, "1");
+    let (status, ready) = worker.ops("/readyz").await;
+    let ready: Value = serde_json::from_str(&ready).unwrap();
+    assert_eq!(status, 200, "an alarm is no reason to replace a worker");
+    assert_eq!(ready["notes"][0]["note"], "act on dead: see restante.health");
     assert_eq!(worker.stopped().await, Some(0));
 }
