@@ -69,13 +69,17 @@ begin
   with page as materialized (
     select o.id, o.sender, o.source, o.received_at from restante.outbox as o
      where o.id > v_read_up_to - 1000 order by o.id limit p_limit + 1000),
+  -- A row that a person has locked, to delete it perhaps, misses this page.
+  known as materialized (
+    select r.sender, r.last_at from restante.sender_rhythm as r for update skip locked),
   came as (
     select p.sender, p.received_at,
-           p.received_at - coalesce(lag(p.received_at) over (partition by p.sender order by p.received_at), r.last_at) as gap
-      from page as p left join restante.sender_rhythm as r on r.sender = p.sender
+           p.received_at - coalesce(lag(p.received_at) over (partition by p.sender order by p.received_at), k.last_at) as gap
+      from page as p left join known as k on k.sender = p.sender
      where p.source = 'webhook'
        -- A sender whose row an operator deleted has to send again before it has one.
-       and case when r.sender is null then p.id > v_read_up_to else p.received_at > r.last_at end),
+       and case when k.sender is not null then p.received_at > k.last_at
+                else p.id > v_read_up_to and not exists (select from restante.sender_rhythm as r where r.sender = p.sender) end),
   last as (
     insert into restante.sender_rhythm as r (sender, first_at, last_at)
     select c.sender, min(c.received_at), max(c.received_at) from came as c group by c.sender order by c.sender
@@ -88,7 +92,9 @@ begin
   select max(p.id), count(*) filter (where p.id > v_read_up_to) into v_last, v_new from page as p;
   update restante.health_look as k
      set read_up_to = greatest(v_read_up_to, v_last), is_caught_up = v_new < p_limit;
-  delete from restante.sender_gap as g where g.day < (clock_timestamp() at time zone 'UTC')::date - 14;
+  delete from restante.sender_gap as g
+   where (g.sender, g.day) in (select o.sender, o.day from restante.sender_gap as o
+                                where o.day < (clock_timestamp() at time zone 'UTC')::date - 14 for update skip locked);
   return v_new;
 end $$;
 comment on function restante.note_rhythm is
@@ -204,7 +210,8 @@ set enable_seqscan = off set jit = off as $$
   union all
   select 'trouble', t.account, case when t.since < statement_timestamp() - interval '5 minutes' then 'act' else 'look' end,
          format('%s of the account %s cannot go on because something is wrong with us, or with the API: %s',
-                restante.counted(t.events, 'event', 'events'), t.account, t.cause),
+                case when t.events >= 10000 then '10000 or more events' else restante.counted(t.events, 'event', 'events') end,
+                t.account, t.cause),
          'select * from restante.outbox_trouble; they go on by themselves once it is mended.', t.since
     from (select coalesce(w.account, w.sender) as account, count(*) as events, min(w.received_at) as since,
                  mode() within group (order by restante.cause(w.last_error)) as cause
@@ -213,7 +220,7 @@ set enable_seqscan = off set jit = off as $$
                    where l.lane = 'l' order by l.subscriber, l.run_at, l.id limit 10000) as w
            where w.status = 'retry' and w.outcome = 'trouble' group by 1) as t
   union all
-  select 'dead', '', 'act', format('Until a person decides, %s given up: %s.', case d.events when 1 then '1 event is' else d.events || ' events are' end,
+  select 'dead', '', 'act', format('Until a person decides, %s given up: %s.', case when d.events >= 10000 then '10000 or more events are' else restante.counted(d.events, 'event is', 'events are') end,
                 case d.events when 1 then d.type else 'most of them ' || d.type end),
          'select event_id, type, last_error from restante.outbox_dead; then update restante.outbox set status = ''pending'' (or ''cancelled'') where event_id = ...;',
          d.since

@@ -110,3 +110,31 @@ async fn an_operator_forgets_a_sender_that_is_to_send_nothing_any_more() {
     let noted = world.value("select what || ' ' || of_what from restante.operation").await;
     assert_eq!(noted, "end sender often");
 }
+
+#[tokio::test]
+async fn a_sender_that_somebody_is_about_to_forget_holds_up_no_other() {
+    let world = World::new().await;
+    for sender in ["locked", "other"] {
+        came(&world, sender, "select h * interval '1 hour' from generate_series(60, 10, -1) as h").await;
+    }
+    look(&world).await;
+    let mut person = world.pool.begin().await.unwrap();
+    let forget = "delete from restante.sender_rhythm where sender = 'locked'";
+    sqlx::query(forget).execute(&mut *person).await.unwrap();
+    for sender in ["locked", "other"] {
+        came(&world, sender, "select interval '1 second'").await;
+    }
+
+    assert!(!note_rhythm(&world.pool).await.unwrap());
+
+    let fresh = "select string_agg(sender, ' ') from restante.sender_rhythm where last_at > now() - interval '1 hour'";
+    assert_eq!(world.value(fresh).await, "other");
+    person.rollback().await.unwrap();
+    assert!(!note_rhythm(&world.pool).await.unwrap());
+    assert_eq!(
+        world
+            .value("select count(*) from restante.sender_rhythm where last_at > now() - interval '1 hour'")
+            .await,
+        "2"
+    );
+}

@@ -385,6 +385,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
             }
           ],
           "finished_per_second": 812.4,
+          "health": [],
           "last_webhook_seconds_ago": 12.0,
           "looked_at": "2026-11-22T12:00:00Z",
           "old_transactions": [
