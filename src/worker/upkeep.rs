@@ -10,11 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Connections;
-use crate::outbox::health::{self, Noted, State};
 use crate::outbox::missed;
 use crate::outbox::status::STATES;
 use crate::outbox::trouble::{self, NO_ACCOUNT, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
+use crate::worker::health;
 use crate::{api, batch, database, message, telemetry};
 
 /// The first moments of a worker belong to the events that wait for it.
@@ -39,7 +39,8 @@ const REPLAY_SECONDS: u64 = 2;
 const PORTIONS_MAX: usize = 10;
 /// An hour is added up when it is over, and nobody waits for that: it can be read before.
 const HOURS_SECONDS: u64 = 60;
-/// What an operator should know of may wait so long. A worker first looks when this time is over: what has waited for it may be done by then.
+/// What an operator should know of may wait so long. A worker looks for the first time when it has worked for as long: what was
+/// late because no worker ran may be done by then.
 const HEALTH: Duration = Duration::from_secs(30);
 /// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
 /// year of weeks is there. A try takes no time, and one that meets a short query of somebody must not wait long for the next.
@@ -73,8 +74,8 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
     let (mut jobs, mut held) = (every(STANDING_SECONDS), every(HELD_SECONDS));
     let (mut batches, mut chunks) = (every(BATCHES_SECONDS), every(CHUNKS_SECONDS));
     let (mut replays, mut hours) = (every(REPLAY_SECONDS), every(HOURS_SECONDS));
-    let mut health = interval_at(Instant::now() + HEALTH, HEALTH);
-    health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut alarms = interval_at(Instant::now() + HEALTH, HEALTH);
+    alarms.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // At the start what waits for an account may have waited for this worker.
     let mut changes = accounts.changes();
     changes.mark_changed();
@@ -88,7 +89,7 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
                 _ = hours.tick() => add_up_hours(&connections).await,
                 _ = repairs.tick() => look_for_repairs(&connections, &mut tried, &accounts).await,
                 _ = changes.changed() => let_configured_go(&connections, &accounts).await,
-                _ = health.tick() => look_at_health(&connections).await,
+                _ = alarms.tick() => health::look(&connections).await,
                 _ = chunks.tick() => forget_chunks(&connections).await,
                 _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing, &accounts).await,
                 _ = batches.tick(), if !standing.is_empty() => look_after_batches(&connections, &accounts, batch_delete_after).await,
@@ -155,35 +156,6 @@ async fn go_on_replaying(connections: &Connections) -> sqlx::Result<()> {
 async fn add_up_hours(connections: &Connections) -> sqlx::Result<()> {
     let hour = async |connection: &mut PgConnection| upkeep::add_up_hour(connection).await;
     while connections.run_to_its_end(hour).await? {}
-    Ok(())
-}
-
-/// How often each sender sends, what is not as it should be, and the alarms for that.
-async fn look_at_health(connections: &Connections) -> sqlx::Result<()> {
-    let page = async |connection: &mut PgConnection| health::note_rhythm(connection).await;
-    for _ in 0..PORTIONS_MAX {
-        if !connections.run_to_its_end(page).await? {
-            break;
-        }
-    }
-    let look = async |connection: &mut PgConnection| {
-        let noted = health::note_alarms(&mut *connection).await?;
-        Ok((noted, health::answers(connection).await?))
-    };
-    let (Noted { raised, cleared }, answers) = connections.run_to_its_end(look).await?;
-    for answer in answers {
-        let is_safe = if answer.state == State::Act { 0.0 } else { 1.0 };
-        metrics::gauge!(telemetry::metric::HEALTH, "question" => answer.question).set(is_safe);
-    }
-    if raised > 0 {
-        tracing::warn!(alarms = raised, "an operator should act: see restante.health");
-    }
-    if cleared > 0 {
-        tracing::info!(
-            alarms = cleared,
-            "what an operator should have acted on is good again: see restante.health_alarm"
-        );
-    }
     Ok(())
 }
 
