@@ -8,6 +8,7 @@
 //! lost: the statement changes nothing, and its result says so.
 
 pub mod claim;
+pub mod health;
 pub mod insert;
 pub mod lease;
 pub mod missed;

@@ -15,6 +15,7 @@ use crate::config::{Need, Program, RESTANTE_OPS_LISTEN};
 use crate::event::ANTHROPIC;
 use crate::ingest::Journal;
 use crate::ops::{self, Check, Note};
+use crate::outbox::health;
 use crate::outbox::trouble::{self, Cause};
 use crate::{database, telemetry};
 
@@ -87,7 +88,7 @@ pub(super) async fn serve_worker_ops(
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    let notes = vec![note_of_trouble(pool.clone())];
+    let notes = vec![note_of_trouble(pool.clone()), note_of_alarms(pool.clone())];
     let shown = Shown { notes, more };
     serve_ops(readiness::check(Program::Worker, pool), shown, address, draining, ended).await
 }
@@ -103,6 +104,17 @@ fn note_of_trouble(pool: PgPool) -> Note {
                 .filter(|account| account != ANTHROPIC)
                 .map_or_else(String::new, |account| format!(" (account `{account}`)"));
             Some(format!("{events} {noun} because of us{of_account}: {text}").into())
+        }
+    })
+}
+
+/// The alarms that are raised, in one line.
+fn note_of_alarms(pool: PgPool) -> Note {
+    Note::new("health", move || {
+        let pool = pool.clone();
+        async move {
+            let alarms = health::open_alarms(&pool).await.ok()?;
+            (!alarms.is_empty()).then(|| format!("act on {}: see restante.health", alarms.join(", ")).into())
         }
     })
 }

@@ -46,6 +46,8 @@ pub mod metric {
     pub const EVENTS_UNFINISHED: &str = "restante_events_unfinished";
     /// Events that wait because something is wrong with us, or with the other side.
     pub const EVENTS_IN_TROUBLE: &str = "restante_events_in_trouble";
+    /// 0 while a row of `restante.health` says act, else 1, by `question`.
+    pub const HEALTH: &str = "restante_health";
     /// When the last delivery was stored, in Unix seconds, by `scheme`.
     pub const LAST_DELIVERY_TIMESTAMP_SECONDS: &str = "restante_last_delivery_timestamp_seconds";
     /// 1, with the `version` of the program and of the `schema` that it knows.

@@ -158,6 +158,11 @@ fn describe() {
         "Events that wait because something is wrong with us, or with the other side, counted up to about 10,000"
     );
     describe_gauge!(
+        HEALTH,
+        Unit::Count,
+        "Am I safe? 0 while restante.health answers the question with act, else 1, by question; absent until the first look"
+    );
+    describe_gauge!(
         LAST_DELIVERY_TIMESTAMP_SECONDS,
         Unit::Seconds,
         "When the last delivery was stored, in Unix seconds, by signature scheme; absent until the first one"

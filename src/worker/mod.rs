@@ -60,7 +60,8 @@
 //! `schedule` decides, as a state machine without IO; `dispatcher` carries out, and reports what happened. `attempt` is
 //! one run of a handler, which `watch` watches; `judge` says what its error means. `commit`, `group_commit` and
 //! `finish` settle it, `report` counts and logs the outcome, and `successors` leases the next event of its key with the
-//! same statement. `lease_renewer` renews leases. `wakeup`, `upkeep` and `api_watch` run next to them.
+//! same statement. `lease_renewer` renews leases. `wakeup`, `upkeep`, of which `health` is a part, and `api_watch` run next to
+//! them.
 
 mod api_watch;
 mod attempt;
@@ -69,6 +70,7 @@ mod commit;
 mod dispatcher;
 mod finish;
 mod group_commit;
+mod health;
 mod judge;
 mod lease_renewer;
 mod leased;

@@ -1,5 +1,6 @@
 //! What a worker does for the outbox beside its events: partitions ahead of time, keys without a head, replays that a person asked
-//! for, past hours to add up, a look at what waits for a repair, one at batches, one at partial text, and one at the size.
+//! for, past hours to add up, a look at what waits for a repair, one at batches, one at partial text, one at the size, and one at
+//! what an operator should know of.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::outbox::missed;
 use crate::outbox::status::STATES;
 use crate::outbox::trouble::{self, NO_ACCOUNT, Tried};
 use crate::outbox::upkeep::{self, Swept, Unfinished};
+use crate::worker::health;
 use crate::{api, batch, database, message, telemetry};
 
 /// The first moments of a worker belong to the events that wait for it.
@@ -37,6 +39,9 @@ const REPLAY_SECONDS: u64 = 2;
 const PORTIONS_MAX: usize = 10;
 /// An hour is added up when it is over, and nobody waits for that: it can be read before.
 const HOURS_SECONDS: u64 = 60;
+/// What an operator should know of may wait so long. A worker looks for the first time when it has worked for as long: what was
+/// late because no worker ran may be done by then.
+const HEALTH: Duration = Duration::from_secs(30);
 /// A report or a backup that reads the outbox is in the way of a new week for as long as it takes. Nobody waits for it: half a
 /// year of weeks is there. A try takes no time, and one that meets a short query of somebody must not wait long for the next.
 const PARTITIONS_AGAIN: Duration = Duration::from_secs(5);
@@ -69,6 +74,8 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
     let (mut jobs, mut held) = (every(STANDING_SECONDS), every(HELD_SECONDS));
     let (mut batches, mut chunks) = (every(BATCHES_SECONDS), every(CHUNKS_SECONDS));
     let (mut replays, mut hours) = (every(REPLAY_SECONDS), every(HOURS_SECONDS));
+    let mut alarms = interval_at(Instant::now() + HEALTH, HEALTH);
+    alarms.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // At the start what waits for an account may have waited for this worker.
     let mut changes = accounts.changes();
     changes.mark_changed();
@@ -82,6 +89,7 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
                 _ = hours.tick() => add_up_hours(&connections).await,
                 _ = repairs.tick() => look_for_repairs(&connections, &mut tried, &accounts).await,
                 _ = changes.changed() => let_configured_go(&connections, &accounts).await,
+                _ = alarms.tick() => health::look(&connections).await,
                 _ = chunks.tick() => forget_chunks(&connections).await,
                 _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing, &accounts).await,
                 _ = batches.tick(), if !standing.is_empty() => look_after_batches(&connections, &accounts, batch_delete_after).await,

@@ -58,3 +58,5 @@ select restante.replay(type => 'order.*', per_second => 1, name => 'orders', dry
 -- As workers do every minute.
 do $$ begin while restante.add_up_hour() loop end loop; end $$;
 vacuum analyze;
+-- As workers do twice a minute.
+select restante.note_rhythm(50000), restante.note_alarms();

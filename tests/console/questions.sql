@@ -26,3 +26,5 @@ select * from restante.replay_overview
 select * from restante.operation order by at desc limit 20
 select * from restante.batch_overview
 select * from restante.submission_overview
+select * from restante.health
+select * from restante.sender_overview

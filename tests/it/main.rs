@@ -26,6 +26,7 @@ mod elsewhere;
 mod endpoints;
 mod flat;
 mod half_price;
+mod health;
 mod ingest;
 mod interleaved;
 mod journal;

@@ -48,6 +48,10 @@ fn runbook() -> Vec<Answer> {
 fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
     BTreeMap::from([
         (
+            "Forget a sender that is to send nothing any more",
+            ("select count(*)::text from restante.sender_rhythm where sender = 'former'", "0"),
+        ),
+        (
             "Replay one event",
             ("select status || attempt from restante.outbox where event_id = 'whe_dead'", "pending0"),
         ),

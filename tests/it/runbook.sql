@@ -113,3 +113,7 @@ update restante.outbox set event_id = 'ntf_invoice' where type = 'notify.billing
 select restante.replay(type => 'session.status_idled', per_second => 10, name => 'idled', dry_run => false);
 select restante.pause(key => 'sesn_kept', reason => 'a look at it');
 select restante.pause(subscriber => 'audits');
+
+-- A sender that has ended, and an alarm.
+insert into restante.sender_rhythm (sender, first_at, last_at) values ('former', now() - interval '9 days', now() - interval '5 days');
+insert into restante.health_alarm (question, subject, raised_at, raised_event_id) values ('silence', 'former', now(), 'health.raised:1');

@@ -74,6 +74,10 @@ async fn the_picture_has_every_status_and_every_batch_that_is_not_complete() {
     let (_, rest) = text.split_once('\n').unwrap();
 
     expect![[r#"
+        ACT on workers: An event could have been claimed for 5 min. And 1 more: see restante.health_finding.
+        ACT on dead: Until a person decides, 2 events are given up: most of them test.ledger.
+        the next step of each: select question, next_step, since from restante.health where state <> 'ok'
+
         NO restante-ingest is connected, NO restante-worker is connected
         the last webhook came 5 min ago
 

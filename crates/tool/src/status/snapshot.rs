@@ -23,6 +23,8 @@ pub(super) struct Snapshot {
     pub(super) looked_at: DateTime<Utc>,
     /// False on a standby: there nothing is received, claimed or finished.
     pub(super) takes_writes: bool,
+    /// What a person should look at or act on, as `restante.health` says.
+    pub(super) health: Vec<Concern>,
     /// Counts are no larger than this, and then mean "at least"; null where everything was counted.
     pub(super) counted_up_to: Option<i64>,
     /// Events finished per second, lately.
@@ -60,6 +62,18 @@ pub(super) struct Snapshot {
     /// How many events were ever finished, by the statistics of Postgres. They lag by some seconds.
     #[serde(skip)]
     pub(super) finished_total: i64,
+}
+
+/// An answer of `restante.health` that is not ok.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub(super) struct Concern {
+    pub(super) question: String,
+    /// `look` (soon) or `act` (now).
+    pub(super) state: String,
+    pub(super) sentence: String,
+    /// A line of SQL or a command.
+    pub(super) next_step: Option<String>,
+    pub(super) since: Option<DateTime<Utc>>,
 }
 
 /// How many events of one kind there are.
@@ -201,6 +215,8 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
     sqlx::raw_sql(AssertSqlSafe(careful)).execute(&mut *tx).await?;
     let snapshot = Snapshot {
         takes_writes: sqlx::query_scalar("select not pg_is_in_recovery()").fetch_one(&mut *tx).await?,
+        // Before the others, some of which change settings.
+        health: health(&mut tx).await?,
         events: events(&mut tx, counting).await?,
         reasons: reasons(&mut tx, counting).await?,
         last_webhook_seconds_ago: last_webhook(&mut tx).await?,
@@ -223,6 +239,14 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
     };
     tx.rollback().await?;
     Ok(snapshot)
+}
+
+async fn health(tx: &mut PgConnection) -> sqlx::Result<Vec<Concern>> {
+    sqlx::query_as(
+        "select question, state, sentence, next_step, since from restante.health where state <> 'ok' order by state, since nulls last",
+    )
+    .fetch_all(tx)
+    .await
 }
 
 async fn events(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<Events>> {
@@ -395,6 +419,7 @@ impl Snapshot {
         Snapshot {
             looked_at,
             takes_writes: true,
+            health: Vec::new(),
             counted_up_to: None,
             finished_per_second: None,
             events: Vec::new(),

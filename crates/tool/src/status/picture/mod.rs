@@ -47,7 +47,12 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     let pace =
         snapshot.finished_per_second.map(|pace| format!("   {} events finished per second", rounded(pace)));
     let read_only = if snapshot.takes_writes { "" } else { READ_ONLY };
-    let head = format!("{looked_at}{}\n{read_only}{}", pace.unwrap_or_default(), services(snapshot));
+    let head = format!(
+        "{looked_at}{}\n{read_only}{}{}",
+        pace.unwrap_or_default(),
+        health(snapshot),
+        services(snapshot)
+    );
     [
         head,
         events(snapshot),
@@ -65,6 +70,19 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
 /// The last picture, below a line that says why there is no newer one.
 pub(super) fn text_while_away(problem: &str, last: &Snapshot) -> String {
     format!("NO ANSWER, TRYING AGAIN: {}\nthe last picture:\n\n{}", clean(problem), text(last))
+}
+
+/// What a person should know before all else, a line each.
+fn health(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for concern in &snapshot.health {
+        let verb = if concern.state == "act" { "ACT on" } else { "look at" };
+        let _ = writeln!(text, "{verb} {}: {}", clean(&concern.question), clean(&concern.sentence));
+    }
+    if !text.is_empty() {
+        text += "the next step of each: select question, next_step, since from restante.health where state <> 'ok'\n\n";
+    }
+    text
 }
 
 fn services(snapshot: &Snapshot) -> String {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use expect_test::expect;
 
 use super::*;
-use crate::status::snapshot::{Reason, Service, Submission, Subscriber};
+use crate::status::snapshot::{Concern, Reason, Service, Submission, Subscriber};
 
 fn moment() -> DateTime<Utc> {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -223,6 +223,42 @@ fn counts_that_were_cut_short_say_at_least() {
 }
 
 #[test]
+fn what_a_person_should_act_on_comes_first() {
+    let concern = |question: &str, state: &str, sentence: &str| Concern {
+        question: question.to_owned(),
+        state: state.to_owned(),
+        sentence: sentence.to_owned(),
+        next_step: None,
+        since: None,
+    };
+    let health = vec![
+        concern(
+            "silence",
+            "act",
+            "The sender a\u{1b}b has sent nothing for 4 h; it usually sends within 20 min.",
+        ),
+        concern("horizon", "look", "Vacuum is held back by the session 4711, open for 8 min."),
+    ];
+    let said = text(&Snapshot {
+        health,
+        services: vec![service("restante-worker", 1)],
+        ..Snapshot::empty(moment())
+    });
+
+    let top: Vec<_> = said.lines().skip(1).take(5).collect();
+    assert_eq!(
+        top,
+        [
+            "ACT on silence: The sender a\u{fffd}b has sent nothing for 4 h; it usually sends within 20 min.",
+            "look at horizon: Vacuum is held back by the session 4711, open for 8 min.",
+            "the next step of each: select question, next_step, since from restante.health where state <> 'ok'",
+            "",
+            "restante-worker is connected (1 connection)",
+        ]
+    );
+}
+
+#[test]
 fn a_database_that_takes_no_writes_is_told_of_at_the_top() {
     let snapshot = Snapshot { takes_writes: false, ..Snapshot::empty(moment()) };
 
@@ -349,6 +385,7 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
             }
           ],
           "finished_per_second": 812.4,
+          "health": [],
           "last_webhook_seconds_ago": 12.0,
           "looked_at": "2026-11-22T12:00:00Z",
           "old_transactions": [
