@@ -108,7 +108,9 @@ begin
   select * into v_row from restante.api_budget as b
    where b.account = p_account and b.class = p_class for update skip locked;
   if not found then
-    -- Another worker may be about to insert it; this one notes it with its next answer then.
+    -- An insert would wait for whoever has the row.
+    if exists (select from restante.api_budget as b where b.account = p_account and b.class = p_class) then return false; end if;
+    -- Another worker may be about to insert it; this one tries again then.
     if not pg_try_advisory_xact_lock(hashtextextended('restante.api_budget', 0)) then return false; end if;
     insert into restante.api_budget (account, class) values (p_account, p_class)
       on conflict do nothing returning * into v_row;

@@ -196,7 +196,7 @@ impl Governor {
         let mut pace = lane.pace();
         match leased {
             Some(Leased::Places { granted, starts_in, per_second }) => {
-                pace.take(granted, now + starts_in, per_second, now);
+                pace.take((granted, wanted), now + starts_in, per_second, now);
             }
             // Nobody has learned of a limit, or an operator has deleted it.
             Some(Leased::Unlimited | Leased::Busy) => {

@@ -113,3 +113,6 @@ update restante.outbox set event_id = 'ntf_invoice' where type = 'notify.billing
 select restante.replay(type => 'session.status_idled', per_second => 10, name => 'idled', dry_run => false);
 select restante.pause(key => 'sesn_kept', reason => 'a look at it');
 select restante.pause(subscriber => 'audits');
+
+-- What a worker has learned of a limit.
+select restante.note_limit('anthropic', 'batches', 50, 1, false, null, false, null, null);

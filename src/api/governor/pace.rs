@@ -23,6 +23,9 @@ const SHARE_ALONE: f64 = 0.25;
 /// A place is kept so long for a call that comes late. So no second has more than a quarter more calls than the pace.
 const LATE: Duration = Duration::from_millis(250);
 
+/// Where places are scarce, leases are so far apart.
+const LEASES_APART: Duration = Duration::from_millis(150);
+
 /// Calls are leased ahead for the demand of so long.
 const BLOCK: Duration = Duration::from_millis(400);
 
@@ -164,9 +167,19 @@ impl Pace {
     }
 
     /// Takes places from the shared budget.
-    pub(super) fn take(&mut self, granted: u32, starts_at: Instant, per_second: f64, now: Instant) {
+    pub(super) fn take(
+        &mut self,
+        (granted, wanted): (u32, u32),
+        starts_at: Instant,
+        per_second: f64,
+        now: Instant,
+    ) {
         self.known = Known::Limit;
         self.add(granted, starts_at, per_second, now);
+        if (1..wanted).contains(&granted) {
+            // All room ahead is taken. A little later there is room for several again, which is one lease then.
+            self.full_until = Some(now + LEASES_APART);
+        }
         (self.pace, self.paced_at) = (per_second, now);
     }
 

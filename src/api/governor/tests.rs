@@ -89,7 +89,7 @@ async fn no_second_has_much_more_than_the_limit_however_the_calls_come() {
     let start = Instant::now();
     let mut began: Vec<Duration> = Vec::new();
     for pause in [0, 100, 1900, 10, 700, 0, 3000, 250, 0] {
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        sleep(Duration::from_millis(pause)).await;
         let before = start.elapsed();
         began.extend(begin(&governor, 25).await.into_iter().map(|after| before + after));
     }
