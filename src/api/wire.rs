@@ -110,7 +110,7 @@ impl Wire {
         metrics::histogram!(API_WAIT_SECONDS, "class" => class.as_str()).record(came.elapsed());
         let answer = client.execute(request).await.map_err(Error::transport);
         let count = |answer| {
-            metrics::counter!(API_CALLS_TOTAL, "class" => class.as_str(), "answer" => answer).increment(1)
+            metrics::counter!(API_CALLS_TOTAL, "class" => class.as_str(), "answer" => answer).increment(1);
         };
         let response = answer.inspect_err(|_| count("none"))?;
         governor.learn(class, response.headers(), response.status().is_success()).await;
