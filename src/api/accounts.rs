@@ -1,14 +1,14 @@
 //! The accounts: the clients of the API by name, each with a key, an origin and a health of its own.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
 use super::health::Health;
 use super::missing::Missing;
 use super::wire::Wire;
-use super::{Client, Error, Settings};
+use super::{Budget, Client, Error, Settings};
 use crate::event::ANTHROPIC;
 
 /// So many accounts that are not configured are remembered, so that each is told of once.
@@ -40,6 +40,8 @@ struct Shared {
     /// Those that events have named and that are not configured.
     missing: Mutex<BTreeMap<Option<String>, Client>>,
     changes: watch::Sender<u64>,
+    /// Where the calls of all workers are paced together.
+    budget: OnceLock<Arc<dyn Budget>>,
 }
 
 type Clients = BTreeMap<String, Configured>;
@@ -65,6 +67,7 @@ impl Accounts {
             clients: RwLock::new(clients),
             missing: Mutex::default(),
             changes: watch::Sender::new(0),
+            budget: OnceLock::new(),
         }))
     }
 
@@ -118,10 +121,16 @@ impl Accounts {
     /// As for [`Accounts::new`]; then nothing changes.
     pub fn replace(&self, accounts: Vec<Account>) -> Result<(), Error> {
         let clients = clients(accounts, &self.clients())?;
+        share(&clients, self.0.budget.get());
         *self.0.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
         self.0.missing.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.changes.send_modify(|changes| *changes += 1);
         Ok(())
+    }
+
+    /// From now on the calls of all accounts share this budget with those of other workers. The first one stays.
+    pub(crate) fn share_budget(&self, budget: Arc<dyn Budget>) {
+        share(&self.clients(), Some(self.0.budget.get_or_init(|| budget)));
     }
 
     /// Changes whenever the accounts are [replaced](Accounts::replace).
@@ -138,6 +147,12 @@ impl From<Client> for Accounts {
     /// The one account `anthropic`.
     fn from(client: Client) -> Self {
         Self::of(Clients::from([(ANTHROPIC.to_owned(), Configured { client, settings: None })]))
+    }
+}
+
+fn share(clients: &Clients, budget: Option<&Arc<dyn Budget>>) {
+    if let Some(budget) = budget {
+        clients.values().for_each(|configured| configured.client.share(budget));
     }
 }
 

@@ -103,6 +103,12 @@ pub enum Error {
         /// This is the first such error since the accounts were configured.
         is_first: bool,
     },
+    /// The limit of the API has no place for the request now, so it was not sent.
+    #[error("the API's limit leaves no place for the call now")]
+    OutOfTurn {
+        /// How long to wait before the next try.
+        wait: Duration,
+    },
     /// The API is in trouble, or does not answer about this very object, so the request was not sent.
     #[error("not asked again yet: {said}")]
     NotAsked {
@@ -135,6 +141,7 @@ impl Error {
             | Error::ForeignOrigin
             | Error::BadId
             | Error::NotJson(_)
+            | Error::OutOfTurn { .. }
             | Error::NotAsked { .. } => false,
         }
     }
@@ -164,9 +171,10 @@ impl Error {
             Error::Account(_) => {
                 "give a valid key of the workspace whose webhooks arrive here: ANTHROPIC_API_KEY, or that of the account"
             }
-            Error::RateLimited { .. } | Error::Unavailable { .. } | Error::NotAsked { .. } => {
-                "try again in a while"
-            }
+            Error::RateLimited { .. }
+            | Error::Unavailable { .. }
+            | Error::OutOfTurn { .. }
+            | Error::NotAsked { .. } => "try again in a while",
             Error::Transport(_) => "check ANTHROPIC_BASE_URL, and that this machine may connect to it",
             Error::Refused(_) => {
                 "read what the API says, and check the account, ANTHROPIC_VERSION, ANTHROPIC_BETA and ANTHROPIC_BASE_URL"
@@ -193,6 +201,7 @@ impl Error {
             Error::Settings(_) => "settings",
             Error::NoAdminKey => "no_admin_key",
             Error::NotConfigured { .. } => "not_configured",
+            Error::OutOfTurn { .. } => "out_of_turn",
             Error::NotAsked { kind, .. } => kind,
         }
     }
@@ -213,6 +222,7 @@ impl Error {
             | Error::Settings(_)
             | Error::NoAdminKey
             | Error::NotConfigured { .. }
+            | Error::OutOfTurn { .. }
             | Error::NotAsked { .. } => true,
         }
     }

@@ -10,12 +10,14 @@
 mod part;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Error;
+use super::governor::Governor;
+use crate::event::ANTHROPIC;
 use part::{LATEST, Part, SOONEST, name_of};
 
 /// How many things that are not answered, and how many parts, are remembered.
@@ -29,6 +31,8 @@ pub(super) struct Health {
     account: Option<String>,
     state: Mutex<State>,
     recoveries: watch::Sender<u64>,
+    /// When requests may leave.
+    pub(super) governor: Arc<Governor>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +61,8 @@ impl Health {
 
     /// That of an account which its lines name.
     pub(super) fn of(account: Option<String>) -> Self {
-        Self { account, state: Mutex::default(), recoveries: watch::Sender::new(0) }
+        let governor = Arc::new(Governor::new(account.as_deref().unwrap_or(ANTHROPIC)));
+        Self { governor, account, state: Mutex::default(), recoveries: watch::Sender::new(0) }
     }
 
     /// Makes a request, unless it is not to be made now.
@@ -93,6 +98,8 @@ impl Health {
         let _under_way = self.admit(part, path)?;
         let answer = request.await;
         match &answer {
+            // It did not leave, so it says nothing of the API.
+            Err(Error::OutOfTurn { .. }) => {}
             Err(error) if error.is_trouble() => self.failed(part, thing, error),
             _ => self.answered(part, path),
         }
@@ -183,6 +190,7 @@ impl Health {
                 failing_for_seconds = seconds,
                 "the API answers again"
             );
+            self.governor.recovered();
             self.recoveries.send_modify(|recoveries| *recoveries += 1);
         }
         part.answered();

@@ -18,6 +18,7 @@ mod accounts;
 mod arrival;
 mod batch;
 mod error;
+mod governor;
 mod health;
 mod keys;
 mod messages;
@@ -34,6 +35,7 @@ mod wire;
 pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
+pub(crate) use governor::{API_CALLS_TOTAL, API_WAIT_SECONDS, Budget, Class, Learned, Leased};
 pub use messages::{FinalMessage, MessageStream, NotOpened, SoFar, Step, StreamError, Usage};
 pub use post::NotPosted;
 pub(crate) use retry_after::retry_after;
@@ -165,6 +167,13 @@ impl Client {
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         // Of an account that is not configured nobody hears.
         self.0.as_ref().map_or_else(|_| watch::Sender::new(0).subscribe(), |wire| wire.health.recoveries())
+    }
+
+    /// From now on its calls share this budget with those of other workers.
+    fn share(&self, budget: &Arc<dyn Budget>) {
+        if let Ok(wire) = &self.0 {
+            wire.health.governor.share(Arc::clone(budget));
+        }
     }
 
     /// The way to the API, where there is one.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderValue, USER_AGENT};
 use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
+use tokio::time::Instant;
 use url::Url;
 
+use super::governor::{API_CALLS_TOTAL, API_WAIT_SECONDS, Class};
 use super::health::Health;
 use super::keys::{Keys, Secrets, is_of_organization};
 use super::{Error, Settings, error, is_of_version, is_plain};
@@ -97,13 +99,38 @@ impl Wire {
         Ok(if betas.is_empty() { request } else { request.header("anthropic-beta", betas.join(",")) })
     }
 
-    /// Sends a request. Returns the answer if it is a success, else the error that it means.
+    /// Sends a request once its account's limit has a place for it. Returns the answer if it is a success, else the error that it means.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request.send().await.map_err(Error::transport)?;
+        let (client, request) = request.build_split();
+        let request = request.map_err(Error::transport)?;
+        let class = Class::of(request.method(), request.url().path());
+        let governor = &self.health.governor;
+        let came = Instant::now();
+        let admitted = governor.admit(class).await?;
+        metrics::histogram!(API_WAIT_SECONDS, "class" => class.as_str()).record(came.elapsed());
+        let answer = client.execute(request).await.map_err(Error::transport);
+        let count = |answer| {
+            metrics::counter!(API_CALLS_TOTAL, "class" => class.as_str(), "answer" => answer).increment(1);
+        };
+        let response = answer.inspect_err(|_| count("none"))?;
+        governor.learn(class, response.headers(), response.status().is_success()).await;
+        admitted.ended();
+        count(match response.status().as_u16() {
+            200..=299 => "success",
+            429 => "limited",
+            500.. => "failed",
+            _ => "refused",
+        });
         match response.status() {
             status if status.is_success() => Ok(response),
             status if status.is_redirection() => Err(Error::Redirected { status: status.as_u16() }),
-            _ => Err(error::read(response, &self.keys.secrets, self.idle_timeout).await),
+            _ => {
+                let error = error::read(response, &self.keys.secrets, self.idle_timeout).await;
+                if let Error::RateLimited { retry_after, .. } = &error {
+                    governor.limited(class, *retry_after).await;
+                }
+                Err(error)
+            }
         }
     }
 

@@ -182,6 +182,10 @@ impl From<api::Error> for Error {
         use api::Error as Api;
         match error {
             Api::NotAsked { wait, .. } => Error::Trouble(wait, error.into()),
+            // Nothing is wrong: others have the places that the limit leaves.
+            Api::OutOfTurn { wait } => {
+                Error::Defer(wait, "the API's limit leaves no place for the call now".into())
+            }
             Api::NotConfigured { .. } => Error::Trouble(CONFIGURE, error.into()),
             // Something is wrong on our side or on the API's: the events wait for the repair, and are not given up.
             Api::RateLimited { retry_after, .. } => {

@@ -7,6 +7,7 @@
 //! Every statement of an attempt carries the lease token of its claim. If the row has another token, the lease was
 //! lost: the statement changes nothing, and its result says so.
 
+pub mod budget;
 pub mod claim;
 pub mod health;
 pub mod insert;

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use super::log::Error;
 use super::names::{OTHER, attempts, metric};
+use crate::api::{API_CALLS_TOTAL, API_WAIT_SECONDS};
 use crate::outbox::Outcome;
 
 /// Starts recording metrics for the whole process, and returns the handle that renders them.
@@ -91,6 +92,17 @@ fn describe() {
     describe_counter!(DELIVERIES_TOTAL, Unit::Count, "Deliveries answered, by answer and reason");
     describe_histogram!(ACK_SECONDS, Unit::Seconds, "From the head of a delivery to its answer");
     describe_counter!(CLAIMS_TOTAL, Unit::Count, "Events claimed");
+    describe_counter!(
+        API_CALLS_TOTAL,
+        Unit::Count,
+        "Calls of the API, by class (messages, batches, objects) and answer (success, limited for 429, refused, failed \
+         for 5xx, or none)"
+    );
+    describe_histogram!(
+        API_WAIT_SECONDS,
+        Unit::Seconds,
+        "How long a call waited for its place within the API's limit, by class"
+    );
     describe_counter!(
         ATTEMPTS_TOTAL,
         Unit::Count,

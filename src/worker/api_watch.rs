@@ -45,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 async fn look(api: &api::Client, account: Option<&String>) {
     let (error, advice) = match timeout(PATIENCE, api.batches(None, 1)).await {
         Ok(Ok(_)) => return tracing::info!(account, "the API accepts the key"),
+        // Others have the places that its limit leaves, so it answers.
+        Ok(Err(api::Error::OutOfTurn { .. })) => return,
         Ok(Err(error)) => {
             let advice = error.advice();
             (format!("{:#}", anyhow::Error::from(error)), advice)

@@ -76,6 +76,7 @@ mod lease_renewer;
 mod leased;
 mod report;
 mod schedule;
+mod shared_budget;
 mod successors;
 mod twins;
 mod upkeep;
@@ -83,6 +84,7 @@ mod wakeup;
 mod watch;
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -90,10 +92,12 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::database::Connections;
 use crate::registry::Registry;
 use crate::{api, batch, database};
 
 use dispatcher::Dispatcher;
+use shared_budget::SharedBudget;
 use wakeup::Wakeup;
 
 /// How a worker works.
@@ -152,6 +156,8 @@ pub async fn run(
             accounts: api.clone(),
             batch_delete_after: settings.batch_delete_after,
         };
+        // A connection of its own, so that a call waits for no claim.
+        api.share_budget(Arc::new(SharedBudget(Connections::of(&pool, 1))));
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let mut dispatcher = tokio::select! {
             started = Dispatcher::start(settings, pool.clone(), registry, api) => started?,

@@ -25,6 +25,7 @@ mod documents;
 mod elsewhere;
 mod endpoints;
 mod flat;
+mod governor;
 mod half_price;
 mod health;
 mod ingest;

@@ -117,3 +117,5 @@ select restante.pause(subscriber => 'audits');
 -- A sender that has ended, and an alarm.
 insert into restante.sender_rhythm (sender, first_at, last_at) values ('former', now() - interval '9 days', now() - interval '5 days');
 insert into restante.health_alarm (question, subject, raised_at, raised_event_id) values ('silence', 'former', now(), 'health.raised:1');
+-- What a worker has learned of a limit.
+select restante.note_limit('anthropic', 'batches', 50, 1, false, null, false, null, null);

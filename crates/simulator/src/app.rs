@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batches;
@@ -14,6 +15,7 @@ use super::endpoint::{Delivery, Endpoint};
 use super::faults::Faults;
 use super::held::held;
 use super::journal::{Journal, Seen};
+use super::limit::Buckets;
 use super::page::Query;
 use super::refusal::Refusal;
 use super::settings::Settings;
@@ -37,6 +39,10 @@ pub(super) struct App {
     pub(super) events: mpsc::UnboundedSender<Event>,
     /// How often each object has been asked for, while the first GETs of it answer 404.
     asked: Mutex<HashMap<String, u32>>,
+    /// When the faults were set, from which the schedule of outages counts.
+    faulty_since: Mutex<Instant>,
+    /// What is left of the limit on requests.
+    pub(super) buckets: Mutex<Buckets>,
 }
 
 impl App {
@@ -54,12 +60,25 @@ impl App {
             stop: CancellationToken::new(),
             events,
             asked: Mutex::default(),
+            faulty_since: Mutex::new(Instant::now()),
+            buckets: Mutex::default(),
         }
     }
 
     /// A copy of the current faults.
     pub(super) fn faults(&self) -> Faults {
         held(&self.faults).clone()
+    }
+
+    /// From now on these are the faults.
+    pub(super) fn set_faults(&self, faults: Faults) {
+        *held(&self.faults) = faults;
+        *held(&self.faulty_since) = Instant::now();
+    }
+
+    /// How long ago the faults were set.
+    pub(super) fn faulty_for(&self) -> Duration {
+        held(&self.faulty_since).elapsed()
     }
 
     /// Where its events come from.

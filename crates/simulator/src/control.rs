@@ -103,12 +103,12 @@ async fn faults(State(app): State<Arc<App>>) -> Json<Value> {
 async fn change_faults(State(app): State<Arc<App>>, body: Bytes) -> Result<Json<Value>, Refusal> {
     let changes: Map<String, Value> = read(&body)?;
     let changed = app.faults().with(changes).map_err(|error| Refusal::invalid(error.to_string()))?;
-    *held(&app.faults) = changed.clone();
+    app.set_faults(changed.clone());
     Ok(Json(json!(changed)))
 }
 
 async fn reset_faults(State(app): State<Arc<App>>) -> Json<Value> {
-    *held(&app.faults) = app.settings.faults.clone();
+    app.set_faults(app.settings.faults.clone());
     faults(State(app)).await
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flags::{seconds, share};
 use super::line_end::LineEnd;
+use super::outage::Outage;
 use super::refusals::Planned;
 
 /// What goes wrong, and how often. Shares are between 0 and 1. By default all faults are off.
@@ -51,6 +52,14 @@ pub struct Faults {
     /// code of the API
     #[arg(long = "refuse", value_name = "CALL:ERROR")]
     pub refusals: Vec<Planned>,
+    /// Enforces a limit: of messages, of batches and of all other calls, so many requests a second each are answered, and the
+    /// others are refused with 429. The headers tell of it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_per_second: Option<u32>,
+    /// Refuses every call for a time, `AFTER:SECONDS` or `AFTER:SECONDS:ERROR`, such as `60:600:401`; may be repeated. AFTER counts
+    /// from the start, or from the change of the faults; ERROR is as for --refuse [default: 503]
+    #[arg(long = "outage", value_name = "AFTER:SECONDS")]
+    pub outages: Vec<Outage>,
     /// How many cursors of lists are refused, as if they had run out; it counts down
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cursors_refused: u32,

@@ -8,15 +8,18 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use secrecy::ExposeSecret;
+use tokio::time::Instant;
 
 use super::app::App;
 use super::dice;
 use super::held::held;
 use super::journal::Seen;
+use super::limit::Standing;
 use super::line::Line;
 use super::mishap;
+use super::outage;
 use super::refusal::Refusal;
 use super::refusals;
 use super::webhook::ORGANIZATION;
@@ -27,8 +30,6 @@ const BATCH_BODY_BYTES: usize = 256_000_000;
 const BODY_BYTES: usize = 32 << 20;
 /// The versions of the API that exist.
 const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
-/// The limit on requests per minute that the headers name; the simulator does not enforce it.
-const REQUESTS_PER_MINUTE: u64 = 4000;
 
 /// The id of the current request, for answers that carry it in their body.
 #[derive(Clone)]
@@ -54,10 +55,12 @@ pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     };
     request.extensions_mut().insert(RequestId(request_id.clone()));
 
+    let standing = if control { None } else { standing(&app, request.uri().path()) };
     let admitted = if control {
         Ok(())
     } else {
-        admit(&app, request.method(), request.uri().path(), request.headers(), serial).await
+        let method_and_path = (request.method(), request.uri().path());
+        admit(&app, method_and_path, request.headers(), standing, serial).await
     };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let answer = match admitted {
@@ -71,7 +74,7 @@ pub(super) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     if !control {
         seen.status = response.status().as_u16();
         app.requests.push(seen);
-        add_headers(response.headers_mut(), &request_id, &app.workspace_id);
+        add_headers(response.headers_mut(), &request_id, &app.workspace_id, standing);
     }
     response
 }
@@ -83,20 +86,26 @@ pub(super) async fn body(path: &str, body: Body) -> Result<Bytes, Refusal> {
 
 async fn admit(
     app: &App,
-    method: &Method,
-    path: &str,
+    (method, path): (&Method, &str),
     headers: &HeaderMap,
+    standing: Option<Standing>,
     serial: u64,
 ) -> Result<(), Refusal> {
     let faults = app.faults();
     if faults.latency_milliseconds > 0 {
         tokio::time::sleep(Duration::from_millis(faults.latency_milliseconds)).await;
     }
+    if let Some(refusal) = outage::refusal(&faults.outages, app.faulty_for()) {
+        return Err(refusal);
+    }
     if announced_bytes(headers) > body_limit(path) as u64 {
         return Err(Refusal::too_large());
     }
     authenticate(app, headers)?;
     check_version(headers)?;
+    if standing.is_some_and(|standing| !standing.is_within) {
+        return Err(Refusal::rate_limited(faults.retry_after_seconds));
+    }
     if let Some(planned) = refusals::take(&mut held(&app.faults).refusals, method, path) {
         return Err(planned);
     }
@@ -108,6 +117,16 @@ async fn admit(
         r if r < overloaded + faults.internal_error_share => Err(Refusal::internal()),
         _ => Ok(()),
     }
+}
+
+/// How a request stands to the limit, if one is enforced and there is no outage.
+fn standing(app: &App, path: &str) -> Option<Standing> {
+    let faults = app.faults();
+    let per_second = faults.limit_per_second?;
+    if outage::refusal(&faults.outages, app.faulty_for()).is_some() {
+        return None;
+    }
+    Some(held(&app.buckets).take(path, per_second, Instant::now()))
 }
 
 fn body_limit(path: &str) -> usize {
@@ -153,17 +172,14 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn add_headers(headers: &mut HeaderMap, request_id: &str, workspace_id: &str) {
-    let reset = (Utc::now() + Duration::from_secs(60)).to_rfc3339_opts(SecondsFormat::Secs, true);
+fn add_headers(headers: &mut HeaderMap, request_id: &str, workspace_id: &str, standing: Option<Standing>) {
     let values = [
         ("request-id", request_id.to_owned()),
         ("anthropic-organization-id", ORGANIZATION.to_owned()),
         ("anthropic-workspace-id", workspace_id.to_owned()),
-        ("anthropic-ratelimit-requests-limit", REQUESTS_PER_MINUTE.to_string()),
-        ("anthropic-ratelimit-requests-remaining", (REQUESTS_PER_MINUTE - 1).to_string()),
-        ("anthropic-ratelimit-requests-reset", reset),
     ];
-    for (name, value) in values {
+    let limits = standing.map(|standing| standing.headers(Utc::now())).into_iter().flatten();
+    for (name, value) in values.into_iter().chain(limits) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(HeaderName::from_static(name), value);
         }

@@ -25,12 +25,12 @@ fn once() -> u32 {
     1
 }
 
-fn known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let error = String::deserialize(deserializer)?;
     if refusal(&error).is_some() { Ok(error) } else { Err(serde::de::Error::custom(unknown(&error))) }
 }
 
-fn unknown(error: &str) -> String {
+pub(super) fn unknown(error: &str) -> String {
     let names: Vec<&str> = ERRORS.iter().map(|(name, ..)| *name).collect();
     format!("{error:?} is none of {}", names.join(", "))
 }
@@ -151,7 +151,7 @@ const ERRORS: &[(&str, u16, &str)] = &[
     ("cmek_key_unreachable", 503, "api_error"),
 ];
 
-fn refusal(error: &str) -> Option<Refusal> {
+pub(super) fn refusal(error: &str) -> Option<Refusal> {
     let (name, status, kind) = *ERRORS.iter().find(|(name, ..)| *name == error)?;
     let code = name.starts_with(|first: char| !first.is_ascii_digit()).then_some(name);
     // A limit on spending does not pass by itself, so the API does not say when.

@@ -19,6 +19,7 @@ impl From<api::Error> for Stopped {
             api::Error::Account(answer) if answer.status == 403 => Self::Kind(error),
             api::Error::Account(_)
             | api::Error::RateLimited { .. }
+            | api::Error::OutOfTurn { .. }
             | api::Error::Transport(_)
             | api::Error::NotConfigured { .. } => Self::Job(error.into()),
             _ => Self::Kind(error),

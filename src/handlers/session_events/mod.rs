@@ -113,7 +113,10 @@ async fn not_taken(cx: &mut Context<'_>, send: &Send, error: api::Error) -> hand
     if is_its_fault {
         store::give_up(&mut *checkpoint, send.id, "refused", &reason).await?;
     } else {
-        let has_gone_out = !matches!(error, api::Error::NotAsked { .. } | api::Error::NotConfigured { .. });
+        let has_gone_out = !matches!(
+            error,
+            api::Error::NotAsked { .. } | api::Error::OutOfTurn { .. } | api::Error::NotConfigured { .. }
+        );
         store::not_sent(&mut *checkpoint, send.id, Some(&reason), has_gone_out).await?;
     }
     checkpoint.commit().await?;

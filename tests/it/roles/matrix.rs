@@ -193,6 +193,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.message_cost",
             "update restante.message set status = 'waiting' where id = 1",
             "select * from restante.refusal, restante.refusal_overview",
+            "select * from restante.api_budget, restante.governor_overview",
+            "delete from restante.api_budget",
             "select * from restante.outbox",
             "select * from restante.outbox_seen",
             "select * from restante.failure",

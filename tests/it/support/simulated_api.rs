@@ -75,6 +75,19 @@ impl SimulatedApi {
         self.call(Method::POST, path, body).await
     }
 
+    /// Keeps an object, of which no webhook tells.
+    pub async fn resource(&self, object: Value) {
+        self.control("any", "resources", object).await;
+    }
+
+    /// The requests that the API saw, in the order in which they came.
+    pub async fn requests(&self) -> Vec<Value> {
+        let url = format!("{}/_simulator/requests?limit=1000000", self.url);
+        let mut page: Value = client().get(url).send().await.unwrap().json().await.unwrap();
+        let Value::Array(seen) = page["data"].take() else { panic!("no list: {page}") };
+        seen
+    }
+
     async fn control(&self, key: &str, path: &str, body: Value) -> Value {
         let request = client().post(format!("{}/_simulator/{path}", self.url)).header("x-api-key", key);
         let answer = request.json(&body).send().await.unwrap();

@@ -71,6 +71,32 @@ async fn the_api_fails_as_often_as_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn a_limit_is_enforced_and_told_in_the_headers() {
+    let mut settings = at_once();
+    (settings.faults.limit_per_second, settings.faults.retry_after_seconds) = (Some(1), 3);
+    let world = World::new(settings).await;
+
+    let within = world.send(Method::GET, "/v1/messages/batches", None).await;
+    let beyond = world.send(Method::GET, "/v1/messages/batches", None).await;
+
+    let header = |name| within.headers()[name].to_str().unwrap();
+    assert_eq!((within.status().as_u16(), header("anthropic-ratelimit-requests-limit")), (200, "60"));
+    assert_eq!(header("anthropic-ratelimit-requests-remaining"), "0");
+    assert_eq!((beyond.status().as_u16(), beyond.headers()["retry-after"].to_str().unwrap()), (429, "3"));
+}
+
+#[tokio::test]
+async fn an_outage_refuses_every_call_and_nothing_else() {
+    let world = World::new(at_once()).await;
+    let outage = json!({"outages": [{"seconds": 1000, "error": "401"}]});
+    world.post("/_simulator/faults", outage).await;
+    assert_eq!(world.call(Method::GET, "/v1/messages/batches", None).await.0, 401);
+
+    world.post("/_simulator/faults", json!({"outages": []})).await;
+    assert_eq!(world.call(Method::GET, "/v1/messages/batches", None).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_new_batch_answers_404_as_often_as_it_is_told_to() {
     let mut settings = at_once();
     settings.faults.not_found_first = 2;
