@@ -1,6 +1,6 @@
 //! The governor: calls of an account keep to the limits that the API's answers tell of, whichever worker makes them.
 //!
-//! Each class of call has a limit of its own, as at the API. Until an answer names a limit or is a 429, nothing is held back, except
+//! Each class of call has a limit of its own, as at the API. Until an answer names a limit, nothing is held back, except
 //! that few calls go first. From then on each call needs a place: a moment at which it may begin. Places are leased in blocks, from
 //! the [`Budget`] that the workers share, or else from this process's own. A call waits for a place within the next second here; one
 //! that finds none is [out of turn](Error::OutOfTurn), and its event comes back at the pace of the limit.
@@ -144,9 +144,13 @@ impl Governor {
         self.note(learned).await;
     }
 
-    /// Takes note of a 429, and of the wait that it asks for.
+    /// Takes note of a 429, and of the wait that it asks for. An API that names no limit may have meant this one thing only: then the
+    /// event that asked waits, and nobody else.
     pub(super) async fn limited(&self, class: Class, wait: Option<Duration>) {
         let lane = self.lane(class);
+        if lane.pace().names_no_limit() {
+            return;
+        }
         let is_first = lane.pace().limited(wait, Instant::now());
         lane.first.close();
         if is_first {

@@ -118,6 +118,11 @@ impl Pace {
         }
     }
 
+    /// No answer has named the limit of this class.
+    pub(super) fn names_no_limit(&self) -> bool {
+        self.limit.is_none()
+    }
+
     pub(super) fn is_unknown(&self) -> bool {
         matches!(self.known, Known::Nothing { .. })
     }

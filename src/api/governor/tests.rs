@@ -122,6 +122,15 @@ async fn a_429_halves_the_pace_and_holds_the_class_for_the_time_that_it_asks_for
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_429_of_an_api_that_names_no_limit_holds_nobody_else() {
+    let governor = Governor::new("anthropic");
+    answer(&governor, None).await;
+    governor.limited(Class::Objects, Some(Duration::from_secs(7))).await;
+
+    assert_eq!(begin(&governor, 100).await.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_trouble_calls_begin_slowly_with_and_without_a_limit() {
     let governor = of_ten_a_second().await;
     governor.recovered();
