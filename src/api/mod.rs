@@ -35,7 +35,9 @@ mod wire;
 pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
-pub(crate) use governor::{API_CALLS_TOTAL, API_WAIT_SECONDS, Budget, Class, Learned, Leased};
+#[cfg(feature = "service")]
+pub(crate) use governor::{API_CALLS_TOTAL, API_WAIT_SECONDS};
+pub(crate) use governor::{Budget, Class, Learned, Leased};
 pub use messages::{FinalMessage, MessageStream, NotOpened, SoFar, Step, StreamError, Usage};
 pub use post::NotPosted;
 pub(crate) use retry_after::retry_after;
