@@ -118,9 +118,9 @@ impl Pace {
         }
     }
 
-    /// No answer has named the limit of this class.
+    /// Neither an answer nor another worker has named the limit of this class.
     pub(super) fn names_no_limit(&self) -> bool {
-        self.limit.is_none()
+        !matches!(self.known, Known::Limit)
     }
 
     pub(super) fn is_unknown(&self) -> bool {
@@ -276,7 +276,6 @@ impl Pace {
             let before = if before.is_finite() { before } else { self.seen_per_second(now).max(1.0) };
             (self.pace, self.paced_at) = ((before / 2.0).max(LOWEST), now);
         }
-        self.known = Known::Limit;
         self.limited_at = Some(now);
         self.places.clear();
         self.not_before = self.not_before.max(wait.map(|wait| now + wait));

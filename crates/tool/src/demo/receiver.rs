@@ -47,10 +47,11 @@ impl Receiver {
     /// Starts the server on a free port of this machine.
     ///
     /// # Errors
-    /// If the secret is none, or there is no port.
+    /// If the text is no secret of Standard Webhooks, or no port is free.
     pub(super) async fn start(secret: &SecretString) -> anyhow::Result<Receiver> {
-        let webhook = Webhook::new(secret.expose_secret()).context("the secret of the receiver is none")?;
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("the receiver has no port")?;
+        let webhook = Webhook::new(secret.expose_secret())
+            .context("the text for the receiver is no secret of Standard Webhooks")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port is free for the receiver")?;
         let url = format!("http://{}/answers", listener.local_addr()?).parse()?;
         let (sender, arrived) = mpsc::unbounded_channel();
         let door = Arc::new(Door { webhook, arrived: sender });
