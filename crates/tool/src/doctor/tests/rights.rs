@@ -69,10 +69,10 @@ async fn an_ingest_whose_work_the_database_refuses() {
 #[tokio::test]
 async fn a_worker_with_the_login_of_ingest() {
     let mut environment =
-        Environment::new().await.about(Some(Subject::Worker)).with("ANTHROPIC_API_KEY", "k");
-    let environment_of_ingest = environment.login("in role restante_ingest").await;
+        Environment::new().await.about(Some(Subject::Worker)).with("ANTHROPIC_API_KEY", "sk-test-key");
+    let login = environment.login("in role restante_ingest").await;
 
-    let says = format!("{environment_of_ingest} lacks the rights of restante-worker");
+    let says = format!("{login} lacks the rights of restante-worker");
     let environment = environment.with("ANTHROPIC_BASE_URL", "http://127.0.0.1:1");
     let told = environment.is_told("login", &says).await;
 
