@@ -149,7 +149,7 @@ fn innermost(error: &reqwest::Error) -> String {
         return format!("none within {} s", PATIENCE.as_secs());
     }
     let first: &dyn StdError = error;
-    let last = std::iter::successors(Some(first), |error| error.source()).last().unwrap_or(first);
+    let last = std::iter::successors(Some(first), |&error| error.source()).last().unwrap_or(first);
     last.to_string()
 }
 
