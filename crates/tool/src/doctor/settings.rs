@@ -185,7 +185,7 @@ fn finding(Danger { name, verdict, why, good, .. }: &Danger, setting: &Setting) 
         (None, None) => {
             let statements = format!("alter system set {name} = {}; select pg_reload_conf()", literal(good));
             (
-                "of the server".to_owned(),
+                "for the whole server".to_owned(),
                 Remedy::sql("a superuser (or among the parameters of your provider)", statements),
             )
         }

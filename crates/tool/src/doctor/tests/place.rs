@@ -54,7 +54,7 @@ async fn a_server_that_takes_the_connection_and_says_nothing() {
     let url = format!("postgres://u:hush@{}/d", listener.local_addr().unwrap());
     let environment = Environment::of(url.clone(), "d".to_owned()).with("DATABASE_URL", &url);
 
-    environment.is_told("database", "does not answer").await;
+    environment.is_told("database", "there is no answer").await;
 }
 
 #[tokio::test]
