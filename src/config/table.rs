@@ -101,6 +101,10 @@ variables! {
     RESTANTE_STREAM_TOKEN: SecretString = secret(keys::stream_token),
         read by [(Worker, Optional)], since "0.1.0";
 
+    /// the URL of the webhook endpoint, as in the Console; restante doctor calls it as the sender does, and nothing else reads it
+    RESTANTE_PUBLIC_URL: Url = text(texts::public_url),
+        read by [(Tool, Optional)], since "0.1.0";
+
     /// how many HTTP connections are open at once at most; further ones wait to be accepted
     RESTANTE_MAX_CONNECTIONS: usize = number(1..=1_000_000),
         read by [(Ingest, Default("4096"))], since "0.1.0";

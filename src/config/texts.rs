@@ -77,6 +77,19 @@ pub(super) fn base_url(value: &str) -> Fallible<Url> {
     Ok(url)
 }
 
+/// http or https, without user or fragment. What else is wrong with it is for `restante doctor` to say.
+pub(super) fn public_url(value: &str) -> Fallible<Url> {
+    let refuse = |problem| unfit(problem, "Write it like https://hooks.example.com/webhooks/anthropic");
+    let url = Url::parse(value).map_err(|_| refuse("it cannot be read as a URL"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse("it is neither http nor https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(refuse("it contains a user, a password or a fragment, which do not belong there"));
+    }
+    Ok(url)
+}
+
 /// For the API, a version is a date. Only its shape is checked, because later versions may come.
 pub(super) fn version(value: &str) -> Fallible<String> {
     let shape: String = value.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
+use url::Url;
 
 use super::file::File;
 use super::settings::{api, keys, log};
@@ -25,6 +26,8 @@ pub struct Tool {
     pub ops_listen: Option<SocketAddr>,
     /// `RESTANTE_JOURNAL_DIR`: the journal of an ingest on this machine.
     pub journal_dir: Option<PathBuf>,
+    /// `RESTANTE_PUBLIC_URL`: where the sender delivers webhooks.
+    pub public_url: Option<Url>,
     /// `RESTANTE_LOG` and `RUST_LOG`.
     pub log: Log,
 }
@@ -49,6 +52,7 @@ impl Tool {
             api: api(&mut vars),
             ops_listen: vars.find(&RESTANTE_OPS_LISTEN),
             journal_dir: vars.find(&RESTANTE_JOURNAL_DIR),
+            public_url: vars.find(&RESTANTE_PUBLIC_URL),
             log: log(&mut vars),
         });
         vars.finish(config)

@@ -18,13 +18,13 @@ use metrics::Label;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Limits;
 use super::accept::CLOSE;
 use super::body::{Incoming, NotRead};
 use super::commit::{Committer, Kept, NotStored};
 use super::refusals::Refusals;
 use super::senders::{Sender, Senders};
 use super::throttle::{Allowance, Throttle};
+use super::{Limits, PROBE_HEADER, PROBE_PREFIX};
 use crate::envelope;
 use crate::event::ANTHROPIC;
 use crate::signature::{self, Diagnosis, Rejection};
@@ -167,6 +167,10 @@ impl Endpoint {
                 (envelope::unreadable(&body, webhook_id, timestamp), envelope::UNREADABLE)
             }
         };
+        // The signature covers the identifier, so nobody on the way can make a probe of a delivery.
+        if event.event_id.starts_with(PROBE_PREFIX) {
+            return Err(Refusal::Probe);
+        }
         // The event has its own copy.
         drop(body);
         let event = sender.stamp(event);
@@ -216,7 +220,9 @@ impl Endpoint {
         let status = refusal.status();
         count(sender, status.as_str(), refusal.reason());
         let reason = refusal.closer_reason();
-        self.refusals.note(sender.map(|sender| sender.name.as_str()), reason, Utc::now());
+        if !matches!(refusal, Refusal::Probe) {
+            self.refusals.note(sender.map(|sender| sender.name.as_str()), reason, Utc::now());
+        }
         if let Some(left_out) = self.throttle.admit(reason, Instant::now()) {
             let sender = sender.map(|sender| sender.name.as_str());
             tracing::info!(reason, status = status.as_u16(), sender, left_out, "refused a delivery");
@@ -231,6 +237,9 @@ impl Endpoint {
             // It is unknown where the next request would begin.
             Refusal::NotRead(_) => {
                 headers.insert(CONNECTION, CLOSE);
+            }
+            Refusal::Probe => {
+                headers.insert(PROBE_HEADER, HeaderValue::from_static("verified"));
             }
             Refusal::NotFound | Refusal::Unverified(..) | Refusal::NotStored(_) => {}
         }
@@ -266,6 +275,8 @@ enum Refusal {
     WrongMethod,
     NotRead(NotRead),
     Unverified(Rejection, Diagnosis),
+    /// A valid delivery that says that it is a probe. It is no 2xx, because nothing is stored.
+    Probe,
     NotStored(NotStored),
 }
 
@@ -290,6 +301,7 @@ impl Refusal {
             Refusal::NotRead(NotRead::Slow) => StatusCode::REQUEST_TIMEOUT,
             Refusal::NotRead(NotRead::Broken) => StatusCode::BAD_REQUEST,
             Refusal::Unverified(..) => StatusCode::UNAUTHORIZED,
+            Refusal::Probe => StatusCode::CONFLICT,
             Refusal::NotRead(NotRead::NoRoom) | Refusal::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -312,6 +324,7 @@ impl Refusal {
             Refusal::NotRead(NotRead::Broken) => "broken",
             Refusal::NotRead(NotRead::NoRoom) => "large_bodies",
             Refusal::Unverified(rejection, _) => rejection.reason(),
+            Refusal::Probe => "probe",
             Refusal::NotStored(not_stored) => not_stored.reason(),
         }
     }

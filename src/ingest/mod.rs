@@ -38,6 +38,13 @@ use self::refusals::Refusals;
 pub use self::senders::{Sender, Senders};
 pub use self::store::OutboxStore;
 
+/// What the identifier of a probe begins with: a delivery that `restante doctor` signs, to see whether it arrives as it was sent.
+/// Ingest checks it as any delivery, stores nothing and answers 409 with [`PROBE_HEADER`]. No sender makes such identifiers.
+pub const PROBE_PREFIX: &str = "restante_probe_";
+
+/// The header of the answer to a probe whose signature is valid.
+pub const PROBE_HEADER: &str = "restante-probe";
+
 /// How long the end waits for the last report of refused requests.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 

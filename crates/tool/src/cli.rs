@@ -12,13 +12,14 @@ use url::Url;
 
 use super::configuration::{self, Service};
 use super::demo::{self, DemoArgs};
+use super::doctor::{self, DoctorArgs};
 use super::endpoint::{self, EndpointArgs};
 use super::explain::{self, ExplainArgs};
 use super::results::{self, ResultsArgs};
 use super::status::{self, StatusArgs};
 use super::submit::{self, SubmitArgs};
 use super::surroundings::Surroundings;
-use super::{doctor, healthcheck, migrate};
+use super::{healthcheck, migrate};
 use restante::internals::config::{
     ANTHROPIC_API_KEY, ANTHROPIC_WEBHOOK_SECRET, ANTHROPIC_WEBHOOK_SIGNING_KEY, DATABASE_URL, Faults, Loaded,
     Program, RESTANTE_LOG, RESTANTE_OPS_LISTEN, RUST_LOG, SigningKey, Tool, Variable, help_for,
@@ -78,11 +79,12 @@ enum Command {
     /// Shows which configuration the services would start with, without the secrets; exits 1 if they would not start
     #[command(after_long_help = format!("For ingest. {}\nFor the worker. {}", help_for(Program::Ingest), help_for(Program::Worker)))]
     Config(ConfigArgs),
-    /// Examines the configuration, the database and the way to the API; exits 1 if something is wrong
+    /// Examines the configuration, the database, the way to the API and that of the webhooks; exits 1 if something is wrong
     ///
-    /// Each line says what was found; if something is wrong, the next line says what to do. It changes nothing.
+    /// Each line says what was found; if it is not as it should be, the next two say why that matters and what to do. Exit code
+    /// 0: nothing is wrong, though there may be warnings. It changes nothing, and stores nothing.
     #[command(after_long_help = help_for(Program::Tool))]
-    Doctor,
+    Doctor(DoctorArgs),
 }
 
 #[derive(Args, Debug)]
@@ -172,7 +174,7 @@ pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<
         }
         // These two report faults of the configuration themselves.
         Command::Config(args) => Ok(config(args.service, &surroundings)),
-        Command::Doctor => Ok(print_and_exit_code(&doctor::run(&surroundings.variables).await)),
+        Command::Doctor(args) => Ok(print_and_exit_code(&doctor::run(&args, &surroundings.variables).await)),
     }
 }
 
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn every_command_is_known_by_its_name() {
         assert!(matches!(parsed("restante migrate"), Command::Migrate { grants: false }));
-        assert!(matches!(parsed("restante doctor"), Command::Doctor));
+        assert!(matches!(parsed("restante doctor worker --json"), Command::Doctor(_)));
         assert!(matches!(parsed("restante simulate --listen 127.0.0.1:0"), Command::Simulate(_)));
         assert!(matches!(parsed("restante send --type vault.created"), Command::Send(_)));
         assert!(matches!(parsed("restante submit - --name n --wait"), Command::Submit(_)));

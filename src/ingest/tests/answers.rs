@@ -37,6 +37,22 @@ async fn the_same_event_is_acknowledged_again_and_stored_once() {
 }
 
 #[tokio::test]
+async fn a_probe_is_checked_as_a_delivery_and_stored_nowhere() {
+    let door = Door::open().await;
+    let probe = delivery("restante_probe_1");
+
+    let answer = door.send(probe.clone()).await;
+
+    assert_eq!(statuses(&answer), [409]);
+    assert!(answer.contains("restante-probe: verified"), "{answer}");
+    assert_eq!(door.stored(), [""; 0]);
+    let changed = String::from_utf8(probe).unwrap().replace("sesn_1", "sesn_2");
+    let answer = door.send(changed).await;
+    assert_eq!(statuses(&answer), [401]);
+    assert!(!answer.contains("restante-probe"), "{answer}");
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_answered_without_a_redirect() {
     let door = Door::open().await;
     for (line, expected) in [

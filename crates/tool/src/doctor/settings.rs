@@ -1,175 +1,235 @@
-//! The doctor examines the settings of this login, its database and its server.
+//! The doctor examines the settings that hold for this login, its database and its server.
 //!
 //! Our own sessions set what they depend on (`src/database/session.rs`). The settings here are those that they cannot set, and
-//! those that still hold for applications, which call `restante.enqueue` in their own sessions.
+//! those that still hold for applications and people, who use sessions of their own.
 
-use secrecy::SecretString;
-use sqlx::PgConnection;
+use sqlx::FromRow;
 
-use super::Finding;
-use restante::database;
+use super::check::{Check, Database, Needs};
+use super::finding::{Finding, Remedy, Verdict};
 
-/// How many sessions one ingest and one worker use by default.
-const CONNECTIONS_MIN: i64 = 40;
+pub(super) const CHECKS: &[Check] =
+    &[Check { subject: "settings", needs: Needs::Server, ask: |database| Box::pin(examine(database)) }];
 
-/// The server's default settings for this login, by name, without what our own session has set.
-type Defaults = Vec<(String, String)>;
-
-/// Examines the settings through an open connection.
-pub(super) async fn examine(connection: &mut PgConnection, url: &SecretString) -> Vec<Finding> {
-    let mut findings = vec![or_failed("sessions", sessions(url).await)];
-    findings
-        .push(or_failed("settings", defaults(connection).await.map(|defaults| judge_defaults(&defaults))));
-    findings.push(or_failed("writes", writes(connection).await));
-    findings.push(or_failed("encoding", encoding(connection).await));
-    findings.push(or_failed("connections", connections(connection).await));
-    findings.push(or_failed("replication", replication(connection).await));
-    findings
+/// A setting that does harm with some values.
+struct Danger {
+    name: &'static str,
+    does_harm: fn(&str) -> bool,
+    verdict: Verdict,
+    why: &'static str,
+    /// What it is to be.
+    good: &'static str,
 }
 
-fn or_failed(subject: &'static str, finding: sqlx::Result<Finding>) -> Finding {
-    finding.unwrap_or_else(|error| {
-        Finding::wrong(subject, format!("cannot be examined: {error}"), "look at the server's log")
-    })
+const fn danger(
+    name: &'static str,
+    does_harm: fn(&str) -> bool,
+    verdict: Verdict,
+    why: &'static str,
+    good: &'static str,
+) -> Danger {
+    Danger { name, does_harm, verdict, why, good }
 }
 
-/// Checks that no pooler in transaction mode drops the settings of a session.
-async fn sessions(url: &SecretString) -> sqlx::Result<Finding> {
-    let says = "are kept from one statement to the next";
-    match database::keeps_session(url, "restante doctor").await {
-        Ok(()) => Ok(Finding::fine("sessions", says)),
-        Err(database::Error::TransactionPooler) => Ok(Finding::wrong(
-            "sessions",
-            "are lost between transactions: there is a pooler in transaction mode, and the services refuse to start",
-            "connect past the pooler, or set its pool_mode to session for this database",
-        )),
-        Err(database::Error::Query(error)) => Err(error),
-        Err(error) => Err(sqlx::Error::Configuration(error.into())),
+/// For settings that our own sessions override.
+const APPLICATIONS: &str =
+    "our own sessions override it; those of applications that call restante.enqueue, and of people, do not";
+
+const DANGERS: &[Danger] = &[
+    danger("fsync", is_off, Verdict::Wrong, "a crash of the machine may destroy the database", "on"),
+    danger("full_page_writes", is_off, Verdict::Wrong, "a crash of the machine may destroy pages", "on"),
+    danger(
+        "synchronous_commit",
+        is_off,
+        Verdict::Wrong,
+        "what an application has enqueued may be lost by a crash, although its commit was answered",
+        "on",
+    ),
+    danger("synchronous_commit", |value| value == "local", Verdict::Warn, APPLICATIONS, "on"),
+    danger("autovacuum", is_off, Verdict::Wrong, "the outbox grows, and each claim gets slower", "on"),
+    danger("track_counts", is_off, Verdict::Wrong, "autovacuum does not know what to clean up", "on"),
+    danger(
+        "track_activities",
+        is_off,
+        Verdict::Warn,
+        "nobody can see which session holds up others or keeps vacuum from cleaning up",
+        "on",
+    ),
+    danger(
+        "session_replication_role",
+        |value| value != "origin",
+        Verdict::Wrong,
+        "triggers do not run, so an UPDATE by hand can break the order of keys",
+        "origin",
+    ),
+    danger("default_transaction_read_only", is_on, Verdict::Warn, APPLICATIONS, "off"),
+    danger(
+        "default_transaction_isolation",
+        |value| matches!(value, "repeatable read" | "serializable"),
+        Verdict::Warn,
+        APPLICATIONS,
+        "read committed",
+    ),
+    danger("statement_timeout", is_below_a_second, Verdict::Warn, APPLICATIONS, "0"),
+    danger("lock_timeout", is_below_a_tenth, Verdict::Warn, APPLICATIONS, "0"),
+    danger("idle_in_transaction_session_timeout", is_below_a_second, Verdict::Warn, APPLICATIONS, "0"),
+    danger("transaction_timeout", is_below_a_second, Verdict::Warn, APPLICATIONS, "0"),
+    danger(
+        "search_path",
+        hides_the_catalog,
+        Verdict::Warn,
+        "a function of that schema can take the place of one of Postgres, for people and applications",
+        "\"$user\", public",
+    ),
+    danger(
+        "log_statement",
+        |value| matches!(value, "mod" | "all"),
+        Verdict::Warn,
+        "the server's log gets the content of every event, which is for nobody who reads logs",
+        "none",
+    ),
+    danger("zero_damaged_pages", is_on, Verdict::Wrong, "damaged rows vanish without a word", "off"),
+    danger("ignore_checksum_failure", is_on, Verdict::Wrong, "damaged rows are taken for sound ones", "off"),
+];
+
+fn is_off(value: &str) -> bool {
+    value == "off"
+}
+
+fn is_on(value: &str) -> bool {
+    value == "on"
+}
+
+fn is_below_a_second(milliseconds: &str) -> bool {
+    milliseconds.parse().is_ok_and(|milliseconds| (1..1_000).contains(&milliseconds))
+}
+
+fn is_below_a_tenth(milliseconds: &str) -> bool {
+    milliseconds.parse().is_ok_and(|milliseconds| (1..100).contains(&milliseconds))
+}
+
+/// The catalog comes first unless the path names it further to the back.
+fn hides_the_catalog(path: &str) -> bool {
+    let mut schemas = path.split(',').map(|schema| schema.trim().trim_matches('"'));
+    schemas.position(|schema| schema == "pg_catalog").is_some_and(|position| position > 0)
+}
+
+/// The default of a session of this login, and who has set it.
+#[derive(FromRow)]
+struct Setting {
+    name: String,
+    value: String,
+    /// The role and the database that it is set for, quoted; neither if the server has set it.
+    role: Option<String>,
+    database: Option<String>,
+    is_of_all_roles: bool,
+}
+
+async fn examine(database: &mut Database) -> sqlx::Result<Vec<Finding>> {
+    let names: Vec<&str> = DANGERS.iter().map(|danger| danger.name).collect();
+    // The order is that of Postgres: what is set for a role in a database wins over the role, then the database, then all.
+    let settings: Vec<Setting> = sqlx::query_as(
+        "select s.name, coalesce(s.reset_val, '') as value, quote_ident(r.rolname) as role,
+                quote_ident(d.datname) as database, coalesce(o.setrole = 0 and o.setdatabase = 0, false) as is_of_all_roles
+           from pg_settings as s
+           left join lateral (
+                select o.setrole, o.setdatabase from pg_db_role_setting as o
+                 where o.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                   and o.setrole in (0, (select oid from pg_roles where rolname = session_user))
+                   and exists (select from unnest(o.setconfig) as c (line) where c.line ilike s.name || '=%')
+                 order by o.setrole = 0, o.setdatabase = 0 limit 1) as o on true
+           left join pg_roles as r on r.oid = o.setrole
+           left join pg_database as d on d.oid = o.setdatabase
+          where s.name = any ($1)",
+    )
+    .bind(names)
+    .fetch_all(&mut database.connection)
+    .await?;
+    Ok(judge(&settings))
+}
+
+fn judge(settings: &[Setting]) -> Vec<Finding> {
+    let harmful = DANGERS.iter().filter_map(|danger| {
+        let setting = settings.iter().find(|setting| setting.name == danger.name)?;
+        (danger.does_harm)(&setting.value).then(|| finding(danger, setting))
+    });
+    let findings: Vec<Finding> = harmful.collect();
+    if findings.is_empty() {
+        return vec![Finding::fine("settings", format!("none of {} does harm", settings.len()))];
     }
+    findings
 }
 
-async fn defaults(connection: &mut PgConnection) -> sqlx::Result<Defaults> {
-    sqlx::query_as("select name, coalesce(reset_val, '') from pg_settings").fetch_all(connection).await
-}
-
-fn judge_defaults(defaults: &Defaults) -> Finding {
-    let is = |name: &str, values: &[&str]| {
-        defaults.iter().any(|(known, value)| known == name && values.contains(&value.as_str()))
+fn finding(Danger { name, verdict, why, good, .. }: &Danger, setting: &Setting) -> Finding {
+    // Postgres takes no such statement in a transaction that is read-only.
+    let before = if *name == "default_transaction_read_only" {
+        "set default_transaction_read_only = off; "
+    } else {
+        ""
     };
-    if is("session_replication_role", &["replica"]) {
-        return Finding::wrong(
-            "settings",
-            "session_replication_role is replica: no trigger runs, so an UPDATE by hand can break the order of keys",
-            "reset it for this login: alter role ... reset session_replication_role",
-        );
-    }
-    let differing = [
-        (is("synchronous_commit", &["local"]), "synchronous_commit does not wait for replicas"),
-        (is("default_transaction_read_only", &["on"]), "default_transaction_read_only is on"),
-        (
-            is("default_transaction_isolation", &["repeatable read", "serializable"]),
-            "default_transaction_isolation is above read committed",
-        ),
-    ];
-    let differing: Vec<&str> = differing.iter().filter(|(is_so, _)| *is_so).map(|(_, says)| *says).collect();
-    if differing.is_empty() {
-        return Finding::fine("settings", "the defaults of this login suit applications too");
-    }
-    let says = format!(
-        "{}: our own sessions override it, sessions of applications that call restante.enqueue do not",
-        differing.join(", ")
-    );
-    Finding::note("settings", says)
-}
-
-async fn writes(connection: &mut PgConnection) -> sqlx::Result<Finding> {
-    let is_standby: bool = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await?;
-    Ok(if is_standby {
-        let remedy =
-            "give DATABASE_URL the primary; or several servers: postgres://user:password@one,other/database";
-        Finding::wrong("writes", "are refused: this server is a standby", remedy)
-    } else {
-        Finding::fine("writes", "are possible: this server is not a standby")
-    })
-}
-
-async fn encoding(connection: &mut PgConnection) -> sqlx::Result<Finding> {
-    let encoding: String =
-        sqlx::query_scalar("select current_setting('server_encoding')").fetch_one(connection).await?;
-    Ok(if encoding == "UTF8" {
-        Finding::fine("encoding", "is UTF8")
-    } else {
-        let says = format!("is {encoding}, which cannot store every character");
-        Finding::wrong("encoding", says, "move to a database that was created with encoding 'UTF8'")
-    })
-}
-
-/// Examines how many sessions the server, the database and the login allow; the lowest limit counts.
-async fn connections(connection: &mut PgConnection) -> sqlx::Result<Finding> {
-    let limits: Vec<(String, i64)> = sqlx::query_as(
-        "select 'max_connections of the server' as what, current_setting('max_connections')::bigint as most
-         union all
-         select 'connection limit of the database', datconnlimit from pg_database
-          where datname = current_database() and datconnlimit >= 0
-         union all
-         select 'connection limit of the login', rolconnlimit from pg_roles
-          where rolname = session_user and rolconnlimit >= 0
-         order by most",
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(match limits.first() {
-        Some((what, most)) if *most < CONNECTIONS_MIN => {
-            let remedy = "raise it, or give the services less with RESTANTE_DATABASE_CONNECTIONS";
-            Finding::wrong("connections", format!("the {what} is {most}"), remedy)
+    let reset = |whose: String| {
+        Remedy::sql(
+            "a superuser, or the owner of the database",
+            format!("{before}alter {whose} reset {name}"),
+        )
+    };
+    let (whose, remedy) = match (&setting.role, &setting.database) {
+        (Some(role), Some(database)) => {
+            (format!("for {role} in {database}"), reset(format!("role {role} in database {database}")))
         }
-        Some((what, most)) => Finding::fine("connections", format!("enough: the {what} is {most}")),
-        None => Finding::fine("connections", "are not limited"),
-    })
+        (Some(role), None) => (format!("for {role}"), reset(format!("role {role}"))),
+        (None, Some(database)) => {
+            (format!("for the database {database}"), reset(format!("database {database}")))
+        }
+        (None, None) if setting.is_of_all_roles => ("for all roles".to_owned(), reset("role all".to_owned())),
+        (None, None) => {
+            let statements = format!("alter system set {name} = {}; select pg_reload_conf()", literal(good));
+            (
+                "for the whole server".to_owned(),
+                Remedy::sql("a superuser (or among the parameters of your provider)", statements),
+            )
+        }
+    };
+    let says = format!("{name} is {} {whose}", setting.value);
+    match verdict {
+        Verdict::Wrong => Finding::wrong("settings", says, *why, remedy),
+        _ => Finding::warn("settings", says, *why, remedy),
+    }
 }
 
-/// If all tables are published, Postgres refuses to change rows of a table without a replica identity.
-async fn replication(connection: &mut PgConnection) -> sqlx::Result<Finding> {
-    let tables: Vec<String> = sqlx::query_scalar(
-        "select c.relname::text from pg_class as c
-          where c.relnamespace = to_regnamespace('restante') and c.relkind = 'r' and (c.relreplident = 'n'
-             or c.relreplident = 'd' and not exists (
-                select from pg_index as i where i.indrelid = c.oid and i.indisprimary))
-          order by 1",
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(match tables.first() {
-        None => Finding::fine("replication", "every table has a replica identity"),
-        Some(table) => {
-            let says = format!("{} tables have no replica identity, such as {table}", tables.len());
-            let remedy = format!("alter table restante.{table} replica identity full");
-            Finding::wrong("replication", says, remedy)
-        }
-    })
+/// A value for `alter system`; a list is written as one.
+fn literal(value: &str) -> String {
+    if value.contains('"') { value.to_owned() } else { format!("'{value}'") }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
 
-    fn judged(name: &str, value: &str) -> Finding {
-        judge_defaults(&vec![(name.to_owned(), value.to_owned())])
+    fn judged(name: &str, value: &str) -> Verdict {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        judge(&[Setting { name, value, role: None, database: None, is_of_all_roles: false }])[0].verdict
     }
 
     #[test]
-    fn what_our_sessions_cannot_set_is_wrong_and_what_they_set_is_worth_a_note() {
+    fn what_our_sessions_cannot_set_is_wrong_and_what_they_set_is_a_warning() {
         for (name, value, verdict) in [
             ("session_replication_role", "replica", Verdict::Wrong),
             ("session_replication_role", "origin", Verdict::Fine),
-            ("synchronous_commit", "local", Verdict::Note),
+            ("synchronous_commit", "off", Verdict::Wrong),
+            ("synchronous_commit", "local", Verdict::Warn),
             ("synchronous_commit", "remote_apply", Verdict::Fine),
-            ("default_transaction_read_only", "on", Verdict::Note),
-            ("default_transaction_isolation", "serializable", Verdict::Note),
+            ("default_transaction_read_only", "on", Verdict::Warn),
+            ("default_transaction_isolation", "serializable", Verdict::Warn),
             ("default_transaction_isolation", "read committed", Verdict::Fine),
+            ("statement_timeout", "0", Verdict::Fine),
+            ("statement_timeout", "999", Verdict::Warn),
+            ("statement_timeout", "30000", Verdict::Fine),
+            ("search_path", "\"$user\", public", Verdict::Fine),
+            ("search_path", "pg_catalog, mine", Verdict::Fine),
+            ("search_path", "mine, \"pg_catalog\"", Verdict::Warn),
         ] {
-            assert_eq!(judged(name, value).verdict, verdict, "{name} {value}");
+            assert_eq!(judged(name, value), verdict, "{name} {value}");
         }
     }
 }
