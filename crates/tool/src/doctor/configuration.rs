@@ -6,6 +6,7 @@
 use super::login::{For, Login};
 use super::{Finding, Verdict};
 use crate::configuration::read_file;
+use restante::api;
 use restante::internals::config::{Fault, Faults, Ingest, Loaded, Program, Tool, Warning, Worker};
 
 /// Reads the variables as each program does. `login` says which services are meant to start here; if it is unknown, both are.
@@ -52,9 +53,25 @@ pub(super) fn examine(variables: &[(String, String)], login: Option<&Login>) -> 
         }
     }
     if findings.iter().all(|finding| finding.verdict == Verdict::Note) {
+        if let Some(keys) = fingerprints(variables) {
+            findings.insert(0, keys);
+        }
         findings.insert(0, Finding::fine("configuration", "every variable that is set can be read"));
     }
     findings
+}
+
+/// The keys that the services would have here, by their fingerprints.
+fn fingerprints(variables: &[(String, String)]) -> Option<Finding> {
+    let all = || variables.iter().cloned();
+    let senders =
+        Ingest::from_vars(all(), &read_file).map(|loaded| loaded.config.senders).unwrap_or_default();
+    let accounts =
+        Worker::from_vars(all(), &read_file).map(|loaded| loaded.config.accounts).unwrap_or_default();
+    let keys =
+        restante::internals::ingest::keys(&senders).into_iter().chain(api::keys_of_accounts(&accounts));
+    let keys: Vec<String> = keys.map(|key| key.to_string()).collect();
+    (!keys.is_empty()).then(|| Finding::fine("keys", format!("{}: see restante.key_use", keys.join(", "))))
 }
 
 fn outcome<C>(read: Result<Loaded<C>, Faults>) -> (Vec<Fault>, Vec<Warning>) {
