@@ -87,6 +87,7 @@ pub mod event;
 
 mod envelope;
 mod json;
+mod key_use;
 pub mod retry;
 #[cfg(feature = "service")]
 mod signature;
@@ -151,6 +152,9 @@ pub mod internals {
     #[cfg(feature = "service")]
     pub mod ops {
         pub use crate::ops::*;
+    }
+    pub mod key_use {
+        pub use crate::key_use::*;
     }
     pub mod outbox {
         pub use crate::outbox::*;

@@ -8,18 +8,20 @@ mod message_stream;
 mod process;
 mod readiness;
 mod reload;
+mod standing;
 mod watched;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use sqlx::PgPool;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Program};
+use crate::database::Address;
 use crate::ingest::Journal;
 use crate::registry::Registry;
 use crate::{api, database, telemetry, worker};
@@ -30,9 +32,11 @@ pub use crate::config::Worker as Config;
 #[doc(hidden)]
 pub use listening::{bind, serve_ingest_ops};
 #[doc(hidden)]
-pub use process::{main, open_files_max, stop_on_signal};
+pub use process::{main, name, open_files_max, stop_on_signal};
 #[doc(hidden)]
-pub use reload::{FromVars, Reload, environment};
+pub use reload::{FromVars, Reload, Replaced, environment};
+#[doc(hidden)]
+pub use standing::Standing;
 
 use listening::serve_worker_ops;
 use process::ToldToStop;
@@ -77,15 +81,17 @@ async fn work(
     reload: Reload<config::Worker>,
     registry: impl AsyncFnOnce(&config::Worker, &PgPool) -> anyhow::Result<Registry>,
 ) -> anyhow::Result<()> {
-    let url = &config.worker.database_url;
-    let pool = database(url, "restante-worker", config.database_connections, &stop).await?;
+    let (address, mut login) = Address::new(config.worker.database_url.now());
+    let pool = database(&address, "restante-worker", config.database_connections, &stop).await?;
     let ended = CancellationToken::new();
-    let _primary = database::keep_on_primary(&pool, url)?;
+    let _kept = database::keep_at(&pool, &address)?;
     let more = match &config.stream_token {
-        Some(token) => message_stream::router(url, token)?,
+        Some(token) => message_stream::router(&address, token)?,
         None => Router::new(),
     };
-    serve_worker_ops(config.ops_listen, pool.clone(), more, stop.clone(), ended.clone()).await?;
+    let configuration = (reload.standing(), login.waiting());
+    serve_worker_ops(config.ops_listen, pool.clone(), more, configuration, stop.clone(), ended.clone())
+        .await?;
 
     let registry = registry(&config, &pool).await?;
     telemetry::start_worker_at_zero(&registry.event_types().collect::<Vec<_>>());
@@ -97,16 +103,19 @@ async fn work(
     reload.start(stop.clone(), {
         let api = api.clone();
         move |config| {
+            login.offer(config.worker.database_url.now());
             if config.accounts == accounts {
                 return Ok(None);
             }
+            let [before, after] =
+                [&accounts, &config.accounts].map(|accounts| api::keys_of_accounts(accounts));
             api.replace(config.accounts.clone())?;
             accounts = config.accounts;
-            Ok(Some(api.names().join(", ")))
+            Ok(Some(Replaced { names: api.names(), before, after }))
         }
     });
-    let name = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("worker-{}", std::process::id()));
-    worker::run(worker::Settings { name, ..config.worker }, pool, registry, api, stop).await?;
+    let settings = worker::Settings { name: name("worker"), database_url: address, ..config.worker };
+    worker::run(settings, pool, registry, api, stop).await?;
     ended.cancel();
     Ok(())
 }
@@ -117,13 +126,13 @@ async fn work(
 /// What is wrong with the database, and what to do about it.
 #[doc(hidden)]
 pub async fn database(
-    url: &SecretString,
+    address: &Address,
     name: &str,
     connections: u32,
     stop: &CancellationToken,
 ) -> anyhow::Result<PgPool> {
-    let pool = pool(url, name, connections)?;
-    let _primary = database::keep_on_primary(&pool, url)?;
+    let pool = pool(address, name, connections)?;
+    let _kept = database::keep_at(&pool, address)?;
     tokio::select! {
         ready = database::ready(&pool, DATABASE_PATIENCE) => ready?,
         () = stop.cancelled() => return Err(ToldToStop.into()),
@@ -139,14 +148,14 @@ pub async fn database(
 /// What is wrong with the database, and what to do about it, unless it is that it does not answer.
 #[doc(hidden)]
 pub async fn database_or_journal(
-    url: &SecretString,
+    address: &Address,
     name: &str,
     connections: u32,
     journal: &Journal,
     stop: &CancellationToken,
 ) -> anyhow::Result<PgPool> {
-    let pool = pool(url, name, connections)?;
-    let _primary = database::keep_on_primary(&pool, url)?;
+    let pool = pool(address, name, connections)?;
+    let _kept = database::keep_at(&pool, address)?;
     let ready = tokio::select! {
         ready = timeout(2 * JOURNAL_PATIENCE, database::ready(&pool, JOURNAL_PATIENCE)) => ready,
         () = stop.cancelled() => return Err(ToldToStop.into()),
@@ -166,8 +175,9 @@ pub async fn database_or_journal(
     Ok(pool)
 }
 
-fn pool(url: &SecretString, name: &str, connections: u32) -> anyhow::Result<PgPool> {
-    let pool = database::pool(url, name, connections)?;
+fn pool(address: &Address, name: &str, connections: u32) -> anyhow::Result<PgPool> {
+    let url = address.now();
+    let pool = database::pool(&url, name, connections)?;
     let unused = database::servers(url.expose_secret()).map(|servers| servers.unused);
     if let Ok(unused) = unused
         && !unused.is_empty()

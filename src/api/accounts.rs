@@ -1,15 +1,17 @@
 //! The accounts: the clients of the API by name, each with a key, an origin and a health of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::watch;
 
 use super::health::Health;
+use super::keys::keys_of;
 use super::missing::Missing;
 use super::wire::Wire;
 use super::{Budget, Client, Error, Settings};
 use crate::event::ANTHROPIC;
+use crate::key_use::{Key, Uses};
 
 /// So many accounts that are not configured are remembered, so that each is told of once.
 const MISSING_MAX: usize = 1000;
@@ -42,6 +44,7 @@ struct Shared {
     changes: watch::Sender<u64>,
     /// Where the calls of all workers are paced together.
     budget: OnceLock<Arc<dyn Budget>>,
+    uses: Uses,
 }
 
 type Clients = BTreeMap<String, Configured>;
@@ -59,15 +62,18 @@ impl Accounts {
     /// # Errors
     /// As for [`Client::new`], and [`Error::Settings`] where two have the same name.
     pub fn new(accounts: Vec<Account>) -> Result<Accounts, Error> {
-        Ok(Self::of(clients(accounts, &Clients::new())?))
+        let uses = Uses::default();
+        uses.hold(&keys(&accounts));
+        Ok(Self::of(clients(accounts, &Clients::new(), &uses)?, uses))
     }
 
-    fn of(clients: Clients) -> Self {
+    fn of(clients: Clients, uses: Uses) -> Self {
         Self(Arc::new(Shared {
             clients: RwLock::new(clients),
             missing: Mutex::default(),
             changes: watch::Sender::new(0),
             budget: OnceLock::new(),
+            uses,
         }))
     }
 
@@ -120,12 +126,19 @@ impl Accounts {
     /// # Errors
     /// As for [`Accounts::new`]; then nothing changes.
     pub fn replace(&self, accounts: Vec<Account>) -> Result<(), Error> {
-        let clients = clients(accounts, &self.clients())?;
+        let keys = keys(&accounts);
+        let clients = clients(accounts, &self.clients(), &self.0.uses)?;
+        self.0.uses.hold(&keys);
         share(&clients, self.0.budget.get());
         *self.0.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
         self.0.missing.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.changes.send_modify(|changes| *changes += 1);
         Ok(())
+    }
+
+    /// The keys of all accounts, and what they were used for.
+    pub(crate) fn key_uses(&self) -> &Uses {
+        &self.0.uses
     }
 
     /// From now on the calls of all accounts share this budget with those of other workers. The first one stays.
@@ -146,8 +159,15 @@ impl Accounts {
 impl From<Client> for Accounts {
     /// The one account `anthropic`.
     fn from(client: Client) -> Self {
-        Self::of(Clients::from([(ANTHROPIC.to_owned(), Configured { client, settings: None })]))
+        let uses = client.wire().map(|wire| wire.uses.clone()).unwrap_or_default();
+        let clients = Clients::from([(ANTHROPIC.to_owned(), Configured { client, settings: None })]);
+        Self::of(clients, uses)
     }
+}
+
+/// The keys of accounts, by what may be shown of them.
+pub fn keys(accounts: &[Account]) -> BTreeSet<Key> {
+    accounts.iter().flat_map(|account| keys_of(&account.name, &account.settings)).collect()
 }
 
 fn share(clients: &Clients, budget: Option<&Arc<dyn Budget>>) {
@@ -157,7 +177,7 @@ fn share(clients: &Clients, budget: Option<&Arc<dyn Budget>>) {
 }
 
 /// The clients of the accounts: those that are there already where their settings are the same, and else new ones.
-fn clients(accounts: Vec<Account>, before: &Clients) -> Result<Clients, Error> {
+fn clients(accounts: Vec<Account>, before: &Clients, uses: &Uses) -> Result<Clients, Error> {
     let mut clients = Clients::new();
     for Account { name, settings } in accounts {
         let kept = before.get(&name).filter(|kept| kept.settings.as_ref() == Some(&settings));
@@ -165,7 +185,7 @@ fn clients(accounts: Vec<Account>, before: &Clients) -> Result<Clients, Error> {
             Some(kept) => kept.client.clone(),
             None => {
                 let health = Health::of(Some(&name).filter(|name| *name != ANTHROPIC).cloned());
-                Client(Ok(Arc::new(Wire::new(settings.clone(), health)?)))
+                Client(Ok(Arc::new(Wire::new(&name, settings.clone(), health, uses.clone())?)))
             }
         };
         if clients.insert(name, Configured { client, settings: Some(settings) }).is_some() {

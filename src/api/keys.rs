@@ -6,13 +6,15 @@ use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::key_use::{Fingerprint, Key, Kind};
+
 use super::{Auth, Error, Settings};
 
 /// The headers that carry the keys, marked as sensitive.
 #[derive(Debug)]
 pub(super) struct Keys {
-    workspace: Header,
-    organization: Option<Header>,
+    workspace: Carried,
+    organization: Option<Carried>,
     /// To be blotted out wherever they are echoed.
     pub(super) secrets: Secrets,
 }
@@ -21,12 +23,17 @@ pub(super) struct Keys {
 #[derive(Clone, Debug)]
 pub(super) struct Secrets(Arc<[SecretString]>);
 
-type Header = (HeaderName, HeaderValue);
+/// A key: what may be shown of it, and the header that carries it.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) key: Key,
+    pub(super) header: (HeaderName, HeaderValue),
+}
 
 impl Keys {
     /// # Errors
     /// [`Error::Settings`] where a key is none.
-    pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
+    pub(super) fn new(account: &str, settings: &Settings) -> Result<Self, Error> {
         let Settings { key, admin_key, auth, .. } = settings;
         if key.expose_secret().is_empty() {
             return Err(Error::Settings("the API key is empty"));
@@ -35,21 +42,25 @@ impl Keys {
             Some(key) if key.expose_secret().is_empty() => {
                 return Err(Error::Settings("the Admin key is empty"));
             }
-            Some(key) => Some(header(*auth, key, "the Admin key has characters that no header can carry")?),
+            Some(key) => {
+                let header = header(*auth, key, "the Admin key has characters that no header can carry")?;
+                Some(Carried { key: named(account, Kind::Admin, key), header })
+            }
             None => None,
         };
+        let workspace = header(*auth, key, "the API key has characters that no header can carry")?;
         Ok(Self {
-            workspace: header(*auth, key, "the API key has characters that no header can carry")?,
+            workspace: Carried { key: named(account, Kind::Api, key), header: workspace },
             organization: admin,
             secrets: Secrets::of([key].into_iter().chain(admin_key)),
         })
     }
 
-    /// The header for a URL.
+    /// The key for a URL.
     ///
     /// # Errors
     /// [`Error::NoAdminKey`]
-    pub(super) fn header_for(&self, is_of_organization: bool) -> Result<&Header, Error> {
+    pub(super) fn key_for(&self, is_of_organization: bool) -> Result<&Carried, Error> {
         if is_of_organization {
             self.organization.as_ref().ok_or(Error::NoAdminKey)
         } else {
@@ -58,7 +69,18 @@ impl Keys {
     }
 }
 
-fn header(auth: Auth, key: &SecretString, fault: &'static str) -> Result<Header, Error> {
+/// The keys of an account, by what may be shown of them.
+pub(super) fn keys_of(account: &str, settings: &Settings) -> impl Iterator<Item = Key> {
+    let admin = settings.admin_key.as_ref().map(|key| named(account, Kind::Admin, key));
+    [named(account, Kind::Api, &settings.key)].into_iter().chain(admin)
+}
+
+fn named(account: &str, kind: Kind, key: &SecretString) -> Key {
+    let fingerprint = Fingerprint::of_text(key.expose_secret().as_bytes());
+    Key { kind, party: account.to_owned(), fingerprint }
+}
+
+fn header(auth: Auth, key: &SecretString, fault: &'static str) -> Result<(HeaderName, HeaderValue), Error> {
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Error::Settings(fault));
     let (name, mut value) = match auth {
         Auth::XApiKey => (HeaderName::from_static("x-api-key"), value(key.expose_secret())?),

@@ -14,6 +14,9 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use url::Url;
 
+use crate::event::ANTHROPIC;
+use crate::key_use::Uses;
+
 mod accounts;
 mod arrival;
 mod batch;
@@ -32,6 +35,8 @@ mod submit;
 mod tests;
 mod wire;
 
+#[doc(hidden)]
+pub use accounts::keys as keys_of_accounts;
 pub use accounts::{Account, Accounts};
 pub use batch::{Batch, Page, RequestCounts, ResultsStream};
 pub use error::{Answer, Error};
@@ -133,7 +138,9 @@ impl Client {
     /// # Errors
     /// [`Error::Settings`] if the settings cannot work, [`Error::Transport`] if TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Client, Error> {
-        Ok(Client(Ok(Arc::new(Wire::new(settings, Health::new())?))))
+        let uses = Uses::default();
+        uses.hold(&keys::keys_of(ANTHROPIC, &settings).collect());
+        Ok(Client(Ok(Arc::new(Wire::new(ANTHROPIC, settings, Health::new(), uses)?))))
     }
 
     /// Fetches the object at a path, and returns its JSON exactly as it came. The path is given in segments, which may

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use reqwest::header::{HeaderValue, USER_AGENT};
-use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
+use reqwest::{Method, Proxy, RequestBuilder, Response, StatusCode, redirect};
 use tokio::time::Instant;
 use url::Url;
 
@@ -11,6 +12,7 @@ use super::governor::{API_CALLS_TOTAL, API_WAIT_SECONDS, Class};
 use super::health::Health;
 use super::keys::{Keys, Secrets, is_of_organization};
 use super::{Error, Settings, error, is_of_version, is_plain};
+use crate::key_use::Uses;
 
 /// How long to wait for a connection; the official SDKs wait as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,13 +34,15 @@ pub(super) struct Wire {
     workspace_id: Option<HeaderValue>,
     pub(super) idle_timeout: Duration,
     pub(super) health: Health,
+    /// Shared by the clients of all accounts, also by those that a new key replaces.
+    pub(super) uses: Uses,
 }
 
 impl Wire {
     /// # Errors
     /// As for [`Client::new`](super::Client::new).
-    pub(super) fn new(settings: Settings, health: Health) -> Result<Self, Error> {
-        let keys = Keys::new(&settings)?;
+    pub(super) fn new(account: &str, settings: Settings, health: Health, uses: Uses) -> Result<Self, Error> {
+        let keys = Keys::new(account, &settings)?;
         let Settings { base_url, version, betas, workspace_id, proxy, idle_timeout, .. } = settings;
         if !is_plain(&base_url) || base_url.query().is_some() || base_url.fragment().is_some() {
             return Err(Error::Settings("the base URL must be http(s)://HOST[:PORT][/PATH], without a user"));
@@ -63,6 +67,7 @@ impl Wire {
             workspace_id,
             idle_timeout,
             health,
+            uses,
         })
     }
 
@@ -88,7 +93,7 @@ impl Wire {
             return Err(Error::ForeignOrigin);
         }
         let is_of_organization = is_of_organization(&self.base_url, &url);
-        let (name, value) = self.keys.header_for(is_of_organization)?;
+        let (name, value) = &self.keys.key_for(is_of_organization)?.header;
         let mut request =
             client.request(method, url).header(name, value).header("anthropic-version", &self.version);
         // An organization is of no workspace.
@@ -104,6 +109,7 @@ impl Wire {
         let (client, request) = request.build_split();
         let request = request.map_err(Error::transport)?;
         let class = Class::of(request.method(), request.url().path());
+        let is_of_organization = is_of_organization(&self.base_url, request.url());
         let governor = &self.health.governor;
         let came = Instant::now();
         let admitted = governor.admit(class).await?;
@@ -113,6 +119,11 @@ impl Wire {
             metrics::counter!(API_CALLS_TOTAL, "class" => class.as_str(), "answer" => answer).increment(1);
         };
         let response = answer.inspect_err(|_| count("none"))?;
+        if response.status() != StatusCode::UNAUTHORIZED
+            && let Ok(carried) = self.keys.key_for(is_of_organization)
+        {
+            self.uses.note(&carried.key, Utc::now(), true);
+        }
         governor.learn(class, response.headers(), response.status().is_success()).await;
         admitted.ended();
         count(match response.status().as_u16() {

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use restante::database::Address;
 use restante::internals::config::{Ingest, Program, RESTANTE_LISTEN};
 use restante::internals::ingest::{self, Journal, OutboxStore, Sender, Senders};
 use restante::internals::signature::Keys;
 use restante::internals::telemetry;
-use restante::service::Reload;
+use restante::service::{Reload, Replaced};
 use restante::{database, service};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,24 +22,37 @@ async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>
     let listener = service::bind(RESTANTE_LISTEN.facts.name, config.listen).await?;
     let journal = config.journal_dir.take().map(|folder| Journal::open(&folder, config.journal_bytes_max));
     let journal = journal.transpose()?;
-    let (url, name, connections) = (&config.database_url, "restante-ingest", config.database_connections);
+    let (address, mut login) = Address::new(config.database_url.clone());
+    let (name, connections) = ("restante-ingest", config.database_connections);
     let pool = match &journal {
-        None => service::database(url, name, connections, &stop).await?,
-        Some(journal) => service::database_or_journal(url, name, connections, journal, &stop).await?,
+        None => service::database(&address, name, connections, &stop).await?,
+        Some(journal) => service::database_or_journal(&address, name, connections, journal, &stop).await?,
     };
     let ended = CancellationToken::new();
-    let _primary = database::keep_on_primary(&pool, &config.database_url)?;
+    let _kept = database::keep_at(&pool, &address)?;
+    let configuration = (reload.standing(), login.waiting());
     let (ops_stop, ops_end) = (stop.clone(), ended.clone());
-    service::serve_ingest_ops(config.ops_listen, pool.clone(), journal.clone(), ops_stop, ops_end).await?;
+    service::serve_ingest_ops(
+        config.ops_listen,
+        pool.clone(),
+        journal.clone(),
+        configuration,
+        ops_stop,
+        ops_end,
+    )
+    .await?;
     telemetry::start_ingest_at_zero();
     config.limits.max_connections = max_connections(&config);
     let schemes = schemes(&config.senders);
     tracing::info!(address = %listener.local_addr()?, schemes, "receiving deliveries");
 
     let (senders, replace) = Senders::new(config.senders);
-    reload.start(stop.clone(), move |config| Ok(replaced(&replace, config.senders)));
+    reload.start(stop.clone(), move |config| {
+        login.offer(config.database_url);
+        Ok(replaced(&replace, config.senders))
+    });
     let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds, journal };
-    let store = OutboxStore::new(pool.clone(), ended.clone());
+    let store = OutboxStore::new(pool.clone(), &service::name("ingest"), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;
     ended.cancel();
     pool.close().await;
@@ -49,14 +63,15 @@ async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>
     Ok(())
 }
 
-/// Replaces the senders where they differ, and returns their names then.
-fn replaced(replace: &watch::Sender<Arc<[Sender]>>, senders: Vec<Sender>) -> Option<String> {
+/// Replaces the senders where they differ.
+fn replaced(replace: &watch::Sender<Arc<[Sender]>>, senders: Vec<Sender>) -> Option<Replaced> {
     if **replace.borrow() == senders[..] {
         return None;
     }
-    let names: Vec<_> = senders.iter().map(|sender| sender.name.clone()).collect();
-    replace.send_replace(senders.into());
-    Some(names.join(", "))
+    let names = senders.iter().map(|sender| sender.name.clone()).collect();
+    let after = ingest::keys(&senders);
+    let before = replace.send_replace(senders.into());
+    Some(Replaced { names, before: ingest::keys(&before), after })
 }
 
 /// The schemes that are on. With several senders, each scheme list follows the name of its sender.

@@ -225,7 +225,7 @@ mod tests {
             RESTANTE_DRAIN_SECONDS            20  (default)
             RESTANTE_LOG                      json  (default)
             RUST_LOG                          info  (default)
-            account anthropic: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas none, admin key no, workspace -, proxy -
+            account anthropic: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas none, admin key no, workspace -, proxy -, fingerprints short
         "#]]
         .assert_eq(&loaded.describe());
         let debug = format!("{loaded:?}");

@@ -1,6 +1,7 @@
 //! The connection to Postgres: which server, the settings of a session, pools of clean connections, the schema's
 //! version.
 
+mod address;
 mod lent;
 mod pool;
 mod primary;
@@ -18,6 +19,9 @@ use std::time::Duration;
 use sqlx::migrate::MigrateError;
 use tokio::time::timeout;
 
+pub use self::address::Address;
+#[doc(hidden)]
+pub use self::address::{Login, Waiting, keep_at};
 #[doc(hidden)]
 pub use self::lent::{Connections, Lent, Loan, tried};
 pub use self::pool::pool;

@@ -32,16 +32,18 @@ pub fn keep_on_primary(pool: &PgPool, url: &SecretString) -> Result<Option<Abort
     }
     let (pool, mut closed) = (pool.clone(), pool.close_event());
     Ok(Some(AbortOnDropHandle::new(tokio::spawn(async move {
-        let _closed = closed.do_until(follow(pool, servers)).await;
+        let _closed = closed.do_until(follow(&pool, &servers, &mut 0)).await;
     }))))
 }
 
-/// Never ends.
-async fn follow(pool: PgPool, servers: Vec<PgConnectOptions>) {
-    let mut current = 0;
+/// Never ends. `current` is the server in use, of which there is nothing to follow where it is the only one.
+pub(super) async fn follow(pool: &PgPool, servers: &[PgConnectOptions], current: &mut usize) {
+    if servers.len() < 2 {
+        return std::future::pending().await;
+    }
     loop {
         // The server in use first, because most often only the connection broke.
-        let order = (0..servers.len()).map(|step| (current + step) % servers.len());
+        let order = (0..servers.len()).map(|step| (*current + step) % servers.len());
         let mut found = None;
         for index in order {
             if let Ok(connection) = open(&servers[index], Session::Service).await {
@@ -53,19 +55,19 @@ async fn follow(pool: PgPool, servers: Vec<PgConnectOptions>) {
             sleep(SEARCH_EVERY).await;
             continue;
         };
-        if index != current {
+        if index != *current {
             let server = &servers[index];
             tracing::warn!(
                 host = server.get_host(),
                 port = server.get_port(),
                 "another server of DATABASE_URL takes writes now; new connections go to it"
             );
-            current = index;
+            *current = index;
             pool.set_connect_options(server.clone());
-            close_idle(&pool);
+            close_idle(pool);
         }
         watch(connection).await;
-        close_idle(&pool);
+        close_idle(pool);
     }
 }
 

@@ -4,6 +4,7 @@
 //! commit. Bodies are never decompressed, whatever `content-encoding` says, because the signature covers the bytes
 //! as they were sent. `content-type` does not matter either. A refused sender learns only the status.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,7 +28,8 @@ use super::throttle::{Allowance, Throttle};
 use super::{Limits, PROBE_HEADER, PROBE_PREFIX};
 use crate::envelope;
 use crate::event::ANTHROPIC;
-use crate::signature::{self, Diagnosis, Rejection};
+use crate::key_use::{Fingerprint, Key, Kind, Uses};
+use crate::signature::{self, Diagnosis, Rejection, Verified};
 use crate::telemetry::metric;
 
 /// The paths of a sender, with and without a trailing slash: a redirect from one to the other would make the API disable the
@@ -49,7 +51,7 @@ pub(super) fn router(
     senders: Senders,
     now: fn() -> i64,
     committer: Committer,
-    refusals: Refusals,
+    counts: Counts,
     stop: CancellationToken,
     limits: &Limits,
 ) -> Router {
@@ -57,7 +59,7 @@ pub(super) fn router(
         senders,
         now,
         committer,
-        refusals,
+        counts,
         closer_looks: Allowance::new(CLOSER_LOOKS_PER_SECOND),
         stop,
         large_bodies: Semaphore::new(limits.large_bodies_bytes_max),
@@ -120,11 +122,17 @@ async fn elsewhere(State(endpoint): State<Arc<Endpoint>>, request: Request) -> R
     endpoint.refuse_unread(Refusal::NotFound, request)
 }
 
+/// What is counted for the database.
+pub(super) struct Counts {
+    pub(super) refusals: Refusals,
+    pub(super) uses: Uses,
+}
+
 struct Endpoint {
     senders: Senders,
     now: fn() -> i64,
     committer: Committer,
-    refusals: Refusals,
+    counts: Counts,
     closer_looks: Allowance,
     stop: CancellationToken,
     limits: Limits,
@@ -152,6 +160,7 @@ impl Endpoint {
             let refused = signature::Refused { rejection, keys: &sender.keys, headers, body: &body, now };
             Refusal::Unverified(rejection, self.diagnose(sender, refused))
         })?;
+        self.note_use(sender, &verified);
         let (webhook_id, timestamp) = (verified.webhook_id.as_deref(), verified.timestamp);
         let (event, reason) = match envelope::read(&body, webhook_id, timestamp) {
             Ok(event) => (event, "stored"),
@@ -199,6 +208,16 @@ impl Endpoint {
         Ok("duplicate")
     }
 
+    /// Notes which keys a delivery fitted. While a sender signs with the old and the new key, it needs neither of them.
+    fn note_use(&self, sender: &Sender, verified: &Verified) {
+        let fits: BTreeSet<Fingerprint> = verified.fits.iter().copied().collect();
+        let (is_needed, at) = (fits.len() == 1, Utc::now());
+        for fingerprint in fits {
+            let key = Key { kind: Kind::Signing, party: sender.name.clone(), fingerprint };
+            self.counts.uses.note(&key, at, is_needed);
+        }
+    }
+
     /// Looks more closely at a delivery that was refused, as often as that is allowed. Anyone can send such deliveries, and a closer
     /// look costs several checks.
     fn diagnose(&self, sender: &Sender, refused: signature::Refused<'_>) -> Diagnosis {
@@ -221,7 +240,7 @@ impl Endpoint {
         count(sender, status.as_str(), refusal.reason());
         let reason = refusal.closer_reason();
         if !matches!(refusal, Refusal::Probe) {
-            self.refusals.note(sender.map(|sender| sender.name.as_str()), reason, Utc::now());
+            self.counts.refusals.note(sender.map(|sender| sender.name.as_str()), reason, Utc::now());
         }
         if let Some(left_out) = self.throttle.admit(reason, Instant::now()) {
             let sender = sender.map(|sender| sender.name.as_str());

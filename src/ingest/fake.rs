@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
+use crate::key_use::Use;
 use crate::outbox::Refused;
 use crate::outbox::insert::{Duplicate, seen_as};
 
@@ -41,6 +42,7 @@ struct Inner {
     received_ats: Mutex<Vec<(String, DateTime<Utc>)>>,
     takes_no_reports: AtomicBool,
     refused: Mutex<BTreeMap<(String, &'static str), i64>>,
+    key_uses: Mutex<Vec<Use>>,
     entered: Semaphore,
     gate: Semaphore,
     took: Took,
@@ -70,6 +72,7 @@ impl FakeStore {
             received_ats: Mutex::default(),
             takes_no_reports: AtomicBool::default(),
             refused: Mutex::default(),
+            key_uses: Mutex::default(),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
             took,
@@ -99,6 +102,11 @@ impl FakeStore {
     /// From now on reports of refused requests fail, or no more.
     pub(super) fn take_reports(&self, takes: bool) {
         self.0.takes_no_reports.store(!takes, Ordering::SeqCst);
+    }
+
+    /// Every report of a key, in their order.
+    pub(super) fn key_uses(&self) -> Vec<Use> {
+        self.0.key_uses.lock().unwrap().clone()
     }
 
     /// How many refused requests were reported, by sender and reason.
@@ -169,6 +177,14 @@ impl Store for FakeStore {
         for Refused { sender, reason, requests, .. } in refused {
             *counts.entry((sender.clone(), *reason)).or_default() += requests;
         }
+        Ok(())
+    }
+
+    async fn note_key_use(&self, uses: &[Use]) -> Result<(), StoreError> {
+        if self.0.takes_no_reports.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("away".into()));
+        }
+        self.0.key_uses.lock().unwrap().extend_from_slice(uses);
         Ok(())
     }
 }

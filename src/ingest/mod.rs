@@ -14,6 +14,7 @@ mod endpoint;
 #[cfg(test)]
 mod fake;
 mod journal;
+mod key_reports;
 mod lanes;
 mod refusals;
 mod replay;
@@ -26,6 +27,7 @@ mod watch;
 
 use std::time::Duration;
 
+use tokio::join;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -35,8 +37,9 @@ pub use self::commit::{Inserted, Store, StoreError};
 pub use self::journal::{Backlog, Journal, Unusable, inspect};
 pub use self::lanes::Took;
 use self::refusals::Refusals;
-pub use self::senders::{Sender, Senders};
+pub use self::senders::{Sender, Senders, keys};
 pub use self::store::OutboxStore;
+use crate::key_use::Uses;
 
 /// What the identifier of a probe begins with: a delivery that `restante doctor` signs, to see whether it arrives as it was sent.
 /// Ingest checks it as any delivery, stores nothing and answers 409 with [`PROBE_HEADER`]. No sender makes such identifiers.
@@ -45,7 +48,7 @@ pub const PROBE_PREFIX: &str = "restante_probe_";
 /// The header of the answer to a probe whose signature is valid.
 pub const PROBE_HEADER: &str = "restante-probe";
 
-/// How long the end waits for the last report of refused requests.
+/// How long the end waits for the last reports of refused requests and of keys.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What ingest needs to know.
@@ -81,7 +84,7 @@ pub struct Limits {
     pub linger: Duration,
     /// How long connections and commits may go on after the stop before they are cut. 20 s.
     pub drain: Duration,
-    /// How often the counts of refused requests go to the database. 15 s.
+    /// How often the counts of refused requests and the uses of keys go to the database. 15 s.
     pub report_every: Duration,
     /// The largest body, in bytes. 1 MiB.
     pub body_bytes_max: usize,
@@ -142,9 +145,13 @@ pub async fn run<S: Store + Clone>(
     let (committer, mut commits) = commit::start(store.clone(), journal, &limits);
     let refusals = Refusals::default();
     let last_report = CancellationToken::new();
-    let reports = refusals.clone().report_until(last_report.clone(), limits.report_every, store);
-    let reports = tokio::spawn(reports);
-    let router = endpoint::router(senders, now, committer, refusals, stop.clone(), &limits);
+    let reports = refusals.clone().report_until(last_report.clone(), limits.report_every, store.clone());
+    let uses = Uses::default();
+    let key_reports =
+        key_reports::run(senders.clone(), uses.clone(), limits.report_every, store, last_report.clone());
+    let reports = tokio::spawn(async { join!(reports, key_reports) });
+    let counts = endpoint::Counts { refusals, uses };
+    let router = endpoint::router(senders, now, committer, counts, stop.clone(), &limits);
 
     let lingered = async {
         stop.cancelled().await;
@@ -155,7 +162,7 @@ pub async fn run<S: Store + Clone>(
         Instant::now()
     };
     let (connections, stopped_at) =
-        tokio::join!(accept::accept_until(lingered, stop.clone(), listener, router, &limits), stopped);
+        join!(accept::accept_until(lingered, stop.clone(), listener, router, &limits), stopped);
 
     // The commits end by themselves once the last connection is gone, and with it the last `Committer`.
     let cut_at = stopped_at + limits.drain;

@@ -1,11 +1,13 @@
 //! The senders: where the deliveries of each arrive, and what they are verified and told apart by.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::envelope;
 use crate::event::{ANTHROPIC, NewEvent};
+use crate::key_use::{Key, Kind};
 use crate::signature::Keys;
 
 /// A sender of webhooks.
@@ -26,6 +28,12 @@ impl Sender {
     pub fn anthropic(keys: Keys) -> Self {
         let name = ANTHROPIC.to_owned();
         Self { account: Some(name.clone()), name, keys, type_prefix: String::new() }
+    }
+
+    /// Its keys, by what may be shown of them.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        let fingerprints = self.keys.fingerprints().into_iter();
+        fingerprints.map(|fingerprint| Key { kind: Kind::Signing, party: self.name.clone(), fingerprint })
     }
 
     /// An event of this sender.
@@ -55,4 +63,16 @@ impl Senders {
     pub(super) fn now(&self) -> Arc<[Sender]> {
         Arc::clone(&self.0.borrow())
     }
+
+    /// Waits until they are replaced; for ever where nobody can replace them any more.
+    pub(super) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The keys of senders, by what may be shown of them.
+pub fn keys(senders: &[Sender]) -> BTreeSet<Key> {
+    senders.iter().flat_map(Sender::keys).collect()
 }

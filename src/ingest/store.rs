@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Inserted, Store, StoreError, Took};
 use crate::database::{self, Connections};
 use crate::event::NewEvent;
+use crate::key_use::Use;
 use crate::outbox::{self, Refused, Stored};
 
 /// At most fifty hints a second in the long run: each is a commit that holds a lock of the whole server for a moment.
@@ -29,17 +30,27 @@ pub struct OutboxStore {
     new: Arc<Notify>,
     /// Whether the database was found to have the schema of this program. Before the first replay it may not have been asked.
     is_ready: Arc<OnceCell<()>>,
+    /// What this process is called where it reports its keys.
+    process: String,
 }
 
 impl OutboxStore {
-    /// Uses `pool`, and sends hints until `stop`.
-    pub fn new(pool: PgPool, stop: CancellationToken) -> Self {
+    /// Uses `pool`, and sends hints until `stop`. The process is called `process`; a few random characters are added.
+    pub fn new(pool: PgPool, process: &str, stop: CancellationToken) -> Self {
+        let process = format!("{process}-{:08x}", rand::random::<u32>());
         let new = Arc::new(Notify::new());
         let reports = Connections::of(&pool, 1);
         tokio::spawn(hint(reports.clone(), Arc::clone(&new), stop));
         // One connection is kept for hints and reports.
         let share = pool.options().get_max_connections().saturating_sub(1).max(1);
-        Self { connections: Connections::of(&pool, share), reports, pool, new, is_ready: Arc::default() }
+        Self {
+            connections: Connections::of(&pool, share),
+            reports,
+            pool,
+            new,
+            is_ready: Arc::default(),
+            process,
+        }
     }
 }
 
@@ -91,6 +102,13 @@ impl Store for OutboxStore {
 
     async fn note_refusals(&self, refused: &[Refused]) -> Result<(), StoreError> {
         let note = async |connection: &mut PgConnection| outbox::note_refusals(connection, refused).await;
+        self.reports.run(note).await.map_err(|error| StoreError::Unavailable(error.into()))
+    }
+
+    async fn note_key_use(&self, uses: &[Use]) -> Result<(), StoreError> {
+        let note = async |connection: &mut PgConnection| {
+            outbox::note_key_use(connection, &self.process, "restante-ingest", uses).await
+        };
         self.reports.run(note).await.map_err(|error| StoreError::Unavailable(error.into()))
     }
 }

@@ -11,6 +11,7 @@ pub mod budget;
 pub mod claim;
 pub mod health;
 pub mod insert;
+mod keys;
 pub mod lease;
 pub mod missed;
 pub mod outcome;
@@ -23,6 +24,7 @@ pub mod waiting;
 
 pub use claim::{Claimed, claim};
 pub use insert::{Source, Stored, insert_events, insert_journaled};
+pub use keys::note_key_use;
 pub use lease::Lease;
 pub use outcome::Outcome;
 pub use refusals::{Refused, note_refusals};

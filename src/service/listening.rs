@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::readiness;
+use super::standing::Standing;
 use crate::config::{Need, Program, RESTANTE_OPS_LISTEN};
+use crate::database::Waiting;
 use crate::event::ANTHROPIC;
 use crate::ingest::Journal;
 use crate::ops::{self, Check, Note};
@@ -56,7 +58,8 @@ async fn bind_ops(address: SocketAddr, defaults: &[String]) -> anyhow::Result<Op
 }
 
 /// Answers the ops listener of ingest in the background until `ended` is cancelled. `draining` makes it not ready, and so does
-/// whatever keeps it from taking deliveries. A journal that takes events makes up for a database that does not.
+/// whatever keeps it from taking deliveries. A journal that takes events makes up for a database that does not. `configuration` says
+/// what of the files, and which login of the database, is not in force.
 ///
 /// # Errors
 /// Where the address is taken, unless it is the default one; or metrics are recorded elsewhere.
@@ -64,11 +67,13 @@ pub async fn serve_ingest_ops(
     address: SocketAddr,
     pool: PgPool,
     journal: Option<Journal>,
+    configuration: (Standing, Waiting),
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut check = readiness::check(Program::Ingest, pool);
-    let mut notes = Vec::new();
+    let (standing, login) = configuration;
+    let mut notes = vec![standing.note(login)];
     if let Some(journal) = journal {
         let makes_up = journal.clone();
         check = check.or_else(move || !makes_up.backlog().is_full);
@@ -85,10 +90,12 @@ pub(super) async fn serve_worker_ops(
     address: SocketAddr,
     pool: PgPool,
     more: Router,
+    configuration: (Standing, Waiting),
     draining: CancellationToken,
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
-    let notes = vec![note_of_trouble(pool.clone()), note_of_alarms(pool.clone())];
+    let (standing, login) = configuration;
+    let notes = vec![note_of_trouble(pool.clone()), note_of_alarms(pool.clone()), standing.note(login)];
     let shown = Shown { notes, more };
     serve_ops(readiness::check(Program::Worker, pool), shown, address, draining, ended).await
 }
@@ -137,6 +144,7 @@ async fn serve_ops(
     tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
     let checks = vec![check, Check::not_draining(draining)];
     let recorder = telemetry::recorder()?;
+    telemetry::start_configuration_at_zero();
     telemetry::note_build(env!("CARGO_PKG_VERSION"), database::schema_version_known());
     tokio::spawn(async move {
         if let Err(error) = ops::serve(listener, checks, notes, recorder, more, ended).await {

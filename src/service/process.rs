@@ -88,6 +88,11 @@ where
     }
 }
 
+/// What this process is called among others: the name of its host or container, or `kind` and its number.
+pub fn name(kind: &str) -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| format!("{kind}-{}", std::process::id()))
+}
+
 /// How many threads a program's tasks share. A handler may block one, so a worker has some to spare. Nothing in ingest blocks,
 /// and a delivery that goes from thread to thread on its way waits for each to wake up: with one thread instead of four on
 /// two cores, a lone one was answered a fifth sooner.

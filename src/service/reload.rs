@@ -1,19 +1,22 @@
 //! A configuration that is read again while the program runs, when a file that it was read from has changed.
 //!
 //! A wrong one changes nothing: it is told once, and the one that is in force stays. Variables of the environment cannot
-//! change, and what they say beside senders and accounts is in force until the program is started anew.
+//! change, and what they say beside senders, accounts and the login of the database is in force until the program is started anew.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::standing::Standing;
 use super::watched::{Reader, Seen, look};
 use crate::config::{Faults, Loaded, Program, ReadFile};
+use crate::key_use::{Key, difference};
 
 /// How often the files are looked at.
-const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_secs(1);
 
 /// A file that is written in place is whole when two looks that lie so far apart find the same.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -29,12 +32,31 @@ pub struct Reload<C> {
     reader: Reader,
     seen: Seen,
     at_once: Arc<Notify>,
+    standing: Standing,
+}
+
+/// Senders or accounts that took the place of others.
+#[derive(Debug)]
+pub struct Replaced {
+    /// Their names.
+    pub names: Vec<String>,
+    /// The keys before.
+    pub before: BTreeSet<Key>,
+    /// The keys from now on.
+    pub after: BTreeSet<Key>,
 }
 
 impl<C: Send + 'static> Reload<C> {
     /// `at_once` tells that the files are to be looked at without waiting.
     pub(super) fn new(program: Program, from_vars: FromVars<C>, at_once: Arc<Notify>) -> Self {
-        Self { program, from_vars, reader: Reader::default(), seen: Seen::new(), at_once }
+        Self {
+            program,
+            from_vars,
+            reader: Reader::default(),
+            seen: Seen::new(),
+            at_once,
+            standing: Standing::default(),
+        }
     }
 
     /// The configuration as it is now.
@@ -44,12 +66,17 @@ impl<C: Send + 'static> Reload<C> {
         read
     }
 
-    /// Looks at the files until the program stops. `apply` gets each new configuration without a fault, and returns the names of
-    /// what it has replaced; `None` where nothing of it differs.
+    /// Whether what the files say is in force.
+    pub fn standing(&self) -> Standing {
+        self.standing.clone()
+    }
+
+    /// Looks at the files until the program stops. `apply` gets each new configuration without a fault, and returns what it has
+    /// replaced; `None` where nothing of it differs.
     pub fn start(
         self,
         stop: CancellationToken,
-        mut apply: impl FnMut(C) -> anyhow::Result<Option<String>> + Send + 'static,
+        mut apply: impl FnMut(C) -> anyhow::Result<Option<Replaced>> + Send + 'static,
     ) {
         tokio::spawn(async move {
             let mut this = self;
@@ -67,10 +94,13 @@ impl<C: Send + 'static> Reload<C> {
                     None if is_told => tracing::info!("no file of the configuration has changed"),
                     None => {}
                     Some(Ok(loaded)) => this.adopt(loaded, &mut apply),
-                    Some(Err(faults)) => tracing::error!(
-                        "the configuration has changed and cannot be used, so the former one stays in force:{}",
-                        faults.list()
-                    ),
+                    Some(Err(faults)) => {
+                        this.standing.faulty(&faults);
+                        tracing::warn!(
+                            "the configuration has changed and cannot be used, so the former one stays in force:{}",
+                            faults.list()
+                        );
+                    }
                 }
             }
         });
@@ -94,18 +124,33 @@ impl<C: Send + 'static> Reload<C> {
         (self, Some(read))
     }
 
-    fn adopt(&self, loaded: Loaded<C>, apply: &mut impl FnMut(C) -> anyhow::Result<Option<String>>) {
+    fn adopt(&self, loaded: Loaded<C>, apply: &mut impl FnMut(C) -> anyhow::Result<Option<Replaced>>) {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         match apply(loaded.config) {
-            Ok(Some(names)) => {
-                tracing::info!(names, "{} uses the configuration as it has changed", self.program);
+            Ok(Some(Replaced { names, before, after })) => {
+                self.standing.used();
+                let (came, went) = difference(&before, &after);
+                let names = names.join(", ");
+                tracing::info!(
+                    names,
+                    came,
+                    went,
+                    "{} uses the configuration as it has changed",
+                    self.program
+                );
             }
             Ok(None) => {
+                self.standing.used();
                 tracing::info!("the configuration was read again; {} has nothing to replace", self.program);
             }
-            Err(error) => tracing::error!("the configuration has changed and cannot be used: {error:#}"),
+            Err(error) => {
+                self.standing.refused(&format!("{error:#}"));
+                tracing::warn!(
+                    "the configuration has changed and cannot be used, so the former one stays in force: {error:#}"
+                );
+            }
         }
     }
 }

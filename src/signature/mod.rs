@@ -17,6 +17,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
 
+use crate::key_use::Fingerprint;
+
 mod diagnosis;
 mod older;
 mod standard;
@@ -53,6 +55,15 @@ impl PartialEq for Keys {
     }
 }
 
+impl Keys {
+    /// Their fingerprints, in the order in which they are tried.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        let Self { standard, svix, older } = self;
+        let random = standard.iter().chain(svix).map(|key| Fingerprint::of(key.expose_secret()));
+        random.chain(older.iter().map(|key| Fingerprint::of_text(key.expose_secret()))).collect()
+    }
+}
+
 /// What a valid signature vouches for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -60,6 +71,8 @@ pub struct Verified {
     pub webhook_id: Option<String>,
     /// When this delivery was sent, in Unix seconds by the sender's clock.
     pub timestamp: i64,
+    /// The keys that its signatures fit, in the order of [`Keys`], at least one. With several, each of them would have done.
+    pub fits: Vec<Fingerprint>,
 }
 
 /// Why a delivery was refused, in the order of the checks: a greater value passed more of them.
@@ -181,17 +194,25 @@ fn fresh(text: &str, now: i64) -> Result<i64, Rejection> {
 }
 
 /// Compares every signature with every key, in constant time and without stopping at a match, so that the time
-/// taken reveals neither how much of a signature is right nor which key matches.
-fn must_match(keys: &[SecretSlice<u8>], signed: &[&[u8]], signatures: &[[u8; 32]]) -> Result<(), Rejection> {
-    let mut matched = false;
+/// taken reveals neither how much of a signature is right nor which key matches. Returns the keys that match.
+fn must_match<'k>(
+    keys: &'k [SecretSlice<u8>],
+    signed: &[&[u8]],
+    signatures: &[[u8; 32]],
+) -> Result<Vec<&'k [u8]>, Rejection> {
+    let mut fits = Vec::new();
     for key in keys.iter().map(ExposeSecret::expose_secret).filter(|key| !key.is_empty()) {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { continue };
         for part in signed {
             mac.update(part);
         }
+        let mut matched = false;
         for signature in signatures {
             matched |= mac.clone().verify_slice(signature).is_ok();
         }
+        if matched {
+            fits.push(key);
+        }
     }
-    if matched { Ok(()) } else { Err(Rejection::Mismatch) }
+    if fits.is_empty() { Err(Rejection::Mismatch) } else { Ok(fits) }
 }

@@ -3,6 +3,8 @@
 use axum::http::HeaderMap;
 use secrecy::SecretSlice;
 
+use crate::key_use::Fingerprint;
+
 use super::{Rejection, Verified, fresh, must_be_on, must_match, once, sole};
 
 /// Checks a delivery under the older scheme with those of `keys` that are not empty.
@@ -18,8 +20,9 @@ pub(super) fn verify(
 
     let timestamp = fresh(sent_at, now)?;
     let signed = [sent_at.as_bytes(), b".", body];
-    must_match(keys, &signed, hex_signature(signature).as_slice())?;
-    Ok(Verified { webhook_id: None, timestamp })
+    let fits = must_match(keys, &signed, hex_signature(signature).as_slice())?;
+    let fits = fits.into_iter().map(Fingerprint::of_text).collect();
+    Ok(Verified { webhook_id: None, timestamp, fits })
 }
 
 fn hex_signature(text: &str) -> Option<[u8; 32]> {

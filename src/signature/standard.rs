@@ -6,6 +6,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretSlice;
 
+use crate::key_use::Fingerprint;
+
 use super::{Rejection, Verified, fresh, must_be_on, must_match, once, sole, values};
 
 /// How many signatures of one header are compared. Two are enough for a rotation; the rest of a longer list is
@@ -51,8 +53,8 @@ pub(super) fn verify(
     let signatures = listed_signatures(&lists);
     let verified = |id: &str| {
         let signed = [id.as_bytes(), b".", sent_at.as_bytes(), b".", body];
-        must_match(keys, &signed, &signatures)?;
-        Ok(Verified { webhook_id: Some(id.to_owned()), timestamp })
+        let fits = must_match(keys, &signed, &signatures)?.into_iter().map(Fingerprint::of).collect();
+        Ok(Verified { webhook_id: Some(id.to_owned()), timestamp, fits })
     };
     // An identifier may contain a comma itself. The signature shows which reading is right.
     match once(id) {

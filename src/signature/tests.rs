@@ -76,15 +76,23 @@ fn the_published_vectors_verify() {
         (&only_b, &rotation),
         (&both, WITH_A),
         (&both, WITH_B),
+        (&both, &rotation),
     ];
 
     for (keys, signature) in table {
         let verified = verify(keys, &standard(ID, SENT_AT, signature), BODY, NOW);
-        assert_eq!(verified, Ok(Verified { webhook_id: Some(ID.into()), timestamp: NOW }), "{signature}");
+        let fits = keys.fingerprints();
+        let expected = fits.iter().copied().filter(|key| {
+            let of = |known: SecretSlice<u8>| Fingerprint::of(known.expose_secret());
+            (signature.contains(WITH_A) && *key == of(key_a()))
+                || (signature.contains(WITH_B) && *key == of(key_b()))
+        });
+        let expected = Verified { webhook_id: Some(ID.into()), timestamp: NOW, fits: expected.collect() };
+        assert_eq!(verified, Ok(expected), "{signature}");
     }
     assert_eq!(
         verify(&only_older(), &older(SENT_AT, OLDER), BODY, NOW),
-        Ok(Verified { webhook_id: None, timestamp: NOW })
+        Ok(Verified { webhook_id: None, timestamp: NOW, fits: only_older().fingerprints() })
     );
     assert_eq!(
         verify(&only_a(), &standard(ID, SENT_AT, WITH_B), BODY, NOW),
@@ -347,6 +355,6 @@ proptest! {
         let sent_at = now.to_string();
         let signature = sign(&id, &sent_at, &body);
         let verified = verify(&only_a(), &standard(&id, &sent_at, &signature), &body, now);
-        prop_assert_eq!(verified, Ok(Verified { webhook_id: Some(id), timestamp: now }));
+        prop_assert_eq!(verified, Ok(Verified { webhook_id: Some(id), timestamp: now, fits: only_a().fingerprints() }));
     }
 }

@@ -50,6 +50,14 @@ pub mod metric {
     pub const HEALTH: &str = "restante_health";
     /// When the last delivery was stored, in Unix seconds, by `scheme`.
     pub const LAST_DELIVERY_TIMESTAMP_SECONDS: &str = "restante_last_delivery_timestamp_seconds";
+    /// 1 while the process has a key and 0 once it is gone, by `kind`, `party` and `fingerprint`.
+    pub const KEY_LOADED: &str = "restante_key_loaded";
+    /// When a key was used last, in Unix seconds, by `kind`, `party` and `fingerprint`.
+    pub const KEY_LAST_USED_TIMESTAMP_SECONDS: &str = "restante_key_last_used_timestamp_seconds";
+    /// 1 while the files of the configuration say what cannot be used, else 0.
+    pub const CONFIGURATION_REFUSED: &str = "restante_configuration_refused";
+    /// How often a change of the files of the configuration was read, by `answer` (`used`, `refused`).
+    pub const CONFIGURATION_CHANGES_TOTAL: &str = "restante_configuration_changes_total";
     /// 1, with the `version` of the program and of the `schema` that it knows.
     pub const BUILD_INFO: &str = "restante_build_info";
 }

@@ -29,6 +29,14 @@ pub fn note_build(version: &'static str, schema: i64) {
     gauge!(metric::BUILD_INFO, "version" => version, "schema" => schema.to_string()).set(1.0);
 }
 
+/// Starts at zero what says how changes of the configuration's files were taken.
+pub fn start_configuration_at_zero() {
+    gauge!(metric::CONFIGURATION_REFUSED).set(0.0);
+    for answer in ["used", "refused"] {
+        counter!(metric::CONFIGURATION_CHANGES_TOTAL, "answer" => answer).increment(0);
+    }
+}
+
 /// Starts every counter of a worker at zero. A counter that appears with its first event has no increase to alert on.
 ///
 /// `event_types` are the types and patterns that have a handler.
@@ -178,6 +186,27 @@ fn describe() {
         LAST_DELIVERY_TIMESTAMP_SECONDS,
         Unit::Seconds,
         "When the last delivery was stored, in Unix seconds, by signature scheme; absent until the first one"
+    );
+    describe_gauge!(
+        KEY_LOADED,
+        Unit::Count,
+        "1 while the process has a key and 0 once it is gone, by kind (signing, api, admin), party (the sender or the \
+         account) and fingerprint"
+    );
+    describe_gauge!(
+        KEY_LAST_USED_TIMESTAMP_SECONDS,
+        Unit::Seconds,
+        "When a key was used last, in Unix seconds, by kind, party and fingerprint; absent until then"
+    );
+    describe_gauge!(
+        CONFIGURATION_REFUSED,
+        Unit::Count,
+        "1 while the files of the configuration say what cannot be used, so that what they said before is in force; else 0"
+    );
+    describe_counter!(
+        CONFIGURATION_CHANGES_TOTAL,
+        Unit::Count,
+        "How often a change of the files of the configuration was read, by answer (used, refused)"
     );
     describe_gauge!(
         BUILD_INFO,

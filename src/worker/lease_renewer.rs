@@ -10,13 +10,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::database;
+use crate::database::{self, Address};
 use crate::handler::Deadline;
 use crate::outbox::{self, Lease};
 
@@ -66,7 +65,7 @@ impl Drop for LeaseGuard {
 
 impl LeaseRenewer {
     /// Starts the thread. It has its own connection, so that handlers which use up the pool cannot starve it.
-    pub(super) fn start(database_url: &SecretString, owner: String, lease: Duration) -> Self {
+    pub(super) fn start(database_url: &Address, owner: String, lease: Duration) -> Self {
         let held = Arc::new(Mutex::new(HashMap::new()));
         let (alive, ended) = oneshot::channel();
         let (signs, sign) = watch::channel(None);
@@ -76,8 +75,8 @@ impl LeaseRenewer {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime.map_err(anyhow::Error::from).and_then(|runtime| {
                 runtime.block_on(async {
-                    let pool = database::pool(&url, "restante-worker leases", 1)?;
-                    let _primary = database::keep_on_primary(&pool, &url)?;
+                    let pool = database::pool(&url.now(), "restante-worker leases", 1)?;
+                    let _primary = database::keep_at(&pool, &url)?;
                     tokio::select! {
                         () = round.repeat(&pool) => {}
                         _ = ended => {}

@@ -72,6 +72,7 @@ mod finish;
 mod group_commit;
 mod health;
 mod judge;
+mod key_reports;
 mod lease_renewer;
 mod leased;
 mod report;
@@ -87,12 +88,11 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::database::Connections;
+use crate::database::{Address, Connections};
 use crate::registry::Registry;
 use crate::{api, batch, database};
 
@@ -106,7 +106,7 @@ pub struct Settings {
     /// What the worker is called in `lease_owner`; a few random characters are added.
     pub name: String,
     /// Where the outbox is: for the connections that are not part of the pool.
-    pub database_url: SecretString,
+    pub database_url: Address,
     /// How many handlers run at once.
     pub concurrency: usize,
     /// How long a lease lasts. The worker renews it three times within that, while the handler is alive.
@@ -121,10 +121,10 @@ pub struct Settings {
 
 impl Settings {
     /// The usual: 64 handlers at once, leases of 30 s, a poll every second, 20 s to drain, and no batch deleted.
-    pub fn new(name: impl Into<String>, database_url: SecretString) -> Self {
+    pub fn new(name: impl Into<String>, database_url: impl Into<Address>) -> Self {
         Self {
             name: name.into(),
-            database_url,
+            database_url: database_url.into(),
             concurrency: 64,
             lease: Duration::from_secs(30),
             poll: Duration::from_secs(1),
@@ -159,12 +159,15 @@ pub async fn run(
         // A connection of its own, so that a call waits for no claim.
         api.share_budget(Arc::new(SharedBudget(Connections::of(&pool, 1))));
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
+        let (name, accounts) = (settings.name.clone(), api.clone());
         let mut dispatcher = tokio::select! {
             started = Dispatcher::start(settings, pool.clone(), registry, api) => started?,
             // The start waits for the first sign of life, which may take as long as the database is away.
             () = stop.cancelled() => return Ok(0),
         };
         let mut wakeup = Wakeup::start(&url, poll, stop.child_token());
+        let key_reports = key_reports::run(dispatcher.connections(), name, accounts, stop.child_token());
+        let key_reports = tokio::spawn(key_reports);
         let upkeep = tokio::spawn(upkeep::run(pool, dispatcher.connections(), duties, stop.child_token()));
         loop {
             dispatcher.go_on();
@@ -176,7 +179,7 @@ pub async fn run(
             }
         }
         let handed_back = dispatcher.drain().await;
-        let _ended = (upkeep.await, watch.await);
+        let _ended = (upkeep.await, watch.await, key_reports.await);
         Ok(handed_back)
     });
     AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))

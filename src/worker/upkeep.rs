@@ -88,7 +88,7 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
                 _ = replays.tick() => go_on_replaying(&connections).await,
                 _ = hours.tick() => add_up_hours(&connections).await,
                 _ = repairs.tick() => look_for_repairs(&connections, &mut tried, &accounts).await,
-                _ = changes.changed() => let_configured_go(&connections, &accounts).await,
+                _ = changes.changed() => go_on_with_changed(&connections, &mut tried, &accounts).await,
                 _ = alarms.tick() => health::look(&connections).await,
                 _ = chunks.tick() => forget_chunks(&connections).await,
                 _ = jobs.tick(), if !standing.is_empty() => ensure_standing_jobs(&connections, &standing, &accounts).await,
@@ -214,6 +214,16 @@ async fn look_for_repairs(
         tracing::info!(events = healed, "what was wrong is mended; what waited for that runs now");
     }
     Ok(())
+}
+
+/// What waited for an account goes on, and what waited because a key was refused is tried with the one that came.
+async fn go_on_with_changed(
+    connections: &Connections,
+    tried: &mut Tried,
+    accounts: &api::Accounts,
+) -> sqlx::Result<()> {
+    let_configured_go(connections, accounts).await?;
+    look_for_repairs(connections, tried, accounts).await
 }
 
 async fn let_configured_go(connections: &Connections, accounts: &api::Accounts) -> sqlx::Result<()> {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use secrecy::SecretString;
 use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{database, outbox};
+use crate::database::{self, Address};
+use crate::outbox;
 
 /// How long the listening connection may be silent before it is asked whether it is still there.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ pub(super) struct Wakeup {
 
 impl Wakeup {
     /// Starts listening in the background, until `stop`.
-    pub(super) fn start(database_url: &SecretString, poll: Duration, stop: CancellationToken) -> Self {
+    pub(super) fn start(database_url: &Address, poll: Duration, stop: CancellationToken) -> Self {
         let hint = Arc::new(Notify::new());
         let (url, hints) = (database_url.clone(), Arc::clone(&hint));
         tokio::spawn(async move {
@@ -47,7 +47,7 @@ impl Wakeup {
     }
 }
 
-async fn listen_for_ever(url: &SecretString, hint: &Notify, pause: Duration) {
+async fn listen_for_ever(url: &Address, hint: &Notify, pause: Duration) {
     loop {
         // Any error means a new connection: notifications may have been lost with the old one.
         if let Err(error) = listen(url, hint).await {
@@ -58,9 +58,9 @@ async fn listen_for_ever(url: &SecretString, hint: &Notify, pause: Duration) {
     }
 }
 
-async fn listen(url: &SecretString, hint: &Notify) -> anyhow::Result<()> {
-    let pool = database::pool(url, "restante-worker hints", 1)?;
-    let _primary = database::keep_on_primary(&pool, url)?;
+async fn listen(url: &Address, hint: &Notify) -> anyhow::Result<()> {
+    let pool = database::pool(&url.now(), "restante-worker hints", 1)?;
+    let _primary = database::keep_at(&pool, url)?;
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.ignore_pool_close_event(true);
     listener.listen(outbox::CHANNEL).await?;

@@ -31,6 +31,7 @@ mod health;
 mod ingest;
 mod interleaved;
 mod journal;
+mod keys;
 mod leases;
 mod messages;
 mod odd_deliveries;

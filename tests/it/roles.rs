@@ -116,7 +116,7 @@ async fn ingest_stores_events_with_its_role_and_can_not_become_more() {
     let as_ingest = World::on(login.url.clone()).await;
     restante::database::ready(&as_ingest.pool, Duration::ZERO).await.unwrap();
     let stop = CancellationToken::new();
-    let store = OutboxStore::new(as_ingest.pool.clone(), stop.clone());
+    let store = OutboxStore::new(as_ingest.pool.clone(), "test", stop.clone());
 
     let body = json!({ "type": "event", "id": "a", "created_at": "2026-11-01T12:00:00Z",
                        "data": { "type": "test.ledger", "id": "k" } });

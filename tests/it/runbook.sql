@@ -119,3 +119,6 @@ insert into restante.sender_rhythm (sender, first_at, last_at) values ('former',
 insert into restante.health_alarm (question, subject, raised_at, raised_event_id) values ('silence', 'former', now(), 'health.raised:1');
 -- What a worker has learned of a limit.
 select restante.note_limit('anthropic', 'batches', 50, 1, false, null, false, null, null);
+-- Keys of a rotation: both services have the new one, and one of them the old one too.
+select restante.note_key_use('ingest-1', 'restante-ingest', array['signing', 'signing'], array['anthropic', 'anthropic'],
+  array['0a0a0a0a', '1b1b1b1b'], array[true, true], array[3, 1], array[now(), now()], array[now(), null]);

@@ -16,6 +16,7 @@ use super::doctor::{self, DoctorArgs};
 use super::endpoint::{self, EndpointArgs};
 use super::explain::{self, ExplainArgs};
 use super::results::{self, ResultsArgs};
+use super::rotate::{self, RotateArgs};
 use super::status::{self, StatusArgs};
 use super::submit::{self, SubmitArgs};
 use super::surroundings::Surroundings;
@@ -70,6 +71,8 @@ enum Command {
     Results(ResultsArgs),
     #[command(after_long_help = needs_database())]
     Endpoint(EndpointArgs),
+    #[command(after_long_help = needs_database())]
+    Rotate(RotateArgs),
     /// Asks a service whether it is ready; exits 0 if it is, else 1 with the reason
     ///
     /// Without a URL it asks the listener of RESTANTE_OPS_LISTEN. If that is not set, it asks the default ones of ingest
@@ -167,6 +170,11 @@ pub(crate) async fn run(cli: Cli, surroundings: Surroundings) -> anyhow::Result<
             let (tool, _flush) = started(read)?;
             let url = tool.database_url.context(NO_DATABASE)?;
             endpoint::run(args, &url).await
+        }
+        Command::Rotate(args) => {
+            let (tool, _flush) = started(read)?;
+            let url = tool.database_url.context(NO_DATABASE)?;
+            rotate::run(args, &url, &surroundings).await
         }
         Command::Healthcheck(args) => {
             let (tool, _flush) = started(read)?;
@@ -270,6 +278,7 @@ mod tests {
         assert!(Cli::try_parse_from("restante submit file --name".split(' ').chain([""])).is_err());
         assert!(matches!(parsed("restante results n --partial"), Command::Results(_)));
         assert!(matches!(parsed("restante endpoint add https://a.example/ --name a"), Command::Endpoint(_)));
+        assert!(matches!(parsed("restante rotate signing one --wait"), Command::Rotate(_)));
         let Command::Config(args) = parsed("restante config worker") else { panic!("no config") };
         assert_eq!(args.service, Some(Service::Worker));
         let Command::Healthcheck(args) = parsed("restante healthcheck http://h:1") else {
@@ -288,6 +297,7 @@ mod tests {
             ("submit", &["DATABASE_URL"]),
             ("results", &["DATABASE_URL"]),
             ("endpoint", &["DATABASE_URL"]),
+            ("rotate", &["DATABASE_URL"]),
             ("simulate", &[SIGNING_KEY.name, WEBHOOK_SECRET.name, API_KEY.name]),
             ("send", &[SIGNING_KEY.name, WEBHOOK_SECRET.name]),
             ("healthcheck", &["RESTANTE_OPS_LISTEN"]),

@@ -12,6 +12,7 @@ mod healthcheck;
 mod journal;
 mod migrate;
 mod results;
+mod rotate;
 mod status;
 mod submit;
 mod surroundings;

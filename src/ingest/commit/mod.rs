@@ -25,6 +25,7 @@ use crate::event::NewEvent;
 use crate::ingest::Limits;
 use crate::ingest::journal::Journal;
 use crate::ingest::lanes::{BatchThreshold, Lanes, Took};
+use crate::key_use::Use;
 use crate::outbox::Refused;
 use crate::outbox::insert::Duplicate;
 
@@ -59,6 +60,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`]: none was added, unless only the answer was lost.
     fn note_refusals(&self, refused: &[Refused]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Adds what ingest reports of its keys.
+    ///
+    /// # Errors
+    /// As [`note_refusals`](Store::note_refusals).
+    fn note_key_use(&self, uses: &[Use]) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The result of one commit.

@@ -5,6 +5,7 @@ mod deliveries;
 mod door;
 mod framing;
 mod journal;
+mod key_uses;
 mod limits;
 mod refusals;
 mod senders;

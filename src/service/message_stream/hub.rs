@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use secrecy::SecretString;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::database;
+use crate::database::{self, Address};
 use crate::message::reading::{CHANNEL, progress};
 
 /// How often all messages that are read are looked at.
@@ -24,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Who reads what.
 pub(super) struct Hub {
     readers: Arc<Readers>,
-    database_url: SecretString,
+    database_url: Address,
     pool: PgPool,
     /// They start with the first reader: most workers have none.
     tasks: OnceLock<[AbortOnDropHandle<()>; 2]>,
@@ -33,7 +32,7 @@ pub(super) struct Hub {
 type Readers = Mutex<HashMap<i64, Vec<Arc<Notify>>>>;
 
 impl Hub {
-    pub(super) fn new(database_url: SecretString, pool: PgPool) -> Arc<Self> {
+    pub(super) fn new(database_url: Address, pool: PgPool) -> Arc<Self> {
         Arc::new(Self { readers: Arc::default(), database_url, pool, tasks: OnceLock::new() })
     }
 
@@ -118,7 +117,7 @@ async fn look_for_ever(pool: PgPool, readers: Arc<Readers>) {
 }
 
 /// Never ends.
-async fn listen_for_ever(url: SecretString, readers: Arc<Readers>) {
+async fn listen_for_ever(url: Address, readers: Arc<Readers>) {
     loop {
         // Any error means a new connection: notifications may have been lost with the old one.
         if let Err(error) = listen(&url, &readers).await {
@@ -129,9 +128,9 @@ async fn listen_for_ever(url: SecretString, readers: Arc<Readers>) {
     }
 }
 
-async fn listen(url: &SecretString, readers: &Readers) -> anyhow::Result<()> {
-    let pool = database::pool(url, "restante-worker partial text", 1)?;
-    let _primary = database::keep_on_primary(&pool, url)?;
+async fn listen(url: &Address, readers: &Readers) -> anyhow::Result<()> {
+    let pool = database::pool(&url.now(), "restante-worker partial text", 1)?;
+    let _primary = database::keep_at(&pool, url)?;
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.ignore_pool_close_event(true);
     listener.listen(CHANNEL).await?;

@@ -27,7 +27,7 @@ use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::database;
+use crate::database::{self, Address};
 use frames::Place;
 use hub::Hub;
 use reader::{Reader, Start};
@@ -44,16 +44,16 @@ struct Endpoint {
     pool: PgPool,
     hub: Arc<Hub>,
     places: Arc<Semaphore>,
-    _primary: Option<AbortOnDropHandle<()>>,
+    _primary: AbortOnDropHandle<()>,
 }
 
 /// The route of the endpoint, for whoever has this token.
 ///
 /// # Errors
 /// As for [`database::pool`].
-pub(super) fn router(database_url: &SecretString, token: &SecretString) -> Result<Router, database::Error> {
-    let pool = database::pool(database_url, "restante-worker readers", CONNECTIONS)?;
-    let primary = database::keep_on_primary(&pool, database_url)?;
+pub(super) fn router(database_url: &Address, token: &SecretString) -> Result<Router, database::Error> {
+    let pool = database::pool(&database_url.now(), "restante-worker readers", CONNECTIONS)?;
+    let primary = database::keep_at(&pool, database_url)?;
     let endpoint = Endpoint {
         token: Token::new(token),
         hub: Hub::new(database_url.clone(), pool.clone()),

@@ -18,6 +18,9 @@ const INSERT_JOURNALED: &str = "select restante.insert_journaled(array['new'], a
      array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], array['anthropic'], array['anthropic'], array[now()])";
 /// Reports refused requests.
 const NOTE_REFUSALS: &str = "select restante.note_refusals(array['anthropic'], array['stale'], array[1::bigint], array[now()], array[now()])";
+/// Reports keys.
+const NOTE_KEY_USE: &str = "select restante.note_key_use('a', 'restante-ingest', array['signing'], array['anthropic'], \
+     array['00000000'], array[true], array[1::bigint], array[now()], array[null::timestamptz])";
 /// What both call for an event that has to wait.
 const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], null, null, array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'], array['k'])";
@@ -46,6 +49,7 @@ pub(super) const MATRIX: &[Rights] = &[
             INSERT_EVENTS,
             INSERT_JOURNALED,
             NOTE_REFUSALS,
+            NOTE_KEY_USE,
             "select max(version) from restante.schema_migration where success",
             "select restante.serves_programs_since()",
             "select pg_notify('restante_outbox', '')",
@@ -77,6 +81,9 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.delivery_differs",
             "select * from restante.refusal",
             "select * from restante.health",
+            "select * from restante.key_use",
+            "select * from restante.key_known, restante.key_loaded",
+            "insert into restante.key_known (kind, party, fingerprint) values ('signing', 'a', '00000000')",
             "insert into restante.refusal values ('a', 'stale', now(), 1, now(), now())",
             INSERT_BEHIND,
             "select restante.pause('*')",
@@ -97,6 +104,7 @@ pub(super) const MATRIX: &[Rights] = &[
             INSERT_EVENTS,
             FINISH,
             FAIL,
+            NOTE_KEY_USE,
             "select * from restante.outbox",
             "select * from restante.outbox_live for update skip locked",
             "update restante.outbox_live set lease_until = now() where status = 'running'",
@@ -159,6 +167,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.history('k')",
             "select * from restante.operation",
             "update restante.throughput_hour set done = 0",
+            "select * from restante.key_use",
+            "update restante.key_known set uses = 0",
             "update restante.health_alarm set cleared_at = now()",
             "delete from restante.sender_rhythm",
             "update restante.outbox set status = 'cancelled'",
@@ -217,6 +227,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.failures_by_kind",
             "select * from restante.health, restante.health_finding, restante.sender_overview, restante.sender_gap",
             "select * from restante.health_alarm, restante.health_look",
+            "select * from restante.key_use, restante.key_known, restante.key_loaded",
             "delete from restante.sender_rhythm where sender = 'x'",
             "select * from restante.key_stuck",
             "select * from restante.subscriber_lag",
@@ -284,6 +295,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "insert into restante.endpoint_pace (endpoint) values ('b')",
             NOTE_REFUSALS,
             "select restante.note_alarms()",
+            NOTE_KEY_USE,
+            "update restante.key_known set last_used_at = now()",
             "select restante.note_rhythm(10)",
             "update restante.health_alarm set cleared_at = now()",
             "update restante.sender_rhythm set last_at = now()",

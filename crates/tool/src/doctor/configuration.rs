@@ -6,6 +6,7 @@
 use super::finding::{Finding, Verdict};
 use super::scope::Scope;
 use crate::configuration::read_file;
+use restante::api;
 use restante::internals::config::{
     Fault, Faults, Ingest, Loaded, Program, RESTANTE_OPS_LISTEN, Tool, Warning, Worker,
 };
@@ -42,6 +43,9 @@ pub(super) fn examine(variables: &[(String, String)], scope: Scope) -> Vec<Findi
         }
     }
     if findings.iter().all(|finding| finding.verdict != Verdict::Wrong) {
+        if let Some(keys) = fingerprints(variables) {
+            findings.insert(0, keys);
+        }
         findings.insert(0, Finding::fine(SUBJECT, "every variable that is set can be read"));
     }
     findings
@@ -82,6 +86,19 @@ fn shared_port(
             "unset {name}, so that ingest takes 9091 and the worker 9092, or set it for each service by itself"
         ),
     ))
+}
+
+/// The keys that the services would have here, by their fingerprints.
+fn fingerprints(variables: &[(String, String)]) -> Option<Finding> {
+    let all = || variables.iter().cloned();
+    let senders =
+        Ingest::from_vars(all(), &read_file).map(|loaded| loaded.config.senders).unwrap_or_default();
+    let accounts =
+        Worker::from_vars(all(), &read_file).map(|loaded| loaded.config.accounts).unwrap_or_default();
+    let keys =
+        restante::internals::ingest::keys(&senders).into_iter().chain(api::keys_of_accounts(&accounts));
+    let keys: Vec<String> = keys.map(|key| key.to_string()).collect();
+    (!keys.is_empty()).then(|| Finding::fine("keys", format!("{}: see restante.key_use", keys.join(", "))))
 }
 
 fn outcome<C>(read: Result<Loaded<C>, Faults>) -> (Vec<Fault>, Vec<Warning>) {
