@@ -452,5 +452,6 @@ comment on function restante.unfinished_findings is
 revoke execute on all functions in schema restante from public;
 grant execute on function restante.need_name, restante.open_breaker, restante.lease_probe, restante.keep_probe, restante.end_probe,
   restante.release_trouble, restante.claim_except to restante_worker;
-grant select on restante.api_breaker to restante_worker;
+grant execute on function restante.lasting to restante_worker, restante_operator;
+grant select on restante.api_breaker, restante.governor_overview to restante_worker;
 grant select, delete on restante.api_breaker to restante_operator;

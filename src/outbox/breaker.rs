@@ -14,6 +14,8 @@ pub struct Breaker {
     pub account: String,
     /// The parts that do not answer; none while it is closed.
     pub parts: Vec<String>,
+    /// The kind of the last error.
+    pub kind: String,
     /// What the API said last.
     pub said: String,
     /// Since when it is open, in seconds.
@@ -22,6 +24,13 @@ pub struct Breaker {
     pub generation: i64,
     /// Events that went into trouble are still to be made due.
     pub is_releasing: bool,
+}
+
+impl Breaker {
+    /// The kind of the last error, by which events that wait for it are found again.
+    pub fn known_kind(&self) -> &'static str {
+        KINDS.into_iter().find(|kind| *kind == self.kind).unwrap_or("unavailable")
+    }
 }
 
 /// What became of the news that a part does not answer.
@@ -69,11 +78,27 @@ pub async fn of(executor: impl PgExecutor<'_>, accounts: &[String]) -> sqlx::Res
     sqlx::query_as!(
         Breaker,
         r#"
-        select account, parts, coalesce(said, '') as "said!", generation, is_releasing,
+        select account, parts, coalesce(kind, '') as "kind!", coalesce(said, '') as "said!", generation, is_releasing,
                extract(epoch from clock_timestamp() - opened_at)::float8 as open_for_seconds
           from restante.api_breaker where account = any ($1)
         "#,
         accounts,
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// The breakers that are open, in words; the first five.
+///
+/// # Errors
+/// The database is away or did not answer.
+pub async fn open_ones(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"
+        select format('%s of the account %s, for %s: %s', array_to_string(parts, ', '), account,
+                      restante.lasting(clock_timestamp() - opened_at), restante.cause(said)) as "words!"
+          from restante.api_breaker where opened_at is not null order by opened_at, account limit 5
+        "#
     )
     .fetch_all(executor)
     .await

@@ -119,3 +119,4 @@ insert into restante.sender_rhythm (sender, first_at, last_at) values ('former',
 insert into restante.health_alarm (question, subject, raised_at, raised_event_id) values ('silence', 'former', now(), 'health.raised:1');
 -- What a worker has learned of a limit.
 select restante.note_limit('anthropic', 'batches', 50, 1, false, null, false, null, null);
+insert into restante.api_breaker (account, kind, said, closed_at, times_opened, probes) values ('anthropic', 'account', '401 authentication_error', now(), 1, 9);

@@ -22,6 +22,8 @@ pub(crate) struct Trouble {
 pub(crate) struct Open<'a> {
     /// The parts that do not answer; none while it is closed.
     pub(crate) parts: &'a [String],
+    /// The kind of the last error.
+    pub(crate) kind: &'static str,
     /// What the API said.
     pub(crate) said: &'a str,
     /// The part that this worker tries.
@@ -74,7 +76,7 @@ impl Health {
         for (name, part) in &mut state.parts {
             if open.parts.contains(name) {
                 let is_probed = open.probed == Some(name);
-                part.held = Some(Held { said: open.said.to_owned(), is_probed });
+                part.held = Some(Held { kind: open.kind, said: open.said.to_owned(), is_probed });
             } else if part.held.take().is_some() || (open.is_news && part.has_failed() && is_shared(part)) {
                 // Failures from before the news say nothing of now.
                 part.begin_anew();
@@ -105,17 +107,21 @@ mod tests {
 
     fn heed(health: &Health, parts: &[&str], probed: Option<&str>) {
         let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
-        health.heed(Open { parts: &parts, said: "401", probed, is_news: true });
+        health.heed(Open { parts: &parts, kind: "account", said: "401", probed, is_news: true });
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_open_for_all_is_asked_by_the_one_that_tries_and_by_nobody_else() {
         let health = Health::new();
         heed(&health, &["sessions"], None);
-        let Error::NotAsked { wait, said, is_first, .. } = fail(&health).await else {
+        let Error::NotAsked { wait, said, kind, is_first } = fail(&health).await else {
             panic!("it was asked")
         };
-        assert_eq!((said.as_str(), is_first), ("401", false));
+        assert_eq!(
+            (kind, said.as_str(), is_first),
+            ("account", "401", false),
+            "although this process has asked nothing"
+        );
         assert!(wait >= Duration::from_secs(300), "it is released before that");
 
         heed(&health, &["sessions"], Some("sessions"));

@@ -51,6 +51,8 @@ pub(super) struct Part {
 /// Why a part is held.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
+    /// The kind of the last error.
+    pub(super) kind: &'static str,
     /// What the API said.
     pub(super) said: String,
     /// This worker tries whether it answers, so it asks.
@@ -72,7 +74,7 @@ impl Part {
         if let Some(held) = self.held.as_ref().filter(|held| !held.is_probed) {
             // It is released when the part answers, so it need not come back before.
             let wait = LATEST.mul_f64(rand::rng().random_range(0.5..1.0));
-            return Err(Error::NotAsked { wait, kind: self.kind, said: held.said.clone(), is_first: false });
+            return Err(Error::NotAsked { wait, kind: held.kind, said: held.said.clone(), is_first: false });
         }
         if self.is_in_trouble() {
             let is_full = self.under_way >= AT_ONCE && self.last.is_some_and(|last| now < last + SOONEST);

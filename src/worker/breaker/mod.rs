@@ -261,5 +261,11 @@ impl Breakers {
 fn heed(row: &breaker::Breaker, known: &mut Known, experience: &api::Experience<'_>) {
     let is_news = known.generation.replace(row.generation).is_some_and(|before| before != row.generation);
     let probed = known.trying.as_ref().map(|trying| trying.part.as_str());
-    experience.heed(api::Open { parts: &row.parts, said: &row.said, probed, is_news });
+    experience.heed(api::Open {
+        parts: &row.parts,
+        kind: row.known_kind(),
+        said: &row.said,
+        probed,
+        is_news,
+    });
 }

@@ -53,12 +53,28 @@ async fn a_refused_key_stops_claims_uses_no_attempt_and_its_repair_brings_no_rus
     assert_eq!(world.value(said).await, "act: anthropic");
     assert_eq!(world.value("select state from restante.health where question = 'workers'").await, "ok");
 
+    for worker in &workers {
+        let is_told = |text: &str| {
+            text.contains("what needs the API is not claimed: sessions of the account anthropic")
+        };
+        let (status, ready) = worker.ops("/readyz").await;
+        assert!(status == 200 && is_told(&ready), "{status} {ready}");
+        eventually("the metric", async || {
+            (worker.metric("restante_api_breaker_open{account=\"anthropic\"}").await == 1.0).then_some(())
+        })
+        .await;
+    }
+
     let repair = Utc::now();
     company.api.faults(json!({ "outages": [] })).await;
     let patience = Instant::now() + Duration::from_secs(60 + events / u64::from(LIMIT) * 3);
     let done = "select count(*) from restante.outbox where type = 'session.updated' and status = 'done'";
     while world.value(done).await != events.to_string() {
-        assert!(Instant::now() < patience, "{} are done", world.value(done).await);
+        if Instant::now() >= patience {
+            let why = "select string_agg(l, E'\\n') from (select format('%s %s %s in %s s: %s; %s', count(*), status, outcome, round(extract(epoch from max(run_at) filter (where run_at > '-infinity') - clock_timestamp())), last_error, max(lease_owner)) as l
+                         from restante.outbox_live where type = 'session.updated' group by status, outcome, last_error) as g";
+            panic!("{} are done:\n{}\n{}", world.value(done).await, world.value(why).await, workers[0].log());
+        }
         eventually("one more event", async || {
             let now = world.value(done).await;
             (now != "0").then_some(())
