@@ -45,9 +45,9 @@ journal-test: rust ## take the database away for ten minutes of 200 deliveries a
 	$(with_pg_bin) && export RESTANTE_JOURNAL_SECONDS=600 RESTANTE_JOURNAL_PER_SECOND=200 && \
 		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 journal::
 
-governor-test: rust ## see that workers keep to the API's limit together, and that a repair brings no rush, where nothing else runs
+governor-test: rust ## see that workers keep to the API's limit together, and refuse the key for ten minutes with 10,000 events waiting, where nothing else runs
 	cargo build --locked --bins
-	$(with_pg_bin) && export RESTANTE_GOVERNOR_ALONE=1 && \
+	$(with_pg_bin) && export RESTANTE_GOVERNOR_ALONE=1 RESTANTE_REFUSED_EVENTS=10000 RESTANTE_REFUSED_SECONDS=600 && \
 		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 governor::
 
 console-test: ## time each question of an operator beside 10 million finished and 100,000 waiting events (8 GB of disk)

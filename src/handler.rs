@@ -70,6 +70,15 @@ pub trait Handler: Send + Sync + 'static {
     const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
     /// Whether a dead letter keeps later events of its key waiting until a person has replayed or cancelled it.
     const DEAD_HOLDS_KEY: bool = false;
+    /// The part of the API without which it cannot handle events of this type (or of this pattern, as in [`EVENT_TYPES`](Self::EVENT_TYPES)):
+    /// what follows `/v1/` in the paths that it asks for, such as `sessions`, `messages`, and `batches` for `/v1/messages/batches`. None,
+    /// unless it says otherwise.
+    ///
+    /// While that part does not answer the account of an event, no worker claims the event, but for one at a time that finds out whether
+    /// it answers again. A handler that asks the API and does not say so is claimed meanwhile, and its event then waits as in trouble.
+    fn needs_of_api(&self, _event_type: &str) -> Option<&'static str> {
+        None
+    }
     /// Names the object whose newest state is all that this handler needs of an event; none, unless it says otherwise.
     ///
     /// An attempt then also settles the events of its key that waited when it began (or when it [said](Context::asks_for_state_at) that it asks) and for which this gives the same name: they are

@@ -24,6 +24,16 @@ pub struct Registry {
     routes: BTreeMap<String, Routes>,
 }
 
+/// What a handler needs of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) subscriber: String,
+    /// A type, or a pattern.
+    pub(crate) event_type: &'static str,
+    /// The part of the API; none if it needs nothing.
+    pub(crate) part: Option<&'static str>,
+}
+
 /// The handlers of one subscriber by their types. Those of one type are for different senders.
 type Routes = BTreeMap<&'static str, Vec<Arc<dyn Route>>>;
 
@@ -91,6 +101,20 @@ impl Registry {
         self.routes.values().flat_map(|routes| routes.keys().copied()).chain([envelope::UNREADABLE])
     }
 
+    /// What each handler needs of the API, by its subscriber and its type or pattern. Of handlers that answer a type for different senders
+    /// the one counts that needs something.
+    pub(crate) fn needs(&self) -> Vec<Need> {
+        let need = |subscriber: &String, event_type: &'static str, of_type: &[Arc<dyn Route>]| Need {
+            subscriber: subscriber.clone(),
+            event_type,
+            part: of_type.iter().find_map(|route| route.needs_of_api(event_type)),
+        };
+        let of = |(subscriber, routes): (&String, &Routes)| -> Vec<Need> {
+            routes.iter().map(|(event_type, of_type)| need(subscriber, event_type, of_type)).collect()
+        };
+        self.routes.iter().flat_map(of).collect()
+    }
+
     /// Does a handler name exactly this type? A pattern that matches it does not count.
     pub(crate) fn names(&self, subscriber: &str, event_type: &str) -> bool {
         self.routes.get(subscriber).is_some_and(|routes| routes.contains_key(event_type))
@@ -135,6 +159,7 @@ pub(crate) trait Route: Send + Sync {
     fn retry(&self) -> retry::Policy;
     fn timeout(&self) -> Duration;
     fn dead_holds_key(&self) -> bool;
+    fn needs_of_api(&self, event_type: &str) -> Option<&'static str>;
     fn newest_state_of(&self, event: &Event) -> Option<String>;
     fn run<'a>(
         &'a self,
@@ -157,6 +182,10 @@ impl<H: Handler> Route for H {
 
     fn dead_holds_key(&self) -> bool {
         H::DEAD_HOLDS_KEY
+    }
+
+    fn needs_of_api(&self, event_type: &str) -> Option<&'static str> {
+        Handler::needs_of_api(self, event_type)
     }
 
     fn newest_state_of(&self, event: &Event) -> Option<String> {

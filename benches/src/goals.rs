@@ -263,6 +263,20 @@ pub(crate) const GOALS: &[Goal] = &[
         Over::Figure(("before", PRODUCT, "buffers/event")),
         AtMost(1.2),
     ),
+    goal(
+        "share of the API's limit that four workers use, %",
+        "Governor",
+        ("4 workers, 100/s", PRODUCT, "limit used %"),
+        Over::Nothing,
+        AtLeast(90.0),
+    ),
+    goal(
+        "calls beyond the limit, %",
+        "Governor",
+        ("4 workers, 100/s", PRODUCT, "429 %"),
+        Over::Nothing,
+        AtMost(1.0),
+    ),
     goal("queries/s", "Idle", ("ingest and worker", PRODUCT, "queries/s"), Over::Nothing, AtMost(2.0)),
     goal(
         "CPU, % of a core",

@@ -3,6 +3,7 @@
 mod counting;
 mod drain;
 mod flat;
+mod governor;
 mod idle;
 mod ingest;
 mod messages;
@@ -30,6 +31,7 @@ pub(crate) enum Measurement {
     Submit,
     Messages,
     Notify,
+    Governor,
     Flat,
     Snapshot,
     Wal,
@@ -47,6 +49,7 @@ pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("submit", Measurement::Submit),
     ("messages", Measurement::Messages),
     ("notify", Measurement::Notify),
+    ("governor", Measurement::Governor),
     ("flat", Measurement::Flat),
     ("snapshot", Measurement::Snapshot),
     ("wal", Measurement::Wal),
@@ -70,6 +73,7 @@ impl Measurement {
             Self::Submit => submit::measure(bench).await,
             Self::Messages => messages::measure(bench).await,
             Self::Notify => notify::measure(bench).await,
+            Self::Governor => governor::measure(bench).await,
             Self::Flat => flat::measure(bench).await,
             Self::Snapshot => snapshot::measure(bench).await,
             Self::Wal => wal::measure(bench).await,

@@ -27,6 +27,8 @@ pub(crate) struct Scale {
     pub message_rounds: usize,
     /// How many notifications go out in one point.
     pub notified: usize,
+    /// How many messages are sent under a limit.
+    pub governed: usize,
     /// How many events pass while buffers and WAL are counted.
     pub counted: usize,
     /// How many finished rows the history has.
@@ -55,6 +57,7 @@ impl Scale {
             submitted_analyzed: Some(20_000),
             message_rounds: 4,
             notified: 20_000,
+            governed: 3_000,
             counted: 20_000,
             history: 1_000_000,
             backlog: 1_000_000,
@@ -75,6 +78,7 @@ impl Scale {
                 submitted_analyzed: None,
                 message_rounds: 1,
                 notified: 4_000,
+                governed: 1_000,
                 counted: 5_000,
                 history: 20_000,
                 backlog: 20_000,

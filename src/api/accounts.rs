@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::health::Health;
 use super::keys::keys_of;
@@ -42,9 +42,18 @@ struct Shared {
     /// Those that events have named and that are not configured.
     missing: Mutex<BTreeMap<Option<String>, Client>>,
     changes: watch::Sender<u64>,
-    /// Where the calls of all workers are paced together.
-    budget: OnceLock<Arc<dyn Budget>>,
     uses: Uses,
+    /// What the workers of this outbox have together.
+    shared: OnceLock<SharedByWorkers>,
+}
+
+/// What the accounts of all workers have together.
+#[derive(Debug)]
+pub(crate) struct SharedByWorkers {
+    /// Where calls get their places.
+    pub(crate) budget: Arc<dyn Budget>,
+    /// Notified when there is news for the breaker.
+    pub(crate) breaker_news: Arc<Notify>,
 }
 
 type Clients = BTreeMap<String, Configured>;
@@ -72,7 +81,7 @@ impl Accounts {
             clients: RwLock::new(clients),
             missing: Mutex::default(),
             changes: watch::Sender::new(0),
-            budget: OnceLock::new(),
+            shared: OnceLock::new(),
             uses,
         }))
     }
@@ -129,7 +138,7 @@ impl Accounts {
         let keys = keys(&accounts);
         let clients = clients(accounts, &self.clients(), &self.0.uses)?;
         self.0.uses.hold(&keys);
-        share(&clients, self.0.budget.get());
+        share(&clients, self.0.shared.get());
         *self.0.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
         self.0.missing.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.changes.send_modify(|changes| *changes += 1);
@@ -141,9 +150,16 @@ impl Accounts {
         &self.0.uses
     }
 
-    /// From now on the calls of all accounts share this budget with those of other workers. The first one stays.
-    pub(crate) fn share_budget(&self, budget: Arc<dyn Budget>) {
-        share(&self.clients(), Some(self.0.budget.get_or_init(|| budget)));
+    /// From now on the accounts share this with those of other workers. The first one stays.
+    pub(crate) fn share(&self, shared: SharedByWorkers) {
+        share(&self.clients(), Some(self.0.shared.get_or_init(|| shared)));
+    }
+
+    /// The name of the account whose client answers for events that belong to none.
+    pub(crate) fn default_name(&self) -> Option<String> {
+        let clients = self.clients();
+        let only = || clients.keys().next().filter(|_| clients.len() == 1);
+        clients.keys().find(|name| *name == ANTHROPIC).or_else(only).cloned()
     }
 
     /// Changes whenever the accounts are [replaced](Accounts::replace).
@@ -170,9 +186,9 @@ pub fn keys(accounts: &[Account]) -> BTreeSet<Key> {
     accounts.iter().flat_map(|account| keys_of(&account.name, &account.settings)).collect()
 }
 
-fn share(clients: &Clients, budget: Option<&Arc<dyn Budget>>) {
-    if let Some(budget) = budget {
-        clients.values().for_each(|configured| configured.client.share(budget));
+fn share(clients: &Clients, shared: Option<&SharedByWorkers>) {
+    if let Some(shared) = shared {
+        clients.values().for_each(|configured| configured.client.share(shared));
     }
 }
 

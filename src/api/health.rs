@@ -5,19 +5,25 @@
 //! one after the other, ten a second, so that the repair is noticed within seconds however many wait. With the first answer
 //! everybody may ask again, and `outbox::trouble` has those run who wait.
 //!
+//! A worker tells the others of a part in trouble by the breaker that they share (`breaker`), and from then on asks only where it is
+//! the one to try.
+//!
 //! A thing that is not answered while others are is asked for ever more rarely: it is that thing, and holds up nobody else.
 
+mod breaker;
 mod part;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Error;
 use super::governor::Governor;
 use crate::event::ANTHROPIC;
+use breaker::is_shared;
+pub(crate) use breaker::{Open, Trouble};
 use part::{LATEST, Part, SOONEST, name_of};
 
 /// How many things that are not answered, and how many parts, are remembered.
@@ -31,13 +37,15 @@ pub(super) struct Health {
     account: Option<String>,
     state: Mutex<State>,
     recoveries: watch::Sender<u64>,
+    /// Told when there is news for the breaker that workers share.
+    breaker: OnceLock<Arc<Notify>>,
     /// When requests may leave.
     pub(super) governor: Arc<Governor>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the first segment of their paths: `messages`, `sessions`.
+    /// By their names: `messages`, `sessions`.
     parts: HashMap<String, Part>,
     /// By their paths.
     things: HashMap<String, Thing>,
@@ -62,7 +70,13 @@ impl Health {
     /// That of an account which its lines name.
     pub(super) fn of(account: Option<String>) -> Self {
         let governor = Arc::new(Governor::new(account.as_deref().unwrap_or(ANTHROPIC)));
-        Self { governor, account, state: Mutex::default(), recoveries: watch::Sender::new(0) }
+        Self {
+            governor,
+            account,
+            state: Mutex::default(),
+            recoveries: watch::Sender::new(0),
+            breaker: OnceLock::new(),
+        }
     }
 
     /// Makes a request, unless it is not to be made now.
@@ -145,13 +159,17 @@ impl Health {
         let part = part_of(parts, name);
         let since = part.failed(now, without_request_id(&chain(error)), error);
         if part.failures == part::FAILURES_MIN {
-            tracing::error!(
-                account = self.account,
-                part = name,
-                reason = part.said,
-                failing_for_ms = (now - since).as_millis(),
-                "the API does not answer as it should; what needs it waits, and goes on once it does"
-            );
+            match self.breaker.get() {
+                // One worker says it for all.
+                Some(breaker) if is_shared(part) => breaker.notify_one(),
+                _ => tracing::error!(
+                    account = self.account,
+                    part = name,
+                    reason = part.said,
+                    failing_for_ms = (now - since).as_millis(),
+                    "the API does not answer as it should; what needs it waits, and goes on once it does"
+                ),
+            }
         }
         if let Some(path) = thing.filter(|_| !part.is_in_trouble()) {
             if things.len() >= THINGS_MAX {
@@ -180,20 +198,30 @@ impl Health {
         let State { parts, things } = &mut *state;
         let part = part_of(parts, name);
         things.remove(path);
-        if part.is_in_trouble() {
+        if part.has_failed() {
             // They may have failed for the same reason.
             things.clear();
             let seconds = part.since.map_or(0, |since| since.elapsed().as_secs());
-            tracing::info!(
-                account = self.account,
-                part = name,
-                failing_for_seconds = seconds,
-                "the API answers again"
-            );
-            self.governor.recovered();
-            self.recoveries.send_modify(|recoveries| *recoveries += 1);
+            // Where workers share the trouble, one of them says so for all, and they begin together.
+            if part.held.is_none() {
+                tracing::info!(
+                    account = self.account,
+                    part = name,
+                    failing_for_seconds = seconds,
+                    "the API answers again"
+                );
+                self.has_recovered();
+            }
         }
         part.answered();
+        if let (Some(_), Some(breaker)) = (&part.held, self.breaker.get()) {
+            breaker.notify_one();
+        }
+    }
+
+    fn has_recovered(&self) {
+        self.governor.recovered();
+        self.recoveries.send_modify(|recoveries| *recoveries += 1);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -371,12 +399,12 @@ mod tests {
         let mut asking = Vec::new();
         for _ in 0..100 {
             tokio::time::advance(APART).await;
-            asking.extend(health.admit("messages", PATH).ok());
+            asking.extend(health.admit("batches", PATH).ok());
         }
 
         // Four at once, and one more every five seconds.
         assert_eq!(asking.len(), 5);
         drop(asking);
-        assert_eq!(health.state().parts["messages"].under_way, 0);
+        assert_eq!(health.state().parts["batches"].under_way, 0);
     }
 }

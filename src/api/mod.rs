@@ -35,6 +35,7 @@ mod submit;
 mod tests;
 mod wire;
 
+pub(crate) use accounts::SharedByWorkers;
 #[doc(hidden)]
 pub use accounts::keys as keys_of_accounts;
 pub use accounts::{Account, Accounts};
@@ -51,6 +52,7 @@ pub use submit::NotCreated;
 pub(crate) use messages::MessageFields;
 
 use health::Health;
+pub(crate) use health::{Open, Trouble};
 use missing::Missing;
 use wire::Wire;
 
@@ -178,11 +180,17 @@ impl Client {
         self.0.as_ref().map_or_else(|_| watch::Sender::new(0).subscribe(), |wire| wire.health.recoveries())
     }
 
-    /// From now on its calls share this budget with those of other workers.
-    fn share(&self, budget: &Arc<dyn Budget>) {
+    /// From now on its calls share a budget with those of other workers, and its troubles a breaker.
+    fn share(&self, shared: &SharedByWorkers) {
         if let Ok(wire) = &self.0 {
-            wire.health.governor.share(Arc::clone(budget));
+            wire.health.governor.share(Arc::clone(&shared.budget));
+            wire.health.tell_breaker(&shared.breaker_news);
         }
+    }
+
+    /// How the API fares by the answers that this process got, where there is an API to ask.
+    pub(crate) fn experience(&self) -> Option<Experience<'_>> {
+        self.0.as_ref().ok().map(|wire| Experience(&wire.health))
     }
 
     /// The way to the API, where there is one.
@@ -191,6 +199,32 @@ impl Client {
             Ok(wire) => Ok(wire),
             Err(missing) => Err(missing.error()),
         }
+    }
+}
+
+/// What the breaker that workers share asks and tells.
+#[derive(Debug)]
+pub(crate) struct Experience<'a>(&'a Health);
+
+impl Experience<'_> {
+    /// The parts of the API that do not answer this process.
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
+        self.0.troubles()
+    }
+
+    /// The kind and the text of the last failure of this part; none if it has answered since.
+    pub(crate) fn last_failure(&self, part: &str) -> Option<(&'static str, String)> {
+        self.0.last_failure(part)
+    }
+
+    /// How many requests for this part were answered.
+    pub(crate) fn answers(&self, part: &str) -> u64 {
+        self.0.answers(part)
+    }
+
+    /// Takes note of how the breaker stands.
+    pub(crate) fn heed(&self, open: Open<'_>) {
+        self.0.heed(open);
     }
 }
 

@@ -25,6 +25,10 @@ impl Handler for BatchDelete {
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = BatchRef;
 
+    fn needs_of_api(&self, _event_type: &str) -> Option<&'static str> {
+        Some("batches")
+    }
+
     async fn handle(&self, cx: &mut Context<'_>, payload: BatchRef) -> handler::Result {
         if cx.event.source == "webhook" {
             cx.set_result(&serde_json::json!({ "skipped": "deleting is an event of Restante's own" }));

@@ -30,6 +30,10 @@ impl Handler for BatchPoll {
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = BatchRef;
 
+    fn needs_of_api(&self, _event_type: &str) -> Option<&'static str> {
+        Some("batches")
+    }
+
     async fn handle(&self, cx: &mut Context<'_>, payload: BatchRef) -> handler::Result {
         let id = payload.into_id()?;
         let known = known(cx.pool(), &id, cx.event).await?;

@@ -40,6 +40,10 @@ impl Handler for BatchReconcile {
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = Nothing;
 
+    fn needs_of_api(&self, _event_type: &str) -> Option<&'static str> {
+        Some("batches")
+    }
+
     async fn handle(&self, cx: &mut Context<'_>, _: Nothing) -> handler::Result {
         if cx.event.source == "webhook" {
             // Otherwise a second row that never ends would search as well.

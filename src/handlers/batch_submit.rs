@@ -53,6 +53,10 @@ impl Handler for BatchSubmit {
     const TIMEOUT: Duration = Duration::from_secs(900);
     type Payload = PartRef;
 
+    fn needs_of_api(&self, _event_type: &str) -> Option<&'static str> {
+        Some("batches")
+    }
+
     async fn handle(&self, cx: &mut Context<'_>, payload: PartRef) -> handler::Result {
         if cx.event.source == "webhook" {
             cx.set_result(&serde_json::json!({ "skipped": "only restante.submit_batch() submits" }));

@@ -65,6 +65,23 @@ pub async fn lease(
     })
 }
 
+/// What the calls of each account and class used of their limit, in words; the busiest five.
+///
+/// # Errors
+/// The database is away or did not answer.
+pub async fn in_words(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"
+        select format('%s of %s: limit %s/s, pace %s/s, %s in the last minute, %s times limited', class, account,
+                      coalesce(round(limit_per_second::numeric, 2)::text, '?'), coalesce(round(pace_per_second::numeric, 2)::text, '?'),
+                      used_last_minute, times_limited) as "words!"
+          from restante.governor_overview order by used_last_minute desc, account, class limit 5
+        "#
+    )
+    .fetch_all(executor)
+    .await
+}
+
 /// Notes what answers told. Returns whether it could: a budget that somebody else holds is left.
 ///
 /// # Errors

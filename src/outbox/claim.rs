@@ -125,15 +125,28 @@ const BYTES_MAX: i64 = 16 * 1024 * 1024;
 /// # Errors
 /// What the database says; then nothing was claimed, unless its answer was lost.
 pub async fn claim(executor: impl PgExecutor<'_>, ask: Ask<'_>) -> sqlx::Result<Claims> {
+    claim_except(executor, ask, None, &[]).await
+}
+
+/// As [`claim`], and leaves out the events whose `restante.need_name()` matches this pattern of Postgres, but for these.
+///
+/// # Errors
+/// As for [`claim`].
+pub async fn claim_except(
+    executor: impl PgExecutor<'_>,
+    ask: Ask<'_>,
+    pattern: Option<&str>,
+    but_for: &[i64],
+) -> sqlx::Result<Claims> {
     let rows = sqlx::query_as!(
         ClaimRow,
         // Nothing is claimed for a subscriber that a person has paused.
         r#"
-        select * from restante.claim_events(
+        select * from restante.claim_except(
           $1,
           array(select s.subscriber from unnest($2::text[]) as s (subscriber)
                  where not exists (select from restante.paused_type as t where t.type = 'subscriber:' || s.subscriber)),
-          $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7)
+          $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7, $8, $9)
         "#,
         ask.owner,
         ask.subscribers,
@@ -142,6 +155,8 @@ pub async fn claim(executor: impl PgExecutor<'_>, ask: Ask<'_>) -> sqlx::Result<
         ask.cursor,
         BYTES_MAX,
         ask.settles,
+        pattern,
+        but_for,
     )
     .fetch_all(executor)
     .await?;

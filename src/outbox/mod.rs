@@ -7,6 +7,7 @@
 //! Every statement of an attempt carries the lease token of its claim. If the row has another token, the lease was
 //! lost: the statement changes nothing, and its result says so.
 
+pub mod breaker;
 pub mod budget;
 pub mod claim;
 pub mod health;
@@ -22,7 +23,7 @@ pub mod trouble;
 pub mod upkeep;
 pub mod waiting;
 
-pub use claim::{Claimed, claim};
+pub use claim::{Claimed, claim, claim_except};
 pub use insert::{Source, Stored, insert_events, insert_journaled};
 pub use keys::note_key_use;
 pub use lease::Lease;

@@ -16,7 +16,7 @@ use crate::outbox::Outcome;
 /// The kinds of trouble that an operator or the API's side repairs, so that it may be over at any time. Not
 /// `rate_limited`: there the API said when to come back. Not the kinds of a team's own handlers: we cannot know what
 /// those wait for.
-const KINDS: [&str; 8] = [
+pub(super) const KINDS: [&str; 8] = [
     "account",
     "settings",
     "no_admin_key",

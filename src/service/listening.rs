@@ -17,8 +17,8 @@ use crate::database::Waiting;
 use crate::event::ANTHROPIC;
 use crate::ingest::Journal;
 use crate::ops::{self, Check, Note};
-use crate::outbox::health;
 use crate::outbox::trouble::{self, Cause};
+use crate::outbox::{breaker, budget, health};
 use crate::{database, telemetry};
 
 /// Binds an address. The error names the variable and the address.
@@ -95,7 +95,13 @@ pub(super) async fn serve_worker_ops(
     ended: CancellationToken,
 ) -> anyhow::Result<()> {
     let (standing, login) = configuration;
-    let notes = vec![note_of_trouble(pool.clone()), note_of_alarms(pool.clone()), standing.note(login)];
+    let notes = vec![
+        note_of_trouble(pool.clone()),
+        note_of_breakers(pool.clone()),
+        note_of_calls(pool.clone()),
+        note_of_alarms(pool.clone()),
+        standing.note(login),
+    ];
     let shown = Shown { notes, more };
     serve_ops(readiness::check(Program::Worker, pool), shown, address, draining, ended).await
 }
@@ -111,6 +117,29 @@ fn note_of_trouble(pool: PgPool) -> Note {
                 .filter(|account| account != ANTHROPIC)
                 .map_or_else(String::new, |account| format!(" (account `{account}`)"));
             Some(format!("{events} {noun} because of us{of_account}: {text}").into())
+        }
+    })
+}
+
+/// The accounts whom the API does not answer, in one line.
+fn note_of_breakers(pool: PgPool) -> Note {
+    Note::new("api", move || {
+        let pool = pool.clone();
+        async move {
+            let open = breaker::open_ones(&pool).await.ok()?;
+            (!open.is_empty())
+                .then(|| format!("what needs the API is not claimed: {}", open.join("; ")).into())
+        }
+    })
+}
+
+/// How many calls go to the API, in one line.
+fn note_of_calls(pool: PgPool) -> Note {
+    Note::new("calls", move || {
+        let pool = pool.clone();
+        async move {
+            let used = budget::in_words(&pool).await.ok()?;
+            (!used.is_empty()).then(|| used.join("; ").into())
         }
     })
 }

@@ -48,6 +48,8 @@ pub mod metric {
     pub const EVENTS_IN_TROUBLE: &str = "restante_events_in_trouble";
     /// 0 while a row of `restante.health` says act, else 1, by `question`.
     pub const HEALTH: &str = "restante_health";
+    /// 1 while a part of the API does not answer the `account`, so that no worker claims what needs it, else 0.
+    pub const API_BREAKER_OPEN: &str = "restante_api_breaker_open";
     /// When the last delivery was stored, in Unix seconds, by `scheme`.
     pub const LAST_DELIVERY_TIMESTAMP_SECONDS: &str = "restante_last_delivery_timestamp_seconds";
     /// 1 while the process has a key and 0 once it is gone, by `kind`, `party` and `fingerprint`.

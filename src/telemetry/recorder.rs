@@ -183,6 +183,11 @@ fn describe() {
         "Am I safe? 0 while restante.health answers the question with act, else 1, by question; absent until the first look"
     );
     describe_gauge!(
+        API_BREAKER_OPEN,
+        Unit::Count,
+        "1 while a part of the API does not answer the account, so that no worker claims what needs it, else 0, by account"
+    );
+    describe_gauge!(
         LAST_DELIVERY_TIMESTAMP_SECONDS,
         Unit::Seconds,
         "When the last delivery was stored, in Unix seconds, by signature scheme; absent until the first one"

@@ -18,6 +18,7 @@ use crate::outbox::outcome::Finish;
 use crate::outbox::settle::Finished;
 use crate::outbox::{Claimed, Outcome};
 use crate::registry::{Registry, Route};
+use crate::worker::breaker::LeftOut;
 use crate::worker::coalesce::settle_waiting;
 use crate::worker::commit::{self, Committed};
 use crate::worker::finish::{self, Settlement};
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) group_commit: GroupCommit,
     pub(super) successors: Arc<Successors>,
     pub(super) twins: Twins,
+    pub(super) left_out: Arc<LeftOut>,
     /// Notified when an event has become claimable.
     pub(super) more: Arc<Notify>,
 }
@@ -59,6 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         subscriber = claimed.event.subscriber,
         account = claimed.event.account.as_deref().filter(|account| *account != ANTHROPIC),
     );
+    let _trying = shared.left_out.begin(claimed.lease.id);
     attempt(&shared, &claimed, leased_until, span.clone()).instrument(span).await
 }
 

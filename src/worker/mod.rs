@@ -60,11 +60,12 @@
 //! `schedule` decides, as a state machine without IO; `dispatcher` carries out, and reports what happened. `attempt` is
 //! one run of a handler, which `watch` watches; `judge` says what its error means. `commit`, `group_commit` and
 //! `finish` settle it, `report` counts and logs the outcome, and `successors` leases the next event of its key with the
-//! same statement. `lease_renewer` renews leases. `wakeup`, `upkeep`, of which `health` is a part, and `api_watch` run next to
-//! them.
+//! same statement. `lease_renewer` renews leases. `wakeup`, `upkeep`, of which `health` is a part, `breaker` and
+//! `api_watch` run next to them.
 
 mod api_watch;
 mod attempt;
+mod breaker;
 mod coalesce;
 mod commit;
 mod dispatcher;
@@ -84,6 +85,7 @@ mod upkeep;
 mod wakeup;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +98,7 @@ use crate::database::{Address, Connections};
 use crate::registry::Registry;
 use crate::{api, batch, database};
 
+use breaker::{Breakers, LeftOut};
 use dispatcher::Dispatcher;
 use shared_budget::SharedBudget;
 use wakeup::Wakeup;
@@ -156,12 +159,26 @@ pub async fn run(
             accounts: api.clone(),
             batch_delete_after: settings.batch_delete_after,
         };
+        let left_out = Arc::new(LeftOut::default());
         // A connection of its own, so that a call waits for no claim.
-        api.share_budget(Arc::new(SharedBudget(Connections::of(&pool, 1))));
+        let connections = Connections::of(&pool, 1);
+        api.share(api::SharedByWorkers {
+            budget: Arc::new(SharedBudget(connections.clone())),
+            breaker_news: Arc::clone(&left_out.news),
+        });
+        let breakers = Breakers {
+            owner: settings.name.clone(),
+            accounts: api.clone(),
+            needs: registry.needs(),
+            connections,
+            left_out: Arc::clone(&left_out),
+            known: BTreeMap::new(),
+        };
+        let breakers = tokio::spawn(breakers.run(stop.child_token()));
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let (name, accounts) = (settings.name.clone(), api.clone());
         let mut dispatcher = tokio::select! {
-            started = Dispatcher::start(settings, pool.clone(), registry, api) => started?,
+            started = Dispatcher::start(settings, pool.clone(), registry, api, left_out) => started?,
             // The start waits for the first sign of life, which may take as long as the database is away.
             () = stop.cancelled() => return Ok(0),
         };
@@ -179,7 +196,7 @@ pub async fn run(
             }
         }
         let handed_back = dispatcher.drain().await;
-        let _ended = (upkeep.await, watch.await, key_reports.await);
+        let _ended = (upkeep.await, watch.await, breakers.await, key_reports.await);
         Ok(handed_back)
     });
     AbortOnDropHandle::new(running).await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
@@ -196,7 +213,7 @@ pub async fn run_until_idle(
     registry: Registry,
     api: impl Into<api::Accounts>,
 ) -> Result<u64, database::Error> {
-    let mut dispatcher = Dispatcher::start(settings, pool, registry, api.into()).await?;
+    let mut dispatcher = Dispatcher::start(settings, pool, registry, api.into(), Arc::default()).await?;
     loop {
         dispatcher.look_everywhere();
         dispatcher.go_on();

@@ -70,7 +70,7 @@ impl Counter {
             .await;
         let claimed = self
             .explained(&format!(
-                "select restante.claim_events('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}', 16777216, true)"
+                "select restante.claim_except('flat', array[''], {COUNTED} + 1, interval '1 minute', '{floor}', 16777216, true, null, null)"
             ))
             .await;
         let (ids, tokens): (Vec<i64>, Vec<i64>) = sqlx::query_as(

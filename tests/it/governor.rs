@@ -1,5 +1,7 @@
 //! Several workers and one limit of the API: together they keep to it, and a repair brings no rush.
 
+mod breaker;
+mod refused;
 mod sql;
 
 use std::time::Duration;
@@ -130,37 +132,4 @@ async fn four_workers_share_a_limit_and_keep_to_it() {
     );
     let leases = "select leases < calls_leased and calls_leased > 0 from restante.governor_overview where class = 'objects'";
     assert_eq!(company.world.value(leases).await, "true");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_key_uses_no_attempt_and_its_repair_brings_no_rush() {
-    const EVENTS: usize = 600;
-    let company = Company::with_events(EVENTS).await;
-    company.api.faults(json!({ "outages": [{ "seconds": 100_000, "error": "401" }] })).await;
-    let mut workers = company.workers(2).await;
-    for worker in &mut workers {
-        worker.until_logged("the API does not answer as it should").await;
-    }
-    eventually("all events in trouble", async || {
-        let waiting =
-            "select count(*) from restante.outbox where type = 'session.updated' and outcome = 'trouble'";
-        (company.world.value(waiting).await == EVENTS.to_string()).then_some(())
-    })
-    .await;
-
-    let repair = Utc::now();
-    company.api.faults(json!({ "outages": [] })).await;
-    company.until_all_are_done(EVENTS).await;
-
-    let seen = company.seen_since(repair).await;
-    seen.print("after the repair");
-    println!("the first call came {} after the repair", *seen.at.iter().min().unwrap() - repair);
-    seen.keeps_to_the_limit();
-    assert_eq!(
-        company.world.value("select max(attempt) from restante.outbox where status = 'done'").await,
-        "1"
-    );
-    for worker in &workers {
-        assert_eq!(worker.log().matches("the API does not answer as it should").count(), 1, "one alarm");
-    }
 }

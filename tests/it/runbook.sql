@@ -122,3 +122,4 @@ select restante.note_limit('anthropic', 'batches', 50, 1, false, null, false, nu
 -- Keys of a rotation: both services have the new one, and one of them the old one too.
 select restante.note_key_use('ingest-1', 'restante-ingest', array['signing', 'signing'], array['anthropic', 'anthropic'],
   array['0a0a0a0a', '1b1b1b1b'], array[true, true], array[3, 1], array[now(), now()], array[now(), null]);
+insert into restante.api_breaker (account, kind, said, closed_at, times_opened, probes) values ('anthropic', 'account', '401 authentication_error', now(), 1, 9);

@@ -1,4 +1,4 @@
-//! A part of the API, by the first segment of its paths, and when it may be asked.
+//! A part of the API, by the beginning of its paths, and when it may be asked.
 
 use std::time::Duration;
 
@@ -42,15 +42,40 @@ pub(super) struct Part {
     /// The latest time at which somebody was told to come back.
     told: Option<Instant>,
     pub(super) under_way: usize,
+    /// How many requests were answered.
+    pub(super) answers: u64,
+    /// The breaker that workers share is open for it.
+    pub(super) held: Option<Held>,
+}
+
+/// Why a part is held.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// The kind of the last error.
+    pub(super) kind: &'static str,
+    /// What the API said.
+    pub(super) said: String,
+    /// This worker tries whether it answers, so it asks.
+    pub(super) is_probed: bool,
 }
 
 impl Part {
     pub(super) fn is_in_trouble(&self) -> bool {
+        self.has_failed() || self.held.is_some()
+    }
+
+    /// Has it answered this process so often in a row with a failure that it is in trouble?
+    pub(super) fn has_failed(&self) -> bool {
         self.failures >= FAILURES_MIN
     }
 
     /// Notes that a request begins at `now`, unless it must not begin.
     pub(super) fn admit(&mut self, now: Instant) -> Result<(), Error> {
+        if let Some(held) = self.held.as_ref().filter(|held| !held.is_probed) {
+            // It is released when the part answers, so it need not come back before.
+            let wait = LATEST.mul_f64(rand::rng().random_range(0.5..1.0));
+            return Err(Error::NotAsked { wait, kind: held.kind, said: held.said.clone(), is_first: false });
+        }
         if self.is_in_trouble() {
             let is_full = self.under_way >= AT_ONCE && self.last.is_some_and(|last| now < last + SOONEST);
             if is_full || self.next.is_some_and(|next| now < next) {
@@ -74,9 +99,15 @@ impl Part {
         *self.since.get_or_insert(now)
     }
 
-    /// Notes that a request was answered, which ends any trouble.
+    /// Notes that a request was answered, which ends any trouble but one that workers share.
     pub(super) fn answered(&mut self) {
-        *self = Self { under_way: self.under_way, ..Self::default() };
+        let (held, answers) = (self.held.take(), self.answers + 1);
+        *self = Self { under_way: self.under_way, kind: self.kind, answers, held, ..Self::default() };
+    }
+
+    /// Forgets all failures.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self { under_way: self.under_way, answers: self.answers, ..Self::default() };
     }
 
     fn not_asked(&mut self, now: Instant) -> Error {
@@ -96,10 +127,14 @@ impl Part {
     }
 }
 
-/// The part of the API that a path belongs to.
+/// The part of the API that a path belongs to. Batches are one of their own: they may answer while no message is taken.
 pub(super) fn name_of(path: &str) -> &str {
     let (_, rest) = path.split_once("/v1/").unwrap_or(("", path));
-    rest.trim_start_matches('/').split('/').next().unwrap_or_default()
+    let mut segments = rest.trim_start_matches('/').split(['/', '?']);
+    match (segments.next().unwrap_or_default(), segments.next()) {
+        ("messages", Some(batches @ "batches")) => batches,
+        (first, _) => first,
+    }
 }
 
 #[cfg(test)]
@@ -107,9 +142,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_what_follows_the_version() {
+    fn a_part_is_what_follows_the_version_and_batches_are_one() {
         for (path, expected) in [
-            ("/v1/messages/batches?limit=1", "messages"),
+            ("/v1/messages", "messages"),
+            ("/v1/messages/batches?limit=1", "batches"),
+            ("/gateway/v1/messages/batches/a/results", "batches"),
             ("/gateway/v1/sessions/a/events", "sessions"),
             ("/elsewhere", "elsewhere"),
             ("/v1/organizations/external_keys/a", "organizations"),

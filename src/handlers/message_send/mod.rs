@@ -82,6 +82,10 @@ impl Handler for MessageSend {
     const TIMEOUT: Duration = Duration::from_secs(90);
     type Payload = MessageRef;
 
+    fn needs_of_api(&self, _event_type: &str) -> Option<&'static str> {
+        Some("messages")
+    }
+
     async fn handle(&self, cx: &mut Context<'_>, payload: MessageRef) -> handler::Result {
         if cx.event.source == "webhook" {
             cx.set_result(&serde_json::json!({ "skipped": "only restante.send_message() sends" }));

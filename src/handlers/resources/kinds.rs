@@ -158,6 +158,11 @@ impl Kind {
         self.path.contains(&ORGANIZATIONS)
     }
 
+    /// What follows `v1` in its paths.
+    pub(in crate::handlers) fn part_of_api(&self) -> &'static str {
+        self.path.get(1).copied().unwrap_or_default()
+    }
+
     /// Where its objects are listed: `{parent}` stands for an identifier.
     pub(in crate::handlers) fn collection(&self) -> &'static [&'static str] {
         self.path.split_last().map_or(&[], |(_id, collection)| collection)

@@ -54,6 +54,10 @@ impl Handler for Resources {
     type Payload = Reference;
 
     /// But for what is final, or says what the object does not.
+    fn needs_of_api(&self, event_type: &str) -> Option<&'static str> {
+        Some(kinds::of(event_type)?.part_of_api())
+    }
+
     fn newest_state_of(&self, event: &Event) -> Option<String> {
         if kinds::says_deleted(&event.event_type) || event.event_type == "vault_credential.refresh_failed" {
             return None;

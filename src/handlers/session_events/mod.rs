@@ -61,6 +61,10 @@ impl Handler for SessionEvents {
     const TIMEOUT: Duration = Duration::from_secs(150);
     type Payload = SendRef;
 
+    fn needs_of_api(&self, _event_type: &str) -> Option<&'static str> {
+        Some("sessions")
+    }
+
     async fn handle(&self, cx: &mut Context<'_>, payload: SendRef) -> handler::Result {
         if cx.event.source == "webhook" {
             cx.set_result(&serde_json::json!({ "skipped": "only restante.send_session_events() sends" }));

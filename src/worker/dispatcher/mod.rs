@@ -134,6 +134,7 @@ impl Dispatcher {
             Some(successor) = self.successors.recv() => self.take_successors(Some(successor)),
             () = self.shared.group_commit.settled() => {}
             () = self.shared.more.notified() => self.look(),
+            () = self.shared.left_out.less.notified() => self.look_everywhere(),
             Some(answer) = self.hand_backs.join_next() => self.take_hand_back(answer),
             () = at(self.wait_until) => {}
         }

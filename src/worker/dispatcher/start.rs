@@ -11,6 +11,7 @@ use crate::database::Connections;
 use crate::registry::Registry;
 use crate::worker::Settings;
 use crate::worker::attempt;
+use crate::worker::breaker::LeftOut;
 use crate::worker::group_commit::{self, GroupCommit};
 use crate::worker::lease_renewer::LeaseRenewer;
 use crate::worker::schedule::Schedule;
@@ -31,6 +32,7 @@ impl Dispatcher {
         pool: PgPool,
         registry: Registry,
         api: api::Accounts,
+        left_out: Arc<LeftOut>,
     ) -> Result<Self, database::Error> {
         for (subscriber, event_types) in registry.subscriptions() {
             outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
@@ -55,7 +57,13 @@ impl Dispatcher {
         let subscribers = registry.subscribers();
         Ok(Self {
             schedule: Schedule::new(concurrency, now()),
-            claimant: Arc::new(Claimant { owner, subscribers, lease, connections }),
+            claimant: Arc::new(Claimant {
+                owner,
+                subscribers,
+                lease,
+                connections,
+                left_out: Arc::clone(&left_out),
+            }),
             shared: Arc::new(attempt::Shared {
                 event_types: registry.event_types().collect(),
                 registry,
@@ -64,6 +72,7 @@ impl Dispatcher {
                 lease,
                 group_commit,
                 successors: leases,
+                left_out,
                 twins: Twins::default(),
                 pool,
                 connections: for_handlers,

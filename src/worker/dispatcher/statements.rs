@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
 use crate::database::{self, Connections};
-use crate::outbox::{Lease, claim, settle};
+use crate::outbox::claim::{self, claim_except};
+use crate::outbox::{Lease, settle};
+use crate::worker::breaker::LeftOut;
 use crate::worker::leased::Leased;
 use crate::worker::schedule::{Ask, Claimed, Input, STRAY_AGE};
 
@@ -18,6 +21,7 @@ pub(super) struct Claimant {
     pub(super) subscribers: Vec<String>,
     pub(super) lease: Duration,
     pub(super) connections: Connections,
+    pub(super) left_out: Arc<LeftOut>,
 }
 
 impl Claimant {
@@ -25,12 +29,17 @@ impl Claimant {
     pub(super) async fn claim(self: Arc<Self>, ask: Ask) -> Input<Leased> {
         // Taken before the statement, so that the worker never believes in a lease for too long.
         let began = Instant::now();
+        let (began_at, except) = (Utc::now(), self.left_out.except());
         let limit = i64::try_from(ask.limit).unwrap_or(i64::MAX);
         let statement = async |connection: &mut PgConnection| {
             let Ask { cursor, settles, .. } = ask;
             let (owner, subscribers) = (self.owner.as_str(), self.subscribers.as_slice());
             let ask = claim::Ask { owner, subscribers, limit, lease: self.lease, cursor, settles };
-            claim(connection, ask).await
+            let (pattern, but_for) = match &except {
+                Some(except) => (Some(except.pattern.as_str()), except.but_for.as_slice()),
+                None => (None, &[][..]),
+            };
+            claim_except(connection, ask, pattern, but_for).await
         };
         match self.connections.run(statement).await {
             Ok(claim::Claims { claimed, keys_settled, keys_left }) => Input::Claimed(Claimed {
@@ -38,6 +47,7 @@ impl Claimant {
                 items: claimed.into_iter().map(|claimed| Leased::new(claimed, began, self.lease)).collect(),
                 keys_settled,
                 keys_left,
+                left_out_at: except.map(|_| began_at),
                 began: began.into_std(),
                 ended: Instant::now().into_std(),
             }),

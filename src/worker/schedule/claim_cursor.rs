@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-/// While claims come back full, full scans take about a twentieth of the time.
+/// While claims come back full, or leave something out, full scans take about a twentieth of the time.
 const SHARE_WHILE_FULL: u32 = 20;
 /// The longest time between two full scans.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -39,6 +39,8 @@ pub(super) struct Scan {
     pub(super) youngest: Option<DateTime<Utc>>,
     /// Did it return as many events as it asked for?
     pub(super) is_full: bool,
+    /// The scan passed events that it left out, and began at this time.
+    pub(super) left_out_at: Option<DateTime<Utc>>,
 }
 
 impl ClaimCursor {
@@ -76,14 +78,18 @@ impl ClaimCursor {
 
     /// Notes how far a claim came.
     pub(super) fn note(&mut self, scan: Scan) {
-        let Scan { from, began, ended, youngest, is_full } = scan;
+        let Scan { from, began, ended, youngest, is_full, left_out_at } = scan;
         let is_full_scan = from.is_none();
         if is_full_scan {
             (self.scanned_at, self.scan) = (ended, ended - began);
         }
         // A full scan that returned as many events as it asked for stopped there. Otherwise nothing older is left.
         self.reached = if is_full_scan && is_full { youngest } else { self.reached.max(youngest) };
-        self.was_full = is_full;
+        // What is left out stays where it is, and would be passed by every scan. So the next ones begin behind it as well.
+        if is_full_scan && !is_full {
+            self.reached = self.reached.max(left_out_at);
+        }
+        self.was_full = is_full || left_out_at.is_some();
         self.look_again_at = (!is_full_scan && !is_full).then(|| self.next_full_scan());
     }
 }
@@ -99,7 +105,7 @@ mod tests {
     }
 
     fn full(from: Option<DateTime<Utc>>, (began, ended): (Instant, Instant), second: i64) -> Scan {
-        Scan { from, began, ended, youngest: created(second), is_full: true }
+        Scan { from, began, ended, youngest: created(second), is_full: true, left_out_at: None }
     }
 
     #[test]
@@ -131,6 +137,20 @@ mod tests {
         cursor.note(Scan { is_full: false, ..full(None, (start, start + 50 * MS), 7) });
         assert_eq!(cursor.begin(start + 99 * MS), created(7));
         assert_eq!(cursor.begin(start + 100 * MS), None);
+    }
+
+    #[test]
+    fn what_is_left_out_is_passed_by_few_scans() {
+        let start = Instant::now();
+        let mut cursor = ClaimCursor::new(start);
+        let left_out_at = created(9);
+        let scan =
+            Scan { is_full: false, youngest: None, left_out_at, ..full(None, (start, start + 10 * MS), 0) };
+        cursor.note(scan);
+        assert_eq!(cursor.begin(start + 209 * MS), created(9));
+        cursor.note(Scan { from: created(9), ..scan });
+        assert_eq!(cursor.look_again_at(), Some(start + 210 * MS), "what is older comes a little later");
+        assert_eq!(cursor.begin(start + 210 * MS), None);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(in crate::worker) struct Claimed<T> {
     /// How many noted keys got their heads, and how many were left because another session has locked them.
     pub(in crate::worker) keys_settled: i64,
     pub(in crate::worker) keys_left: i64,
+    /// The claim left out what needs an API that does not answer, and began then.
+    pub(in crate::worker) left_out_at: Option<DateTime<Utc>>,
     /// When the statement began, and when its answer came.
     pub(in crate::worker) began: Instant,
     pub(in crate::worker) ended: Instant,

@@ -122,7 +122,7 @@ impl<T: Item> Schedule<T> {
 
     fn take_in(&mut self, now: Instant, claimed: Claimed<T>) {
         self.is_claiming = false;
-        let Claimed { ask, items, keys_settled, keys_left, began, ended } = claimed;
+        let Claimed { ask, items, keys_settled, keys_left, left_out_at, began, ended } = claimed;
         if ask.settles {
             self.held_keys.note(ended, keys_settled, keys_left);
         }
@@ -132,7 +132,7 @@ impl<T: Item> Schedule<T> {
             self.make_claim_due(now);
         }
         let youngest = items.iter().map(Item::created_at).max();
-        self.cursor.note(Scan { from: ask.cursor, began, ended, youngest, is_full });
+        self.cursor.note(Scan { from: ask.cursor, began, ended, youngest, is_full, left_out_at });
         items.into_iter().for_each(|item| self.waiting.push(item));
     }
 

@@ -93,7 +93,15 @@ impl Worker {
         assert_eq!(self.actions().0, [Action::Claim(ask)]);
         let (keys_settled, keys_left, now) = (0, 0, self.now);
         let items = items.into();
-        self.on(Input::Claimed(Claimed { ask, items, keys_settled, keys_left, began: now, ended: now }))
+        self.on(Input::Claimed(Claimed {
+            ask,
+            items,
+            keys_settled,
+            keys_left,
+            left_out_at: None,
+            began: now,
+            ended: now,
+        }))
     }
 }
 
@@ -178,7 +186,15 @@ fn after_a_short_claim_above_the_cursor_what_lies_below_is_looked_for() {
     assert_eq!(worker.actions().0, [Action::Claim(everything(2))]);
     let (began, ended, ask) = (worker.start, worker.at(10), everything(2));
     let (items, keys_settled, keys_left) = (vec![one, two], 0, 0);
-    worker.until(10).on(Input::Claimed(Claimed { ask, items, keys_settled, keys_left, began, ended }));
+    worker.until(10).on(Input::Claimed(Claimed {
+        ask,
+        items,
+        keys_settled,
+        keys_left,
+        left_out_at: None,
+        began,
+        ended,
+    }));
     worker.actions();
     worker.on(Input::Ended { took: None });
     let above = Ask { limit: 1, cursor: Some(created(8)), settles: true };
@@ -262,7 +278,15 @@ fn keys_that_somebody_holds_bring_about_a_claim() {
     let mut worker = Worker::new(1);
     assert_eq!(worker.actions().0, [Action::Claim(everything(1))]);
     let (now, ask) = (worker.now, everything(1));
-    let held = Claimed { ask, items: vec![], keys_settled: 0, keys_left: 1, began: now, ended: now };
+    let held = Claimed {
+        ask,
+        items: vec![],
+        keys_settled: 0,
+        keys_left: 1,
+        left_out_at: None,
+        began: now,
+        ended: now,
+    };
     worker.on(Input::Claimed(held));
     assert_eq!(worker.actions(), (vec![], Some(worker.at(10))));
     assert!(!worker.schedule.is_idle(worker.outside), "they may be free in a moment");

@@ -164,7 +164,7 @@ impl Actor {
 
     async fn claim(&mut self) {
         let claim = format!(
-            "select id, lease_token from restante.claim_events('{}', array['', 'audit'], {}, '30 s', '-infinity', 1000000, {})
+            "select id, lease_token from restante.claim_except('{}', array['', 'audit'], {}, '30 s', '-infinity', 1000000, {}, null, null)
               where id is not null",
             self.name,
             self.chance.random_range(1..6),

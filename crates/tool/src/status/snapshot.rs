@@ -13,6 +13,9 @@ const COUNTED_MAX: i64 = 100_000;
 /// How many batches are listed at most.
 const BATCHES_MAX: i64 = 20;
 
+/// How many classes of call are listed at most.
+const CALLS_MAX: i64 = 6;
+
 /// How many submissions are listed at most.
 const SUBMISSIONS_MAX: i64 = 10;
 
@@ -37,6 +40,10 @@ pub(super) struct Snapshot {
     pub(super) last_webhook_seconds_ago: Option<f64>,
     /// How old a change at the API may be that no webhook told and that has not been noticed; null where nobody looks.
     pub(super) unexplained_change_seconds: Option<f64>,
+    /// The API by account and class of call: its limit, our pace, and what was used.
+    pub(super) calls: Vec<Calls>,
+    /// How many more there are.
+    pub(super) calls_not_listed: i64,
     /// Which types are held, and a trailing * matches any ending.
     pub(super) paused_types: Vec<String>,
     /// Who has its own rows of which types.
@@ -106,6 +113,23 @@ pub(super) struct Reason {
     pub(super) events_in_all: i64,
     /// Until the first of them runs again; negative, where it should have been claimed.
     pub(super) next_attempt_in_seconds: f64,
+}
+
+/// How many calls go to the API for an account and class of call.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub(super) struct Calls {
+    pub(super) account: String,
+    pub(super) class: String,
+    /// Calls a second that the API allows; null where it has named no limit.
+    pub(super) limit_per_second: Option<f64>,
+    /// Calls a second at present; null where no limit is known.
+    pub(super) pace_per_second: Option<f64>,
+    /// Places for calls that were leased in the last minute.
+    pub(super) used_last_minute: i64,
+    /// How often the API answered 429.
+    pub(super) times_limited: i64,
+    /// Why not more, in words.
+    pub(super) stands: String,
 }
 
 /// Who has its own rows of which types.
@@ -221,6 +245,8 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
         reasons: reasons(&mut tx, counting).await?,
         last_webhook_seconds_ago: last_webhook(&mut tx).await?,
         unexplained_change_seconds: unexplained_change(&mut tx).await?,
+        calls: calls(&mut tx).await?,
+        calls_not_listed: calls_known(&mut tx).await?.saturating_sub(CALLS_MAX).max(0),
         counted_up_to: (counting == Counting::UpTo).then_some(COUNTED_MAX),
         finished_per_second: None,
         finished_total: finished_total(&mut tx).await?,
@@ -293,6 +319,21 @@ async fn reasons(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<
           order by c.because desc, c.events desc, c.reason"
     );
     sqlx::query_as(AssertSqlSafe(query)).fetch_all(tx).await
+}
+
+/// Those that were used most come first.
+async fn calls(tx: &mut PgConnection) -> sqlx::Result<Vec<Calls>> {
+    sqlx::query_as(
+        "select account, class, limit_per_second, pace_per_second, used_last_minute, times_limited, stands
+           from restante.governor_overview order by used_last_minute desc, account, class limit $1",
+    )
+    .bind(CALLS_MAX)
+    .fetch_all(tx)
+    .await
+}
+
+async fn calls_known(tx: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from restante.api_budget").fetch_one(tx).await
 }
 
 /// Numbers grow as events are stored, so the last ones are found from the end of an index.
@@ -426,6 +467,8 @@ impl Snapshot {
             reasons: Vec::new(),
             last_webhook_seconds_ago: None,
             unexplained_change_seconds: None,
+            calls: Vec::new(),
+            calls_not_listed: 0,
             paused_types: Vec::new(),
             subscribers: Vec::new(),
             services: Vec::new(),

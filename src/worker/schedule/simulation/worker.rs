@@ -151,7 +151,15 @@ impl World {
                     Input::ClaimFailed
                 } else {
                     let (items, keys_settled, keys_left) = (jobs.collect(), 0, 0);
-                    Input::Claimed(Claimed { ask, items, keys_settled, keys_left, began, ended: now })
+                    Input::Claimed(Claimed {
+                        ask,
+                        items,
+                        keys_settled,
+                        keys_left,
+                        left_out_at: None,
+                        began,
+                        ended: now,
+                    })
                 };
                 world.on(id, input);
                 world.go_on(id);

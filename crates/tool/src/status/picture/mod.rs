@@ -48,10 +48,11 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
         snapshot.finished_per_second.map(|pace| format!("   {} events finished per second", rounded(pace)));
     let read_only = if snapshot.takes_writes { "" } else { READ_ONLY };
     let head = format!(
-        "{looked_at}{}\n{read_only}{}{}",
+        "{looked_at}{}\n{read_only}{}{}{}",
         pace.unwrap_or_default(),
         health(snapshot),
-        services(snapshot)
+        services(snapshot),
+        calls(snapshot)
     );
     [
         head,
@@ -103,6 +104,33 @@ fn services(snapshot: &Snapshot) -> String {
         .unexplained_change_seconds
         .map(|seconds| format!("what no webhook told was last looked for {} ago\n", lasting(seconds)));
     format!("{}\n{webhook}\n{}", said.join(", "), unexplained.unwrap_or_default())
+}
+
+/// A line for each class of call of which a limit is known, or which was limited.
+fn calls(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for calls in &snapshot.calls {
+        let account =
+            if calls.account == ANTHROPIC { String::new() } else { format!(" of {}", clean(&calls.account)) };
+        let per_second = |calls: Option<f64>| {
+            calls.map_or_else(|| "unknown".to_owned(), |calls| format!("{}/s", rounded(calls)))
+        };
+        let _ = writeln!(
+            text,
+            "calls to the API, {}{account}: limit {}, pace {}, {} in the last minute, {} times limited; {}",
+            clean(&calls.class),
+            per_second(calls.limit_per_second),
+            per_second(calls.pace_per_second),
+            grouped(calls.used_last_minute),
+            grouped(calls.times_limited),
+            clean(&calls.stands)
+        );
+    }
+    if snapshot.calls_not_listed > 0 {
+        let _ =
+            writeln!(text, "and {} more: see restante.governor_overview", grouped(snapshot.calls_not_listed));
+    }
+    text
 }
 
 fn events(snapshot: &Snapshot) -> String {

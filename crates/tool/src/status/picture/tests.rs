@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use expect_test::expect;
 
 use super::*;
-use crate::status::snapshot::{Concern, Reason, Service, Submission, Subscriber};
+use crate::status::snapshot::{Calls, Concern, Reason, Service, Submission, Subscriber};
 
 fn moment() -> DateTime<Utc> {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -138,6 +138,31 @@ fn busy() -> Snapshot {
         }],
         ..Snapshot::empty(moment())
     }
+}
+
+#[test]
+fn calls_of_the_api_have_a_line_for_each_class() {
+    let calls = |account: &str, class: &str, limit_per_second| Calls {
+        account: account.to_owned(),
+        class: class.to_owned(),
+        limit_per_second,
+        pace_per_second: limit_per_second.map(|limit: f64| limit * 0.97),
+        used_last_minute: 5_790,
+        times_limited: 1,
+        stands: "at its limit's pace".to_owned(),
+    };
+    let snapshot = Snapshot {
+        calls: vec![calls(ANTHROPIC, "messages", Some(100.0)), calls("staging", "objects", None)],
+        calls_not_listed: 3,
+        ..Snapshot::empty(moment())
+    };
+    expect![[r#"
+        2026-11-22T12:00:00Z
+        calls to the API, messages: limit 100/s, pace 97/s, 5,790 in the last minute, 1 times limited; at its limit's pace
+        calls to the API, objects of staging: limit unknown, pace unknown, 5,790 in the last minute, 1 times limited; at its limit's pace
+        and 3 more: see restante.governor_overview
+    "#]]
+    .assert_eq(text(&snapshot).split("\nstatus").next().unwrap());
 }
 
 #[test]
