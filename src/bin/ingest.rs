@@ -37,7 +37,8 @@ async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>
 
     let (senders, replace) = Senders::new(config.senders);
     reload.start(stop.clone(), move |config| Ok(replaced(&replace, config.senders)));
-    let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds, journal };
+    let machine = service::machine();
+    let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds, journal, machine };
     let store = OutboxStore::new(pool.clone(), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;
     ended.cancel();

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::{Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
-use crate::outbox::Refused;
 use crate::outbox::insert::{Duplicate, seen_as};
+use crate::outbox::{JournalReport, Refused};
 
 /// What the store does with one insert.
 pub(super) enum Verdict {
@@ -169,6 +169,10 @@ impl Store for FakeStore {
         for Refused { sender, reason, requests, .. } in refused {
             *counts.entry((sender.clone(), *reason)).or_default() += requests;
         }
+        Ok(())
+    }
+
+    async fn note_journal(&self, _: &JournalReport) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Inserted, Store, StoreError, Took};
 use crate::database::{self, Connections};
 use crate::event::NewEvent;
-use crate::outbox::{self, Refused, Stored};
+use crate::outbox::{self, JournalReport, Refused, Stored};
 
 /// At most fifty hints a second in the long run: each is a commit that holds a lock of the whole server for a moment.
 const HINT_EVERY: Duration = Duration::from_millis(20);
@@ -91,6 +91,11 @@ impl Store for OutboxStore {
 
     async fn note_refusals(&self, refused: &[Refused]) -> Result<(), StoreError> {
         let note = async |connection: &mut PgConnection| outbox::note_refusals(connection, refused).await;
+        self.reports.run(note).await.map_err(|error| StoreError::Unavailable(error.into()))
+    }
+
+    async fn note_journal(&self, report: &JournalReport) -> Result<(), StoreError> {
+        let note = async |connection: &mut PgConnection| outbox::note_journal(connection, report).await;
         self.reports.run(note).await.map_err(|error| StoreError::Unavailable(error.into()))
     }
 }

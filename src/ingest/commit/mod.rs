@@ -25,8 +25,8 @@ use crate::event::NewEvent;
 use crate::ingest::Limits;
 use crate::ingest::journal::Journal;
 use crate::ingest::lanes::{BatchThreshold, Lanes, Took};
-use crate::outbox::Refused;
 use crate::outbox::insert::Duplicate;
+use crate::outbox::{JournalReport, Refused};
 
 /// How long a delivery may wait for the journal after it has waited for the database. Together with the ten seconds that it waits
 /// for the database by default, this is less than the 15 s that Standard Webhooks asks senders to wait.
@@ -59,6 +59,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`]: none was added, unless only the answer was lost.
     fn note_refusals(&self, refused: &[Refused]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Notes what waits in the journal.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it was not noted, unless only the answer was lost.
+    fn note_journal(&self, report: &JournalReport) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The result of one commit.

@@ -18,6 +18,9 @@ const INSERT_JOURNALED: &str = "select restante.insert_journaled(array['new'], a
      array[null], array[now()], array['{}'], array[null::bytea], array[1::bigint], array['anthropic'], array['anthropic'], array[now()])";
 /// Reports refused requests.
 const NOTE_REFUSALS: &str = "select restante.note_refusals(array['anthropic'], array['stale'], array[1::bigint], array[now()], array[now()])";
+/// Tells of a journal.
+const NOTE_JOURNAL: &str =
+    "select restante.note_journal('j', 'host:/journal', null, 0, 0, 1, null, 0, false, false)";
 /// What both call for an event that has to wait.
 const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], null, null, array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'], array['k'])";
@@ -46,6 +49,7 @@ pub(super) const MATRIX: &[Rights] = &[
             INSERT_EVENTS,
             INSERT_JOURNALED,
             NOTE_REFUSALS,
+            NOTE_JOURNAL,
             "select max(version) from restante.schema_migration where success",
             "select restante.serves_programs_since()",
             "select pg_notify('restante_outbox', '')",
@@ -161,6 +165,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "update restante.throughput_hour set done = 0",
             "update restante.health_alarm set cleared_at = now()",
             "delete from restante.sender_rhythm",
+            "select * from restante.journal",
+            NOTE_JOURNAL,
             "update restante.outbox set status = 'cancelled'",
             "update restante.outbox set payload = '{}'",
             "delete from restante.outbox",
@@ -218,6 +224,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.health, restante.health_finding, restante.sender_overview, restante.sender_gap",
             "select * from restante.health_alarm, restante.health_look",
             "delete from restante.sender_rhythm where sender = 'x'",
+            "select * from restante.journal",
+            "delete from restante.journal where journal = 'x'",
             "select * from restante.key_stuck",
             "select * from restante.subscriber_lag",
             "select * from restante.received(now() - interval '1 hour')",

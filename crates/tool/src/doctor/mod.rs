@@ -53,7 +53,8 @@ pub(super) async fn run(variables: &[(String, String)]) -> (String, bool) {
     let mut login = None;
     if let Ok(read) = &read {
         (findings, login) = database::examine(read.config.database_url.as_ref()).await;
-        findings.extend(read.config.journal_dir.as_deref().map(journal::examine));
+        let bytes_max = read.config.journal_bytes_max;
+        findings.extend(read.config.journal_dir.as_deref().map(|folder| journal::examine(folder, bytes_max)));
         let accounts = accounts(variables, &read.config);
         if accounts.is_empty() {
             findings.push(Finding::note("api", "not asked: ANTHROPIC_API_KEY is not set here"));
