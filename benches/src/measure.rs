@@ -3,6 +3,7 @@
 mod counting;
 mod drain;
 mod flat;
+mod flood;
 mod idle;
 mod ingest;
 mod messages;
@@ -23,6 +24,7 @@ use crate::figures::Table;
 pub(crate) enum Measurement {
     Ingest,
     SlowFlush,
+    Flood,
     Drain,
     PickUp,
     Neighbours,
@@ -40,6 +42,7 @@ pub(crate) enum Measurement {
 pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("ingest", Measurement::Ingest),
     ("slow-flush", Measurement::SlowFlush),
+    ("flood", Measurement::Flood),
     ("drain", Measurement::Drain),
     ("pick-up", Measurement::PickUp),
     ("neighbours", Measurement::Neighbours),
@@ -63,6 +66,7 @@ impl Measurement {
         match self {
             Self::Ingest => ingest::measure(bench).await,
             Self::SlowFlush => ingest::measure_slow_flush(bench).await,
+            Self::Flood => flood::measure(bench).await,
             Self::Drain => drain::measure(bench).await,
             Self::PickUp => pick_up::measure(bench).await,
             Self::Neighbours => neighbours::measure(bench).await,
