@@ -9,8 +9,10 @@
 
 pub mod budget;
 pub mod claim;
+mod delivered;
 pub mod health;
 pub mod insert;
+mod journal;
 pub mod lease;
 pub mod missed;
 pub mod outcome;
@@ -22,7 +24,9 @@ pub mod upkeep;
 pub mod waiting;
 
 pub use claim::{Claimed, claim};
+pub use delivered::Delivered;
 pub use insert::{Source, Stored, insert_events, insert_journaled};
+pub use journal::{JournalReport, note_journal};
 pub use lease::Lease;
 pub use outcome::Outcome;
 pub use refusals::{Refused, note_refusals};
