@@ -9,6 +9,8 @@ use secrecy::SecretString;
 use super::dice;
 use super::sign::{self, InvalidKey};
 
+/// Where good requests go.
+const ENDPOINT: &str = "/webhooks/anthropic";
 /// A body that costs its receiver something to check.
 const LARGE_BODY_BYTES: usize = 64 << 10;
 /// One byte more than a receiver of Claude's webhooks has to take.
@@ -72,6 +74,15 @@ const KINDS: [Kind; 18] = [
     Kind::TooLarge,
 ];
 
+/// A good request, of which a bad one is made.
+struct Sample {
+    number: u64,
+    now: i64,
+    id: String,
+    headers: [(&'static str, String); 3],
+    body: String,
+}
+
 /// Makes bad requests for `/webhooks/anthropic` and paths that nobody has. Those of one seed are always the same.
 #[derive(Debug)]
 pub struct Hostile {
@@ -93,103 +104,97 @@ impl Hostile {
     /// `InvalidKey` if a key is not base64.
     pub fn request(&self, number: u64, now: i64) -> Result<BadRequest, InvalidKey> {
         let place = usize::try_from(number % KINDS.len() as u64).unwrap_or(0);
-        let kind = KINDS[place];
         let id = self.word("id", number);
-        let body = format!(r#"{{"type":"event","id":"{id}","data":{{"type":"a.b","id":"k{number}"}}}}"#)
-            .into_bytes();
-        let signed = |key: &SecretString, now, body: &[u8]| sign::standard(key, &id, now, body);
-        let ours = |now| signed(&self.key, now, &body);
-        let post = |headers: [(&'static str, String); 3], body: &[u8]| {
-            http(&Method::POST, "/webhooks/anthropic", &headers, body, body.len())
-        };
-        let refused = |bytes, closer, plain| BadRequest { bytes, status: 401, reasons: [closer, plain] };
+        let body = format!(r#"{{"type":"event","id":"{id}","data":{{"type":"a.b","id":"k{number}"}}}}"#);
+        let sample =
+            Sample { number, now, headers: sign::standard(&self.key, &id, now, body.as_bytes())?, id, body };
+        match KINDS[place] {
+            kind @ (Kind::RandomPath | Kind::RandomSender | Kind::WrongMethod | Kind::TooLarge) => {
+                Ok(self.refused_unread(kind, &sample))
+            }
+            kind @ (Kind::Stale | Kind::Future | Kind::KeyOfAnother | Kind::RandomKey) => {
+                self.signed_otherwise(kind, &sample)
+            }
+            kind => Ok(self.with_other_headers(kind, sample)),
+        }
+    }
 
-        Ok(match kind {
+    /// What a receiver refuses before it has read the body.
+    fn refused_unread(&self, kind: Kind, sample: &Sample) -> BadRequest {
+        let Sample { number, headers, body, .. } = sample;
+        let to = |method: &Method, path: &str| http(method, path, headers, body.as_bytes(), body.len());
+        let (bytes, status, reason) = match kind {
             Kind::RandomPath => {
-                let path = format!("/{}/{}", self.word("path", number), self.word("more", number));
-                not_found(http(&Method::POST, &path, &ours(now)?, &body, body.len()))
+                let path = format!("/{}/{}", self.word("path", *number), self.word("more", *number));
+                (to(&Method::POST, &path), 404, "not_found")
             }
             Kind::RandomSender => {
-                let path = format!("/webhooks/{}", self.word("sender", number));
-                not_found(http(&Method::POST, &path, &ours(now)?, &body, body.len()))
+                (to(&Method::POST, &format!("/webhooks/{}", self.word("sender", *number))), 404, "not_found")
             }
-            Kind::WrongMethod => {
-                let bytes = http(&Method::PUT, "/webhooks/anthropic", &ours(now)?, &body, body.len());
-                BadRequest { bytes, status: 405, reasons: ["wrong_method"; 2] }
-            }
-            Kind::NoHeaders => {
-                let bytes = http(&Method::POST, "/webhooks/anthropic", &[], &body, body.len());
-                refused(bytes, "missing", "missing")
-            }
+            Kind::WrongMethod => (to(&Method::PUT, ENDPOINT), 405, "wrong_method"),
+            // Only announced: a receiver that waits for it could be held for nothing.
+            _ => (http(&Method::POST, ENDPOINT, headers, b"", TOO_LARGE_BYTES), 413, "too_large"),
+        };
+        BadRequest { bytes, status, reasons: [reason; 2] }
+    }
+
+    /// A signature that is right, but for another time or another key.
+    fn signed_otherwise(&self, kind: Kind, sample: &Sample) -> Result<BadRequest, InvalidKey> {
+        let Sample { number, now, id, body, .. } = sample;
+        let random = SecretString::from(format!("whsec_{}", STANDARD.encode(self.word("key", *number))));
+        let (key, now, closer, plain) = match kind {
+            Kind::Stale => (&self.key, now - OFF_SECONDS, "stale", "stale"),
+            Kind::Future => (&self.key, now + OFF_SECONDS, "future", "future"),
+            Kind::KeyOfAnother => (&self.key_of_another, *now, "key_of_another_sender", "mismatch"),
+            _ => (&random, *now, "mismatch", "mismatch"),
+        };
+        let headers = sign::standard(key, id, now, body.as_bytes())?;
+        Ok(refused(post(&headers, body.as_bytes()), closer, plain))
+    }
+
+    /// Headers, or a body, that the signature was not made for.
+    fn with_other_headers(&self, kind: Kind, sample: Sample) -> BadRequest {
+        let Sample { number, headers: [id, time, signature], body, .. } = sample;
+        let body = body.into_bytes();
+        let random = (signature.0, self.signature(number));
+        match kind {
             Kind::OtherNames => {
-                let [id, time, signature] = ours(now)?.map(|(_, value)| value);
-                let names = ["svix-id", "svix-timestamp", "svix-signature"];
-                let headers = [(names[0], id), (names[1], time), (names[2], signature)];
-                refused(post(headers, &body), "wrong_header_name", "missing")
+                let headers =
+                    [("svix-id", id.1), ("svix-timestamp", time.1), ("svix-signature", signature.1)];
+                refused(post(&headers, &body), "wrong_header_name", "missing")
             }
             Kind::Twice => {
-                let [id, time, signature] = ours(now)?;
-                let headers = [id, ("webhook-timestamp", "1".to_owned()), time, signature];
-                let bytes = http(&Method::POST, "/webhooks/anthropic", &headers, &body, body.len());
-                refused(bytes, "duplicate", "duplicate")
+                let first = (time.0, "1".to_owned());
+                refused(post(&[id, first, time, signature], &body), "duplicate", "duplicate")
             }
             Kind::Dot => {
-                let [(name, id), time, signature] = ours(now)?;
-                refused(
-                    post([(name, format!("{id}.{number}")), time, signature], &body),
-                    "malformed",
-                    "malformed",
-                )
+                let id = (id.0, format!("{}.{number}", id.1));
+                refused(post(&[id, time, signature], &body), "malformed", "malformed")
             }
             Kind::NoNumber => {
-                let [id, (name, time), signature] = ours(now)?;
-                refused(
-                    post([id, (name, format!("{time}.{number}")), signature], &body),
-                    "timestamp",
-                    "timestamp",
-                )
+                let time = (time.0, format!("{}.{number}", time.1));
+                refused(post(&[id, time, signature], &body), "timestamp", "timestamp")
             }
-            Kind::Stale => refused(post(ours(now - OFF_SECONDS)?, &body), "stale", "stale"),
-            Kind::Future => refused(post(ours(now + OFF_SECONDS)?, &body), "future", "future"),
             Kind::NotBase64 => {
-                let [id, time, (name, _)] = ours(now)?;
-                let signature = format!("v1,{:064x}", dice::number(self.seed, "hex", &id.1));
-                refused(post([id, time, (name, signature)], &body), "not_base64", "mismatch")
-            }
-            Kind::KeyOfAnother => {
-                let headers = signed(&self.key_of_another, now, &body)?;
-                refused(post(headers, &body), "key_of_another_sender", "mismatch")
+                let hexadecimal = (signature.0, format!("v1,{:064x}", dice::number(self.seed, "hex", &id.1)));
+                refused(post(&[id, time, hexadecimal], &body), "not_base64", "mismatch")
             }
             Kind::Altered => {
-                let headers = ours(now)?;
-                refused(post(headers, &[&body[..], b"\n"].concat()), "body_altered", "mismatch")
+                let altered = [&body[..], b"\n"].concat();
+                refused(post(&[id, time, signature], &altered), "body_altered", "mismatch")
             }
-            Kind::RandomSignature => {
-                let [id, time, (name, _)] = ours(now)?;
-                refused(post([id, time, (name, self.signature(number))], &body), "mismatch", "mismatch")
-            }
-            Kind::RandomKey => {
-                let key = SecretString::from(format!("whsec_{}", STANDARD.encode(self.word("key", number))));
-                refused(post(signed(&key, now, &body)?, &body), "mismatch", "mismatch")
+            Kind::RandomSignature => refused(post(&[id, time, random], &body), "mismatch", "mismatch"),
+            Kind::LargeBody => {
+                refused(post(&[id, time, random], &[b'a'; LARGE_BODY_BYTES]), "mismatch", "mismatch")
             }
             Kind::ManyHeaders => {
                 let names: Vec<String> = (0..40).map(|nth| self.word("header", number * 40 + nth)).collect();
-                let headers: Vec<_> =
-                    names.iter().map(|name| (name.as_str(), self.word("value", number))).collect();
-                let bytes = http(&Method::POST, "/webhooks/anthropic", &headers, &body, body.len());
-                refused(bytes, "missing", "missing")
+                let value = self.word("value", number);
+                let headers: Vec<_> = names.iter().map(|name| (name.as_str(), value.clone())).collect();
+                refused(post(&headers, &body), "missing", "missing")
             }
-            Kind::LargeBody => {
-                let [id, time, (name, _)] = ours(now)?;
-                let body = vec![b'a'; LARGE_BODY_BYTES];
-                refused(post([id, time, (name, self.signature(number))], &body), "mismatch", "mismatch")
-            }
-            // Only announced: a receiver that waits for it could be held for nothing.
-            Kind::TooLarge => {
-                let bytes = http(&Method::POST, "/webhooks/anthropic", &ours(now)?, b"", TOO_LARGE_BYTES);
-                BadRequest { bytes, status: 413, reasons: ["too_large"; 2] }
-            }
-        })
+            _ => refused(post(&[], &body), "missing", "missing"),
+        }
     }
 
     /// A word of letters and digits that no other number has.
@@ -203,8 +208,12 @@ impl Hostile {
     }
 }
 
-fn not_found(bytes: Vec<u8>) -> BadRequest {
-    BadRequest { bytes, status: 404, reasons: ["not_found"; 2] }
+fn refused(bytes: Vec<u8>, closer: &'static str, plain: &'static str) -> BadRequest {
+    BadRequest { bytes, status: 401, reasons: [closer, plain] }
+}
+
+fn post(headers: &[(&str, String)], body: &[u8]) -> Vec<u8> {
+    http(&Method::POST, ENDPOINT, headers, body, body.len())
 }
 
 fn http(method: &Method, path: &str, headers: &[(&str, String)], body: &[u8], announced: usize) -> Vec<u8> {

@@ -48,7 +48,7 @@ async fn deliveries_are_noted_with_the_commit_that_ends_them_and_without_the_lea
 
     assert_eq!(completed.finished, [claimed[0].event.id, claimed[1].event.id]);
     assert!(alone.finished.is_empty());
-    let noted = "select string_agg(concat_ws(' ', d.outbox_id, d.endpoint, d.type, d.attempt, d.status, d.took, d.answer, o.status), ', ' order by d.id)
+    let noted = "select string_agg(concat_ws(' ', d.outbox_id, d.endpoint, d.type, d.attempt, d.status, d.took, d.answer, o.status), ', ' order by d.outbox_id)
                    from restante.endpoint_delivery as d left join restante.outbox as o on (o.id, o.event_id) = (d.outbox_id, d.event_id)";
     let row = |nth: usize| format!("{} a order.placed 1 202 00:00:00.007 thanks done", claimed[nth].event.id);
     assert_eq!(world.value(noted).await, format!("{}, {}", row(0), row(1)));
