@@ -41,8 +41,8 @@ mod senders;
 
 pub use checkpoint::Checkpoint;
 pub(crate) use checkpoint::Fence;
-pub(crate) use context::AttemptTx;
 pub use context::Context;
+pub(crate) use context::{AttemptTx, Left};
 pub(crate) use deadline::Deadline;
 pub use error::{Classify, Error};
 pub use senders::Senders;

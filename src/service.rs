@@ -120,6 +120,13 @@ async fn work(
     Ok(())
 }
 
+/// What this machine, or its container, is called.
+#[doc(hidden)]
+pub fn machine() -> String {
+    let told = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    told.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned())
+}
+
 /// A pool on a database that answers and has the schema of this program. Waits a minute for one that is starting.
 ///
 /// # Errors

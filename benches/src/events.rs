@@ -12,6 +12,11 @@ pub(crate) fn signing_key() -> String {
     format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode([7; 32]))
 }
 
+/// A key that no receiver has.
+pub(crate) fn key_of_another() -> String {
+    format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode([8; 32]))
+}
+
 /// HTTP requests for receivers at `address`, each with its own event and a body of about 400 bytes. If `keyed`, each event has
 /// its own key, otherwise none.
 pub(crate) fn requests(

@@ -115,6 +115,13 @@ pub(crate) const GOALS: &[Goal] = &[
         AtLeast(3.0),
     ),
     goal(
+        "beside 5000 bad requests/s, over none",
+        "Flood of bad requests",
+        rate("5000 bad requests/s", PRODUCT),
+        Over::Figure(rate("no flood", PRODUCT)),
+        AtLeast(0.67),
+    ),
+    goal(
         "no-op handler, over the fastest peer",
         "Drain",
         rate("no-op", PRODUCT),

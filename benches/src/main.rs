@@ -7,6 +7,7 @@
 mod cluster;
 mod events;
 mod figures;
+mod flood;
 mod goals;
 mod load;
 mod machine;

@@ -3,6 +3,7 @@
 mod counting;
 mod drain;
 mod flat;
+mod flood;
 mod governor;
 mod idle;
 mod ingest;
@@ -24,6 +25,7 @@ use crate::figures::Table;
 pub(crate) enum Measurement {
     Ingest,
     SlowFlush,
+    Flood,
     Drain,
     PickUp,
     Neighbours,
@@ -42,6 +44,7 @@ pub(crate) enum Measurement {
 pub(crate) const ALL: &[(&str, Measurement)] = &[
     ("ingest", Measurement::Ingest),
     ("slow-flush", Measurement::SlowFlush),
+    ("flood", Measurement::Flood),
     ("drain", Measurement::Drain),
     ("pick-up", Measurement::PickUp),
     ("neighbours", Measurement::Neighbours),
@@ -66,6 +69,7 @@ impl Measurement {
         match self {
             Self::Ingest => ingest::measure(bench).await,
             Self::SlowFlush => ingest::measure_slow_flush(bench).await,
+            Self::Flood => flood::measure(bench).await,
             Self::Drain => drain::measure(bench).await,
             Self::PickUp => pick_up::measure(bench).await,
             Self::Neighbours => neighbours::measure(bench).await,

@@ -51,7 +51,8 @@ async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>
         login.offer(config.database_url);
         Ok(replaced(&replace, config.senders))
     });
-    let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds, journal };
+    let machine = service::machine();
+    let settings = ingest::Settings { limits: config.limits, senders, now: unix_seconds, journal, machine };
     let store = OutboxStore::new(pool.clone(), &service::name("ingest"), ended.clone());
     let drained = ingest::run(settings, listener, store, stop).await;
     ended.cancel();

@@ -121,7 +121,7 @@ variables! {
 
     /// how many bytes the files in RESTANTE_JOURNAL_DIR take up at most
     RESTANTE_JOURNAL_BYTES_MAX: u64 = number(1_048_576..=1_099_511_627_776),
-        read by [(Ingest, Default("1073741824"))], since "0.1.0";
+        read by [(Ingest, Default("1073741824")), (Tool, Default("1073741824"))], since "0.1.0";
 
     /// how many seconds an idle HTTP connection is kept open; longer than the proxy in front keeps one, which is
     /// usually 60 or 75 seconds

@@ -26,6 +26,8 @@ pub struct Tool {
     pub ops_listen: Option<SocketAddr>,
     /// `RESTANTE_JOURNAL_DIR`: the journal of an ingest on this machine.
     pub journal_dir: Option<PathBuf>,
+    /// `RESTANTE_JOURNAL_BYTES_MAX`: how many bytes it may have.
+    pub journal_bytes_max: u64,
     /// `RESTANTE_PUBLIC_URL`: where the sender delivers webhooks.
     pub public_url: Option<Url>,
     /// `RESTANTE_LOG` and `RUST_LOG`.
@@ -52,6 +54,7 @@ impl Tool {
             api: api(&mut vars),
             ops_listen: vars.find(&RESTANTE_OPS_LISTEN),
             journal_dir: vars.find(&RESTANTE_JOURNAL_DIR),
+            journal_bytes_max: vars.get(&RESTANTE_JOURNAL_BYTES_MAX),
             public_url: vars.find(&RESTANTE_PUBLIC_URL),
             log: log(&mut vars),
         });

@@ -9,11 +9,21 @@ use super::checkpoint::{Checkpoint, Draft, Fence};
 use super::error::Error;
 use crate::database::{Connections, Lent, Loan, OwnedTransaction};
 use crate::event::{Event, NewEvent};
-use crate::outbox::{self, Source};
+use crate::outbox::{self, Delivered, Source};
 use crate::{api, handler};
 
 /// The transaction that commits together with the completion of its event.
 pub(crate) type AttemptTx = OwnedTransaction<Lent>;
+
+/// What a handler that has returned leaves behind.
+pub(crate) struct Left {
+    /// Its transaction, if it opened one.
+    pub(crate) tx: Option<AttemptTx>,
+    /// The result of the event.
+    pub(crate) result: Option<String>,
+    /// What it delivered to an endpoint.
+    pub(crate) delivered: Option<Delivered>,
+}
 
 /// How much longer than its attempt a transaction may last, so that the attempt's own timeout comes first: its error
 /// says more.
@@ -40,6 +50,7 @@ pub struct Context<'a> {
     fence: Fence,
     tx: Option<AttemptTx>,
     result: Option<String>,
+    delivered: Option<Delivered>,
     is_alone: bool,
     state_asked_at: Option<DateTime<Utc>>,
 }
@@ -61,6 +72,7 @@ impl<'a> Context<'a> {
             fence,
             tx: None,
             result: None,
+            delivered: None,
             is_alone: false,
             state_asked_at: None,
         }
@@ -141,6 +153,12 @@ impl<'a> Context<'a> {
         self.result = Some(result.to_string());
     }
 
+    /// Notes what was delivered to an endpoint, if the attempt succeeds: in the commit that completes the event, which several
+    /// attempts may share.
+    pub(crate) fn set_delivered(&mut self, delivered: Delivered) {
+        self.delivered = Some(delivered);
+    }
+
     /// This attempt settles its own event only, whatever [`newest_state_of`](crate::Handler::newest_state_of) says: it has not got the
     /// state.
     pub fn settle_alone(&mut self) {
@@ -169,8 +187,8 @@ impl<'a> Context<'a> {
     }
 
     /// For the worker: what a handler that has returned leaves behind.
-    pub(crate) fn into_parts(self) -> (Option<AttemptTx>, Option<String>) {
-        (self.tx, self.result)
+    pub(crate) fn into_parts(self) -> Left {
+        Left { tx: self.tx, result: self.result, delivered: self.delivered }
     }
 
     /// Begins a transaction on a connection of its own, because the attempt's own connection may be in use.

@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 use super::{Inserted, Store, StoreError, Took};
 use crate::event::NewEvent;
 use crate::key_use::Use;
-use crate::outbox::Refused;
 use crate::outbox::insert::{Duplicate, seen_as};
+use crate::outbox::{JournalReport, Refused};
 
 /// What the store does with one insert.
 pub(super) enum Verdict {
@@ -185,6 +185,10 @@ impl Store for FakeStore {
             return Err(StoreError::Unavailable("away".into()));
         }
         self.0.key_uses.lock().unwrap().extend_from_slice(uses);
+        Ok(())
+    }
+
+    async fn note_journal(&self, _: &JournalReport) -> Result<(), StoreError> {
         Ok(())
     }
 }

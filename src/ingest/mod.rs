@@ -14,6 +14,7 @@ mod endpoint;
 #[cfg(test)]
 mod fake;
 mod journal;
+mod journal_reports;
 mod key_reports;
 mod lanes;
 mod refusals;
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::commit::{Inserted, Store, StoreError};
-pub use self::journal::{Backlog, Journal, Unusable, inspect};
+pub use self::journal::{Backlog, Journal, Unusable, inspect, is_in_use};
 pub use self::lanes::Took;
 use self::refusals::Refusals;
 pub use self::senders::{Sender, Senders, keys};
@@ -62,6 +63,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where events are kept while the store takes none; none without `RESTANTE_JOURNAL_DIR`.
     pub journal: Option<Journal>,
+    /// Where this ingest runs, for people who look for its journal.
+    pub machine: String,
 }
 
 /// Bounds on time and memory. The defaults suit deliveries of about 1 kB, the size that the API sends.
@@ -138,18 +141,23 @@ pub async fn run<S: Store + Clone>(
     store: S,
     stop: CancellationToken,
 ) -> bool {
-    let Settings { senders, now, limits, journal } = settings;
+    let Settings { senders, now, limits, journal, machine } = settings;
     let _replay = journal.clone().map(|journal| {
         AbortOnDropHandle::new(tokio::spawn(replay::run(store.clone(), journal, limits.clone())))
     });
-    let (committer, mut commits) = commit::start(store.clone(), journal, &limits);
+    let (committer, mut commits) = commit::start(store.clone(), journal.clone(), &limits);
     let refusals = Refusals::default();
     let last_report = CancellationToken::new();
-    let reports = refusals.clone().report_until(last_report.clone(), limits.report_every, store.clone());
+    let (last, every) = (last_report.clone(), limits.report_every);
+    let of_refusals = refusals.clone().report_until(last.clone(), every, store.clone());
     let uses = Uses::default();
-    let key_reports =
-        key_reports::run(senders.clone(), uses.clone(), limits.report_every, store, last_report.clone());
-    let reports = tokio::spawn(async { join!(reports, key_reports) });
+    let of_keys = key_reports::run(senders.clone(), uses.clone(), every, store.clone(), last.clone());
+    let of_journal = async move {
+        if let Some(journal) = journal {
+            journal_reports::report_until(journal, machine, last, every, store).await;
+        }
+    };
+    let reports = tokio::spawn(async { join!(of_refusals, of_keys, of_journal) });
     let counts = endpoint::Counts { refusals, uses };
     let router = endpoint::router(senders, now, committer, counts, stop.clone(), &limits);
 

@@ -13,7 +13,7 @@ use super::{Inserted, Store, StoreError, Took};
 use crate::database::{self, Connections};
 use crate::event::NewEvent;
 use crate::key_use::Use;
-use crate::outbox::{self, Refused, Stored};
+use crate::outbox::{self, JournalReport, Refused, Stored};
 
 /// At most fifty hints a second in the long run: each is a commit that holds a lock of the whole server for a moment.
 const HINT_EVERY: Duration = Duration::from_millis(20);
@@ -109,6 +109,11 @@ impl Store for OutboxStore {
         let note = async |connection: &mut PgConnection| {
             outbox::note_key_use(connection, &self.process, "restante-ingest", uses).await
         };
+        self.reports.run(note).await.map_err(|error| StoreError::Unavailable(error.into()))
+    }
+
+    async fn note_journal(&self, report: &JournalReport) -> Result<(), StoreError> {
+        let note = async |connection: &mut PgConnection| outbox::note_journal(connection, report).await;
         self.reports.run(note).await.map_err(|error| StoreError::Unavailable(error.into()))
     }
 }

@@ -3,8 +3,18 @@
 use sqlx::PgExecutor;
 
 /// The questions that `restante.health` answers, in its order (a test compares the two).
-pub const QUESTIONS: [&str; 9] =
-    ["silence", "refusals", "workers", "trouble", "dead", "batches", "reconciler", "horizon", "partitions"];
+pub const QUESTIONS: [&str; 10] = [
+    "silence",
+    "refusals",
+    "workers",
+    "trouble",
+    "dead",
+    "batches",
+    "reconciler",
+    "horizon",
+    "partitions",
+    "journal",
+];
 
 /// How many events one statement reads to learn when their senders sent.
 const PAGE: i32 = 50_000;

@@ -10,8 +10,10 @@
 pub mod breaker;
 pub mod budget;
 pub mod claim;
+mod delivered;
 pub mod health;
 pub mod insert;
+mod journal;
 mod keys;
 pub mod lease;
 pub mod missed;
@@ -24,7 +26,9 @@ pub mod upkeep;
 pub mod waiting;
 
 pub use claim::{Claimed, claim, claim_except};
+pub use delivered::Delivered;
 pub use insert::{Source, Stored, insert_events, insert_journaled};
+pub use journal::{JournalReport, note_journal};
 pub use keys::note_key_use;
 pub use lease::Lease;
 pub use outcome::Outcome;

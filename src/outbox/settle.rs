@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use crate::outbox::claim::{claimed_row, interval};
+use crate::outbox::delivered::{Columns, Delivered};
 use crate::outbox::outcome::{Finish, Verdict};
 use crate::outbox::{Claimed, Lease};
 
@@ -18,6 +19,8 @@ pub struct Finished {
     pub finish: Finish,
     /// What the handler left as its result, as JSON.
     pub result: Option<String>,
+    /// What it delivered to an endpoint, which is noted in the same commit.
+    pub delivered: Option<Delivered>,
 }
 
 /// The worker that gets the lease of a successor when the head of its key is finished.
@@ -58,7 +61,8 @@ macro_rules! finish {
     }};
 }
 
-/// Finishes events, and makes the successor in each key claimable or leases it as `next` says, in one statement.
+/// Finishes events, notes what they delivered, and makes the successor in each key claimable or leases it as `next` says, in one
+/// statement.
 ///
 /// # Errors
 /// The database is away or refuses a result; then nothing was finished, unless only the answer was lost: see
@@ -70,7 +74,7 @@ pub async fn finish(
 ) -> sqlx::Result<Completed> {
     let (owner, until) = (next.map(|next| next.owner), next.map(|next| next.until));
     let time = next.map(|next| interval(next.lease));
-    if let [Finished { lease, finish, result }] = attempts {
+    if let [Finished { lease, finish, result, delivered: None }] = attempts {
         return finish!(
             executor,
             "restante.finish_event($1, $2, $3, $4, $5, $6, $7)",
@@ -87,16 +91,47 @@ pub async fn finish(
     let tokens: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.token).collect();
     let statuses: Vec<&str> = attempts.iter().map(|attempt| attempt.finish.outcome().as_str()).collect();
     let results: Vec<Option<&str>> = attempts.iter().map(|attempt| attempt.result.as_deref()).collect();
+    let delivered =
+        attempts.iter().filter_map(|attempt| Some((attempt.lease.id, attempt.delivered.as_ref()?)));
+    let delivered = Columns::of(delivered);
+    if delivered.outbox_ids.is_empty() {
+        return finish!(
+            executor,
+            "restante.finish_events($1, $2, $3, $4, $5, $6, $7)",
+            &ids,
+            &tokens,
+            &statuses as &[&str],
+            &results as &[Option<&str>],
+            owner,
+            time as _,
+            until
+        );
+    }
+    // Only what was finished is noted: an attempt without its lease says nothing.
     finish!(
         executor,
-        "restante.finish_events($1, $2, $3, $4, $5, $6, $7)",
+        "(with done as materialized (select * from restante.finish_events($1, $2, $3, $4, $5, $6, $7)),
+               noted as materialized (
+                 select count(restante.note_delivery(d.endpoint, d.outbox_id, d.event_id, d.type, d.attempt, d.took, d.status, null, d.answer))
+                   from unnest($8::bigint[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::interval[], $14::integer[], $15::text[])
+                     as d (outbox_id, endpoint, event_id, type, attempt, took, status, answer)
+                  where d.outbox_id in (select unnest(f.finished) from done as f))
+          select done.* from done cross join noted) as f",
         &ids,
         &tokens,
         &statuses as &[&str],
         &results as &[Option<&str>],
         owner,
         time as _,
-        until
+        until,
+        &delivered.outbox_ids,
+        &delivered.endpoints as &[&str],
+        &delivered.event_ids as &[&str],
+        &delivered.event_types as &[&str],
+        &delivered.attempts,
+        &delivered.took,
+        &delivered.statuses,
+        &delivered.answers as &[&str]
     )
 }
 

@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 
 use crate::database::{Connections, answered};
 use crate::event::ANTHROPIC;
-use crate::handler::{AttemptTx, Context, Deadline, Fence};
+use crate::handler::{AttemptTx, Context, Deadline, Fence, Left};
 use crate::outbox::outcome::Finish;
 use crate::outbox::settle::Finished;
 use crate::outbox::{Claimed, Outcome};
@@ -112,7 +112,7 @@ async fn attempt(shared: &Shared, claimed: &Claimed, leased_until: Instant, span
 }
 
 fn finished(claimed: &Claimed, finish: Finish, result: Option<String>) -> Finished {
-    Finished { lease: claimed.lease, finish, result }
+    Finished { lease: claimed.lease, finish, result, delivered: None }
 }
 
 /// Runs the handler. Returns what its event should become, and its transaction if it has begun one and returned. A
@@ -141,9 +141,9 @@ async fn handled(
             if returned.is_ok() {
                 returned = settle_waiting(&mut cx, &shared.registry, route).await;
             }
-            let (tx, result) = cx.into_parts();
+            let Left { tx, result, delivered } = cx.into_parts();
             let intended = match returned {
-                Ok(()) => Ok(finished(claimed, Finish::Done, result)),
+                Ok(()) => Ok(Finished { delivered, ..finished(claimed, Finish::Done, result) }),
                 Err(error) => Err(judge.error(error)),
             };
             (intended, tx)

@@ -82,7 +82,12 @@ async fn an_event_is_the_same_whether_it_is_claimed_or_leased_as_a_successor() {
     let look =
         |claimed: &Claimed| format!("{:?} {:?} {}", claimed.event, claimed.max_attempts, claimed.crashes);
     let first = world.claim(1).await.remove(0);
-    let done = |claimed: &Claimed| Finished { lease: claimed.lease, finish: Finish::Done, result: None };
+    let done = |claimed: &Claimed| Finished {
+        lease: claimed.lease,
+        finish: Finish::Done,
+        result: None,
+        delivered: None,
+    };
     let next = Next { owner: "somebody", lease: Duration::from_secs(30), until: Utc::now() };
 
     let leased = finish(&world.pool, &[done(&first)], Some(next)).await.unwrap().next.remove(0);

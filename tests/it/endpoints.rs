@@ -7,6 +7,7 @@ mod inside;
 mod limits;
 mod parked;
 mod receiver;
+mod shared;
 mod stored;
 
 use std::time::Duration;

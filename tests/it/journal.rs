@@ -188,7 +188,7 @@ async fn a_database_that_is_away_and_an_ingest_that_is_killed_meanwhile_cost_no_
 
     assert_eq!(answers, BTreeMap::from([(204, events)]), "every answer is a 204");
     until_replayed(&ingest).await;
-    assert_eq!(files(folder.path()), ["lock"]);
+    assert_eq!(files(folder.path()), ["identity", "lock"]);
     world.may_leave_running();
     let world = World::on(world.url.clone()).await;
     world.work().await;
@@ -291,6 +291,34 @@ async fn ingest_starts_without_its_database_and_tells_what_waits_until_it_is_bac
     assert_eq!(world.value("select count(*) from restante.outbox").await, "3");
     assert_eq!(sender.status(&delivery(3)).await, 204);
     assert_eq!(world.value("select count(*) from restante.outbox").await, "4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingest_tells_the_database_of_its_journal_and_one_that_is_killed_leaves_word_of_it() {
+    let world = World::new().await;
+    let folder = TempDir::new().unwrap();
+    let told = "select string_agg(split_part(place, ':', 2) || ' ' || events || ' ' || (ended_at is null), ', ') from restante.journal";
+    let expected = format!("{} 0 true", folder.path().display());
+    let is_told = async || (world.value(told).await == expected).then_some(());
+
+    let mut killed = Process::ingest(&world.url, &journaled(folder.path())).await;
+    eventually("the database knows of the journal", is_told).await;
+    killed.kill_hard();
+    let identity = "select journal from restante.journal";
+    let known = world.value(identity).await;
+    world.sql("update restante.journal set reported_at = now() - interval '1 hour'").await;
+    let silent = "select state from restante.health where question = 'journal'";
+    assert_eq!(world.value(silent).await, "act", "the killed one leaves word of its journal");
+
+    let moved = TempDir::new().unwrap();
+    let elsewhere = moved.path().join("journal");
+    fs::rename(folder.path(), &elsewhere).unwrap();
+    let mut next = Process::ingest(&world.url, &journaled(&elsewhere)).await;
+    eventually("the journal is heard of again", async || (world.value(silent).await == "ok").then_some(()))
+        .await;
+    assert_eq!(world.value(identity).await, known, "it is the same journal wherever its folder is");
+    assert_eq!(next.stopped().await, Some(0));
+    assert_eq!(world.value("select count(*) from restante.journal").await, "0", "nothing is left in it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use crate::support::world::no_api;
 use crate::support::{Ledger, World, eventually};
 
 fn done(lease: Lease) -> Finished {
-    Finished { lease, finish: Finish::Done, result: None }
+    Finished { lease, finish: Finish::Done, result: None, delivered: None }
 }
 
 async fn claimed_twice(world: &World) -> (Claimed, Claimed) {

@@ -25,6 +25,7 @@ mod documents;
 mod elsewhere;
 mod endpoints;
 mod flat;
+mod flood;
 mod governor;
 mod half_price;
 mod health;

@@ -46,7 +46,7 @@ async fn a_replay_onto_a_busy_key_waits_for_its_turn() {
     world.sql("update restante.outbox set status = 'pending' where event_id = 'k1'").await;
     expect![["k1 blocked, attempt 0\nk2 running, attempt 1\n"]].assert_eq(&world.outbox().await);
 
-    let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
+    let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None, delivered: None };
     finish(&world.pool, &[done], None).await.unwrap();
     expect![["k1 pending, attempt 0\nk2 done, attempt 1\n"]].assert_eq(&world.outbox().await);
 }
@@ -73,7 +73,7 @@ async fn cancelling_a_running_event_takes_its_lease_and_lets_the_next_go() {
     world.sql("update restante.outbox set status = 'cancelled' where event_id = 'k1'").await;
 
     expect![["k1 cancelled, attempt 1\nk2 pending, attempt 0\n"]].assert_eq(&world.outbox().await);
-    let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None };
+    let done = Finished { lease: claimed[0].lease, finish: Finish::Done, result: None, delivered: None };
     assert!(finish(&world.pool, &[done], None).await.unwrap().finished.is_empty());
 }
 

@@ -186,7 +186,12 @@ async fn an_event_that_arrives_while_the_head_of_its_key_is_finished_is_not_left
         for n in 0..others {
             world.receive(&format!("l{n}"), &format!("l{n}"), 1, json!({})).await;
         }
-        let done = |claimed: Claimed| Finished { lease: claimed.lease, finish: Finish::Done, result: None };
+        let done = |claimed: Claimed| Finished {
+            lease: claimed.lease,
+            finish: Finish::Done,
+            result: None,
+            delivered: None,
+        };
         let attempts: Vec<_> = world.claim(9).await.into_iter().map(done).collect();
         let mut finishing = world.pool.begin().await.unwrap();
         finish(&mut *finishing, &attempts, None).await.unwrap();
@@ -267,7 +272,12 @@ async fn the_next_event_of_a_key_is_leased_only_where_it_is_its_turn() {
     let lease = Duration::from_secs(30);
     let second_3 = world.event("k3").await.created_at;
     let next = Some(Next { owner: "me", lease, until: second_3 });
-    let done = |claimed: &Claimed| Finished { lease: claimed.lease, finish: Finish::Done, result: None };
+    let done = |claimed: &Claimed| Finished {
+        lease: claimed.lease,
+        finish: Finish::Done,
+        result: None,
+        delivered: None,
+    };
 
     let first = world.claim(2).await;
     let settled = finish(&world.pool, &[done(&first[0]), done(&first[1])], next).await.unwrap();

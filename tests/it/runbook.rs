@@ -52,6 +52,10 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ("select count(*)::text from restante.sender_rhythm where sender = 'former'", "0"),
         ),
         (
+            "Forget a journal that is gone for good",
+            ("select count(*)::text from restante.journal", "0"),
+        ),
+        (
             "Replay one event",
             ("select status || attempt from restante.outbox where event_id = 'whe_dead'", "pending0"),
         ),

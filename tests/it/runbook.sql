@@ -115,6 +115,7 @@ select restante.pause(key => 'sesn_kept', reason => 'a look at it');
 select restante.pause(subscriber => 'audits');
 
 -- A sender that has ended, and an alarm.
+insert into restante.journal (journal, place, events, bytes, bytes_max, aside, is_full) values ('0123', 'retired:/journal', 0, 0, 1073741824, 0, false);
 insert into restante.sender_rhythm (sender, first_at, last_at) values ('former', now() - interval '9 days', now() - interval '5 days');
 insert into restante.health_alarm (question, subject, raised_at, raised_event_id) values ('silence', 'former', now(), 'health.raised:1');
 -- What a worker has learned of a limit.

@@ -110,7 +110,12 @@ async fn the_order_of_a_key_holds_within_an_account_and_within_a_sender_that_has
 
         let done: Vec<_> = heads
             .iter()
-            .map(|claimed| Finished { lease: claimed.lease, finish: Finish::Done, result: None })
+            .map(|claimed| Finished {
+                lease: claimed.lease,
+                finish: Finish::Done,
+                result: None,
+                delivered: None,
+            })
             .collect();
         let next = Next { owner: "somebody", lease: Duration::from_secs(30), until: Utc::now() };
         let leased = if together {
@@ -201,7 +206,7 @@ async fn a_late_event_is_late_within_its_account_only() {
     assert!(at(&younger) > at(&older));
     store(&world, &[younger], true).await;
     let claimed = world.claim(1).await.remove(0);
-    let done = Finished { lease: claimed.lease, finish: Finish::Done, result: None };
+    let done = Finished { lease: claimed.lease, finish: Finish::Done, result: None, delivered: None };
     finish(&world.pool, &[done], None).await.unwrap();
     store(&world, &[older, event("openai", None, "o1", "k", 1)], true).await;
 

@@ -89,7 +89,12 @@ async fn a_completion_is_committed_while_an_application_holds_its_key_and_the_su
 
         let done: Vec<_> = claimed
             .into_iter()
-            .map(|claimed| Finished { lease: claimed.lease, finish: Finish::Done, result: None })
+            .map(|claimed| Finished {
+                lease: claimed.lease,
+                finish: Finish::Done,
+                result: None,
+                delivered: None,
+            })
             .collect();
         let settled = finish(&world.pool, &done, None).await.unwrap();
         assert_eq!(settled.finished.len(), done.len());

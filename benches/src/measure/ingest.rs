@@ -28,12 +28,13 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {
         for connections in [1, 64, 256] {
-            figures.push(restante(bench, &cluster, connections, false).await?);
+            figures.push(restante(bench, &cluster, connections, Events::Distinct).await?);
             for receiver in RECEIVERS.iter().filter(|_| bench.with_peers) {
                 figures.push(peer(bench, &cluster, receiver, connections).await?);
             }
             if connections == 64 {
-                figures.push(restante(bench, &cluster, connections, true).await?);
+                figures.push(restante(bench, &cluster, connections, Events::Repeated).await?);
+                figures.push(restante(bench, &cluster, connections, Events::BesideAnEndpoint).await?);
                 if bench.with_peers {
                     figures.push(pgbench(bench, &cluster, connections).await?);
                 }
@@ -45,7 +46,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Table> {
         about: format!(
             "Distinct signed events of about 400 bytes, each with a key of its own, over keep-alive connections; every \
              event that was answered 2xx was found in the table afterwards. `duplicates` sends the same {DUPLICATES} \
-             events again and again. pgbench inserts one row a transaction, prepared, without HTTP or signature.",
+             events again and again. `an endpoint` has a row of restante.endpoint, which gets none of these events. pgbench inserts one row a transaction, prepared, without HTTP or signature.",
         ),
         compared: Some("events/s"),
         figures,
@@ -58,7 +59,7 @@ pub(crate) async fn measure_slow_flush(bench: &Bench) -> anyhow::Result<Table> {
     let mut figures = Vec::new();
     for _ in 0..bench.scale.rounds {
         for connections in [1, 64, 256] {
-            figures.push(restante(bench, &cluster, connections, false).await?);
+            figures.push(restante(bench, &cluster, connections, Events::Distinct).await?);
             for receiver in
                 RECEIVERS.iter().filter(|receiver| bench.with_peers && receiver.name == "axum + sqlx")
             {
@@ -76,20 +77,37 @@ pub(crate) async fn measure_slow_flush(bench: &Bench) -> anyhow::Result<Table> {
     })
 }
 
+/// What is sent to the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Events {
+    Distinct,
+    Repeated,
+    /// Distinct ones, while there is an endpoint that gets what applications store.
+    BesideAnEndpoint,
+}
+
 async fn restante(
     bench: &Bench,
     cluster: &Cluster,
     connections: usize,
-    duplicates: bool,
+    events: Events,
 ) -> anyhow::Result<Figure> {
+    let duplicates = events == Events::Repeated;
     let database = cluster.restante().await?;
+    if events == Events::BesideAnEndpoint {
+        database
+            .run("insert into restante.endpoint (name, url) values ('a', 'https://endpoint.example/')")
+            .await?;
+    }
     let (program, address) = product::ingest(bench, &database)?;
     let point = Point { bench, cluster, database: &database, program: &program, address, connections };
     let (load, mut figure) = point.measure("/webhooks/anthropic", PRODUCT, duplicates).await?;
     let stored = if duplicates { DUPLICATES } else { load.accepted };
     database.expect("select count(*) from restante.outbox", stored).await?;
-    if duplicates {
-        figure.point = format!("{}, duplicates", figure.point);
+    match events {
+        Events::Distinct => {}
+        Events::Repeated => figure.point.push_str(", duplicates"),
+        Events::BesideAnEndpoint => figure.point.push_str(", an endpoint"),
     }
     program.stop()?;
     database.drop().await?;

@@ -36,7 +36,8 @@ impl Endpoint {
     pub(super) fn object(&self, url: Option<&str>) -> Value {
         let state = if self.disabled_reason.is_some() { "disabled" } else { "enabled" };
         let reason = self.disabled_reason.unwrap_or_default();
-        json!({"url": url, "state": state, "disabled_reason": reason, "lost": self.lost})
+        let failures = self.failures_in_a_row;
+        json!({"url": url, "state": state, "disabled_reason": reason, "failures_in_a_row": failures, "lost": self.lost})
     }
 
     /// Records the outcome of an attempt. The reasons are in the API's words.

@@ -23,6 +23,7 @@ mod flags;
 mod front;
 mod gate;
 mod held;
+pub mod hostile;
 mod journal;
 mod kinds;
 mod limit;

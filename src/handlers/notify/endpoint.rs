@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
+use tokio::time::Instant;
 
 use crate::event::Event;
 
-/// An endpoint, as it is now.
+/// An endpoint, as it was when it was read.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) url: String,
@@ -21,8 +22,23 @@ pub(super) struct Endpoint {
     pub(super) enabled_at: DateTime<Utc>,
     pub(super) per_second: Option<i32>,
     pub(super) concurrency: usize,
-    /// The database's time, in Unix seconds: receivers compare it with theirs.
-    pub(super) now: i64,
+    /// Not later than the row was read, by the database's clock.
+    read_at: DateTime<Utc>,
+    /// The same, by the clock of this process.
+    asked_at: Instant,
+}
+
+impl Endpoint {
+    /// The database's time now, in Unix seconds: receivers compare it with theirs.
+    pub(super) fn now(&self) -> i64 {
+        let passed = chrono::Duration::from_std(self.asked_at.elapsed()).unwrap_or_default();
+        (self.read_at + passed).timestamp()
+    }
+
+    /// May what was stored at this time, by the database's clock, be sent by this row, if it was read within `fresh`?
+    pub(super) fn serves(&self, stored_at: DateTime<Utc>, fresh: Duration) -> bool {
+        stored_at <= self.read_at && self.asked_at.elapsed() < fresh
+    }
 }
 
 /// The endpoint of this name, if there is one.
@@ -30,10 +46,12 @@ pub(super) struct Endpoint {
 /// # Errors
 /// The database is away or did not answer.
 pub(super) async fn endpoint(executor: impl PgExecutor<'_>, name: &str) -> sqlx::Result<Option<Endpoint>> {
+    let asked_at = Instant::now();
+    // The time of the statement is before what the statement sees.
     let row = sqlx::query!(
         r#"
         select e.url, e.secret, e.status = 'enabled' as "is_enabled!", e.enabled_at, e.per_second, e.concurrency,
-               extract(epoch from clock_timestamp())::bigint as "now!"
+               statement_timestamp() as "read_at!"
           from restante.endpoint as e where e.name = $1
         "#,
         name
@@ -47,7 +65,8 @@ pub(super) async fn endpoint(executor: impl PgExecutor<'_>, name: &str) -> sqlx:
         enabled_at: row.enabled_at,
         per_second: row.per_second,
         concurrency: usize::try_from(row.concurrency).unwrap_or(1),
-        now: row.now,
+        read_at: row.read_at,
+        asked_at,
     }))
 }
 
@@ -84,7 +103,7 @@ pub(super) async fn take_slot(
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
-/// An attempt to deliver a notification, as it ended.
+/// An attempt to deliver a notification that failed.
 #[derive(Debug)]
 pub(super) struct Delivery<'a> {
     pub(super) endpoint: &'a str,
@@ -93,7 +112,7 @@ pub(super) struct Delivery<'a> {
     pub(super) took: Duration,
     pub(super) status: Option<u16>,
     /// Why it failed.
-    pub(super) error: Option<&'a str>,
+    pub(super) error: &'a str,
     /// The beginning of the body of the answer.
     pub(super) answer: Option<&'a str>,
 }

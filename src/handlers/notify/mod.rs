@@ -9,9 +9,11 @@
 //! | is disabled | is parked |
 //! | is gone | is a dead letter |
 //!
-//! Each attempt is a row of `restante.endpoint_delivery`, in the same commit as what becomes of the notification. How many go to an
-//! endpoint at once is decided in `gate`; where they may go, in `egress`.
+//! Each attempt is a row of `restante.endpoint_delivery`. That of one that was delivered is in the commit of its completion, which
+//! notifications that end at the same time share. How many go to an endpoint at once is decided in `gate`; what is known of it, in
+//! `known`; where they may go, in `egress`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -26,14 +28,17 @@ use url::Url;
 use crate::egress::{self, Answer, Rules};
 use crate::event::Event;
 use crate::handler::{self, Classify, Context, Error, Handler};
+use crate::outbox::Delivered;
 use crate::{database, retry};
 
 mod endpoint;
 mod gate;
+mod known;
 mod sign;
 
 use endpoint::{Delivery, Endpoint};
 use gate::{Gates, Later, Pass, Terms};
+use known::Known;
 
 /// What the type of each notification begins with; the name of its endpoint follows.
 const PREFIX: &str = "notify.";
@@ -55,6 +60,7 @@ pub struct Notifications {
     /// An error if TLS could not be set up.
     client: Result<egress::Client, egress::Error>,
     gates: Gates,
+    known: Known,
 }
 
 impl Notifications {
@@ -65,7 +71,7 @@ impl Notifications {
 
     /// Delivers through a client of the caller.
     pub fn with(client: Result<egress::Client, egress::Error>) -> Self {
-        Self { client, gates: Gates::default() }
+        Self { client, gates: Gates::default(), known: Known::default() }
     }
 }
 
@@ -97,7 +103,7 @@ impl Handler for Notifications {
             serde_json::from_str(event.body.as_json().unwrap_or_default()).permanent()?;
         let Told { event_type } = serde_json::from_str(body.get()).permanent()?;
         let name = event.event_type.strip_prefix(PREFIX).unwrap_or_default();
-        let endpoint = endpoint_of(cx, name, url.as_deref()).await?;
+        let endpoint = self.endpoint_of(cx, name, url.as_deref()).await?;
         let client = match &self.client {
             Ok(client) => client,
             Err(error) => return Err(Error::Trouble(ASK_AGAIN, anyhow!("TLS could not be set up: {error}"))),
@@ -110,27 +116,26 @@ impl Handler for Notifications {
         let began = Instant::now();
         let answered = client.post(&url, headers, body).await;
         let took = began.elapsed();
-        let fault = fault(&answered);
-        let answer = answered.as_ref().ok();
-        let delivery = Delivery {
-            endpoint: name,
-            event_type: &event_type,
-            took,
-            status: answer.map(|answer| answer.status),
-            error: fault.as_deref(),
-            answer: answer.map(|answer| answer.beginning.as_str()),
-        };
-        match fault {
-            None => {
+        match taken(answered) {
+            Ok(Answer { status, beginning: answer, .. }) => {
                 pass.succeeded(took);
-                cx.set_result(&serde_json::json!({ "status": delivery.status }));
-                endpoint::note(cx.tx().await?, event, &delivery).await?;
+                cx.set_result(&serde_json::json!({ "status": status }));
+                let (endpoint, event_id, attempt) = (name.to_owned(), event.event_id.clone(), event.attempt);
+                cx.set_delivered(Delivered { endpoint, event_id, event_type, attempt, took, status, answer });
                 Ok(())
             }
-            Some(ref fault) => {
-                let retry_after = answer.and_then(|answer| answer.retry_after);
+            Err(Failure { fault, answer }) => {
+                let retry_after = answer.as_ref().and_then(|answer| answer.retry_after);
                 pass.failed(retry_after);
-                Err(failed(cx, &delivery, retry_after, fault).await?)
+                let delivery = Delivery {
+                    endpoint: name,
+                    event_type: &event_type,
+                    took,
+                    status: answer.as_ref().map(|answer| answer.status),
+                    error: &fault,
+                    answer: answer.as_ref().map(|answer| answer.beginning.as_str()),
+                };
+                Err(failed(cx, &delivery, retry_after).await?)
             }
         }
     }
@@ -141,9 +146,8 @@ async fn failed(
     cx: &Context<'_>,
     delivery: &Delivery<'_>,
     retry_after: Option<Duration>,
-    fault: &str,
 ) -> Result<Error, Error> {
-    let name = delivery.endpoint;
+    let (name, fault) = (delivery.endpoint, delivery.error);
     let mut checkpoint = cx.checkpoint().await?;
     let disabled_because = endpoint::note(&mut *checkpoint, cx.event, delivery).await?;
     checkpoint.commit().await?;
@@ -157,29 +161,35 @@ async fn failed(
     Ok(Error::RetryAfter(retry_after.unwrap_or(RETRY.ceiling(attempt) / 2), error))
 }
 
-/// The endpoint, if it is enabled.
-async fn endpoint_of(cx: &Context<'_>, name: &str, url: Option<&str>) -> Result<Endpoint, Error> {
-    let mut found = endpoint::endpoint(cx.pool(), name).await?;
-    if let (None, Some(url)) = (&found, url) {
-        endpoint::add_for_callback(cx.pool(), url).await?;
-        found = endpoint::endpoint(cx.pool(), name).await?;
-    }
-    match found {
-        None => Err(Error::Permanent(anyhow!("there is no endpoint named {name} any more"))),
-        Some(endpoint) if !endpoint.is_enabled => {
-            endpoint::hold(cx.pool(), name).await?;
-            Err(parked(name))
-        }
-        Some(endpoint) => Ok(endpoint),
-    }
-}
-
 /// The type of the notification is paused by now, so this parks it.
 fn parked(name: &str) -> Error {
     Error::Defer(Duration::ZERO, format!("the endpoint {name} is disabled").into())
 }
 
 impl Notifications {
+    /// The endpoint, if it is enabled.
+    async fn endpoint_of(
+        &self,
+        cx: &Context<'_>,
+        name: &str,
+        url: Option<&str>,
+    ) -> Result<Arc<Endpoint>, Error> {
+        let stored_at = cx.event.received_at;
+        let mut found = self.known.endpoint(cx.pool(), name, stored_at).await?;
+        if let (None, Some(url)) = (&found, url) {
+            endpoint::add_for_callback(cx.pool(), url).await?;
+            found = self.known.endpoint(cx.pool(), name, stored_at).await?;
+        }
+        match found {
+            None => Err(Error::Permanent(anyhow!("there is no endpoint named {name} any more"))),
+            Some(endpoint) if !endpoint.is_enabled => {
+                endpoint::hold(cx.pool(), name).await?;
+                Err(parked(name))
+            }
+            Some(endpoint) => Ok(endpoint),
+        }
+    }
+
     /// A place at the endpoint, within its limits.
     async fn pass(&self, cx: &Context<'_>, name: &str, endpoint: &Endpoint) -> Result<Pass, Error> {
         let terms = Terms {
@@ -209,25 +219,32 @@ impl Notifications {
 
 /// The headers of one attempt. They are signed anew each time, because receivers refuse an old timestamp.
 fn headers(event: &Event, endpoint: &Endpoint, body: &[u8]) -> Result<HeaderMap, Error> {
-    let id = &event.event_id;
-    let signature = sign::signatures(&endpoint.secrets, id, endpoint.now, body).retryable()?;
+    let (id, now) = (&event.event_id, endpoint.now());
+    let signature = sign::signatures(&endpoint.secrets, id, now, body).retryable()?;
     let values = [
         (CONTENT_TYPE, "application/json".to_owned()),
         (WEBHOOK_ID, id.clone()),
-        (WEBHOOK_TIMESTAMP, endpoint.now.to_string()),
+        (WEBHOOK_TIMESTAMP, now.to_string()),
         (WEBHOOK_SIGNATURE, signature),
     ];
     values.into_iter().map(|(name, value)| Ok((name, HeaderValue::try_from(value).permanent()?))).collect()
 }
 
-/// Why an attempt failed.
-fn fault(answered: &Result<Answer, egress::Error>) -> Option<String> {
-    match answered {
-        Ok(Answer { status: 200..=299, .. }) => None,
-        Ok(Answer { status: status @ 300..=399, .. }) => {
-            Some(format!("it answered {status}, a redirect, which is not followed"))
-        }
-        Ok(Answer { status, .. }) => Some(format!("it answered {status}")),
-        Err(error) => Some(database::told(error)),
-    }
+/// An attempt that failed.
+struct Failure {
+    /// Why.
+    fault: String,
+    /// What the endpoint answered, if it did.
+    answer: Option<Answer>,
+}
+
+/// Has the endpoint taken the notification?
+fn taken(answered: Result<Answer, egress::Error>) -> Result<Answer, Failure> {
+    let answer = answered.map_err(|error| Failure { fault: database::told(&error), answer: None })?;
+    let fault = match answer.status {
+        200..=299 => return Ok(answer),
+        status @ 300..=399 => format!("it answered {status}, a redirect, which is not followed"),
+        status => format!("it answered {status}"),
+    };
+    Err(Failure { fault, answer: Some(answer) })
 }

@@ -26,8 +26,8 @@ use crate::ingest::Limits;
 use crate::ingest::journal::Journal;
 use crate::ingest::lanes::{BatchThreshold, Lanes, Took};
 use crate::key_use::Use;
-use crate::outbox::Refused;
 use crate::outbox::insert::Duplicate;
+use crate::outbox::{JournalReport, Refused};
 
 /// How long a delivery may wait for the journal after it has waited for the database. Together with the ten seconds that it waits
 /// for the database by default, this is less than the 15 s that Standard Webhooks asks senders to wait.
@@ -66,6 +66,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// As [`note_refusals`](Store::note_refusals).
     fn note_key_use(&self, uses: &[Use]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Notes what waits in the journal.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it was not noted, unless only the answer was lost.
+    fn note_journal(&self, report: &JournalReport) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The result of one commit.

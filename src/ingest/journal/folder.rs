@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `lock` | locked by the ingest that uses the folder; the system lets go of the lock however that ingest ends |
+//! | `identity` | the identifier of the journal, under which the database knows it wherever the folder is moved |
 //! | `0000000001.journal` | a segment; a higher number is younger |
 //! | `0000000001.bad` | a segment that was damaged, or events that the database refuses: kept for a person, never read |
 
@@ -16,6 +17,7 @@ use super::segment::{self, Found, Mark};
 
 const SEGMENT: &str = "journal";
 const ASIDE: &str = "bad";
+const IDENTITY_DIGITS: usize = 32;
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,7 @@ pub enum Unusable {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    identity: String,
     /// Holds the lock until it is dropped.
     _lock: File,
 }
@@ -53,10 +56,15 @@ impl Folder {
             .open(path.join("lock"))
             .map_err(unusable)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), identity: identity(path), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Unusable::Taken(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(unusable(error)),
         }
+    }
+
+    /// The identifier of the journal.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Reads a segment, and cuts off a torn tail.
@@ -137,6 +145,42 @@ impl Folder {
 
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+}
+
+/// The identifier that is in the folder, or a new one. A disk that takes no file must not keep ingest from starting: then the next start
+/// makes another one.
+fn identity(path: &Path) -> String {
+    let file = path.join("identity");
+    let is_whole =
+        |text: &str| text.len() == IDENTITY_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Ok(known) = fs::read_to_string(&file)
+        && is_whole(known.trim_end())
+    {
+        return known.trim_end().to_owned();
+    }
+    let identity = format!("{:032x}", rand::random::<u128>());
+    let written =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&file).and_then(
+            |mut file| file.write_all(format!("{identity}\n").as_bytes()).and_then(|()| file.sync_all()),
+        );
+    if let Err(error) = written {
+        tracing::warn!(file = %file.display(), %error, "the journal has no lasting identifier, because it cannot be written");
+    }
+    identity
+}
+
+/// Whether a process uses the folder. Whoever asks takes the lock for a moment if nobody has it, so it is asked only of a folder that holds
+/// events.
+pub(super) fn is_in_use(path: &Path) -> io::Result<bool> {
+    let lock = match File::open(path.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

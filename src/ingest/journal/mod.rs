@@ -27,6 +27,7 @@ pub use self::folder::Unusable;
 pub(super) use self::record::Delivered;
 use self::writer::{Frames, Writer};
 use crate::event::NewEvent;
+use crate::outbox::JournalReport;
 use crate::telemetry::metric;
 
 /// Why events were not written to the journal. None of them counts as written.
@@ -89,6 +90,8 @@ pub struct Journal {
     writer: Arc<Mutex<Writer>>,
     backlog: Arc<watch::Sender<Backlog>>,
     path: Arc<Path>,
+    identity: Arc<str>,
+    bytes_max: u64,
 }
 
 impl Journal {
@@ -100,6 +103,7 @@ impl Journal {
     pub fn open(path: &Path, bytes_max: u64) -> Result<Self, Unusable> {
         let writer = Writer::open(path, bytes_max)?;
         let since = (writer.events() > 0).then(Utc::now);
+        let identity = writer.identity().into();
         let backlog = writer.backlog(since);
         if let Some(told) = backlog.told(Utc::now()) {
             tracing::warn!(folder = %path.display(), "the journal of an earlier run is replayed first: {told}");
@@ -108,6 +112,8 @@ impl Journal {
             writer: Arc::new(Mutex::new(writer)),
             backlog: Arc::new(watch::Sender::new(backlog)),
             path: path.into(),
+            identity,
+            bytes_max,
         };
         journal.measure();
         Ok(journal)
@@ -116,6 +122,23 @@ impl Journal {
     /// What waits in it now.
     pub fn backlog(&self) -> Backlog {
         self.backlog.borrow().clone()
+    }
+
+    /// What the database is told of it.
+    pub(super) fn report(&self, machine: &str, is_last: bool) -> JournalReport {
+        let Backlog { since, events, bytes, oldest, aside, is_full } = self.backlog();
+        JournalReport {
+            journal: self.identity.to_string(),
+            place: format!("{machine}:{}", self.path.display()),
+            since,
+            events,
+            bytes,
+            bytes_max: self.bytes_max,
+            oldest_at: oldest,
+            aside,
+            is_full,
+            is_last,
+        }
     }
 
     /// Whether deliveries go to the journal.
@@ -311,6 +334,15 @@ pub(super) struct Segment {
     pub(super) events: Vec<Delivered>,
     /// Whether other events of it cannot be read.
     pub(super) is_damaged: bool,
+}
+
+/// Whether a process uses the journal in a folder. Whoever asks keeps an ingest from using it for a moment if none does: ask only of a
+/// journal that holds events.
+///
+/// # Errors
+/// Where the lock in the folder cannot be opened.
+pub fn is_in_use(path: &Path) -> io::Result<bool> {
+    folder::is_in_use(path)
 }
 
 /// What waits in the journal of a folder, without its lock: for whoever looks from outside. Blocks. `Ok(None)` if there is no folder.

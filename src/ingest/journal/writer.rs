@@ -75,6 +75,11 @@ impl Writer {
         Ok(Self { folder, bytes_max, segments, open: None, next_number, aside })
     }
 
+    /// The identifier of the journal.
+    pub(super) fn identity(&self) -> &str {
+        self.folder.identity()
+    }
+
     pub(super) fn events(&self) -> u64 {
         self.segments.iter().map(|segment| segment.events).sum()
     }

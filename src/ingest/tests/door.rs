@@ -36,7 +36,7 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let settings = Settings { senders, now: || NOW, limits, journal: None };
+        let settings = Settings { senders, now: || NOW, limits, journal: None, machine: String::new() };
         let running = tokio::spawn(run(settings, listener, store.clone(), stop.clone()));
         Door { address, store, stop, running }
     }

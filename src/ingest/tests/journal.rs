@@ -130,7 +130,7 @@ async fn an_event_that_the_store_does_not_take_in_time_is_journaled_and_stored_w
         let (_, received_at) = desk.store.journaled()[0];
         assert!(before <= received_at && received_at <= after, "the time of the delivery, not of the replay");
         assert_eq!(desk.commit("e4").await, Ok(Kept::New));
-        assert_eq!(desk.files(), ["lock"]);
+        assert_eq!(desk.files(), ["identity", "lock"]);
     }
 }
 
@@ -141,7 +141,7 @@ async fn while_the_store_takes_events_nothing_is_journaled() {
     assert_eq!(desk.commit("e1").await, Ok(Kept::New));
     assert_eq!(desk.commit("e1").await, Ok(Kept::Again { differs: false }));
 
-    assert_eq!((desk.replayed().len(), desk.files()), (0, vec!["lock".to_owned()]));
+    assert_eq!((desk.replayed().len(), desk.files()), (0, vec!["identity".to_owned(), "lock".to_owned()]));
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ async fn what_runs_or_is_tried_again_comes_before_and_after_a_pause_of_its_key()
         lease: claimed[0].lease,
         finish: restante::internals::outbox::outcome::Finish::Done,
         result: None,
+        delivered: None,
     };
     restante::internals::outbox::settle::finish(&world.pool, &[done], None).await.unwrap();
     world.wait_for_retries().await;

@@ -18,7 +18,7 @@ struct Case {
     mends: &'static str,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case {
         question: "refusals",
         breaks: "insert into restante.refusal (sender, reason, hour, requests, first_at, last_at)
@@ -83,6 +83,13 @@ const CASES: [Case; 8] = [
                    end loop; end $$",
         sentence: "The history has partitions for 1 of the 4 weeks from now on.",
         mends: "select restante.make_partitions()",
+    },
+    Case {
+        question: "journal",
+        breaks: "insert into restante.journal (journal, place, events, bytes, bytes_max, aside, is_full, reported_at)
+                 values ('j', 'host:/journal', 7, 900, 1000, 0, false, now() - interval '6 minutes')",
+        sentence: "The ingest of the journal host:/journal has not reported for 6 min; 7 events waited in it then, and deliveries may have come since.",
+        mends: "delete from restante.journal",
     },
 ];
 

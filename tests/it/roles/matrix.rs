@@ -21,6 +21,9 @@ const NOTE_REFUSALS: &str = "select restante.note_refusals(array['anthropic'], a
 /// Reports keys.
 const NOTE_KEY_USE: &str = "select restante.note_key_use('a', 'restante-ingest', array['signing'], array['anthropic'], \
      array['00000000'], array[true], array[1::bigint], array[now()], array[null::timestamptz])";
+/// Tells of a journal.
+const NOTE_JOURNAL: &str =
+    "select restante.note_journal('j', 'host:/journal', null, 0, 0, 1, null, 0, false, false)";
 /// What both call for an event that has to wait.
 const INSERT_BEHIND: &str = "select restante.insert_behind(array['new'], null, null, array['new'], array['test.ledger'], array['k'], \
      array[null], array[now()], array['{}'], array[null::bytea], array[null::timestamptz], 'webhook', array['new'], array['k'])";
@@ -50,6 +53,7 @@ pub(super) const MATRIX: &[Rights] = &[
             INSERT_JOURNALED,
             NOTE_REFUSALS,
             NOTE_KEY_USE,
+            NOTE_JOURNAL,
             "select max(version) from restante.schema_migration where success",
             "select restante.serves_programs_since()",
             "select pg_notify('restante_outbox', '')",
@@ -171,6 +175,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "update restante.key_known set uses = 0",
             "update restante.health_alarm set cleared_at = now()",
             "delete from restante.sender_rhythm",
+            "select * from restante.journal",
+            NOTE_JOURNAL,
             "update restante.outbox set status = 'cancelled'",
             "update restante.outbox set payload = '{}'",
             "delete from restante.outbox",
@@ -229,6 +235,8 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.health_alarm, restante.health_look",
             "select * from restante.key_use, restante.key_known, restante.key_loaded",
             "delete from restante.sender_rhythm where sender = 'x'",
+            "select * from restante.journal",
+            "delete from restante.journal where journal = 'x'",
             "select * from restante.key_stuck",
             "select * from restante.subscriber_lag",
             "select * from restante.received(now() - interval '1 hour')",

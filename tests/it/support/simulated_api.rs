@@ -25,6 +25,8 @@ impl SimulatedApi {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
+        // Its sender of webhooks needs the provider of TLS that this client brings.
+        drop(client());
         tokio::spawn(Simulator::new(settings).serve(listener, stop.clone()));
         Self { url, _stop: stop.drop_guard() }
     }

@@ -150,6 +150,50 @@ async fn a_redirect_disables_the_endpoint_and_is_not_followed() {
     assert_eq!(event["data"]["id"], "vlt_3");
 }
 
+/// Waits until so many attempts in a row have failed.
+async fn until_failed(world: &World, failures: u32) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let endpoint = world.get("/_simulator/endpoint").await;
+        if endpoint["failures_in_a_row"] == failures {
+            return;
+        }
+        assert!(Instant::now() < deadline, "in vain: {failures} failures in {endpoint}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn sustained_failures_disable_the_endpoint_and_a_request_enables_it_without_a_replay() {
+    let mut receiver = Receiver::new(vec![500, 500, 500, 204, 500, 500, 500, 500]).await;
+    let settings = Settings { webhook_failures: 4, ..delivering_to(&receiver) };
+    let world = World::new(settings).await;
+    let emit = async |id: &str| {
+        world.post("/_simulator/events", json!({"type": "vault.created", "id": id})).await;
+    };
+
+    // Three failures, and a success from which they count anew.
+    for (id, failures) in [("vlt_1", 3), ("vlt_2", 0), ("vlt_3", 3), ("vlt_4", 4)] {
+        emit(id).await;
+        until_failed(&world, failures).await;
+    }
+    let lost = journal(&world, 9).await;
+    let disabled = world.get("/_simulator/endpoint").await;
+    world.post("/_simulator/endpoint", json!({})).await;
+    emit("vlt_5").await;
+
+    assert_eq!(
+        (&disabled["state"], &disabled["disabled_reason"]),
+        (&json!("disabled"), &json!("auto-disabled after sustained delivery failures"))
+    );
+    assert_eq!(lost[8]["fault"], "endpoint disabled");
+    let mut arrived = Vec::new();
+    for _ in 0..9 {
+        arrived.push(receiver.next().await.1["data"]["id"].clone());
+    }
+    assert_eq!(arrived[7..], ["vlt_4", "vlt_5"], "what was lost meanwhile is not sent again");
+}
+
 #[tokio::test]
 async fn faults_put_stale_forged_and_repeated_deliveries_around_an_event() {
     let mut receiver = Receiver::new(vec![401, 401]).await;

@@ -69,7 +69,8 @@ async fn examine(args: &DoctorArgs, variables: &[(String, String)], limits: Limi
     let mut findings = configuration::examine(variables, scope);
     findings.extend(secret_files::examine(variables));
     findings.append(&mut of_database);
-    findings.extend(config.journal_dir.as_deref().map(journal::examine));
+    let journal_dir = config.journal_dir.as_deref();
+    findings.extend(journal_dir.map(|folder| journal::examine(folder, config.journal_bytes_max)));
     let url = args.public_url.as_ref().or(config.public_url.as_ref().filter(|_| scope.ingest));
     if let Some(url) = url {
         findings.extend(public_url::examine(url, &config).await);
