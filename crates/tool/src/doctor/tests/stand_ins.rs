@@ -29,10 +29,11 @@ pub(super) async fn ingest(database: &str, secret: &str, key: &[u8]) -> (SocketA
         now: || chrono::Utc::now().timestamp(),
         limits: Limits::default(),
         journal: None,
+        machine: String::new(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let store = OutboxStore::new(pool, stop.clone());
+    let store = OutboxStore::new(pool, "ingest", stop.clone());
     let running = stop.clone();
     tokio::spawn(async move {
         ingest::run(settings, listener, store, running).await;
