@@ -30,7 +30,7 @@ async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>
     let _primary = database::keep_on_primary(&pool, &config.database_url)?;
     let (ops_stop, ops_end) = (stop.clone(), ended.clone());
     service::serve_ingest_ops(config.ops_listen, pool.clone(), journal.clone(), ops_stop, ops_end).await?;
-    telemetry::start_ingest_at_zero();
+    telemetry::start_ingest_at_zero(config.senders.iter().map(|sender| sender.name.as_str()));
     config.limits.max_connections = max_connections(&config);
     let schemes = schemes(&config.senders);
     tracing::info!(address = %listener.local_addr()?, schemes, "receiving deliveries");
@@ -55,6 +55,7 @@ fn replaced(replace: &watch::Sender<Arc<[Sender]>>, senders: Vec<Sender>) -> Opt
         return None;
     }
     let names: Vec<_> = senders.iter().map(|sender| sender.name.clone()).collect();
+    telemetry::start_ingest_at_zero(names.iter().map(String::as_str));
     replace.send_replace(senders.into());
     Some(names.join(", "))
 }
