@@ -8,7 +8,7 @@
 //! And neither may show a secret, so the libraries that see keys, headers and bodies stay at `info` whatever `RUST_LOG`
 //! says: below that level some of them print what passes through them, and no list of ours could keep up with where.
 //! `log` decides which lines are written, `lines` writes them to the output, `names` has the names of the metrics, and
-//! `recorder` their descriptions. The library names metrics and writes lines; a service records both.
+//! `recorder` their descriptions; `traces` sends spans to a collector. The library names metrics and writes lines; a service records both.
 
 #[cfg(feature = "service")]
 mod lines;
@@ -17,6 +17,8 @@ mod log;
 mod names;
 #[cfg(feature = "service")]
 mod recorder;
+#[cfg(feature = "service")]
+mod traces;
 
 #[cfg(feature = "service")]
 pub use self::lines::Flush;
@@ -25,3 +27,5 @@ pub use self::log::{Error, LogFormat, init, init_on_stderr};
 pub use self::names::{attempts, event_type_label, metric};
 #[cfg(feature = "service")]
 pub use self::recorder::{note_build, recorder, start_ingest_at_zero, start_worker_at_zero};
+#[cfg(feature = "service")]
+pub use self::traces::{SendTraces, TraceError, send_traces};

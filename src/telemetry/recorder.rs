@@ -196,6 +196,11 @@ fn describe() {
         "Events that wait because something is wrong with us, or with the other side, counted up to about 10,000; the \
          same as restante_events_waiting{reason=\"repair\"}"
     );
+    describe_counter!(
+        TRACE_EXPORTS_TOTAL,
+        Unit::Count,
+        "Requests that took spans to the collector, by result (success, failure); absent without a collector"
+    );
     describe_gauge!(
         HEALTH,
         Unit::Count,

@@ -54,6 +54,7 @@ mod submissions;
 mod subscribers;
 mod tidy;
 mod told;
+mod traces;
 mod upgrade;
 mod vanished;
 mod waiting;

@@ -26,7 +26,7 @@ use url::Url;
 use crate::egress::{self, Answer, Rules};
 use crate::event::Event;
 use crate::handler::{self, Classify, Context, Error, Handler};
-use crate::{database, retry};
+use crate::{database, retry, trace};
 
 mod endpoint;
 mod gate;
@@ -41,6 +41,7 @@ const PREFIX: &str = "notify.";
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// How long to wait where something is wrong with this worker and not with the endpoint.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -105,13 +106,16 @@ impl Handler for Notifications {
         let pass = self.pass(cx, name, &endpoint).await?;
         let url: Url = url.as_deref().unwrap_or(&endpoint.url).parse().permanent()?;
         let body = Bytes::copy_from_slice(body.get().as_bytes());
-        let headers = headers(event, &endpoint, &body)?;
+        let call = trace::Span::call("notification");
+        call.set("restante.endpoint", || name.to_owned());
+        let headers = headers(event, &endpoint, &body, call.traceparent())?;
 
         let began = Instant::now();
         let answered = client.post(&url, headers, body).await;
         let took = began.elapsed();
         let fault = fault(&answered);
         let answer = answered.as_ref().ok();
+        end(call, answer, fault.is_some());
         let delivery = Delivery {
             endpoint: name,
             event_type: &event_type,
@@ -208,7 +212,12 @@ impl Notifications {
 }
 
 /// The headers of one attempt. They are signed anew each time, because receivers refuse an old timestamp.
-fn headers(event: &Event, endpoint: &Endpoint, body: &[u8]) -> Result<HeaderMap, Error> {
+fn headers(
+    event: &Event,
+    endpoint: &Endpoint,
+    body: &[u8],
+    traceparent: Option<String>,
+) -> Result<HeaderMap, Error> {
     let id = &event.event_id;
     let signature = sign::signatures(&endpoint.secrets, id, endpoint.now, body).retryable()?;
     let values = [
@@ -217,7 +226,20 @@ fn headers(event: &Event, endpoint: &Endpoint, body: &[u8]) -> Result<HeaderMap,
         (WEBHOOK_TIMESTAMP, endpoint.now.to_string()),
         (WEBHOOK_SIGNATURE, signature),
     ];
-    values.into_iter().map(|(name, value)| Ok((name, HeaderValue::try_from(value).permanent()?))).collect()
+    // So that a receiver who traces goes on with the trace. It has random numbers only.
+    let trace = traceparent.map(|traceparent| (TRACEPARENT, traceparent));
+    let values = values.into_iter().chain(trace);
+    values.map(|(name, value)| Ok((name, HeaderValue::try_from(value).permanent()?))).collect()
+}
+
+/// Ends the span of a notification. It has no URL, which may hold a secret of the receiver.
+fn end(call: trace::Span, answer: Option<&Answer>, has_failed: bool) {
+    if let Some(answer) = answer {
+        call.set("http.response.status_code", || i64::from(answer.status));
+    }
+    if has_failed {
+        call.failed(if answer.is_some() { "status" } else { "transport" });
+    }
 }
 
 /// Why an attempt failed.
