@@ -33,6 +33,7 @@ mod interleaved;
 mod journal;
 mod leases;
 mod messages;
+mod metrics;
 mod odd_deliveries;
 mod operator;
 mod order;
