@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test crowd-test journal-test flood-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test alerts-test crowd-test journal-test flood-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -54,6 +54,10 @@ governor-test: rust ## see that workers keep to the API's limit together, and re
 	cargo build --locked --bins
 	$(with_pg_bin) && export RESTANTE_GOVERNOR_ALONE=1 RESTANTE_REFUSED_EVENTS=10000 RESTANTE_REFUSED_SECONDS=600 && \
 		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 governor::
+
+alerts-test: rust ## fire each alert rule, by series and by real services in which faults are made (needs promtool)
+	cargo build --locked --bins
+	$(with_pg_bin) && PROMTOOL="$$(scripts/promtool)" && export PROMTOOL && scripts/with-own-tmp cargo test --locked --test alerts
 
 console-test: ## time each question of an operator beside 10 million finished and 100,000 waiting events (8 GB of disk)
 	@$(with_pg_bin) && exec scripts/console-test

@@ -49,6 +49,7 @@ pub(crate) fn ended(account: &str, batch: &Batch) -> NewEvent {
         workspace_id: None,
         created_at: batch.ended_at.unwrap_or_else(Utc::now),
         body: Body::Json(serde_json::json!({ "batch_id": batch.id }).to_string()),
+        traceparent: None,
     }
 }
 

@@ -68,6 +68,9 @@ pub struct NewEvent {
     pub created_at: DateTime<Utc>,
     /// What was said, exactly.
     pub body: Body,
+    /// The trace that it belongs to, as the W3C writes a `traceparent`. Without one it belongs to the trace of the attempt whose
+    /// transaction stores it, if there is one.
+    pub traceparent: Option<String>,
 }
 
 /// An event of the outbox, as a handler sees it during one attempt.

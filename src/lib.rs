@@ -93,6 +93,8 @@ pub mod retry;
 mod signature;
 
 // Floor 1: doors. Each owns one thing outside the process.
+mod trace;
+
 pub mod api;
 pub mod database;
 mod egress;
@@ -165,6 +167,9 @@ pub mod internals {
     }
     pub mod telemetry {
         pub use crate::telemetry::*;
+    }
+    pub mod trace {
+        pub use crate::trace::*;
     }
 }
 

@@ -24,7 +24,7 @@ use crate::config::{self, Program};
 use crate::database::Address;
 use crate::ingest::Journal;
 use crate::registry::Registry;
-use crate::{api, database, telemetry, worker};
+use crate::{api, database, handlers, telemetry, worker};
 
 /// What `restante-worker` was told by its variables, as a worker of your own gets it.
 pub use crate::config::Worker as Config;
@@ -94,7 +94,10 @@ async fn work(
         .await?;
 
     let registry = registry(&config, &pool).await?;
-    telemetry::start_worker_at_zero(&registry.event_types().collect::<Vec<_>>());
+    telemetry::start_worker_at_zero(
+        &registry.event_types().collect::<Vec<_>>(),
+        &handlers::resource_kinds().collect::<Vec<_>>(),
+    );
     for account in &config.accounts {
         tracing::info!(account = account.name, base_url = %account.settings.base_url, "the Claude API is called");
     }

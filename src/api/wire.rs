@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use reqwest::header::{HeaderValue, USER_AGENT};
-use reqwest::{Method, Proxy, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Method, Proxy, Request, RequestBuilder, Response, StatusCode, redirect};
 use tokio::time::Instant;
 use url::Url;
 
@@ -13,6 +13,7 @@ use super::health::Health;
 use super::keys::{Keys, Secrets, is_of_organization};
 use super::{Error, Settings, error, is_of_version, is_plain};
 use crate::key_use::Uses;
+use crate::trace;
 
 /// How long to wait for a connection; the official SDKs wait as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,6 +109,28 @@ impl Wire {
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
         let (client, request) = request.build_split();
         let request = request.map_err(Error::transport)?;
+        let call = self.traced(&request);
+        let answer = self.exchange(client, request).await;
+        match &answer {
+            Ok(response) => call.set("http.response.status_code", || i64::from(response.status().as_u16())),
+            Err(error) => call.failed(error.kind()),
+        }
+        answer
+    }
+
+    /// The call as a part of the trace of its attempt: from the request to the head of the answer. The path names what is asked for; a
+    /// query may say more than that.
+    fn traced(&self, request: &Request) -> trace::Span {
+        let class = Class::of(request.method(), request.url().path());
+        let call = trace::Span::call("api call");
+        call.set("http.request.method", || request.method().to_string());
+        call.set("url.path", || request.url().path().to_owned());
+        call.set("server.address", || self.base_url.host_str().unwrap_or_default().to_owned());
+        call.set("restante.class", || class.as_str());
+        call
+    }
+
+    async fn exchange(&self, client: reqwest::Client, request: Request) -> Result<Response, Error> {
         let class = Class::of(request.method(), request.url().path());
         let is_of_organization = is_of_organization(&self.base_url, request.url());
         let governor = &self.health.governor;

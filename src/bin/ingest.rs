@@ -41,7 +41,7 @@ async fn run(mut config: Ingest, stop: CancellationToken, reload: Reload<Ingest>
         ops_end,
     )
     .await?;
-    telemetry::start_ingest_at_zero();
+    telemetry::start_ingest_at_zero(config.senders.iter().map(|sender| sender.name.as_str()));
     config.limits.max_connections = max_connections(&config);
     let schemes = schemes(&config.senders);
     tracing::info!(address = %listener.local_addr()?, schemes, "receiving deliveries");
@@ -69,7 +69,8 @@ fn replaced(replace: &watch::Sender<Arc<[Sender]>>, senders: Vec<Sender>) -> Opt
     if **replace.borrow() == senders[..] {
         return None;
     }
-    let names = senders.iter().map(|sender| sender.name.clone()).collect();
+    let names: Vec<_> = senders.iter().map(|sender| sender.name.clone()).collect();
+    telemetry::start_ingest_at_zero(names.iter().map(String::as_str));
     let after = ingest::keys(&senders);
     let before = replace.send_replace(senders.into());
     Some(Replaced { names, before: ingest::keys(&before), after })

@@ -33,7 +33,7 @@ pub struct Ingest {
     pub journal_bytes_max: u64,
     /// Bounds on what one sender, or all of them, can use up.
     pub limits: Limits,
-    /// `RESTANTE_LOG` and `RUST_LOG`.
+    /// `RESTANTE_LOG`, `RUST_LOG` and `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub log: Log,
 }
 

@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use url::Url;
+
 use crate::telemetry::LogFormat;
 
 mod faults;
@@ -67,13 +69,15 @@ impl fmt::Display for Program {
     }
 }
 
-/// What is logged, and how.
+/// What is logged and traced, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// How lines are written.
     pub format: LogFormat,
     /// A filter as `tracing_subscriber::EnvFilter` reads it; it is known to parse.
     pub filter: String,
+    /// Where traces go, by OTLP over HTTP; no traces without it.
+    pub collector: Option<Url>,
 }
 
 /// A valid configuration, with its warnings and its origins.
@@ -225,6 +229,7 @@ mod tests {
             RESTANTE_DRAIN_SECONDS            20  (default)
             RESTANTE_LOG                      json  (default)
             RUST_LOG                          info  (default)
+            OTEL_EXPORTER_OTLP_ENDPOINT       -  (unset)
             account anthropic: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas none, admin key no, workspace -, proxy -, fingerprints short
         "#]]
         .assert_eq(&loaded.describe());

@@ -1,8 +1,8 @@
 //! The settings that several programs read.
 
-use super::Log;
 use super::table::*;
 use super::vars::{Vars, all};
+use super::{Log, Program};
 use crate::api;
 use crate::signature::Keys;
 
@@ -34,5 +34,9 @@ pub(super) fn keys(vars: &mut Vars<'_>) -> Option<Keys> {
 }
 
 pub(super) fn log(vars: &mut Vars<'_>) -> Option<Log> {
-    all!(Log { format: vars.get(&RESTANTE_LOG), filter: vars.get(&RUST_LOG) })
+    let collector = match vars.program {
+        Program::Tool => Some(None),
+        Program::Ingest | Program::Worker => vars.find(&OTEL_EXPORTER_OTLP_ENDPOINT),
+    };
+    all!(Log { format: vars.get(&RESTANTE_LOG), filter: vars.get(&RUST_LOG), collector })
 }

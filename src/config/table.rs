@@ -172,6 +172,11 @@ variables! {
     RUST_LOG: String = text(texts::log_filter),
         read by [(Ingest, Default("info")), (Worker, Default("info")), (Tool, Default("info,sqlx=warn"))],
         since "0.1.0";
+
+    /// the OpenTelemetry collector that gets the traces, by http/protobuf; without it there are none. The further OTEL_...
+    /// variables of traces count, too, such as OTEL_TRACES_SAMPLER
+    OTEL_EXPORTER_OTLP_ENDPOINT: Url = text(texts::collector),
+        read by [(Ingest, Optional), (Worker, Optional)], since "0.1.0";
 }
 
 #[cfg(test)]

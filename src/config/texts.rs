@@ -90,6 +90,20 @@ pub(super) fn public_url(value: &str) -> Fallible<Url> {
     Ok(url)
 }
 
+/// Where a collector is. A token belongs into the headers, which are never shown.
+pub(super) fn collector(value: &str) -> Fallible<Url> {
+    let refuse = |problem| unfit(problem, "Write it like http://collector:4318");
+    let url = Url::parse(value).map_err(|_| refuse("it cannot be read as a URL"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse("it is neither http nor https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        let mend = "Put what is secret into OTEL_EXPORTER_OTLP_HEADERS";
+        return Err(unfit("it contains a user, a password or a query", mend));
+    }
+    Ok(url)
+}
+
 /// For the API, a version is a date. Only its shape is checked, because later versions may come.
 pub(super) fn version(value: &str) -> Fallible<String> {
     let shape: String = value.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();

@@ -27,7 +27,7 @@ pub struct Worker {
     pub worker: worker::Settings,
     /// The settings of the built-in handlers.
     pub handlers: handlers::Settings,
-    /// `RESTANTE_LOG` and `RUST_LOG`.
+    /// `RESTANTE_LOG`, `RUST_LOG` and `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub log: Log,
 }
 

@@ -86,6 +86,7 @@ pub fn read(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64) -> Re
             .and_then(date::read)
             .unwrap_or_else(|| date::of_attempt(attempt_timestamp)),
         body: self::body(body),
+        traceparent: None,
     })
 }
 
@@ -101,6 +102,7 @@ pub fn unreadable(body: &[u8], webhook_id: Option<&str>, attempt_timestamp: i64)
         workspace_id: None,
         created_at: date::of_attempt(attempt_timestamp),
         body: self::body(body),
+        traceparent: None,
     }
 }
 

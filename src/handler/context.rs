@@ -10,7 +10,7 @@ use super::error::Error;
 use crate::database::{Connections, Lent, Loan, OwnedTransaction};
 use crate::event::{Event, NewEvent};
 use crate::outbox::{self, Delivered, Source};
-use crate::{api, handler};
+use crate::{api, handler, trace};
 
 /// The transaction that commits together with the completion of its event.
 pub(crate) type AttemptTx = OwnedTransaction<Lent>;
@@ -199,7 +199,12 @@ impl<'a> Context<'a> {
     }
 
     fn begin_statement(&self, settings: &str) -> String {
-        outbox::lease::begin(self.fence.deadline.timeout() + GRACE) + settings
+        let trace = match trace::current() {
+            // What is stored in the transaction belongs to the trace of the attempt.
+            Some(traceparent) => format!("; set local restante.traceparent = '{traceparent}'"),
+            None => String::new(),
+        };
+        outbox::lease::begin(self.fence.deadline.timeout() + GRACE) + settings + &trace
     }
 
     /// How long a statement may wait for a lock, in the milliseconds of a Postgres setting.

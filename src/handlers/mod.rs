@@ -31,6 +31,12 @@ pub struct Settings {
     pub allow_private_endpoints: bool,
 }
 
+/// What the objects that events name call themselves, for labels of metrics.
+#[cfg(feature = "service")]
+pub(crate) fn resource_kinds() -> impl Iterator<Item = &'static str> {
+    resources::kinds::KINDS.iter().map(|kind| kind.resource)
+}
+
 /// A registry with the built-in handlers. A worker of your own adds to it, or starts from an empty [`Registry`].
 pub fn registry(settings: Settings) -> Registry {
     let rules = if settings.allow_private_endpoints { Rules::PRIVATE_NETWORK } else { Rules::PUBLIC };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -31,6 +31,7 @@ use crate::event::ANTHROPIC;
 use crate::key_use::{Fingerprint, Key, Kind, Uses};
 use crate::signature::{self, Diagnosis, Rejection, Verified};
 use crate::telemetry::metric;
+use crate::trace;
 
 /// The paths of a sender, with and without a trailing slash: a redirect from one to the other would make the API disable the
 /// endpoint.
@@ -83,7 +84,7 @@ async fn deliver(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Res
     let (head, body) = request.into_parts();
     let chunked = head.headers.contains_key(TRANSFER_ENCODING);
     let mut body = Incoming::new(&head.headers, body);
-    let mut response = match endpoint.receive(sender, &head.headers, &mut body).await {
+    let mut response = match endpoint.receive(sender, &head.headers, &mut body, started).await {
         Ok(reason) => {
             count(Some(sender), "204", reason);
             metrics::histogram!(metric::ACK_SECONDS).record(started.elapsed());
@@ -153,6 +154,7 @@ impl Endpoint {
         sender: &Sender,
         headers: &HeaderMap,
         body: &mut Incoming,
+        started: Instant,
     ) -> Result<&'static str, Refusal> {
         let (body, _room) = body.read(&self.limits, &self.large_bodies).await?;
         let now = (self.now)();
@@ -161,6 +163,8 @@ impl Endpoint {
             Refusal::Unverified(rejection, self.diagnose(sender, refused))
         })?;
         self.note_use(sender, &verified);
+        // Not before: whoever has no key must not make a span.
+        let trace = traced(sender, headers, started);
         let (webhook_id, timestamp) = (verified.webhook_id.as_deref(), verified.timestamp);
         let (event, reason) = match envelope::read(&body, webhook_id, timestamp) {
             Ok(event) => (event, "stored"),
@@ -169,6 +173,7 @@ impl Endpoint {
                     tracing::warn!(
                         %fault,
                         sender = sender.name,
+                        trace_id = trace.trace_id(),
                         left_out,
                         "storing a signed delivery whose body cannot be read; it will become a dead letter"
                     );
@@ -182,22 +187,45 @@ impl Endpoint {
         }
         // The event has its own copy.
         drop(body);
-        let event = sender.stamp(event);
+        let mut event = sender.stamp(event);
+        event.traceparent = trace.traceparent();
+        trace.set("restante.event.id", || event.event_id.clone());
+        trace.set("restante.event.type", || event.event_type.clone());
         let event_id = event.event_id.clone();
-        let kept = self.committer.commit(event).await?;
+        let commit = trace.part("commit");
+        let kept = self.committer.commit(event).await.inspect_err(|not_stored| {
+            commit.failed(not_stored.reason());
+            trace.failed(not_stored.reason());
+        })?;
+        drop(commit);
+        let reason = self.kept(sender, &event_id, kept, reason, &trace);
+        trace.set("restante.reason", || reason);
         // The older scheme has no identifier.
         let scheme = if verified.webhook_id.is_some() { "standard" } else { "older" };
         let labels = labels(Some(sender), [("scheme", scheme.to_owned())]);
         metrics::gauge!(metric::LAST_DELIVERY_TIMESTAMP_SECONDS, labels).set((self.now)() as f64);
+        Ok(reason)
+    }
+
+    /// The reason for the metrics; `new` is that of an event that was not there before.
+    fn kept(
+        &self,
+        sender: &Sender,
+        event_id: &str,
+        kept: Kept,
+        new: &'static str,
+        trace: &trace::Span,
+    ) -> &'static str {
         match kept {
-            Kept::New => return Ok(reason),
-            Kept::Journaled => return Ok("journaled"),
+            Kept::New => return new,
+            Kept::Journaled => return "journaled",
             Kept::Again { differs: false } => {}
             Kept::Again { differs: true } => {
                 if let Some(left_out) = self.throttle.admit("differs", Instant::now()) {
                     tracing::warn!(
                         event.id = event_id,
                         sender = sender.name,
+                        trace_id = trace.trace_id(),
                         left_out,
                         "a delivery repeats the identifier of an event with another body: the event is unchanged, \
                          and the other body is in restante.delivery_differs"
@@ -205,7 +233,7 @@ impl Endpoint {
                 }
             }
         }
-        Ok("duplicate")
+        "duplicate"
     }
 
     /// Notes which keys a delivery fitted. While a sender signs with the old and the new key, it needs neither of them.
@@ -270,6 +298,15 @@ impl Endpoint {
         }
         response
     }
+}
+
+/// The first span of the trace of a delivery, which began with the head of its request.
+fn traced(sender: &Sender, headers: &HeaderMap, started: Instant) -> trace::Span {
+    let began = SystemTime::now() - started.elapsed();
+    let from_outside = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = trace::Span::first("delivery", began, from_outside);
+    trace.set("restante.sender", || sender.name.clone());
+    trace
 }
 
 /// Counts an answer.

@@ -8,6 +8,7 @@ use sqlx::postgres::types::PgInterval;
 
 use crate::event::Event;
 use crate::outbox::Lease;
+use crate::trace;
 
 /// An event that was claimed, with what the worker has to know about it.
 #[derive(Clone, Debug)]
@@ -20,9 +21,11 @@ pub struct Claimed {
     pub max_attempts: Option<i32>,
     /// How many workers have vanished while they ran it.
     pub crashes: i32,
+    /// The trace that it belongs to, if it has one and this process traces.
+    pub traceparent: Option<String>,
 }
 
-/// A row that brings a `restante.claimed_event`, after the columns that only its statement has. A column that the SQL type has and this
+/// A row that brings a `restante.claimed_event` and its trace, after the columns that only its statement has. A column that the SQL type has and this
 /// list does not have, or the other way round, does not compile.
 macro_rules! claimed_row {
     ($Row:ident { $($own:ident: $Own:ty),* $(,)? }) => {
@@ -47,6 +50,7 @@ macro_rules! claimed_row {
             account: Option<String>,
             keys_settled: Option<i64>,
             keys_left: Option<i64>,
+            traceparent: Option<String>,
         }
 
         impl $Row {
@@ -61,6 +65,7 @@ macro_rules! claimed_row {
                     lease: $crate::outbox::Lease { id: self.id?, token: self.lease_token? },
                     max_attempts: self.max_attempts,
                     crashes: self.crashes?,
+                    traceparent: self.traceparent,
                     event: $crate::event::Event {
                         id: self.id?,
                         sender: self.sender?,
@@ -142,11 +147,11 @@ pub async fn claim_except(
         ClaimRow,
         // Nothing is claimed for a subscriber that a person has paused.
         r#"
-        select * from restante.claim_except(
+        select c.*, case when $10 then restante.trace_of(c.id) end as traceparent from restante.claim_except(
           $1,
           array(select s.subscriber from unnest($2::text[]) as s (subscriber)
                  where not exists (select from restante.paused_type as t where t.type = 'subscriber:' || s.subscriber)),
-          $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7, $8, $9)
+          $3, $4, coalesce($5, '-infinity'::timestamptz), $6, $7, $8, $9) as c
         "#,
         ask.owner,
         ask.subscribers,
@@ -157,6 +162,7 @@ pub async fn claim_except(
         ask.settles,
         pattern,
         but_for,
+        trace::is_on(),
     )
     .fetch_all(executor)
     .await?;

@@ -94,7 +94,10 @@ async fn insert_one(executor: impl PgExecutor<'_>, source: Source, event: &NewEv
         r#"
         select stored.id is not null as "new!", stored.differs as "differs!",
                extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
-          from restante.insert_event($1, $2, $3, $4, $5, $6, $7, $8, null, $9, $10, $11) as stored
+          from restante.insert_event(
+            -- The trace is a setting of the transaction.
+            case when $12::text is null or set_config('restante.traceparent', $12, true) is not null then $1 end,
+            $2, $3, $4, $5, $6, $7, $8, null, $9, $10, $11) as stored
         "#,
         event.event_id,
         event.event_type,
@@ -107,6 +110,7 @@ async fn insert_one(executor: impl PgExecutor<'_>, source: Source, event: &NewEv
         source.as_str(),
         event.sender,
         event.account.as_deref(),
+        event.traceparent.as_deref(),
     )
     .fetch_one(executor)
     .await?;
@@ -136,7 +140,9 @@ async fn insert_many(
         r#"
         select stored.stored as "new!", stored.duplicates as "duplicates!", stored.differing as "differing!",
                extract(epoch from clock_timestamp() - statement_timestamp())::float8 as "worked_seconds!"
-          from restante.insert_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as stored
+          from restante.insert_events(
+            case when $12::text is null or set_config('restante.traceparent', $12, true) is not null then $1::text[] end,
+            $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as stored
         "#,
         &columns.event_ids as &[&str],
         &columns.types as &[&str],
@@ -149,6 +155,7 @@ async fn insert_many(
         source.as_str(),
         senders as Option<&[&str]>,
         accounts as Option<&[Option<&str>]>,
+        traces_of(&events),
     )
     .fetch_one(executor)
     .await?;
@@ -256,6 +263,23 @@ pub fn seen_as(event: &NewEvent) -> Cow<'_, str> {
         ANTHROPIC => Cow::Borrowed(&event.event_id),
         sender => Cow::Owned(format!("{sender}\u{1f}{}", event.event_id)),
     }
+}
+
+/// The traces of events that share a commit, as `restante.keep_trace()` reads them; none if none of them has one.
+fn traces_of(events: &[&NewEvent]) -> Option<String> {
+    const MARK: char = '\u{1e}';
+    let mut traces = String::new();
+    for event in events {
+        let identifier = seen_as(event);
+        // With a mark in it, it could stand for another one.
+        if let Some(traceparent) = event.traceparent.as_deref().filter(|_| !identifier.contains(MARK)) {
+            traces.push(MARK);
+            traces.push_str(&identifier);
+            traces.push(MARK);
+            traces.push_str(traceparent);
+        }
+    }
+    (!traces.is_empty()).then_some(traces)
 }
 
 /// Splits events into the first of each identifier, and the others.

@@ -9,6 +9,7 @@ use crate::outbox::claim::{claimed_row, interval};
 use crate::outbox::delivered::{Columns, Delivered};
 use crate::outbox::outcome::{Finish, Verdict};
 use crate::outbox::{Claimed, Lease};
+use crate::trace;
 
 /// An attempt that succeeded.
 #[derive(Clone, Debug)]
@@ -50,7 +51,13 @@ claimed_row!(FinishRow { finished: Vec<i64>, unblocked: i64 });
 /// Calls one of the functions that finish; they return the same columns.
 macro_rules! finish {
     ($executor:expr, $function:literal, $($value:expr),*) => {{
-        let rows = sqlx::query_as!(FinishRow, "select finished, unblocked, (next).* from " + $function, $($value),*);
+        let rows = sqlx::query_as!(
+            FinishRow,
+            "select finished, unblocked, (next).*, case when $8 then restante.trace_of((next).id) end as traceparent from "
+                + $function,
+            $($value),*,
+            trace::is_on()
+        );
         let mut completed = Completed::default();
         for mut row in rows.fetch_all($executor).await? {
             completed.finished.extend(row.finished.take().into_iter().flatten());

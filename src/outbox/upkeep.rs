@@ -137,16 +137,20 @@ pub async fn oldest_unfinished_seconds(executor: impl PgExecutor<'_>) -> sqlx::R
     .await
 }
 
-/// How many events have a state.
+/// How many events have a state, and wait for the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
     /// Any status that is no finish; `scheduled` or `standing` where restante.state() says so.
     pub status: String,
     /// How many there are, up to a limit.
     pub events: i64,
-    /// How many of them wait because something is wrong with us, or with the other side.
-    pub in_trouble: i64,
+    /// What they wait for, one of [`REASONS`]; nothing for running ones and standing jobs.
+    pub reason: Option<String>,
 }
+
+/// What an event may wait for: a worker that is free, its time, a repair of ours or of the other side.
+pub const REASONS: [&str; 8] =
+    ["worker", "scheduled_time", "too_early", "its_turn", "repair", "next_attempt", "older_event", "person"];
 
 /// Counts what is not finished, by state. Of each lane only `limit` rows are looked at, so that it costs little when
 /// the backlog is large.
@@ -158,8 +162,18 @@ pub async fn count_unfinished(executor: impl PgExecutor<'_>, limit: i64) -> sqlx
     sqlx::query_as!(
         Unfinished,
         r#"
-        select restante.state(l.type, l.status, l.outcome, l.run_at) as "status!", count(*) as "events!",
-               count(*) filter (where l.status = 'retry' and l.outcome = 'trouble') as "in_trouble!"
+        select restante.state(l.type, l.status, l.outcome, l.run_at) as "status!",
+               case
+                 when l.status = 'running' or restante.is_standing(l.type, l.status, l.outcome) then null
+                 when l.status = 'blocked' then 'older_event'
+                 when l.status in ('paused', 'dead') then 'person'
+                 when l.status = 'retry' and l.outcome = 'trouble' then 'repair'
+                 when l.run_at <= statement_timestamp() then 'worker'
+                 when l.status = 'pending' then 'scheduled_time'
+                 when l.outcome = 'snoozed' then 'too_early'
+                 when l.outcome = 'deferred' then 'its_turn'
+                 else 'next_attempt'
+               end as reason, count(*) as "events!"
           from ((select type, status, outcome, run_at from restante.outbox_live
                   where lane = 'r' order by subscriber, created_at, id limit $1)
                 union all
@@ -171,7 +185,7 @@ pub async fn count_unfinished(executor: impl PgExecutor<'_>, limit: i64) -> sqlx
                 union all
                 (select type, status, outcome, run_at from restante.outbox_live
                   where lane = 'p' order by event_id limit $1)) as l
-         group by 1
+         group by 1, 2
         "#,
         limit,
     )

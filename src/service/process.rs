@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::{FromVars, Reload};
 use crate::config::{Log, Program, about, help_for};
+use crate::telemetry::{SendTraces, TraceError};
 use crate::{database, telemetry};
 
 /// Runs a service from its variables to its exit code.
@@ -72,7 +73,16 @@ where
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let traces = match traces(program, &log, &runtime) {
+        Ok(traces) => traces,
+        Err(error) => {
+            tracing::error!("{program} ends: {}", database::told(&error));
+            return ExitCode::from(2);
+        }
+    };
     let ended = runtime.block_on(run(loaded.config, stop, reload));
+    // By tasks of the runtime.
+    drop(traces);
     // A handler that blocks its thread must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
@@ -91,6 +101,17 @@ where
 /// What this process is called among others: the name of its host or container, or `kind` and its number.
 pub fn name(kind: &str) -> String {
     std::env::var("HOSTNAME").unwrap_or_else(|_| format!("{kind}-{}", std::process::id()))
+}
+
+/// Begins to send traces, if there is a collector for them.
+fn traces(program: Program, log: &Log, runtime: &Runtime) -> Result<Option<SendTraces>, TraceError> {
+    let is_disabled =
+        std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    let Some(collector) = log.collector.as_ref().filter(|_| !is_disabled) else { return Ok(None) };
+    let name = std::env::var("OTEL_SERVICE_NAME").is_err().then(|| program.to_string());
+    let traces = telemetry::send_traces(name, runtime.handle().clone())?;
+    tracing::info!(%collector, "traces go to a collector");
+    Ok(Some(traces))
 }
 
 /// How many threads a program's tasks share. A handler may block one, so a worker has some to spare. Nothing in ingest blocks,

@@ -80,6 +80,7 @@ async fn work(program: Program, connection: &mut PgConnection) -> sqlx::Result<(
             workspace_id: None,
             created_at: chrono::Utc::now(),
             body: Body::Json("{}".to_owned()),
+            traceparent: None,
         };
         outbox::insert_events(connection, Source::Webhook, &[event]).await?;
     } else {

@@ -8,7 +8,8 @@
 //! And neither may show a secret, so the libraries that see keys, headers and bodies stay at `info` whatever `RUST_LOG`
 //! says: below that level some of them print what passes through them, and no list of ours could keep up with where.
 //! `log` decides which lines are written, `lines` writes them to the output, `names` has the names of the metrics, `keys`
-//! sets those of keys, and `recorder` has their descriptions. The library names metrics and writes lines; a service records both.
+//! sets those of keys, and `recorder` has their descriptions; `traces` sends spans to a collector. The library names metrics and
+//! writes lines; a service records both.
 
 mod keys;
 #[cfg(feature = "service")]
@@ -18,6 +19,8 @@ mod log;
 mod names;
 #[cfg(feature = "service")]
 mod recorder;
+#[cfg(feature = "service")]
+mod traces;
 
 pub use self::keys::KeyGauges;
 #[cfg(feature = "service")]
@@ -29,3 +32,5 @@ pub use self::names::{attempts, event_type_label, metric};
 pub use self::recorder::{
     note_build, recorder, start_configuration_at_zero, start_ingest_at_zero, start_worker_at_zero,
 };
+#[cfg(feature = "service")]
+pub use self::traces::{SendTraces, TraceError, send_traces};

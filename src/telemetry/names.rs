@@ -42,8 +42,12 @@ pub mod metric {
     pub const JOURNAL_WRITES_TOTAL: &str = "restante_journal_writes_total";
     /// Log lines dropped because the pipe was full.
     pub const LOG_LINES_DROPPED_TOTAL: &str = "restante_log_lines_dropped_total";
+    /// Requests that took spans to the collector, by `result`.
+    pub const TRACE_EXPORTS_TOTAL: &str = "restante_trace_exports_total";
     /// Events that are not finished, by `status`.
     pub const EVENTS_UNFINISHED: &str = "restante_events_unfinished";
+    /// Events that wait, by `reason`.
+    pub const EVENTS_WAITING: &str = "restante_events_waiting";
     /// Events that wait because something is wrong with us, or with the other side.
     pub const EVENTS_IN_TROUBLE: &str = "restante_events_in_trouble";
     /// 0 while a row of `restante.health` says act, else 1, by `question`.

@@ -2,12 +2,13 @@
 //!
 //! Labels have few, known values; event types pass through [`event_type_label`](super::event_type_label).
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::log::Error;
 use super::names::{OTHER, attempts, metric};
-use crate::api::{API_CALLS_TOTAL, API_WAIT_SECONDS};
+use crate::api::{API_CALLS_TOTAL, API_WAIT_SECONDS, Class};
+use crate::event::ANTHROPIC;
 use crate::outbox::Outcome;
 
 /// Starts recording metrics for the whole process, and returns the handle that renders them.
@@ -39,8 +40,8 @@ pub fn start_configuration_at_zero() {
 
 /// Starts every counter of a worker at zero. A counter that appears with its first event has no increase to alert on.
 ///
-/// `event_types` are the types and patterns that have a handler.
-pub fn start_worker_at_zero(event_types: &[&'static str]) {
+/// `event_types` are the types and patterns that have a handler, `resources` the kinds of objects that events name.
+pub fn start_worker_at_zero(event_types: &[&'static str], resources: &[&'static str]) {
     for name in [
         metric::CLAIMS_TOTAL,
         metric::LOST_LEASES_TOTAL,
@@ -49,6 +50,15 @@ pub fn start_worker_at_zero(event_types: &[&'static str]) {
     ] {
         counter!(name).increment(0);
     }
+    for resource in resources {
+        counter!(metric::MISSED_CHANGES_TOTAL, "kind" => *resource).increment(0);
+        counter!(metric::RESOURCES_NEVER_SEEN_TOTAL, "resource" => *resource).increment(0);
+    }
+    for class in Class::ALL {
+        for answer in API_ANSWERS {
+            counter!(API_CALLS_TOTAL, "class" => class.as_str(), "answer" => answer).increment(0);
+        }
+    }
     for event_type in event_types.iter().copied().chain([OTHER]) {
         for outcome in Outcome::ALL {
             attempts(outcome, event_type).increment(0);
@@ -56,12 +66,21 @@ pub fn start_worker_at_zero(event_types: &[&'static str]) {
     }
 }
 
-/// Starts every counter of ingest at zero, as [`start_worker_at_zero`] does.
-pub fn start_ingest_at_zero() {
-    for (answer, reason) in ANSWERS {
-        counter!(metric::DELIVERIES_TOTAL, "answer" => answer, "reason" => reason).increment(0);
+/// Starts every counter of ingest at zero, as [`start_worker_at_zero`] does. `senders` are the names of those that are configured.
+pub fn start_ingest_at_zero<'s>(senders: impl IntoIterator<Item = &'s str>) {
+    for sender in senders {
+        for (answer, reason) in ANSWERS {
+            // As in a delivery of this sender.
+            let of_sender = (sender != ANTHROPIC).then(|| Label::new("sender", sender.to_owned()));
+            let labels = [Label::new("answer", answer), Label::new("reason", reason)];
+            counter!(metric::DELIVERIES_TOTAL, labels.into_iter().chain(of_sender).collect::<Vec<_>>())
+                .increment(0);
+        }
     }
 }
+
+/// What [`API_CALLS_TOTAL`] tells apart.
+const API_ANSWERS: [&str; 5] = ["success", "limited", "refused", "failed", "none"];
 
 /// The answers to deliveries, with their reasons, that an operator may want an alert for.
 const ANSWERS: [(&str, &str); 16] = [
@@ -173,9 +192,22 @@ fn describe() {
          again), each counted up to about 10,000"
     );
     describe_gauge!(
+        EVENTS_WAITING,
+        Unit::Count,
+        "Events that wait, by reason: worker (a free place), scheduled_time, too_early and its_turn (the handler said so), \
+         repair (something is wrong with us, or with the other side), next_attempt (it has failed), older_event (of its \
+         key), person; each counted up to about 10,000"
+    );
+    describe_gauge!(
         EVENTS_IN_TROUBLE,
         Unit::Count,
-        "Events that wait because something is wrong with us, or with the other side, counted up to about 10,000"
+        "Events that wait because something is wrong with us, or with the other side, counted up to about 10,000; the \
+         same as restante_events_waiting{reason=\"repair\"}"
+    );
+    describe_counter!(
+        TRACE_EXPORTS_TOTAL,
+        Unit::Count,
+        "Requests that took spans to the collector, by result (success, failure); absent without a collector"
     );
     describe_gauge!(
         HEALTH,
@@ -255,8 +287,8 @@ mod tests {
 
         metrics::with_local_recorder(&recorder, || {
             note_build("1.2.3", 9);
-            start_worker_at_zero(&["session.*"]);
-            start_ingest_at_zero();
+            start_worker_at_zero(&["session.*"], &["session"]);
+            start_ingest_at_zero([ANTHROPIC, "staging"]);
         });
 
         let text = recorder.handle().render();
@@ -267,6 +299,9 @@ mod tests {
             "restante_attempts_total{outcome=\"permanent\",event_type=\"other\"} 0",
             "restante_deliveries_total{answer=\"401\",reason=\"mismatch\"} 0",
             "restante_deliveries_total{answer=\"204\",reason=\"duplicate\"} 0",
+            "restante_deliveries_total{answer=\"401\",reason=\"mismatch\",sender=\"staging\"} 0",
+            "restante_missed_changes_total{kind=\"session\"} 0",
+            "restante_api_calls_total{class=\"messages\",answer=\"none\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
         }

@@ -29,7 +29,7 @@ use crate::worker::report::Report;
 use crate::worker::successors::Successors;
 use crate::worker::twins::Twins;
 use crate::worker::watch::{Watched, watched};
-use crate::{api, batch, telemetry};
+use crate::{api, batch, telemetry, trace};
 
 /// What all attempts of a worker share.
 pub(super) struct Shared {
@@ -53,6 +53,7 @@ pub(super) struct Shared {
 
 /// Runs one attempt, and settles it or passes it to the group commit. Returns how long the handler took.
 pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Instant) -> Duration {
+    let trace = trace_of(&claimed);
     let span = tracing::info_span!(
         "attempt",
         event.id = claimed.event.event_id,
@@ -60,12 +61,35 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, leased_until: Ins
         attempt = claimed.event.attempt,
         subscriber = claimed.event.subscriber,
         account = claimed.event.account.as_deref().filter(|account| *account != ANTHROPIC),
+        trace_id = trace.trace_id(),
     );
     let _trying = shared.left_out.begin(claimed.lease.id);
-    attempt(&shared, &claimed, leased_until, span.clone()).instrument(span).await
+    attempt(&shared, &claimed, leased_until, span.clone(), trace).instrument(span).await
 }
 
-async fn attempt(shared: &Shared, claimed: &Claimed, leased_until: Instant, span: Span) -> Duration {
+/// The attempt as a part of the trace that its event belongs to.
+fn trace_of(claimed: &Claimed) -> trace::Span {
+    let trace = trace::Span::continuing("attempt", claimed.traceparent.as_deref());
+    let event = &claimed.event;
+    trace.set("restante.event.id", || event.event_id.clone());
+    trace.set("restante.event.type", || event.event_type.clone());
+    trace.set("restante.attempt", || i64::from(event.attempt));
+    if !event.subscriber.is_empty() {
+        trace.set("restante.subscriber", || event.subscriber.clone());
+    }
+    if let Some(account) = &event.account {
+        trace.set("restante.account", || account.clone());
+    }
+    trace
+}
+
+async fn attempt(
+    shared: &Shared,
+    claimed: &Claimed,
+    leased_until: Instant,
+    span: Span,
+    trace: trace::Span,
+) -> Duration {
     let event = &claimed.event;
     let started = Instant::now();
     let route = shared.registry.route(event);
@@ -78,12 +102,12 @@ async fn attempt(shared: &Shared, claimed: &Claimed, leased_until: Instant, span
             (Err(judge.left_to_others()), None)
         }
         Some(_) if claimed.crashes >= CRASHES_MAX => (Err(judge.crashed()), None),
-        Some(route) => handled(shared, &judge, route, &lease_guard, deadline).await,
+        Some(route) => trace.around(handled(shared, &judge, route, &lease_guard, deadline)).await,
         None => (Ok(finished(claimed, Finish::Ignored, None)), None),
     };
     let took = started.elapsed();
     let event_type = telemetry::event_type_label(&shared.event_types, &event.event_type);
-    let report = Report::new(span, event_type, took);
+    let report = Report::new(span, trace, event_type, took);
     let failed = match (intended, tx) {
         // Settled together with others. While too many wait for the database, this waits too.
         (Ok(finished), None) => {

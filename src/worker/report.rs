@@ -6,7 +6,7 @@ use tracing::Span;
 
 use crate::outbox::Outcome;
 use crate::outbox::outcome::Verdict;
-use crate::telemetry;
+use crate::{telemetry, trace};
 
 /// The report of one attempt.
 pub(super) struct Report {
@@ -16,14 +16,17 @@ pub(super) struct Report {
     event_type: &'static str,
     /// How long the handler took.
     took: Duration,
+    /// From the end of the handler until the outcome is known. Ends before the attempt, whose part it is.
+    settle: trace::Span,
+    attempt: trace::Span,
 }
 
 impl Report {
     /// Records how long the handler took.
-    pub(super) fn new(span: Span, event_type: &'static str, took: Duration) -> Self {
+    pub(super) fn new(span: Span, attempt: trace::Span, event_type: &'static str, took: Duration) -> Self {
         metrics::histogram!(telemetry::metric::ATTEMPT_SECONDS, "event_type" => event_type)
             .record(took.as_secs_f64());
-        Self { span, event_type, took }
+        Self { span, event_type, took, settle: attempt.part("settle"), attempt }
     }
 
     /// The span that names the event in every log line.
@@ -38,6 +41,8 @@ impl Report {
     }
 
     fn log(&self, outcome: Outcome) {
+        self.settle.set("restante.outcome", || outcome.as_str());
+        self.attempt.set("restante.outcome", || outcome.as_str());
         if outcome == Outcome::LeaseLost {
             metrics::counter!(telemetry::metric::LOST_LEASES_TOTAL).increment(1);
             tracing::warn!(parent: &self.span, "the lease was lost: this attempt does not settle its event");
@@ -55,6 +60,9 @@ impl Report {
         let (outcome, reason) = (verdict.outcome().as_str(), verdict.reason());
         let (kind, wait_ms) = (verdict.kind(), verdict.wait().map(|wait| wait.as_millis()));
         let _entered = self.span.enter();
+        if matches!(verdict, Verdict::Retry { .. } | Verdict::Dead { .. } | Verdict::Trouble { .. }) {
+            self.attempt.failed(kind.unwrap_or("other"));
+        }
         match verdict {
             Verdict::Retry { .. } => tracing::warn!(
                 outcome,

@@ -13,7 +13,7 @@ use crate::database::Connections;
 use crate::outbox::missed;
 use crate::outbox::status::STATES;
 use crate::outbox::trouble::{self, NO_ACCOUNT, Tried};
-use crate::outbox::upkeep::{self, Swept, Unfinished};
+use crate::outbox::upkeep::{self, REASONS, Swept, Unfinished};
 use crate::worker::health;
 use crate::{api, batch, database, message, telemetry};
 
@@ -297,16 +297,20 @@ async fn measure(connections: &Connections) -> sqlx::Result<()> {
     metrics::gauge!(telemetry::metric::OLDEST_UNFINISHED_EVENT_SECONDS).set(oldest_unfinished);
     metrics::gauge!(telemetry::metric::OLDEST_CLAIMABLE_EVENT_SECONDS).set(oldest_claimable);
     metrics::gauge!(telemetry::metric::UNEXPLAINED_CHANGE_SECONDS).set(unexplained);
-    let in_trouble: i64 = unfinished.iter().map(|counted| counted.in_trouble).sum();
-    metrics::gauge!(telemetry::metric::EVENTS_IN_TROUBLE).set(in_trouble as f64);
     // Each is a series of its own, also while it has no events.
     for status in STATES {
         metrics::gauge!(telemetry::metric::EVENTS_UNFINISHED, "status" => status)
-            .set(events_of(status, &unfinished));
+            .set(sum(&unfinished, |counted| counted.status == status));
     }
+    for reason in REASONS {
+        metrics::gauge!(telemetry::metric::EVENTS_WAITING, "reason" => reason)
+            .set(sum(&unfinished, |counted| counted.reason.as_deref() == Some(reason)));
+    }
+    metrics::gauge!(telemetry::metric::EVENTS_IN_TROUBLE)
+        .set(sum(&unfinished, |counted| counted.reason.as_deref() == Some("repair")));
     Ok(())
 }
 
-fn events_of(status: &str, unfinished: &[Unfinished]) -> f64 {
-    unfinished.iter().find(|counted| counted.status == status).map_or(0.0, |counted| counted.events as f64)
+fn sum(unfinished: &[Unfinished], which: impl Fn(&Unfinished) -> bool) -> f64 {
+    unfinished.iter().filter(|counted| which(counted)).map(|counted| counted.events as f64).sum()
 }

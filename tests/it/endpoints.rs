@@ -6,7 +6,7 @@ mod failing;
 mod inside;
 mod limits;
 mod parked;
-mod receiver;
+pub mod receiver;
 mod shared;
 mod stored;
 
@@ -24,7 +24,7 @@ use crate::support::{World, eventually};
 use receiver::Arrived;
 
 /// The secret of the endpoints here, and what is in it.
-const SECRET: &str = "whsec_Y2FuYXJ5IG9mIHRoZSBlbmRwb2ludCwgMzIgYnl0ZXM=";
+pub const SECRET: &str = "whsec_Y2FuYXJ5IG9mIHRoZSBlbmRwb2ludCwgMzIgYnl0ZXM=";
 
 /// The handlers of a worker that may reach this machine.
 fn registry() -> restante::Registry {

@@ -257,7 +257,7 @@ async fn a_commit_whose_answer_is_lost_is_counted_as_unknown_where_nobody_can_be
     told.counts(&expect![[r#"
         unknown of test.ledger: 1
     "#]]);
-    let line = told.log.lines().find(|line| line.contains("did not answer a commit")).unwrap();
+    let line = told.log.lines().find(|line| line.contains("did not answer a commit")).expect(&told.log);
     assert!(line.contains("event.id=\"a\""), "{line}");
     expect![["a running, attempt 1\n"]].assert_eq(&world.outbox().await);
 }

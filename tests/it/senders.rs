@@ -23,6 +23,7 @@ fn event(sender: &str, account: Option<&str>, event_id: &str, key: &str, second:
         workspace_id: None,
         created_at: format!("2026-11-01T12:00:{second:02}Z").parse().unwrap(),
         body: Body::Json(json!({ "of": sender }).to_string()),
+        traceparent: None,
     }
 }
 

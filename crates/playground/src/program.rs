@@ -29,7 +29,7 @@ impl Program {
             Launch::new(program, &log).args(arguments.iter().map(AsRef::as_ref)).remove_at_end(directory);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            let ours = ["RESTANTE_", "ANTHROPIC_", "DATABASE_URL", "RUST_LOG"];
+            let ours = ["RESTANTE_", "ANTHROPIC_", "DATABASE_URL", "OTEL_", "RUST_LOG"];
             if ours.iter().any(|prefix| text.starts_with(prefix)) {
                 launch = launch.env_remove(name);
             }

@@ -18,7 +18,7 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 3] = [Self::Messages, Self::Batches, Self::Objects];
+    pub(crate) const ALL: [Self; 3] = [Self::Messages, Self::Batches, Self::Objects];
 
     /// The class of a call, by its method and its path.
     pub(in crate::api) fn of(method: &Method, path: &str) -> Self {

@@ -138,6 +138,9 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
           RUST_LOG  [default info]
               which log lines are written, as in info,restante=debug; libraries that see keys or bodies
               stay at info whatever it says
+          OTEL_EXPORTER_OTLP_ENDPOINT  [optional]
+              the OpenTelemetry collector that gets the traces, by http/protobuf; without it there are
+              none. The further OTEL_... variables of traces count, too, such as OTEL_TRACES_SAMPLER
     "#]]
     .assert_eq(&help_for(Program::Worker));
 }

@@ -25,6 +25,7 @@ fn a_webhook_of_the_api_is_read_whole() {
             workspace_id: Some("wrkspc_1".into()),
             created_at: "2026-11-01T12:00:24.100435Z".parse().unwrap(),
             body: Body::Json(body.into()),
+            traceparent: None,
         }
     );
 }

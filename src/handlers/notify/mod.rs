@@ -29,7 +29,7 @@ use crate::egress::{self, Answer, Rules};
 use crate::event::Event;
 use crate::handler::{self, Classify, Context, Error, Handler};
 use crate::outbox::Delivered;
-use crate::{database, retry};
+use crate::{database, retry, trace};
 
 mod endpoint;
 mod gate;
@@ -46,6 +46,7 @@ const PREFIX: &str = "notify.";
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// How long to wait where something is wrong with this worker and not with the endpoint.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -111,12 +112,16 @@ impl Handler for Notifications {
         let pass = self.pass(cx, name, &endpoint).await?;
         let url: Url = url.as_deref().unwrap_or(&endpoint.url).parse().permanent()?;
         let body = Bytes::copy_from_slice(body.get().as_bytes());
-        let headers = headers(event, &endpoint, &body)?;
+        let call = trace::Span::call("notification");
+        call.set("restante.endpoint", || name.to_owned());
+        let headers = headers(event, &endpoint, &body, call.traceparent())?;
 
         let began = Instant::now();
         let answered = client.post(&url, headers, body).await;
         let took = began.elapsed();
-        match taken(answered) {
+        let taken = taken(answered);
+        end(call, taken.as_ref().map_or_else(|failure| failure.answer.as_ref(), Some), taken.is_err());
+        match taken {
             Ok(Answer { status, beginning: answer, .. }) => {
                 pass.succeeded(took);
                 cx.set_result(&serde_json::json!({ "status": status }));
@@ -218,7 +223,12 @@ impl Notifications {
 }
 
 /// The headers of one attempt. They are signed anew each time, because receivers refuse an old timestamp.
-fn headers(event: &Event, endpoint: &Endpoint, body: &[u8]) -> Result<HeaderMap, Error> {
+fn headers(
+    event: &Event,
+    endpoint: &Endpoint,
+    body: &[u8],
+    traceparent: Option<String>,
+) -> Result<HeaderMap, Error> {
     let (id, now) = (&event.event_id, endpoint.now());
     let signature = sign::signatures(&endpoint.secrets, id, now, body).retryable()?;
     let values = [
@@ -227,7 +237,20 @@ fn headers(event: &Event, endpoint: &Endpoint, body: &[u8]) -> Result<HeaderMap,
         (WEBHOOK_TIMESTAMP, now.to_string()),
         (WEBHOOK_SIGNATURE, signature),
     ];
-    values.into_iter().map(|(name, value)| Ok((name, HeaderValue::try_from(value).permanent()?))).collect()
+    // So that a receiver who traces goes on with the trace. It has random numbers only.
+    let trace = traceparent.map(|traceparent| (TRACEPARENT, traceparent));
+    let values = values.into_iter().chain(trace);
+    values.map(|(name, value)| Ok((name, HeaderValue::try_from(value).permanent()?))).collect()
+}
+
+/// Ends the span of a notification. It has no URL, which may hold a secret of the receiver.
+fn end(call: trace::Span, answer: Option<&Answer>, has_failed: bool) {
+    if let Some(answer) = answer {
+        call.set("http.response.status_code", || i64::from(answer.status));
+    }
+    if has_failed {
+        call.failed(if answer.is_some() { "status" } else { "transport" });
+    }
 }
 
 /// An attempt that failed.

@@ -199,6 +199,7 @@ impl Row {
             workspace_id: None,
             created_at: self.happened_at,
             body: Body::Json(self.payload.clone()),
+            traceparent: None,
         }
     }
 }

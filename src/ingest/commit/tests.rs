@@ -19,6 +19,7 @@ fn event(id: &str) -> NewEvent {
         workspace_id: None,
         created_at: DateTime::UNIX_EPOCH,
         body: Body::Json("{}".into()),
+        traceparent: None,
     }
 }
 

@@ -257,6 +257,8 @@ impl Journal {
         gauge!(metric::JOURNAL_BYTES).set(backlog.bytes as f64);
         gauge!(metric::JOURNAL_EVENTS).set(backlog.events as f64);
         gauge!(metric::JOURNAL_OLDEST_SECONDS).set(backlog.oldest_seconds(Utc::now()) as f64);
+        // From zero, so that its first increase is seen.
+        counter!(metric::JOURNAL_WRITES_TOTAL).increment(0);
     }
 
     /// A turn in which nobody else writes.

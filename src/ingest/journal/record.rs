@@ -62,7 +62,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Delivered> {
         RAW => Body::Raw(take(&mut rest)??.to_vec()),
         _ => return None,
     };
-    let event = NewEvent { sender, account, event_id, event_type, key, workspace_id, created_at, body };
+    // Its trace ends with its delivery: a journal is read by the release before, too.
+    let traceparent = None;
+    let event =
+        NewEvent { sender, account, event_id, event_type, key, workspace_id, created_at, body, traceparent };
     rest.is_empty().then_some(Delivered { event, received_at })
 }
 

@@ -22,6 +22,7 @@ fn event(id: &str) -> NewEvent {
         workspace_id: None,
         created_at: at(1),
         body: Body::Json(format!("{{\"id\":\"{id}\"}}")),
+        traceparent: None,
     }
 }
 

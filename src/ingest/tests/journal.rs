@@ -104,6 +104,7 @@ fn event(id: &str) -> NewEvent {
         workspace_id: None,
         created_at: DateTime::UNIX_EPOCH,
         body: Body::Json("{}".to_owned()),
+        traceparent: None,
     }
 }
 

@@ -75,6 +75,7 @@ impl Shop {
             workspace_id: None,
             created_at: "2026-11-01T12:00:00Z".parse().unwrap(),
             body: Body::Json(body.to_string()),
+            traceparent: None,
         };
         self.receive_all(&[event]).await;
     }
