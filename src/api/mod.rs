@@ -17,6 +17,7 @@ use url::Url;
 mod accounts;
 mod arrival;
 mod batch;
+mod delete;
 mod error;
 mod governor;
 mod health;

@@ -48,6 +48,10 @@ pub mod metric {
     pub const EVENTS_IN_TROUBLE: &str = "restante_events_in_trouble";
     /// 0 while a row of `restante.health` says act, else 1, by `question`.
     pub const HEALTH: &str = "restante_health";
+    /// Rows that retention deleted, by `what` as in `restante.retention`.
+    pub const RETENTION_ROWS_TOTAL: &str = "restante_retention_rows_total";
+    /// How long a week of the history has waited to be detached, in seconds.
+    pub const RETENTION_PENDING_SECONDS: &str = "restante_retention_pending_seconds";
     /// When the last delivery was stored, in Unix seconds, by `scheme`.
     pub const LAST_DELIVERY_TIMESTAMP_SECONDS: &str = "restante_last_delivery_timestamp_seconds";
     /// 1, with the `version` of the program and of the `schema` that it knows.

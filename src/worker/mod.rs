@@ -75,6 +75,7 @@ mod judge;
 mod lease_renewer;
 mod leased;
 mod report;
+mod retention;
 mod schedule;
 mod shared_budget;
 mod successors;

@@ -85,6 +85,7 @@ async fn schema(connection: &mut PgConnection, login: &Login) -> Vec<Finding> {
     }
     if login.sees_everything() {
         findings.push(or_failed("overflow", overflow(connection).await));
+        findings.push(or_failed("retention", super::retention::examine(connection).await));
         findings.push(or_failed("transactions", transactions(connection).await));
     } else {
         let says = "not everything was examined: the rest needs a login with the role restante_operator";
@@ -242,7 +243,9 @@ async fn overflow(connection: &mut PgConnection) -> sqlx::Result<Finding> {
             "is empty: every finished event is in the partition of its week",
         ));
     }
-    let says = format!("{rows} finished events or more are in outbox_overflow, which no retention drops");
+    let says = format!(
+        "{rows} finished events or more are in outbox_overflow, which retention goes through row by row"
+    );
     Ok(Finding::wrong(
         "overflow",
         says,

@@ -6,6 +6,7 @@ mod configuration;
 mod database;
 mod journal;
 mod login;
+mod retention;
 mod settings;
 
 use restante::api::Account;
