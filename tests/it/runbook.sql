@@ -119,3 +119,8 @@ insert into restante.sender_rhythm (sender, first_at, last_at) values ('former',
 insert into restante.health_alarm (question, subject, raised_at, raised_event_id) values ('silence', 'former', now(), 'health.raised:1');
 -- What a worker has learned of a limit.
 select restante.note_limit('anthropic', 'batches', 50, 1, false, null, false, null, null);
+
+-- What retention deleted, and what a person had forgotten.
+insert into restante.operation (what, how_many, arguments) values ('retention', 10, '{"failure": 10}');
+insert into restante.forgetting (of_what, status, erased, ended_at)
+values (restante.forgotten_as('key', 'customer_7'), 'done', '{"outbox_live": 1}', now());
