@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test alerts-test crowd-test journal-test flood-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test alerts-test crowd-test journal-test flood-test retention-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -44,6 +44,11 @@ journal-test: rust ## take the database away for ten minutes of 200 deliveries a
 	cargo build --locked --bins
 	$(with_pg_bin) && export RESTANTE_JOURNAL_SECONDS=600 RESTANTE_JOURNAL_PER_SECOND=200 && \
 		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 journal::
+
+retention-test: rust ## drop a week of a million rows beside 800 deliveries a second, and see how long any statement waits
+	cargo build --locked --bins
+	$(with_pg_bin) && export RESTANTE_RETENTION_ROWS=1000000 RESTANTE_RETENTION_PER_SECOND=200 && \
+		scripts/with-own-tmp cargo test --locked --test it -- --nocapture --test-threads 1 retention::beside
 
 flood-test: rust ## send 100,000 bad requests of every kind beside good deliveries, and expect a few dozen rows
 	cargo build --locked --bins

@@ -20,6 +20,7 @@ use crate::key_use::Uses;
 mod accounts;
 mod arrival;
 mod batch;
+mod delete;
 mod error;
 mod governor;
 mod health;

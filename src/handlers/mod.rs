@@ -15,6 +15,7 @@ pub mod message_pack;
 pub mod message_send;
 pub mod message_unpack;
 pub mod notify;
+pub mod resource_forget;
 pub mod resource_reconcile;
 pub mod resources;
 pub mod session_events;
@@ -50,6 +51,7 @@ pub fn registry(settings: Settings) -> Registry {
         .register(message_pack::MessagePack)
         .register(message_unpack::MessageUnpack)
         .register(notify::Notifications::new(rules))
+        .register(resource_forget::ResourceForget)
         .register(resources::Resources)
         .register(session_events::SessionEvents);
     match settings.reconcile {

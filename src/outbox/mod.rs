@@ -19,6 +19,7 @@ pub mod lease;
 pub mod missed;
 pub mod outcome;
 mod refusals;
+pub mod retention;
 pub mod settle;
 pub mod status;
 pub mod trouble;

@@ -54,6 +54,10 @@ pub mod metric {
     pub const HEALTH: &str = "restante_health";
     /// 1 while a part of the API does not answer the `account`, so that no worker claims what needs it, else 0.
     pub const API_BREAKER_OPEN: &str = "restante_api_breaker_open";
+    /// Rows that retention deleted, by `what` as in `restante.retention`.
+    pub const RETENTION_ROWS_TOTAL: &str = "restante_retention_rows_total";
+    /// How long a week of the history has waited to be detached, in seconds.
+    pub const RETENTION_PENDING_SECONDS: &str = "restante_retention_pending_seconds";
     /// When the last delivery was stored, in Unix seconds, by `scheme`.
     pub const LAST_DELIVERY_TIMESTAMP_SECONDS: &str = "restante_last_delivery_timestamp_seconds";
     /// 1 while the process has a key and 0 once it is gone, by `kind`, `party` and `fingerprint`.

@@ -9,7 +9,7 @@ use super::log::Error;
 use super::names::{OTHER, attempts, metric};
 use crate::api::{API_CALLS_TOTAL, API_WAIT_SECONDS, Class};
 use crate::event::ANTHROPIC;
-use crate::outbox::Outcome;
+use crate::outbox::{Outcome, retention};
 
 /// Starts recording metrics for the whole process, and returns the handle that renders them.
 ///
@@ -49,6 +49,9 @@ pub fn start_worker_at_zero(event_types: &[&'static str], resources: &[&'static 
         metric::RESULTS_BYTES_TOTAL,
     ] {
         counter!(name).increment(0);
+    }
+    for what in retention::KINDS {
+        counter!(metric::RETENTION_ROWS_TOTAL, "what" => what).increment(0);
     }
     for resource in resources {
         counter!(metric::MISSED_CHANGES_TOTAL, "kind" => *resource).increment(0);
@@ -213,6 +216,16 @@ fn describe() {
         HEALTH,
         Unit::Count,
         "Am I safe? 0 while restante.health answers the question with act, else 1, by question; absent until the first look"
+    );
+    describe_counter!(
+        RETENTION_ROWS_TOTAL,
+        Unit::Count,
+        "Rows that retention deleted, by what as in restante.retention; of a dropped week as many as Postgres estimated"
+    );
+    describe_gauge!(
+        RETENTION_PENDING_SECONDS,
+        Unit::Seconds,
+        "How long a week of the history has waited to be dropped, because somebody holds a lock on the outbox; 0 if none waits"
     );
     describe_gauge!(
         API_BREAKER_OPEN,

@@ -77,6 +77,7 @@ mod key_reports;
 mod lease_renewer;
 mod leased;
 mod report;
+mod retention;
 mod schedule;
 mod shared_budget;
 mod successors;

@@ -1,10 +1,10 @@
 //! What a worker does for the outbox beside its events: partitions ahead of time, keys without a head, replays that a person asked
-//! for, past hours to add up, a look at what waits for a repair, one at batches, one at partial text, one at the size, and one at
-//! what an operator should know of.
+//! for, past hours to add up, a look at what waits for a repair, one at batches, one at partial text, one at the size, one at
+//! what an operator should know of, and what has expired.
 
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::join3;
 use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::outbox::missed;
 use crate::outbox::status::STATES;
 use crate::outbox::trouble::{self, NO_ACCOUNT, Tried};
 use crate::outbox::upkeep::{self, REASONS, Swept, Unfinished};
-use crate::worker::health;
+use crate::worker::{health, retention};
 use crate::{api, batch, database, message, telemetry};
 
 /// The first moments of a worker belong to the events that wait for it.
@@ -35,6 +35,8 @@ const CHUNKS_SECONDS: u64 = 60;
 const HELD_SECONDS: u64 = 5;
 /// A replay has a rate for each second, and a portion of it begins so often.
 const REPLAY_SECONDS: u64 = 2;
+/// What people want forgotten goes on so soon.
+const FORGET_SECONDS: u64 = 2;
 /// So many portions of replays follow each other at most, so that the other duties have their turn.
 const PORTIONS_MAX: usize = 10;
 /// An hour is added up when it is over, and nobody waits for that: it can be read before.
@@ -74,6 +76,7 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
     let (mut jobs, mut held) = (every(STANDING_SECONDS), every(HELD_SECONDS));
     let (mut batches, mut chunks) = (every(BATCHES_SECONDS), every(CHUNKS_SECONDS));
     let (mut replays, mut hours) = (every(REPLAY_SECONDS), every(HOURS_SECONDS));
+    let mut forgets = every(FORGET_SECONDS);
     let mut alarms = interval_at(Instant::now() + HEALTH, HEALTH);
     alarms.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // At the start what waits for an account may have waited for this worker.
@@ -86,6 +89,7 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
                 _ = gauges.tick() => measure(&connections).await,
                 _ = held.tick() => let_held_go(&connections).await,
                 _ = replays.tick() => go_on_replaying(&connections).await,
+                _ = forgets.tick() => retention::go_on_forgetting(&connections).await,
                 _ = hours.tick() => add_up_hours(&connections).await,
                 _ = repairs.tick() => look_for_repairs(&connections, &mut tried, &accounts).await,
                 _ = changes.changed() => go_on_with_changed(&connections, &mut tried, &accounts).await,
@@ -100,10 +104,14 @@ pub(super) async fn run(pool: PgPool, connections: Connections, duties: Duties, 
             }
         }
     };
-    // Beside them, because a table that somebody has locked keeps a partition from being made.
+    let retaining = async {
+        tokio::time::sleep(AFTER_THE_START).await;
+        retention::keep_retaining(&connections).await;
+    };
+    // Beside them, because a table that somebody has locked keeps a partition from being made, and much may have expired.
     tokio::select! {
         () = stop.cancelled() => {}
-        _ = join(steps, keep_making_partitions(&pool)) => {}
+        _ = join3(steps, keep_making_partitions(&pool), retaining) => {}
     }
 }
 

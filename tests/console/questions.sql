@@ -28,3 +28,4 @@ select * from restante.batch_overview
 select * from restante.submission_overview
 select * from restante.health
 select * from restante.sender_overview
+select relation, what, keep, goes_at, rows_estimated, bytes, step, pending_since, is_overdue from restante.retention_overview order by bytes desc

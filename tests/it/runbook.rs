@@ -102,14 +102,6 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
         ),
         ("Try an endpoint", ("select status from restante.outbox where type = 'notify.audit'", "pending")),
         (
-            "Forget old deliveries",
-            ("select string_agg(endpoint, ' ') from restante.endpoint_delivery", "billing"),
-        ),
-        (
-            "Forget old failures",
-            ("select count(*)::text from restante.failure where error = 'long ago'", "0"),
-        ),
-        (
             "Replay dead letters by their reason",
             (
                 "select string_agg(event_id, ' ') from restante.outbox where status = 'dead'",
@@ -316,10 +308,25 @@ fn effects() -> BTreeMap<&'static str, (&'static str, &'static str)> {
             ("select pg_has_role('my_ingest', 'restante_ingest', 'member')::text", "true"),
         ),
         (
-            "Forget old identifiers",
+            "Keep finished events for a time",
             (
-                "select string_agg(event_id, ' ') from restante.outbox_seen where seen_at < now() - interval '180 days'",
-                "whe_paused",
+                "select string_agg(concat_ws(' ', status, keep), ', ' order by status) from restante.retention where what = 'event'",
+                "cancelled 90 days, done 90 days, ignored 90 days",
+            ),
+        ),
+        (
+            "Keep events of one type for longer",
+            ("select keep::text from restante.retention where type = 'order.*'", "2 years"),
+        ),
+        (
+            "For how long is a repeated delivery recognised?",
+            ("select keep::text from restante.retention where what = 'seen'", "2 years"),
+        ),
+        (
+            "Forget it",
+            (
+                "select concat_ws(' ', status, keys[1]) from restante.forgetting where reason = 'ticket 4711'",
+                "erasing sesn_retry",
             ),
         ),
     ])

@@ -124,3 +124,8 @@ select restante.note_limit('anthropic', 'batches', 50, 1, false, null, false, nu
 select restante.note_key_use('ingest-1', 'restante-ingest', array['signing', 'signing'], array['anthropic', 'anthropic'],
   array['0a0a0a0a', '1b1b1b1b'], array[true, true], array[3, 1], array[now(), now()], array[now(), null]);
 insert into restante.api_breaker (account, kind, said, closed_at, times_opened, probes) values ('anthropic', 'account', '401 authentication_error', now(), 1, 9);
+
+-- What retention deleted, and what a person had forgotten.
+insert into restante.operation (what, how_many, arguments) values ('retention', 10, '{"failure": 10}');
+insert into restante.forgetting (of_what, status, erased, ended_at)
+values (restante.forgotten_as('key', 'customer_7'), 'done', '{"outbox_live": 1}', now());

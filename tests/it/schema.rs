@@ -248,6 +248,7 @@ async fn a_few_functions_are_for_people_and_all_others_say_that_they_are_the_eng
     let known = [
         "budget",
         "enqueue",
+        "forget",
         "history",
         "pause",
         "received",

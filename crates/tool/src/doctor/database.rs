@@ -8,7 +8,7 @@ use super::check::{Check, Database, Limits, Needs, findings_of};
 use super::finding::Finding;
 use super::login::{self, Login};
 use super::scope::{Scope, Subject};
-use super::{clock, horizon, rights, server, sessions, settings, tables, weeks};
+use super::{clock, horizon, retention, rights, server, sessions, settings, tables, weeks};
 use restante::database::{self, told};
 
 /// The checks by family, in the order in which they are told.
@@ -20,6 +20,7 @@ const FAMILIES: &[&[Check]] = &[
     rights::CHECKS,
     tables::CHECKS,
     weeks::CHECKS,
+    retention::CHECKS,
     horizon::CHECKS,
 ];
 

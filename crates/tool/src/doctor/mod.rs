@@ -16,6 +16,7 @@ mod journal;
 mod login;
 mod pools;
 mod public_url;
+mod retention;
 mod rights;
 mod scope;
 mod secret_files;

@@ -4,6 +4,7 @@
 //! costs the backlog, never the history. While it watches, a database that goes away is waited for, and said to be away.
 
 mod figures;
+mod history;
 mod pace;
 mod picture;
 mod screen;

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
 
+use super::history::{self, History};
+
 /// How long one statement may take. Counting a million events in full takes about a second.
 const STATEMENT_TIMEOUT: &str = "3s";
 
@@ -62,6 +64,8 @@ pub(super) struct Snapshot {
     pub(super) submissions: Vec<Submission>,
     /// How many more there are.
     pub(super) submissions_not_listed: i64,
+    /// What is kept, and what goes next.
+    pub(super) history: History,
     /// Transactions so old that vacuum cannot clean up behind them.
     pub(super) old_transactions: Vec<OldTransaction>,
     /// Whether transactions of other logins can be seen at all.
@@ -257,6 +261,7 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
         services: services(&mut tx).await?,
         submissions: submissions(&mut tx).await?,
         submissions_not_listed: submissions_open(&mut tx).await?.saturating_sub(SUBMISSIONS_MAX).max(0),
+        history: history::look(&mut tx).await?,
         old_transactions: old_transactions(&mut tx).await?,
         sees_all_transactions: sqlx::query_scalar("select pg_has_role('pg_read_all_stats', 'usage')")
             .fetch_one(&mut *tx)
@@ -478,6 +483,7 @@ impl Snapshot {
             requests_under_way: 0,
             submissions: Vec::new(),
             submissions_not_listed: 0,
+            history: History::default(),
             old_transactions: Vec::new(),
             sees_all_transactions: true,
             finished_total: 0,

@@ -9,6 +9,7 @@ use restante::internals::outbox::status::{STATES, UNFINISHED};
 use serde_json::{Value, json};
 
 use super::figures::{bar, bytes, clean, lasting, percent, rounded};
+use super::history;
 use super::snapshot::{Batch, Events, OldTransaction, Reason, Snapshot, Submission};
 use crate::columns::grouped;
 
@@ -294,6 +295,7 @@ fn remarks(snapshot: &Snapshot) -> String {
     if !snapshot.paused_types.is_empty() {
         let _ = writeln!(text, "held by restante.pause: {}", clean(&snapshot.paused_types.join(", ")));
     }
+    text += &history::text(&snapshot.history);
     for transaction in &snapshot.old_transactions {
         let _ = writeln!(text, "vacuum is held back by {}", holder(transaction));
     }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use expect_test::expect;
 
 use super::*;
+use crate::status::history::History;
 use crate::status::snapshot::{Calls, Concern, Reason, Service, Submission, Subscriber};
 
 fn moment() -> DateTime<Utc> {
@@ -128,6 +129,14 @@ fn busy() -> Snapshot {
         batches_not_listed: 2,
         batches_under_way: 1,
         requests_under_way: 5_000,
+        history: History {
+            weeks: 9,
+            bytes: 1_234_000_000,
+            next_week: Some("outbox_2026w39".to_owned()),
+            next_bytes: Some(200_000_000),
+            next_goes_in_seconds: Some(400_000.0),
+            ..History::default()
+        },
         old_transactions: vec![OldTransaction {
             kind: "session".to_owned(),
             holder: "4711".to_owned(),
@@ -201,6 +210,7 @@ fn a_busy_database_is_shown_on_one_screen() {
         because of us: 7 events wait (and 2 for other reasons): the API does not serve this key or account: 401 authentication_error: invalid x-api-key; next attempt in 9 min
         after a failure: 1 event waits for the next attempt: line�long long long long long long long long long long long long long long long long long long long long long long long long long long long...; next attempt as soon as a worker claims it
         held by restante.pause: message.*
+        history: 9 weeks with 1.2 GB; outbox_2026w39 (200.0 MB) goes in 4 d
         vacuum is held back by session 4711 of alice (idle in transaction), open for 2 h, 120,000 transactions old
     "#]].assert_eq(&text(&busy()));
 }
@@ -411,6 +421,15 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
           ],
           "finished_per_second": 812.4,
           "health": [],
+          "history": {
+            "bytes": 1234000000,
+            "next_bytes": 200000000,
+            "next_goes_in_seconds": 400000.0,
+            "next_week": "outbox_2026w39",
+            "overdue": 0,
+            "pending_seconds": null,
+            "weeks": 9
+          },
           "last_webhook_seconds_ago": 12.0,
           "looked_at": "2026-11-22T12:00:00Z",
           "old_transactions": [
