@@ -48,15 +48,14 @@ pub struct Completed {
 
 claimed_row!(FinishRow { finished: Vec<i64>, unblocked: i64 });
 
-/// Calls one of the functions that finish; they return the same columns.
+/// Calls one of the functions that finish; they return the same columns. `$8` says whether traces are kept.
 macro_rules! finish {
     ($executor:expr, $function:literal, $($value:expr),*) => {{
         let rows = sqlx::query_as!(
             FinishRow,
             "select finished, unblocked, (next).*, case when $8 then restante.trace_of((next).id) end as traceparent from "
                 + $function,
-            $($value),*,
-            trace::is_on()
+            $($value),*
         );
         let mut completed = Completed::default();
         for mut row in rows.fetch_all($executor).await? {
@@ -91,7 +90,8 @@ pub async fn finish(
             result.as_deref(),
             owner,
             time as _,
-            until
+            until,
+            trace::is_on()
         );
     }
     let ids: Vec<i64> = attempts.iter().map(|attempt| attempt.lease.id).collect();
@@ -111,7 +111,8 @@ pub async fn finish(
             &results as &[Option<&str>],
             owner,
             time as _,
-            until
+            until,
+            trace::is_on()
         );
     }
     // Only what was finished is noted: an attempt without its lease says nothing.
@@ -120,7 +121,7 @@ pub async fn finish(
         "(with done as materialized (select * from restante.finish_events($1, $2, $3, $4, $5, $6, $7)),
                noted as materialized (
                  select count(restante.note_delivery(d.endpoint, d.outbox_id, d.event_id, d.type, d.attempt, d.took, d.status, null, d.answer))
-                   from unnest($8::bigint[], $9::text[], $10::text[], $11::text[], $12::integer[], $13::interval[], $14::integer[], $15::text[])
+                   from unnest($9::bigint[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::interval[], $15::integer[], $16::text[])
                      as d (outbox_id, endpoint, event_id, type, attempt, took, status, answer)
                   where d.outbox_id in (select unnest(f.finished) from done as f))
           select done.* from done cross join noted) as f",
@@ -131,6 +132,7 @@ pub async fn finish(
         owner,
         time as _,
         until,
+        trace::is_on(),
         &delivered.outbox_ids,
         &delivered.endpoints as &[&str],
         &delivered.event_ids as &[&str],
