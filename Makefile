@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test crowd-test journal-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test upgrade-test crowd-test journal-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -39,6 +39,12 @@ world-test: rust ## test databases as other people run them: settings, standbys,
 	@scripts/pgbouncer
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test it -- elsewhere::
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test poolers
+
+# The programs of the release before (tests/releases/table) are built once, in target/releases.
+upgrade-test: rust ## run an upgrade and a rollback under load, with the programs of the release before
+	cargo build --locked --bins
+	$(with_pg_bin) && RESTANTE_RELEASE_BEFORE="$$(scripts/release-before)" && export RESTANTE_RELEASE_BEFORE && \
+		scripts/with-own-tmp cargo test --locked --test upgrade -- --nocapture
 
 journal-test: rust ## take the database away for ten minutes of 200 deliveries a second, and kill ingest five times meanwhile
 	cargo build --locked --bins

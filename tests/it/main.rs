@@ -40,6 +40,7 @@ mod outages;
 mod outcomes;
 mod reconcile;
 mod refusals;
+mod release_before;
 mod resources;
 mod roles;
 mod runbook;
