@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test upgrade-test crowd-test journal-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test upgrade-test crowd-test journal-test console-test governor-test sdk-test proxy-test compose-test package-test fences build release bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -68,11 +68,20 @@ proxy-test: rust ## send deliveries through a real nginx for four minutes, and e
 	cargo build --locked --bins
 	@exec tests/proxy/run
 
+compose-test: ## build the image, and run docker-compose.yml through kills and a renewal of ingest (needs a container engine)
+	@exec tests/compose/run
+
+package-test: rust ## install the services from the packaged crate in an empty folder, and the hand tool by its path
+	@exec scripts/package-test
+
 fences: rust ## remove each fence in turn, and expect a test to fail
 	@scripts/fences
 
 build: rust ## build the three programs, optimised
 	cargo build --locked --release --bins
+
+release: rust ## make static programs, the packaged crate, an SBOM and checksums in target/release-files (needs rustup, Python, the network)
+	@exec scripts/release
 
 # Installs the peers on demand, below target/bench and benches/peers. ONLY=drain,ingest or PEERS=0 measures a part.
 bench: rust ## measure Restante and its peers; QUICK=1 takes 3 minutes, FULL=1 has 10 million rows

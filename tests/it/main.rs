@@ -21,6 +21,7 @@ mod connections;
 mod console;
 mod crash;
 mod crowd;
+mod deploy;
 mod documents;
 mod elsewhere;
 mod endpoints;
