@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test upgrade-test crowd-test journal-test console-test governor-test sdk-test proxy-test compose-test package-test fences build release bench prepare prepare-check deny rust
+.PHONY: help demo test world-test upgrade-test crowd-test journal-test console-test governor-test sdk-test proxy-test compose-test package-test fences build release docs bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -82,6 +82,9 @@ build: rust ## build the three programs, optimised
 
 release: rust ## make static programs, the packaged crate, an SBOM and checksums in target/release-files (needs rustup, Python, the network)
 	@exec scripts/release
+
+docs: rust ## build the book in target/book (mdbook is installed if it is missing)
+	@exec scripts/docs
 
 # Installs the peers on demand, below target/bench and benches/peers. ONLY=drain,ingest or PEERS=0 measures a part.
 bench: rust ## measure Restante and its peers; QUICK=1 takes 3 minutes, FULL=1 has 10 million rows

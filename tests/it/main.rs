@@ -56,6 +56,7 @@ mod submissions;
 mod subscribers;
 mod tidy;
 mod told;
+mod tutorial;
 mod upgrade;
 mod vanished;
 mod waiting;
