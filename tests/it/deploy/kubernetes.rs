@@ -54,6 +54,15 @@ fn variables(container: &Value) -> BTreeMap<String, String> {
 }
 
 #[test]
+fn the_image_is_that_of_this_version_and_every_container_uses_it() {
+    let image = &kustomization()["images"][0];
+    assert_eq!(image["newTag"], env!("CARGO_PKG_VERSION"));
+    for (name, _, container) in workloads() {
+        assert_eq!(container["image"], image["name"], "{name}");
+    }
+}
+
+#[test]
 fn a_container_gets_the_variables_that_its_program_needs() {
     for (name, pod, container) in workloads() {
         let program = program_of(container["command"][0].as_str().unwrap());
