@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test alerts-test crowd-test journal-test flood-test retention-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test upgrade-test alerts-test crowd-test journal-test flood-test retention-test console-test governor-test sdk-test proxy-test compose-test package-test fences build release docs bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -39,6 +39,12 @@ world-test: rust ## test databases as other people run them: settings, standbys,
 	@scripts/pgbouncer
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test it -- elsewhere::
 	$(with_pg_bin) && PATH="$$PATH:/usr/sbin" scripts/with-own-tmp cargo test --locked --test poolers
+
+# The programs of the release before (tests/releases/table) are built once, in target/releases.
+upgrade-test: rust ## run an upgrade and a rollback under load, with the programs of the release before
+	cargo build --locked --bins
+	$(with_pg_bin) && RESTANTE_RELEASE_BEFORE="$$(scripts/release-before)" && export RESTANTE_RELEASE_BEFORE && \
+		scripts/with-own-tmp cargo test --locked --test upgrade -- --nocapture
 
 journal-test: rust ## take the database away for ten minutes of 200 deliveries a second, and kill ingest five times meanwhile
 	cargo build --locked --bins
@@ -76,11 +82,23 @@ proxy-test: rust ## send deliveries through a real nginx for four minutes, and e
 	cargo build --locked --bins
 	@exec tests/proxy/run
 
+compose-test: ## build the image, and run docker-compose.yml through kills and a renewal of ingest (needs a container engine)
+	@exec tests/compose/run
+
+package-test: rust ## install the services from the packaged crate in an empty folder, and the hand tool by its path
+	@exec scripts/package-test
+
 fences: rust ## remove each fence in turn, and expect a test to fail
 	@scripts/fences
 
 build: rust ## build the three programs, optimised
 	cargo build --locked --release --bins
+
+release: rust ## make static programs, the packaged crate, an SBOM and checksums in target/release-files (needs rustup, Python, the network)
+	@exec scripts/release
+
+docs: rust ## build the book in target/book (mdbook is installed if it is missing)
+	@exec scripts/docs
 
 # Installs the peers on demand, below target/bench and benches/peers. ONLY=drain,ingest or PEERS=0 measures a part.
 bench: rust ## measure Restante and its peers; QUICK=1 takes 3 minutes, FULL=1 has 10 million rows

@@ -8,12 +8,12 @@
 --     psql --file=deploy/logins.sql "$ADMIN_URL"
 --
 -- with DATABASE_PASSWORD_OWNER, _INGEST, _WORKER and _OPERATOR in the environment, so that no list of processes shows
--- them.
+-- them; or with DATABASE_PASSWORD_OWNER_FILE and so on, which name the files that hold them.
 \set ON_ERROR_STOP on
-\set owner_password `echo "$DATABASE_PASSWORD_OWNER"`
-\set ingest_password `echo "$DATABASE_PASSWORD_INGEST"`
-\set worker_password `echo "$DATABASE_PASSWORD_WORKER"`
-\set operator_password `echo "$DATABASE_PASSWORD_OPERATOR"`
+\set owner_password `printf %s "${DATABASE_PASSWORD_OWNER:-$(cat "${DATABASE_PASSWORD_OWNER_FILE:-/dev/null}")}"`
+\set ingest_password `printf %s "${DATABASE_PASSWORD_INGEST:-$(cat "${DATABASE_PASSWORD_INGEST_FILE:-/dev/null}")}"`
+\set worker_password `printf %s "${DATABASE_PASSWORD_WORKER:-$(cat "${DATABASE_PASSWORD_WORKER_FILE:-/dev/null}")}"`
+\set operator_password `printf %s "${DATABASE_PASSWORD_OPERATOR:-$(cat "${DATABASE_PASSWORD_OPERATOR_FILE:-/dev/null}")}"`
 
 -- One transaction, so that all of it is made or nothing; and no password appears in the server's log.
 begin;

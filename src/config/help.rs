@@ -1,6 +1,6 @@
 //! The table of variables as text for people: the end of `--help`.
 //!
-//! `.env.example` is the same table as lines to fill in, and the README has a part of it; the tests compare both with
+//! `.env.example` is the same table as lines to fill in, and docs/install.md has a part of it; the tests compare both with
 //! it.
 
 use std::fmt::Write as _;

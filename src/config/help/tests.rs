@@ -1,4 +1,4 @@
-//! What `--help`, `.env.example` and the README say of the variables, made from their declarations.
+//! What `--help`, `.env.example` and docs/install.md say of the variables, made from their declarations.
 
 use super::super::table::{DATABASE_URL, RESTANTE_LISTEN, RUST_LOG};
 use super::*;
@@ -50,18 +50,17 @@ fn readers(variable: &Variable) -> String {
 
 /// The variables that only `docker-compose.yml` takes from the same file.
 const OF_COMPOSE: &str = r#"
-# For docker-compose.yml only; no program reads these.
+# For docker-compose.yml only; no program reads these. Its secrets are files: deploy/make-secrets
 
-# the passwords of the logins to its Postgres. They become parts of addresses, so letters and digits only:
-# for login in ADMIN OWNER INGEST WORKER OPERATOR; do echo "DATABASE_PASSWORD_$login=$(openssl rand -hex 24)"; done >> .env
-# DATABASE_PASSWORD_ADMIN=
-# DATABASE_PASSWORD_OWNER=
-# DATABASE_PASSWORD_INGEST=
-# DATABASE_PASSWORD_WORKER=
-# DATABASE_PASSWORD_OPERATOR=
+# the directory of these files
+# SECRETS_DIR=./secrets
 
-# the port of this machine on which ingest takes webhooks
+# the ports of this machine on which the two ingests take webhooks
 # INGEST_PORT=8080
+# INGEST_TWO_PORT=8081
+
+# the name of this host, such as hooks.example.com, for the proxy of --profile tls
+# SITE_ADDRESS=
 "#;
 
 #[test]
@@ -70,12 +69,12 @@ fn the_example_file_lists_every_variable_with_its_default() {
 }
 
 #[test]
-fn the_readme_says_of_a_variable_what_its_declaration_says() {
-    let readme = include_str!("../../../README.md");
+fn the_page_of_the_installation_says_of_a_variable_what_its_declaration_says() {
+    let page = include_str!("../../../docs/install.md");
     let is_variable = |row: &&str| {
         row.strip_prefix("| `").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_uppercase()))
     };
-    let rows: Vec<_> = readme.lines().filter(is_variable).collect();
+    let rows: Vec<_> = page.lines().filter(is_variable).collect();
     let made = VARIABLES.iter().map(|v| format!("| `{}` | {} | {} |", v.name, readers(v), v.meaning));
     let chosen = made.filter(|made| rows.iter().any(|row| row.split('|').nth(1) == made.split('|').nth(1)));
 

@@ -1,5 +1,5 @@
 //! Reads `docker-compose.yml` as docker does, as far as the file uses the format. An unknown key is an error, so that a
-//! misspelt one is found.
+//! misspelt one is found. The keys are those that the older `docker-compose` knows too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,14 +11,27 @@ use serde::de::IgnoredAny;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComposeFile {
-    #[serde(rename = "name")]
-    _name: String,
     pub services: BTreeMap<String, Service>,
     pub networks: BTreeMap<String, IgnoredAny>,
-    #[serde(rename = "volumes")]
-    _volumes: IgnoredAny,
+    pub secrets: BTreeMap<String, Secret>,
+    pub volumes: BTreeMap<String, IgnoredAny>,
     #[serde(rename = "x-program")]
     _program: IgnoredAny,
+    #[serde(rename = "x-healthcheck")]
+    _healthcheck: IgnoredAny,
+    #[serde(rename = "x-ingest-environment")]
+    _ingest_environment: IgnoredAny,
+    #[serde(rename = "x-worker-environment")]
+    _worker_environment: IgnoredAny,
+    #[serde(rename = "x-ingest")]
+    _ingest: IgnoredAny,
+}
+
+/// A file of the host that containers see below `/run/secrets`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    pub file: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +40,7 @@ pub struct Service {
     pub image: String,
     pub build: Option<String>,
     pub command: Vec<String>,
+    pub entrypoint: Vec<String>,
     /// A variable without a value is passed on from outside.
     pub environment: BTreeMap<String, Option<String>>,
     pub depends_on: BTreeMap<String, Dependency>,
@@ -35,8 +49,11 @@ pub struct Service {
     pub networks: Vec<String>,
     pub volumes: Vec<String>,
     pub ports: Vec<String>,
+    pub secrets: Vec<String>,
+    pub mem_limit: Option<String>,
     pub read_only: bool,
     pub cap_drop: Vec<String>,
+    pub cap_add: Vec<String>,
     pub security_opt: Vec<String>,
     pub restart: Option<String>,
     pub stop_grace_period: Option<String>,

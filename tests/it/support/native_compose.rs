@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use restante_playground::postgres::PrivatePostgres;
+use tempfile::TempDir;
 
-use super::compose_file::{ComposeFile, Condition, Service, interpolated};
+use super::compose_file::{ComposeFile, Condition, Service, interpolated, project_file};
 use super::processes::{INGEST, WORKER, tool};
 use super::{Process, cluster, eventually};
 
@@ -20,19 +21,36 @@ pub struct NativeCompose {
     ports: BTreeMap<u16, u16>,
     /// The hosts in addresses of containers: the names of the services, and the addresses that containers listen on.
     hosts: Vec<String>,
+    /// The secrets, with the addresses of this machine in them.
+    secrets: TempDir,
 }
 
+/// Where containers see the secrets that they are given.
+const SECRETS: &str = "/run/secrets/";
+
 impl NativeCompose {
-    /// Starts the services of a profile, each once the conditions of its dependencies are met.
-    pub async fn up(file: &ComposeFile, profile: &str, outside: BTreeMap<String, String>) -> Self {
-        let services = file.of_profile(profile);
+    /// Starts the services of a profile, each once the conditions of its dependencies are met. Those of `twins` are left out:
+    /// they are like another one, and here both would listen on the same ports.
+    pub async fn up(
+        file: &ComposeFile,
+        profile: &str,
+        twins: &[&str],
+        outside: BTreeMap<String, String>,
+    ) -> Self {
+        let mut services = file.of_profile(profile);
+        services.retain(|name, _| !twins.contains(name));
         // A separate server, because roles belong to a whole server.
         let postgres = tokio::task::spawn_blocking(cluster::start_crashable).await.unwrap();
         let mut ports = free_ports(&[8080, 9091, 9092, 4010]);
         let port = url::Url::parse(&postgres.url("postgres")).unwrap().port().unwrap();
         ports.insert(5432, port);
         let hosts = services.keys().copied().chain(["0.0.0.0", "127.0.0.1"]).map(str::to_owned).collect();
-        let mut running = Self { outside, processes: BTreeMap::new(), postgres, ports, hosts };
+        let secrets = tempfile::tempdir().unwrap();
+        let mut running = Self { outside, processes: BTreeMap::new(), postgres, ports, hosts, secrets };
+        for (name, secret) in &file.secrets {
+            let text = project_file(&interpolated(&secret.file, &running.outside));
+            std::fs::write(running.secrets.path().join(name), running.here(&text)).unwrap();
+        }
         let mut started = BTreeSet::new();
         while started.len() < services.len() {
             let next = services.iter().find(|(name, service)| {
@@ -60,9 +78,9 @@ impl NativeCompose {
         assert_eq!(process.stopped().await, Some(0), "{}", process.log());
     }
 
-    /// Translates the addresses in a text from those between containers to those of this machine.
+    /// Translates the addresses in a text from those between containers to those of this machine, and paths of secrets likewise.
     pub fn here(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        let mut text = text.replace(SECRETS, &format!("{}/", self.secrets.path().display()));
         for host in &self.hosts {
             for (port, here) in &self.ports {
                 text = text.replace(&format!("{host}:{port}"), &format!("127.0.0.1:{here}"));
@@ -76,21 +94,42 @@ impl NativeCompose {
         service.variables(&self.outside).into_iter().map(|(name, value)| (name, self.here(&value))).collect()
     }
 
+    /// The value of a secret.
+    pub fn secret(&self, name: &str) -> String {
+        std::fs::read_to_string(self.secrets.path().join(name)).unwrap().trim().to_owned()
+    }
+
+    /// Runs the entry point of a service with these arguments to its end. Returns its output; panics if it fails.
+    pub fn run_entrypoint(&self, service: &Service, arguments: &[&str]) -> String {
+        // Compose reads two dollars as one.
+        let entrypoint: Vec<_> = service.entrypoint.iter().map(|word| word.replace("$$", "$")).collect();
+        let command: Vec<_> =
+            entrypoint.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
+        self.run(service, &command)
+    }
+
     /// Runs a command in a container of a service to its end. Returns its output; panics if it fails.
     pub fn run(&self, service: &Service, command: &[&str]) -> String {
+        let (has_succeeded, text) = self.try_to_run(service, command);
+        assert!(has_succeeded, "{command:?}: {text}");
+        text
+    }
+
+    /// The same, but it may fail. Returns whether it succeeded, and its output.
+    pub fn try_to_run(&self, service: &Service, command: &[&str]) -> (bool, String) {
         let arguments = command[1..].iter().map(|argument| self.here(argument));
         let output = Command::new(self.program(command[0]))
             .args(arguments)
             .env_clear()
             .envs(self.variables(service))
             .env("PGPORT", self.ports[&5432].to_string())
+            .env("PATH", format!("{}:/usr/bin:/bin", self.postgres.programs().display()))
             .stdin(Stdio::null())
             .output()
             .unwrap();
         let text =
             [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        assert!(output.status.success(), "{command:?}: {text}");
-        text
+        (output.status.success(), text)
     }
 
     fn start(&mut self, name: &str, service: &Service) {
@@ -137,7 +176,7 @@ impl NativeCompose {
                 &self.postgres.url(database),
             ])
             .args(arguments)
-            .envs(service.variables(&self.outside))
+            .envs(self.variables(service))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
             .unwrap();

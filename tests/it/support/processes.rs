@@ -57,6 +57,11 @@ impl Process {
 
     /// An ingest that receives deliveries; `more` overrides its default variables.
     pub async fn ingest(database: &SecretString, more: &[(&str, &str)]) -> Self {
+        Self::ingest_of(INGEST, database, more).await
+    }
+
+    /// The same with the program at a path.
+    pub async fn ingest_of(program: &str, database: &SecretString, more: &[(&str, &str)]) -> Self {
         let key = signing_key();
         let given = [
             ("DATABASE_URL", database.expose_secret()),
@@ -66,13 +71,18 @@ impl Process {
             ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
             ("RESTANTE_LINGER_SECONDS", "0"),
         ];
-        let mut ingest = Self::start(INGEST, &[&given, more].concat());
+        let mut ingest = Self::start(program, &[&given, more].concat());
         ingest.until_logged("receiving deliveries").await;
         ingest
     }
 
     /// A worker that works.
     pub async fn worker(database: &SecretString, api: &str, more: &[(&str, &str)]) -> Self {
+        Self::worker_of(WORKER, database, api, more).await
+    }
+
+    /// The same with the program at a path.
+    pub async fn worker_of(program: &str, database: &SecretString, api: &str, more: &[(&str, &str)]) -> Self {
         let given = [
             ("DATABASE_URL", database.expose_secret()),
             ("ANTHROPIC_API_KEY", API_KEY),
@@ -80,7 +90,7 @@ impl Process {
             ("RESTANTE_OPS_LISTEN", "127.0.0.1:0"),
             ("RESTANTE_RECONCILE_SECONDS", "0"),
         ];
-        let mut worker = Self::start(WORKER, &[&given, more].concat());
+        let mut worker = Self::start(program, &[&given, more].concat());
         worker.until_logged("the worker starts").await;
         worker
     }
