@@ -165,6 +165,7 @@ async fn try_event(connection: &mut PgConnection) -> sqlx::Result<()> {
         workspace_id: None,
         created_at: Utc::now(),
         body: Body::Json("{}".to_owned()),
+        traceparent: None,
     };
     let mut transaction = connection.begin().await?;
     let tried = outbox::insert_events(&mut *transaction, Source::Webhook, &[event]).await;
