@@ -12,6 +12,7 @@ pub mod claim;
 pub mod health;
 pub mod insert;
 pub mod lease;
+pub mod life;
 pub mod missed;
 pub mod outcome;
 mod refusals;
