@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Program};
 use crate::ingest::Journal;
 use crate::registry::Registry;
-use crate::{api, database, telemetry, worker};
+use crate::{api, database, page, telemetry, worker};
 
 /// What `restante-worker` was told by its variables, as a worker of your own gets it.
 pub use crate::config::Worker as Config;
@@ -85,6 +85,12 @@ async fn work(
         Some(token) => message_stream::router(url, token)?,
         None => Router::new(),
     };
+    let more = more.merge(page::router(page::Settings {
+        database_url: config.ops_database_url.clone().unwrap_or_else(|| url.clone()),
+        users: config.ops_users.clone(),
+        replay: config.ops_replay,
+        listens_at: config.ops_listen,
+    })?);
     serve_worker_ops(config.ops_listen, pool.clone(), more, stop.clone(), ended.clone()).await?;
 
     let registry = registry(&config, &pool).await?;

@@ -38,6 +38,7 @@ mod operator;
 mod order;
 mod outages;
 mod outcomes;
+mod page;
 mod reconcile;
 mod refusals;
 mod resources;
