@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test crowd-test journal-test console-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
+.PHONY: help demo test world-test crowd-test journal-test console-test page-test governor-test sdk-test proxy-test fences build bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -52,6 +52,10 @@ governor-test: rust ## see that workers keep to the API's limit together, and th
 
 console-test: ## time each question of an operator beside 10 million finished and 100,000 waiting events (8 GB of disk)
 	@$(with_pg_bin) && exec scripts/console-test
+
+page-test: rust ## look at the ops page with a real browser, and make the screenshots of the README (needs Node and Chromium)
+	cargo build --locked --bins
+	@exec tests/browser/run
 
 sdk-test: rust ## test the programs with the official Python SDK (needs Python, and the network the first time)
 	cargo build --locked --bins
