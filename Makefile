@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test world-test upgrade-test alerts-test crowd-test journal-test flood-test retention-test console-test governor-test sdk-test proxy-test compose-test package-test fences build release docs bench prepare prepare-check deny rust
+.PHONY: help demo test world-test upgrade-test alerts-test crowd-test journal-test flood-test retention-test console-test page-test governor-test sdk-test proxy-test compose-test package-test fences build release docs bench prepare prepare-check deny rust
 
 # Finds (or installs) Postgres once, in the recipe that needs it.
 with_pg_bin = PG_BIN="$$(scripts/postgres-bin)" && export PG_BIN
@@ -72,6 +72,10 @@ alerts-test: rust ## fire each alert rule, by series and by real services in whi
 
 console-test: ## time each question of an operator beside 10 million finished and 100,000 waiting events (8 GB of disk)
 	@$(with_pg_bin) && exec scripts/console-test
+
+page-test: rust ## look at the ops page with a real browser, and make the screenshots of the README (needs Node and Chromium)
+	cargo build --locked --bins
+	@exec tests/browser/run
 
 sdk-test: rust ## test the programs with the official Python SDK (needs Python, and the network the first time)
 	cargo build --locked --bins

@@ -8,12 +8,15 @@
 --     psql --file=deploy/logins.sql "$ADMIN_URL"
 --
 -- with DATABASE_PASSWORD_OWNER, _INGEST, _WORKER and _OPERATOR in the environment, so that no list of processes shows
--- them; or with DATABASE_PASSWORD_OWNER_FILE and so on, which name the files that hold them.
+-- them; or with DATABASE_PASSWORD_OWNER_FILE and so on, which name the files that hold them. With DATABASE_PASSWORD_PAGE (or its
+-- _FILE) too, the ops page gets a login of its own, and with RESTANTE_OPS_REPLAY=true it may replay dead letters.
 \set ON_ERROR_STOP on
 \set owner_password `printf %s "${DATABASE_PASSWORD_OWNER:-$(cat "${DATABASE_PASSWORD_OWNER_FILE:-/dev/null}")}"`
 \set ingest_password `printf %s "${DATABASE_PASSWORD_INGEST:-$(cat "${DATABASE_PASSWORD_INGEST_FILE:-/dev/null}")}"`
 \set worker_password `printf %s "${DATABASE_PASSWORD_WORKER:-$(cat "${DATABASE_PASSWORD_WORKER_FILE:-/dev/null}")}"`
 \set operator_password `printf %s "${DATABASE_PASSWORD_OPERATOR:-$(cat "${DATABASE_PASSWORD_OPERATOR_FILE:-/dev/null}")}"`
+\set page_password `printf %s "${DATABASE_PASSWORD_PAGE:-$(cat "${DATABASE_PASSWORD_PAGE_FILE:-/dev/null}")}"`
+\set page_replays `printf %s "$RESTANTE_OPS_REPLAY"`
 
 -- One transaction, so that all of it is made or nothing; and no password appears in the server's log.
 begin;
@@ -29,7 +32,8 @@ select format('do $do$ begin raise exception %L; end $do$', 'set DATABASE_PASSWO
 -- The roles that the migrations grant rights to. They are created here so that the owner needs no right to create
 -- roles.
 select format('create role %I nologin', name)
-  from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app']) as role (name)
+  from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app',
+                    'restante_page', 'restante_page_replay']) as role (name)
  where not exists (select from pg_roles where rolname = name)
 \gexec
 
@@ -49,6 +53,18 @@ grant restante_worker   to restante_worker_login;
 grant restante_operator to restante_operator_login;
 -- So that `restante status` can show whose old transaction keeps vacuum from cleaning up.
 grant pg_read_all_stats to restante_operator_login;
+
+-- The ops page reads with a login that can do nothing else.
+select 'create role restante_page_login'
+ where :'page_password' <> '' and not exists (select from pg_roles where rolname = 'restante_page_login')
+\gexec
+select format('alter role restante_page_login login password %L', :'page_password') where :'page_password' <> ''
+union all
+select 'grant restante_page to restante_page_login' where :'page_password' <> ''
+union all
+select case :'page_replays' when 'true' then 'grant restante_page_replay to restante_page_login'
+       else 'revoke restante_page_replay from restante_page_login' end where :'page_password' <> ''
+\gexec
 
 -- The owner of the database may create the schema in it.
 select format('alter database %I owner to restante_owner_login', current_database())

@@ -118,6 +118,8 @@ pub mod handlers;
 // Floor 4: engines.
 #[cfg(feature = "service")]
 mod ingest;
+#[cfg(feature = "service")]
+mod page;
 pub mod worker;
 
 // Floor 5: what surrounds an engine in its process.
@@ -160,6 +162,10 @@ pub mod internals {
     }
     pub mod outbox {
         pub use crate::outbox::*;
+    }
+    #[cfg(feature = "service")]
+    pub mod page {
+        pub use crate::page::*;
     }
     #[cfg(feature = "service")]
     pub mod signature {

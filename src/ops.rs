@@ -2,7 +2,7 @@
 //!
 //! `/livez` answers 200 as long as the process runs: a restart would not repair a database that is down. `/readyz` runs
 //! the checks that the caller gave, concurrently and each with a deadline, so that it answers in about a second even if
-//! the database hangs. The listener is for operators, never for the internet, and never redirects.
+//! the database hangs. The listener is for operators, never for the internet, and these three never redirect.
 
 use std::borrow::Cow;
 use std::io;

@@ -24,7 +24,7 @@ use crate::config::{self, Program};
 use crate::database::Address;
 use crate::ingest::Journal;
 use crate::registry::Registry;
-use crate::{api, database, handlers, telemetry, worker};
+use crate::{api, database, handlers, page, telemetry, worker};
 
 /// What `restante-worker` was told by its variables, as a worker of your own gets it.
 pub use crate::config::Worker as Config;
@@ -89,6 +89,13 @@ async fn work(
         Some(token) => message_stream::router(&address, token)?,
         None => Router::new(),
     };
+    let of_page = config.ops_database_url.clone().map_or_else(|| address.clone(), Address::from);
+    let more = more.merge(page::router(page::Settings {
+        address: of_page,
+        users: config.ops_users.clone(),
+        replay: config.ops_replay,
+        listens_at: config.ops_listen,
+    })?);
     let configuration = (reload.standing(), login.waiting());
     serve_worker_ops(config.ops_listen, pool.clone(), more, configuration, stop.clone(), ended.clone())
         .await?;

@@ -10,6 +10,7 @@ use super::placeholder::is_placeholder;
 use super::quotes::{QUOTES, is_in_quotes};
 use super::variable::{Fallible, unfit};
 use crate::database::{Unusable, servers};
+use crate::page::User;
 
 #[cfg(test)]
 mod tests;
@@ -126,7 +127,16 @@ fn webhook_secret_oddities(secret: &str) -> impl Iterator<Item = String> {
     .flatten()
 }
 
-/// The API key as a header can carry it.
+/// Those who may look at the ops page, one a line.
+pub(super) fn ops_users(list: &str) -> Fallible<Vec<User>> {
+    let mend = "Put a line for each into it, as `htpasswd -nB NAME` prints it";
+    entries(list.lines(), "user")?
+        .map(|(position, line)| {
+            User::read(line).map_err(|problem| unfit(format!("user {position} {problem}"), mend))
+        })
+        .collect()
+}
+
 /// A shorter token could be guessed.
 const STREAM_TOKEN_BYTES_MIN: usize = 16;
 
@@ -145,6 +155,7 @@ pub(super) fn stream_token(value: &str) -> Fallible<SecretString> {
     Ok(value.to_owned().into())
 }
 
+/// The API key as a header can carry it.
 pub(super) fn api_key(value: &str) -> Fallible<SecretString> {
     if is_placeholder(value) {
         return Err(unfit("it is a placeholder", "Copy the key from the Console, under API keys"));

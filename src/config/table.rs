@@ -16,6 +16,7 @@ use super::texts;
 use super::variable::Need::{Default, Optional, Required};
 use super::variable::{Var, Variable, number, seconds, seconds_or_off, secret, text};
 use crate::api;
+use crate::page::User;
 use crate::telemetry::LogFormat;
 
 /// The doc comment of a declaration is its meaning, and is shown wherever the meaning is.
@@ -91,7 +92,7 @@ variables! {
     RESTANTE_LISTEN: SocketAddr = text(texts::address),
         read by [(Ingest, Default("0.0.0.0:8080"))], since "0.1.0";
 
-    /// the address and port that answer /livez, /readyz and /metrics; not for the internet
+    /// the address and port that answer /livez, /readyz and /metrics, and of a worker show the ops page; not for the internet
     RESTANTE_OPS_LISTEN: SocketAddr = text(texts::address),
         read by [(Ingest, Default("127.0.0.1:9091")), (Worker, Default("127.0.0.1:9092")), (Tool, Optional)],
         since "0.1.0";
@@ -104,6 +105,20 @@ variables! {
     /// the URL of the webhook endpoint, as in the Console; restante doctor calls it as the sender does, and nothing else reads it
     RESTANTE_PUBLIC_URL: Url = text(texts::public_url),
         read by [(Tool, Optional)], since "0.1.0";
+
+    /// who may look at the ops page of the worker, a line for each, as `htpasswd -nB NAME` prints it; without it only this machine
+    /// may, at an address of loopback
+    RESTANTE_OPS_USERS: Vec<User> = secret(keys::ops_users),
+        read by [(Worker, Optional)], since "0.1.0";
+
+    /// the database as the ops page reads it, with a login that has the role restante_page and no other; without it the page
+    /// takes DATABASE_URL, whose login then needs that role too
+    RESTANTE_OPS_DATABASE_URL: SecretString = secret(keys::database_url),
+        read by [(Worker, Optional)], since "0.1.0";
+
+    /// true lets dead letters be replayed on the ops page, by a login that has the role restante_page_replay too
+    RESTANTE_OPS_REPLAY: bool = text(texts::truth),
+        read by [(Worker, Default("false"))], since "0.1.0";
 
     /// how many HTTP connections are open at once at most; further ones wait to be accepted
     RESTANTE_MAX_CONNECTIONS: usize = number(1..=1_000_000),

@@ -10,6 +10,7 @@ use super::table::*;
 use super::vars::{ReadFile, Vars, all};
 use super::{Faults, Loaded, Log, Program, shown};
 use crate::api::Account;
+use crate::page::User;
 use crate::{handlers, worker};
 
 /// The configuration that `restante-worker` starts with.
@@ -23,6 +24,12 @@ pub struct Worker {
     pub ops_listen: SocketAddr,
     /// `RESTANTE_STREAM_TOKEN`: what readers of messages show; without one there is no such endpoint.
     pub stream_token: Option<SecretString>,
+    /// `RESTANTE_OPS_USERS`: who may look at the ops page; without any, only this machine.
+    pub ops_users: Vec<User>,
+    /// `RESTANTE_OPS_DATABASE_URL`: the login of the ops page; without one, that of `DATABASE_URL`.
+    pub ops_database_url: Option<SecretString>,
+    /// `RESTANTE_OPS_REPLAY`: whether dead letters can be replayed on the ops page.
+    pub ops_replay: bool,
     /// The settings of the worker. The caller that starts it sets the name of its process.
     pub worker: worker::Settings,
     /// The settings of the built-in handlers.
@@ -60,6 +67,9 @@ impl Worker {
             accounts,
             ops_listen: vars.get(&RESTANTE_OPS_LISTEN),
             stream_token: vars.find(&RESTANTE_STREAM_TOKEN),
+            ops_users: vars.list(&RESTANTE_OPS_USERS),
+            ops_database_url: vars.find(&RESTANTE_OPS_DATABASE_URL),
+            ops_replay: vars.get(&RESTANTE_OPS_REPLAY),
             worker: all!(worker::Settings {
                 concurrency: vars.get(&RESTANTE_CONCURRENCY),
                 lease: vars.get(&RESTANTE_LEASE_SECONDS),

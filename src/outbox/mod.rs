@@ -16,6 +16,7 @@ pub mod insert;
 mod journal;
 mod keys;
 pub mod lease;
+pub mod life;
 pub mod missed;
 pub mod outcome;
 mod refusals;

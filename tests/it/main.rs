@@ -43,6 +43,7 @@ mod operator;
 mod order;
 mod outages;
 mod outcomes;
+mod page;
 mod reconcile;
 mod refusals;
 mod release_before;

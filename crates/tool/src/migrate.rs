@@ -41,7 +41,7 @@ pub(super) async fn run(url: &SecretString, grants: bool) -> anyhow::Result<Stri
 /// What to do if the roles cannot use the schema; empty if they can.
 async fn missing_rights(connection: &mut PgConnection, are_granted: bool) -> sqlx::Result<String> {
     let without: i64 = sqlx::query_scalar(
-        "select count(*) from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app']) as r (role)
+        "select count(*) from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app', 'restante_page', 'restante_page_replay']) as r (role)
           where not coalesce((select has_schema_privilege(p.oid, 'restante', 'usage') from pg_roles as p
                                where p.rolname = r.role), false)",
     )
@@ -53,7 +53,7 @@ async fn missing_rights(connection: &mut PgConnection, are_granted: bool) -> sql
         (_, false) => "the roles have no rights here yet: run restante migrate --grants\n".to_owned(),
         (_, true) => {
             "the schema belongs to another role; as that role, run: grant usage on schema restante to \
-                      restante_ingest, restante_worker, restante_operator, restante_app;\n"
+                      restante_ingest, restante_worker, restante_operator, restante_app, restante_page, restante_page_replay;\n"
                 .to_owned()
         }
     })

@@ -110,10 +110,20 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
           RESTANTE_API_AUTH  [default x-api-key]
               the header that carries the key: x-api-key, or bearer for an Authorization header
           RESTANTE_OPS_LISTEN  [default 127.0.0.1:9092]
-              the address and port that answer /livez, /readyz and /metrics; not for the internet
+              the address and port that answer /livez, /readyz and /metrics, and of a worker show the ops
+              page; not for the internet
           RESTANTE_STREAM_TOKEN (or RESTANTE_STREAM_TOKEN_FILE)  [optional]
               the bearer token of whoever reads messages while they are written, at /messages/ID/stream
               beside /metrics; without one nobody can
+          RESTANTE_OPS_USERS (or RESTANTE_OPS_USERS_FILE)  [optional]
+              who may look at the ops page of the worker, a line for each, as `htpasswd -nB NAME` prints
+              it; without it only this machine may, at an address of loopback
+          RESTANTE_OPS_DATABASE_URL (or RESTANTE_OPS_DATABASE_URL_FILE)  [optional]
+              the database as the ops page reads it, with a login that has the role restante_page and no
+              other; without it the page takes DATABASE_URL, whose login then needs that role too
+          RESTANTE_OPS_REPLAY  [default false]
+              true lets dead letters be replayed on the ops page, by a login that has the role
+              restante_page_replay too
           RESTANTE_CONCURRENCY  [default 64, 1 to 10000]
               how many handlers run at once in one process
           RESTANTE_LEASE_SECONDS  [default 30, 1 to 3600]

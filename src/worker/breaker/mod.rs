@@ -153,7 +153,7 @@ impl Breakers {
                 "the API does not answer as it should; no worker claims what needs it, and all of it goes on once it answers"
             ),
             Opened::Joined => {
-                tracing::debug!(account = row.account, part, reason = said, "another part does not answer")
+                tracing::debug!(account = row.account, part, reason = said, "another part does not answer");
             }
             Opened::Not => {}
         }

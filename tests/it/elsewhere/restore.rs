@@ -91,7 +91,7 @@ async fn a_database_that_was_restored_whole_and_without_rights_goes_on_after_one
 
     assert_eq!(kept(&into).await, before);
     let may = "select bool_and(has_schema_privilege(role, 'restante', 'usage'))
-                 from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app']) as r (role)";
+                 from unnest(array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app', 'restante_page', 'restante_page_replay']) as r (role)";
     assert_eq!(into.value(may).await, "true");
     into.work_with(registry()).await;
     assert_eq!(into.value("select status from restante.outbox where event_id = 'waiting'").await, "done");

@@ -39,7 +39,7 @@ async fn a_schema_that_an_administrator_made_is_filled_without_the_right_to_crea
         &format!(
             "revoke create on database {name} from public;
              do $$ declare v text; begin
-               foreach v in array array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app'] loop
+               foreach v in array array['restante_ingest', 'restante_worker', 'restante_operator', 'restante_app', 'restante_page', 'restante_page_replay'] loop
                  begin execute format('create role %I nologin', v); exception when duplicate_object or unique_violation then null; end;
                end loop; end $$;
              create schema restante authorization {owner}"

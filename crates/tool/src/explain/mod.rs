@@ -3,17 +3,15 @@
 //! It reads what the role `restante_operator` may read, in one read-only transaction whose statements have a deadline.
 
 mod page;
-mod steps;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use secrecy::SecretString;
-use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
-
-use self::steps::Step;
 use restante::database;
+use restante::internals::outbox::life::{self, Row, Step};
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// How long a statement may take. Each reads by an index, or the backlog.
 const STATEMENT_TIMEOUT: &str = "10s";
@@ -28,19 +26,6 @@ pub(super) struct ExplainArgs {
     event: String,
 }
 
-/// A row of the outbox: the event for the handler of its type, or for a subscriber.
-#[derive(Clone, Debug, FromRow)]
-struct Row {
-    id: i64,
-    event_id: String,
-    sender: String,
-    /// Whose key reads its object at the API; none, if its sender is not the Claude API.
-    account: Option<String>,
-    event_type: String,
-    subscriber: String,
-    key: Option<String>,
-}
-
 /// Shows the life of an event. The exit code says whether there is one.
 ///
 /// # Errors
@@ -53,7 +38,7 @@ pub(super) async fn run(args: ExplainArgs, url: &SecretString) -> anyhow::Result
     let careful = format!("set local statement_timeout = '{STATEMENT_TIMEOUT}'");
     sqlx::raw_sql(AssertSqlSafe(careful)).execute(&mut *snapshot).await?;
 
-    let rows = find(&mut snapshot, &args.event).await?;
+    let rows = life::find(&mut snapshot, &args.event).await?;
     let text = if rows.is_empty() {
         not_found(&mut snapshot, &args.event).await?
     } else {
@@ -67,32 +52,17 @@ pub(super) async fn run(args: ExplainArgs, url: &SecretString) -> anyhow::Result
     Ok(if rows.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The rows of the events with an identifier, or of the event with a number: each sender's event, and its subscribers in their order.
-async fn find(connection: &mut PgConnection, event: &str) -> sqlx::Result<Vec<Row>> {
-    const ROWS: &str =
-        "select id, event_id, sender, account, type as event_type, subscriber, key from restante.outbox";
-    let named = format!("{ROWS} where event_id = $1 order by sender, subscriber, id");
-    let rows = sqlx::query_as(AssertSqlSafe(named)).bind(event).fetch_all(&mut *connection).await?;
-    match event.parse::<i64>() {
-        Ok(number) if rows.is_empty() => {
-            let numbered = format!("{ROWS} where id = $1");
-            sqlx::query_as(AssertSqlSafe(numbered)).bind(number).fetch_all(connection).await
-        }
-        _ => Ok(rows),
-    }
-}
-
 async fn explained(connection: &mut PgConnection, rows: &[Row]) -> sqlx::Result<String> {
     let mut text = String::new();
     for of_sender in rows.chunk_by(|one, other| one.sender == other.sender) {
         let event = &of_sender[0];
         text += &page::title(event);
-        text += &shown(connection, steps::of_event(event)).await?;
+        text += &shown(connection, life::of_event(event)).await?;
         for row in of_sender {
             text += &page::subtitle(row);
-            text += &shown(connection, steps::of_row(row)).await?;
+            text += &shown(connection, life::of_row(row)).await?;
         }
-        text += &shown(connection, steps::of_object(event)).await?;
+        text += &shown(connection, life::of_object(event)).await?;
     }
     Ok(text)
 }

@@ -1,10 +1,8 @@
 //! How the page looks: a heading for each step, a line for each row, and the SQL below.
 
+use restante::internals::outbox::life::{Row, Step};
 use sqlx::postgres::PgRow;
 use sqlx::{Column, Row as _};
-
-use super::Row;
-use super::steps::Step;
 
 /// The first line of an event.
 pub(super) fn title(event: &Row) -> String {

@@ -1,0 +1,145 @@
+-- The ops page: a role that reads what it shows, a role that replays dead letters in the name of a person, and what both call.
+
+do $$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['restante_page', 'restante_page_replay'] loop
+    continue when exists (select from pg_catalog.pg_roles as r where r.rolname = v_role);
+    begin
+      execute format('create role %I nologin', v_role);
+    exception
+      when duplicate_object or unique_violation then null;
+      when insufficient_privilege then
+        raise exception 'the role % is missing, and % may not create it', v_role, current_user
+          using hint = format('Have an administrator run: create role %I nologin;', v_role),
+                errcode = 'insufficient_privilege';
+    end;
+  end loop;
+end $$;
+
+-- What somebody asked for by name. The role cannot read any other body, nor list them.
+
+create function restante.page_payload(p_id bigint) returns table (payload text, raw bytea)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select o.payload::text, o.raw from restante.outbox as o where o.id = p_id;
+end;
+comment on function restante.page_payload is 'Engine: The body of one event, for the ops page: as JSON, or as bytes that are no JSON.';
+
+-- While a message is being written its text is in message_chunk, of the newest attempt.
+create function restante.page_message_text(p_message bigint) returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(m.text,
+                  (select string_agg(c.text, '' order by c.seq) from restante.message_chunk as c
+                    where c.message = m.id and c.attempt = m.attempt))
+    from restante.message as m where m.id = p_message;
+end;
+comment on function restante.page_message_text is
+  'Engine: The text of one message, for the ops page, as far as it is written. Null: there is none.';
+
+-- Replays in the name of a person.
+
+create function restante.page_person(p_person text) returns text
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if trim(coalesce(p_person, '')) = '' or octet_length(p_person) > 200 then
+    raise exception 'restante: the name of the person is missing, or longer than 200 bytes' using errcode = 'invalid_parameter_value',
+      hint = 'Give the name of whoever decides.';
+  end if;
+  return trim(p_person);
+end $$;
+comment on function restante.page_person is 'Engine: The name of a person who decides something on the ops page; an error without one.';
+
+create function restante.page_replay(p_person text, p_id bigint, p_reason text) returns text
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_person    text := restante.page_person(p_person);
+  v_event_id  text;
+  v_status    text;
+  v_operation bigint;
+  v_made      text;
+begin
+  -- A row that somebody has locked is not waited for.
+  select l.event_id, l.status into v_event_id, v_status
+    from restante.outbox_live as l where l.id = p_id for update skip locked;
+  if v_event_id is null then
+    return case when exists (select from restante.outbox_live as l where l.id = p_id) then 'locked' else 'not dead' end;
+  elsif v_status <> 'dead' then
+    return 'not dead';
+  end if;
+  insert into restante.operation (who, what, of_what, how_many, reason, arguments)
+  values (v_person, 'replay', v_event_id, 1, nullif(p_reason, ''),
+          jsonb_build_object('id', p_id, 'by', 'the ops page', 'login', session_user))
+  returning id into v_operation;
+  -- It is noted already: the triggers do not note it again.
+  v_made := set_config('restante.operation', v_operation::text, true);
+  update restante.outbox as o set status = 'pending' where o.finished_at = 'infinity' and o.id = p_id;
+  v_made := set_config('restante.operation', '', true);
+  return 'replayed';
+end $$;
+comment on function restante.page_replay is
+  'Engine: Makes one dead letter pending, and notes who asked for that on the ops page. Returns replayed, locked or not dead.';
+
+create function restante.page_replay_all(p_person text, p_type text, p_kind text, p_per_second numeric, p_reason text) returns text
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_person text := restante.page_person(p_person);
+  v_name   text := 'page-' || to_char(clock_timestamp() at time zone 'UTC', 'YYYYMMDD-HH24MISS-US');
+  v_by     jsonb := jsonb_build_object('by', 'the ops page', 'login', session_user);
+  v_events bigint;
+begin
+  if coalesce(p_type, '') = '' or coalesce(p_kind, '') = '' then
+    raise exception 'restante: the type and the kind of the dead letters are missing' using errcode = 'invalid_parameter_value',
+      hint = 'All dead letters of one type and kind are replayed together.';
+  end if;
+  v_events := restante.replay(type => p_type, kind => p_kind, per_second => p_per_second, name => v_name,
+                              reason => nullif(p_reason, ''), dry_run => false);
+  update restante.replay as r set asked_by = v_person where r.name = v_name;
+  update restante.operation as o set who = v_person, arguments = o.arguments || v_by
+   where o.transaction = pg_current_xact_id() and o.what = 'replay' and o.of_what = v_name;
+  -- restante.replay() notes nothing for a login that may also be a worker's.
+  if not found then
+    insert into restante.operation (who, what, of_what, how_many, reason, arguments)
+    select v_person, 'replay', v_name, v_events, nullif(p_reason, ''), r.arguments || v_by from restante.replay as r where r.name = v_name;
+  end if;
+  return v_name;
+end $$;
+comment on function restante.page_replay_all is
+  'Engine: Replays the dead letters of a type and a kind at a rate, and notes who asked for that on the ops page. Returns the name of the replay.';
+
+revoke execute on all functions in schema restante from public;
+grant usage on schema restante to restante_page, restante_page_replay;
+grant execute on function restante.page_replay, restante.page_replay_all to restante_page_replay;
+
+-- What the page shows. No body of an event, no answer of a message, no request of a batch and no secret is among it.
+grant select on restante.health, restante.health_finding, restante.sender_overview, restante.outbox_overview, restante.outbox_waiting,
+  restante.outbox_running, restante.outbox_dead, restante.outbox_throughput, restante.failures_by_kind, restante.subscriber_lag,
+  restante.key_stuck, restante.replay_overview, restante.operation, restante.failure, restante.delivery_differs,
+  restante.batch_overview, restante.batch_cost, restante.submission_overview, restante.submission_part, restante.budget_overview,
+  restante.message_attempt, restante.endpoint_overview, restante.endpoint_delivery, restante.throughput_hour,
+  restante.throughput_known to restante_page;
+grant select (id, event_id, type, subscriber, key, workspace_id, source, status, attempt, max_attempts, created_at, received_at, started_at,
+  run_at, lease_until, lease_owner, outcome, last_error, held_by, result, finished_at, sender, account) on restante.outbox_events to restante_page;
+grant select (id, event_id, type, subscriber, key, status, attempt, created_at, received_at, started_at, finished_at, last_error, sender, account)
+  on restante.outbox to restante_page;
+grant select (event_id, seen_at) on restante.outbox_seen to restante_page;
+grant select (id, key, tag, account, state, reason, attempt, age, deliver_by, due_in, model, stop_reason, input_tokens, output_tokens, dollars,
+  attempts_that_may_be_paid, created_at, sent_at, done_at, lane, submission, packed_at) on restante.message_overview to restante_page;
+grant select (id) on restante.message to restante_page;
+grant select (name, created_at) on restante.submission to restante_page;
+grant select (id, account, created_at, first_seen_at) on restante.batch to restante_page;
+grant select (batch_id, account, outcome, stored_at) on restante.batch_result to restante_page;
+grant select (type, id, account, status, stop_reason, error_type, error_message, updated_at, observed_at, gone_at, gone_because)
+  on restante.resource to restante_page;
+-- Who reads a view runs its functions.
+grant execute on function restante.page_payload, restante.page_message_text, restante.is_standing, restante.cause, restante.order_key,
+  restante.health_findings, restante.throughput, restante.throughput_counted, restante.id_at, restante.price_at, restante.cost_of,
+  restante.usage_of_batch, restante.budget_spent, restante.period_start, restante.direct_cost_of, restante.json_part, restante.usage_of_line,
+  restante.whole_number to restante_page;

@@ -1,0 +1,145 @@
+//! The life of one event, as `restante explain` tells it, and its body for whoever asks for it.
+
+use maud::{Markup, html};
+use sqlx::postgres::PgRow;
+use sqlx::{Column, Row as _};
+
+use super::panel::{nothing, sql_of};
+use super::reader::{Problem, Query, Reader};
+use super::words;
+use crate::outbox::life::{self, Row, Step};
+
+/// How much of a body is shown: the page stays small whatever somebody sent.
+const SHOWN_CHARACTERS: usize = 40_000;
+
+/// The status of an event, in its word; nothing, if there is no such event.
+pub(super) async fn status(reader: &Reader, id: i64) -> Result<Markup, Problem> {
+    const STATUS: &str = "select status::text from restante.outbox_events where id = $1::bigint";
+    let found = reader.rows(&Query::with(STATUS, [id.to_string()])).await?;
+    Ok(html! { (found.first().and_then(|row| row.try_get::<String, _>(0).ok()).unwrap_or_default()) })
+}
+
+/// Each step that has something to show.
+pub(super) async fn timeline(reader: &Reader, id: i64) -> Result<Markup, Problem> {
+    let rows = reader.event(id).await?;
+    let Some(event) = rows.first() else { return Ok(nothing("There is no event of this number.")) };
+    let came = shown(reader, life::of_event(event)).await?;
+    let mut parts = vec![html! { (title(event)) h3 { "How it came" } (came) }];
+    for row in &rows {
+        parts.push(subtitle(row, id));
+        parts.push(shown(reader, life::of_row(row)).await?);
+    }
+    let after = shown(reader, life::of_object(event)).await?;
+    Ok(html! {
+        @for part in parts { (part) }
+        h3 { "What came of it" }
+        @if after.0.is_empty() { (nothing("Nothing else is known.")) } @else { (after) }
+    })
+}
+
+fn title(event: &Row) -> Markup {
+    html! {
+        p.lead {
+            strong.id { (event.event_id) } ": " (event.event_type)
+            @if event.key.is_some() { " of " (words::key(event.key.as_deref())) }
+            ", from " (event.sender)
+        }
+    }
+}
+
+fn subtitle(row: &Row, id: i64) -> Markup {
+    let of = if row.subscriber.is_empty() {
+        "the handler of its type".to_owned()
+    } else {
+        format!("the subscriber {}", row.subscriber)
+    };
+    html! {
+        h3 {
+            "For " (of) " "
+            @if row.id == id { span.faint { "(id " (row.id) ")" } } @else { a href={ "/events/" (row.id) } { "(id " (row.id) ")" } }
+        }
+    }
+}
+
+/// The steps that have rows. Those that read the bodies of other events are for the hand tool.
+async fn shown(reader: &Reader, steps: Vec<Step>) -> Result<Markup, Problem> {
+    let steps: Vec<Step> = steps.into_iter().filter(|step| !step.reads_bodies).collect();
+    let statements: Vec<String> = steps.iter().map(|step| step.sql.clone()).collect();
+    let found = reader.texts(&statements).await?;
+    let told: Vec<_> = steps.into_iter().zip(&found).filter(|(_, rows)| !rows.is_empty()).collect();
+    Ok(html! {
+        @if !told.is_empty() {
+            ol.timeline { @for (step, rows) in told { li { h4 { (step.title) } (facts(rows)) (sql_of(&[step.sql])) } } }
+        }
+    })
+}
+
+/// The values of each row, each behind its name. A null is left out.
+pub(super) fn facts(rows: &[PgRow]) -> Markup {
+    html! {
+        @for row in rows {
+            dl.facts {
+                @for (index, column) in row.columns().iter().enumerate() {
+                    @if let Some(value) = text(row, index) {
+                        div { dt { (column.name().replace('_', " ")) } dd { (value) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn text(row: &PgRow, index: usize) -> Option<String> {
+    // An error here means that there is no value.
+    row.try_get_raw(index).ok()?.as_str().ok().map(to_milliseconds)
+}
+
+/// A time as our sessions write it, without what nobody reads: microseconds, and that it is UTC.
+fn to_milliseconds(text: &str) -> String {
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let is_time = shape.starts_with("0000-00-00 00:00:00") && shape.ends_with("+00");
+    if is_time && text.is_ascii() {
+        text[..text.len() - 3].chars().take(23).collect()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The body of an event, as it came. Nothing: there is no such event.
+pub(super) async fn payload(reader: &Reader, id: i64) -> Result<Option<Markup>, Problem> {
+    const PAYLOAD: &str = "select payload, raw from restante.page_payload($1::bigint)";
+    let found = reader.rows(&Query::with(PAYLOAD, [id.to_string()])).await?;
+    Ok(found.first().map(|row| {
+        let json: Option<String> = row.try_get("payload").ok().flatten();
+        let raw: Option<Vec<u8>> = row.try_get("raw").ok().flatten();
+        let whole = json
+            .or_else(|| raw.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+            .unwrap_or_default();
+        body(&whole)
+    }))
+}
+
+/// A text of any length, cut where it is too long for a page.
+pub(super) fn body(whole: &str) -> Markup {
+    let shown: String = whole.chars().take(SHOWN_CHARACTERS).collect();
+    html! {
+        pre.body tabindex="0" role="group" aria-label="The text" { (shown) }
+        @if shown.len() < whole.len() {
+            p.nothing { "The first " (words::number(40_000)) " characters of " (words::number(i64::try_from(whole.chars().count()).unwrap_or(i64::MAX))) "." }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_ends_with_its_milliseconds_and_all_else_stays_as_it_is() {
+        assert_eq!(to_milliseconds("2026-11-28 02:47:20.038658+00"), "2026-11-28 02:47:20.038");
+        assert_eq!(to_milliseconds("2026-11-28 02:47:20+00"), "2026-11-28 02:47:20");
+        for other in ["sesn_1", "{\"rows\": 1}", "00:00:20.038658", "2026-11-28 02:47:20 ü+00"] {
+            assert_eq!(to_milliseconds(other), other);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The frame of every part of the page: menu, time, and what all have in common.
+
+use chrono::{DateTime, Utc};
+use maud::{DOCTYPE, Markup, html};
+
+use super::assets;
+use super::gate::Person;
+use super::panels::TABS;
+use super::words;
+
+/// What a part of the page is made of.
+pub(super) struct Sheet<'a> {
+    pub(super) title: &'a str,
+    /// The path of the entry of the menu that it belongs to.
+    pub(super) tab: &'a str,
+    pub(super) person: &'a Person,
+    /// How old the oldest answer on it is.
+    pub(super) as_of: Option<DateTime<Utc>>,
+    /// Whether it is renewed by itself.
+    pub(super) is_live: bool,
+    pub(super) body: Markup,
+}
+
+/// How often a browser without JavaScript asks again.
+const SECONDS_WITHOUT_SCRIPT: u32 = 15;
+
+impl Sheet<'_> {
+    pub(super) fn draw(&self) -> String {
+        let sheet = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (self.title) " · Restante" }
+                    link rel="icon" href={ "/assets/icon.svg?" (assets::version()) };
+                    link rel="stylesheet" href={ "/assets/page.css?" (assets::version()) };
+                    script src={ "/assets/page.js?" (assets::version()) } defer {}
+                    @if self.is_live {
+                        noscript { meta http-equiv="refresh" content=(SECONDS_WITHOUT_SCRIPT); }
+                    }
+                }
+                body data-live-page[self.is_live] {
+                    a.skip href="#content" { "Skip to the content" }
+                    header {
+                        a.brand href="/" { "Restante" }
+                        nav aria-label="Parts" {
+                            @for tab in TABS {
+                                a href=(tab.path) aria-current=[(tab.path == self.tab).then_some("page")] { (tab.title) }
+                            }
+                        }
+                        div.now {
+                            (self.time())
+                            @if self.is_live { button type="button" id="live" aria-pressed="true" hidden { "Live" } }
+                            @if let Person(Some(name)) = self.person { span.person { (name) } }
+                        }
+                    }
+                    main id="content" tabindex="-1" {
+                        h1 class=[TABS.iter().any(|tab| tab.title == self.title).then_some("unseen")] { (self.title) }
+                        (self.body)
+                    }
+                    footer {
+                        p { "restante-worker " (env!("CARGO_PKG_VERSION")) ". Times are UTC. Read with the rights of restante_page, which cannot write." }
+                        p.keys { kbd { "/" } " search  " kbd { "p" } " pause" }
+                    }
+                }
+            }
+        };
+        sheet.into_string()
+    }
+
+    fn time(&self) -> Markup {
+        html! {
+            span id="as-of" data-live {
+                @if let Some(at) = self.as_of {
+                    "as of " time datetime=(at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)) title=(words::exactly(at)) { (at.format("%H:%M:%S")) }
+                } @else { "nothing is known yet" }
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The page's door to Postgres: short transactions under two roles of their own.
+//!
+//! What is read is read by `restante_page` in a read-only transaction. What is replayed is replayed by `restante_page_replay`, which
+//! may call two functions and cannot read a table. So a fault of the page can show or change no more than these roles may.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgPool, PgTransaction};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::database::{self, Address};
+use crate::outbox::life;
+
+/// How many connections the page has, however many browsers look.
+const CONNECTIONS: u32 = 3;
+
+/// How long one statement may take.
+const READS: &str = "set local role restante_page; set local statement_timeout = '2s'";
+const REPLAYS: &str = "set local role restante_page_replay; set local statement_timeout = '10s'";
+
+/// How long the page waits for an answer. After that it shows what it had.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE_FOR_REPLAYS: Duration = Duration::from_secs(12);
+
+/// Why there is no answer, as a sentence for the page.
+pub(super) type Problem = String;
+
+/// A statement to read with, and the texts for its `$1`, `$2`, ...
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    pub(super) sql: &'static str,
+    pub(super) values: Vec<String>,
+}
+
+impl Query {
+    pub(super) fn new(sql: &'static str) -> Self {
+        Self { sql, values: Vec::new() }
+    }
+
+    pub(super) fn with(sql: &'static str, values: impl IntoIterator<Item = String>) -> Self {
+        Self { sql, values: values.into_iter().collect() }
+    }
+
+    /// The statement with its values in it, as a person would paste it.
+    pub(super) fn to_paste(&self) -> String {
+        let places = (1..).zip(&self.values).collect::<Vec<_>>();
+        // From the last one, so that $1 is not taken for the beginning of $10.
+        places.iter().rev().fold(self.sql.to_owned(), |sql, (place, value)| {
+            sql.replace(&format!("${place}"), &format!("'{}'", value.replace('\'', "''")))
+        })
+    }
+}
+
+pub(super) struct Reader {
+    pool: PgPool,
+    _kept: AbortOnDropHandle<()>,
+}
+
+impl Reader {
+    /// # Errors
+    /// As for [`database::pool`].
+    pub(super) fn new(address: &Address) -> Result<Self, database::Error> {
+        let pool = database::pool(&address.now(), "restante page", CONNECTIONS)?;
+        Ok(Self { _kept: database::keep_at(&pool, address)?, pool })
+    }
+
+    /// The rows of a query.
+    pub(super) async fn rows(&self, query: &Query) -> Result<Vec<PgRow>, Problem> {
+        let read = async {
+            let mut transaction = self.begin().await?;
+            let mut statement = sqlx::query(query.sql);
+            for value in &query.values {
+                statement = statement.bind(value);
+            }
+            let found = statement.fetch_all(&mut *transaction).await?;
+            transaction.rollback().await?;
+            Ok(found)
+        };
+        in_time(PATIENCE, read).await
+    }
+
+    /// The rows of each of several statements, as text, of one moment.
+    pub(super) async fn texts(&self, statements: &[String]) -> Result<Vec<Vec<PgRow>>, Problem> {
+        let read = async {
+            let mut transaction = self.begin().await?;
+            let mut found = Vec::new();
+            for statement in statements {
+                // The simple protocol gives every value as the text that a person would see.
+                found.push(
+                    sqlx::raw_sql(AssertSqlSafe(statement.as_str())).fetch_all(&mut *transaction).await?,
+                );
+            }
+            transaction.rollback().await?;
+            Ok(found)
+        };
+        in_time(PATIENCE, read).await
+    }
+
+    /// The rows of the event of which one has this number.
+    pub(super) async fn event(&self, id: i64) -> Result<Vec<life::Row>, Problem> {
+        let read = async {
+            let mut transaction = self.begin().await?;
+            let found = life::of_number(&mut transaction, id).await?;
+            transaction.rollback().await?;
+            Ok(found)
+        };
+        in_time(PATIENCE, read).await
+    }
+
+    /// A transaction that cannot write, with the rights of what the page shows.
+    async fn begin(&self) -> sqlx::Result<PgTransaction<'static>> {
+        let mut transaction = self.pool.begin_with("begin read only").await?;
+        sqlx::raw_sql(READS).execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
+    /// What a statement that replays returns, in a text. It is committed when this returns.
+    pub(super) async fn replay(&self, query: &Query) -> Result<String, Problem> {
+        let replay = async {
+            let mut transaction = self.pool.begin().await?;
+            sqlx::raw_sql(REPLAYS).execute(&mut *transaction).await?;
+            let mut statement = sqlx::query_scalar(query.sql);
+            for value in &query.values {
+                statement = statement.bind(value);
+            }
+            let said: String = statement.fetch_one(&mut *transaction).await?;
+            transaction.commit().await?;
+            Ok(said)
+        };
+        in_time(PATIENCE_FOR_REPLAYS, replay).await
+    }
+}
+
+async fn in_time<T>(patience: Duration, work: impl Future<Output = sqlx::Result<T>>) -> Result<T, Problem> {
+    match timeout(patience, work).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err("The database does not answer.".to_owned()),
+        Ok(Err(error)) => Err(sentence(&error)),
+    }
+}
+
+fn sentence(error: &sqlx::Error) -> Problem {
+    let told = database::told(error);
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+        // Undefined role, or no member of it.
+        Some("22023" | "42501") => {
+            format!(
+                "The login of the page lacks a right: {told}. Let `restante migrate` finish, then grant restante_page (and \
+                 restante_page_replay, to replay) to the login of RESTANTE_OPS_DATABASE_URL."
+            )
+        }
+        Some("57014") => "It takes the database more than 2 s to answer this.".to_owned(),
+        Some("3F000" | "42P01" | "42883") => {
+            format!("The schema is missing or older: {told}. Run `restante migrate`.")
+        }
+        _ if database::is_unavailable(error) => "The database does not answer.".to_owned(),
+        _ => format!("The database refuses this: {told}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pasted_has_its_values_and_a_quote_stays_a_part_of_them() {
+        let query = Query::with("select $1, $2::bigint", ["it's".to_owned(), "7".to_owned()]);
+        assert_eq!(query.to_paste(), "select 'it''s', '7'::bigint");
+    }
+}

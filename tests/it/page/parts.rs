@@ -1,0 +1,189 @@
+//! What each part of the page shows.
+
+use futures_util::future::join_all;
+
+use super::{dead_letter, get, worker};
+use crate::support::World;
+
+/// Every part of the page that the menu names, and the panels on it.
+const PARTS: [(&str, &[&str]); 6] = [
+    ("/", &["safe", "work", "last-day", "waits", "failures", "subscribers", "keys", "operations"]),
+    ("/events", &["events"]),
+    ("/batches", &["submissions", "batches", "budgets"]),
+    ("/messages", &["messages"]),
+    ("/notifications", &["endpoints", "deliveries"]),
+    ("/dead", &["dead-kinds", "dead", "replays"]),
+];
+
+/// What a browser loads for a part of the page at most.
+const BYTES_MAX: usize = 100_000;
+
+async fn something_of_everything(world: &World) {
+    dead_letter(world, "evt_dead", "sesn_1").await;
+    world.receive("evt_done", "sesn_2", 1, serde_json::json!({})).await;
+    world.work().await;
+    world
+        .sql(
+            "insert into restante.batch (id, status, succeeded, results_stored, created_at)
+              values ('msgbatch_1', 'ended', 10, 4, now() - interval '1 hour')",
+        )
+        .await;
+    for call in [
+        "select restante.submit_batch('[{\"custom_id\":\"a\",\"params\":{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}}]', name => 'letters')",
+        "select restante.send_message('{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}', tag => 'night')",
+        "insert into restante.endpoint (name, url) values ('billing', 'https://b.example/hook')",
+        "insert into restante.endpoint_delivery (endpoint, outbox_id, event_id, type, attempt, took, status) values ('billing', 1, 'ntf_1', 'order.placed', 1, '20 ms', 204)",
+        "select restante.budget('night', 10)",
+    ] {
+        world.sql(call).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_part_of_the_page_has_its_panels_each_with_its_answer_and_the_sql_behind_it() {
+    let world = World::new().await;
+    something_of_everything(&world).await;
+    let worker = worker(&world, &[]).await;
+
+    for (path, panels) in PARTS {
+        let part = get(&worker, path).await;
+        assert_eq!(part.status, 200, "{path}");
+        assert!(!part.text.contains("class=\"problem\""), "{path}: {}", part.text);
+        for panel in panels {
+            let (_, from) = part
+                .text
+                .split_once(&format!("id=\"{panel}\""))
+                .unwrap_or_else(|| panic!("{path} lacks {panel}"));
+            let panel_text = from.split("</section>").next().unwrap();
+            assert!(panel_text.contains("<code>select "), "{path}, {panel}: no SQL");
+        }
+    }
+    for (path, said) in [
+        ("/", "No. Act on"),
+        ("/events", "evt_done"),
+        ("/batches", "msgbatch_1"),
+        ("/batches", "letters"),
+        ("/batches", "4 of 10"),
+        ("/messages", "message 1"),
+        ("/notifications", "billing"),
+        ("/dead", "evt_dead"),
+    ] {
+        assert!(get(&worker, path).await.text.contains(said), "{path} does not say {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sql_that_is_shown_is_what_a_person_with_the_role_of_the_page_can_ask() {
+    let world = World::new().await;
+    something_of_everything(&world).await;
+    let worker = worker(&world, &[]).await;
+    let mut connection = restante::database::connect(&world.url, "test").await.unwrap();
+    sqlx::query("set role restante_page").execute(&mut connection).await.unwrap();
+
+    let mut asked = 0;
+    for path in [
+        "/",
+        "/events?type=test.*&since=2026-01-01T00:00",
+        "/events?find=evt_dead",
+        "/events?error=told",
+        "/batches",
+        "/dead",
+    ] {
+        let text = get(&worker, path).await.text;
+        for shown in text.split("<code>").skip(1) {
+            let sql = shown
+                .split("</code>")
+                .next()
+                .unwrap()
+                .replace("&lt;", "<")
+                .replace("&gt;", ">")
+                .replace("&amp;", "&");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone()))
+                .execute(&mut connection)
+                .await
+                .unwrap_or_else(|error| panic!("{sql}: {error}"));
+            asked += 1;
+        }
+    }
+    assert!(asked > 14, "only {asked} statements were found: the test looks in the wrong place");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_page_with_all_that_it_loads_is_small_and_comes_from_here_alone() {
+    let world = World::new().await;
+    something_of_everything(&world).await;
+    let worker = worker(&world, &[]).await;
+
+    for (path, _) in PARTS {
+        let part = get(&worker, path).await;
+        let mut bytes = part.text.len();
+        let mut files = 0;
+        for asset in part.text.split("\"/assets/").skip(1) {
+            let asset = get(&worker, &format!("/assets/{}", asset.split('"').next().unwrap())).await;
+            assert_eq!(
+                (asset.status, asset.header("cache-control")),
+                (200, "private, max-age=31536000, immutable")
+            );
+            bytes += asset.text.len();
+            files += 1;
+        }
+        assert_eq!(files, 3, "{path}");
+        assert!(bytes < BYTES_MAX, "{path}: {bytes} bytes");
+        let policy = part.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+        for outside in ["src=\"http", "href=\"http", "url(", "<script>", " onclick=", " style="] {
+            assert!(!part.text.contains(outside), "{path}: {outside}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_look_they_share_one_answer_and_who_has_it_gets_no_more_than_that() {
+    let world = World::new().await;
+    let worker = worker(&world, &[]).await;
+
+    let answers = join_all((0..40).map(|_| get(&worker, "/"))).await;
+
+    let first = &answers[0];
+    assert!(answers.iter().all(|answer| answer.text == first.text), "each was asked for once");
+    let known = super::client().get(super::at(&worker, "/")).header("if-none-match", first.header("etag"));
+    let again = super::Answer::of(known).await;
+    assert_eq!((again.status, again.text.as_str()), (304, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_wrote_is_shown_as_text_and_found_as_it_is() {
+    let world = World::new().await;
+    let hostile = "<script>alert(\"1\")</script>' or 1=1 --";
+    let id = dead_letter(&world, hostile, "sesn_1").await;
+    let quoted = hostile.replace('\'', "''");
+    world.sql(&format!("update restante.outbox_live set last_error = '{quoted}', key = '{quoted}'")).await;
+    world.sql(&format!("update restante.failure set error = '{quoted}', kind = '<b>'")).await;
+    let worker = worker(&world, &[]).await;
+
+    let searched =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("error", "alert(\"1\")").finish();
+    for path in [
+        "/",
+        "/dead",
+        "/events",
+        &format!("/events/{id}"),
+        &format!("/events?{searched}"),
+        &format!("/events/{id}/payload"),
+    ] {
+        let part = get(&worker, path).await;
+        assert_eq!(part.status, 200, "{path}");
+        assert!(!part.text.contains("<script>alert") && !part.text.contains("<b>"), "{path}");
+    }
+    assert!(get(&worker, &format!("/events?{searched}")).await.text.contains("&lt;script&gt;alert"));
+    for path in [
+        "/events?find=%00",
+        "/events?since=yesterday",
+        "/events?before=x",
+        "/events/x",
+        "/events/99999999999999999999",
+        "/messages/x",
+    ] {
+        assert!(get(&worker, path).await.status < 500, "{path}");
+    }
+}
