@@ -167,6 +167,14 @@ impl Traffic {
     }
 }
 
+/// How a file gets its new content.
+#[derive(Clone, Copy)]
+enum Way {
+    Moved,
+    Written,
+    Linked,
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_swapped_under_a_hundred_deliveries_a_second_refuse_nothing_that_either_signed() {
     let world = World::new().await;
@@ -178,15 +186,15 @@ async fn keys_that_are_swapped_under_a_hundred_deliveries_a_second_refuse_nothin
     let traffic = Traffic::to(&ingest);
     traffic.sign_with(&[OLD]).await;
 
-    let ways: [&dyn Fn(&str, usize); 3] =
-        [&|text, _| folder.put("keys", text), &|text, _| folder.write("keys", text), &|text, generation| {
-            folder.link("keys", generation, text)
-        }];
-    for (nth, put) in ways.into_iter().enumerate() {
+    for (nth, way) in [Way::Moved, Way::Written, Way::Linked].into_iter().enumerate() {
         for (round, is_told) in [(0, false), (1, true)] {
             let generation = 10 * nth + 4 * round;
             let swap = async |text: &str, generation: usize, keys: &[&[u8]]| {
-                put(text, generation);
+                match way {
+                    Way::Moved => folder.put("keys", text),
+                    Way::Written => folder.write("keys", text),
+                    Way::Linked => folder.link("keys", generation, text),
+                }
                 if is_told {
                     hang_up(&ingest);
                 }

@@ -9,6 +9,7 @@ use chrono::Utc;
 use restante::Source;
 use restante::event::{ANTHROPIC, Body, NewEvent};
 use restante::internals::outbox::{self, claim::Ask};
+use sqlx::error::DatabaseError;
 use sqlx::{Connection, PgConnection};
 
 use super::check::{Check, Database, Needs};
@@ -145,7 +146,7 @@ async fn work(database: &mut Database) -> sqlx::Result<Vec<Finding>> {
 }
 
 fn refused(what: &str, Login { owner, .. }: &Login, error: &sqlx::Error) -> Finding {
-    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    let code = error.as_database_error().and_then(DatabaseError::code).unwrap_or_default();
     let remedy = match &*code {
         "42501" => format!("restante migrate --grants, with the DATABASE_URL of {owner}"),
         "53100" => "make room on the disk of the database: vacuum alone gives none back".to_owned(),
