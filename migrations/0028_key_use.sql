@@ -14,7 +14,7 @@ create table restante.key_known (
   constraint key_known_once primary key (kind, party, fingerprint),
   constraint key_known_kind_is_known check (kind in ('signing', 'api', 'admin')),
   constraint key_known_party_is_short check (octet_length(party) <= 200),
-  constraint key_known_fingerprint_is_no_key check (fingerprint ~ '^([0-9a-f]{8}|short)$')
+  constraint key_known_shows_a_fingerprint_only check (fingerprint ~ '^([0-9a-f]{8}|short)$')
 ) with (fillfactor = 50);
 comment on table restante.key_known is
   'Each key that a service had within 90 days, by its fingerprint, and when it was used last. restante.key_use says how it stands.';
@@ -41,7 +41,7 @@ create table restante.key_loaded (
   constraint key_loaded_once primary key (process, kind, party, fingerprint),
   constraint key_loaded_names_are_short check (octet_length(process) <= 200 and octet_length(program) <= 50 and octet_length(party) <= 200),
   constraint key_loaded_kind_is_known check (kind in ('signing', 'api', 'admin')),
-  constraint key_loaded_fingerprint_is_no_key check (fingerprint ~ '^([0-9a-f]{8}|short)$')
+  constraint key_loaded_shows_a_fingerprint_only check (fingerprint ~ '^([0-9a-f]{8}|short)$')
 ) with (fillfactor = 50);
 comment on table restante.key_loaded is
   'The keys that each running service has. A service reports four times a minute; a row that is older than a minute is of one that is gone.';

@@ -49,8 +49,9 @@ pub const PROBE_PREFIX: &str = "restante_probe_";
 /// The header of the answer to a probe whose signature is valid.
 pub const PROBE_HEADER: &str = "restante-probe";
 
-/// How long the end waits for the last reports of refused requests and of keys.
-const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end waits for the last reports of refused requests, keys and the journal. They share one connection, which may be
+/// a new one.
+const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What ingest needs to know.
 #[derive(Debug)]

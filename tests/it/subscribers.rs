@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use restante::handler::{self, Context, Error, Handler};
 use restante::registry::Registry;
-use restante::{retry, worker};
+use restante::{database, retry, worker};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -172,7 +172,9 @@ async fn many_keys_of_three_subscribers_keep_their_order_in_two_workers_at_once(
     let stop = CancellationToken::new();
     let workers = [(); 2].map(|()| {
         let settings = world.worker_settings();
-        tokio::spawn(worker::run(settings, world.pool.clone(), registry(), no_api(), stop.clone()))
+        // As two processes have: of one pool, each would keep connections that the other waits for.
+        let pool = database::pool(&world.url, "restante-worker", 12).unwrap();
+        tokio::spawn(worker::run(settings, pool, registry(), no_api(), stop.clone()))
     });
 
     // Ten keys with twenty events each; each commit has one of every key.

@@ -39,6 +39,8 @@ async fn a_restore_of_the_data_keeps_every_identifier() {
     // A watched batch, whose insert has made an event.
     from.sql("insert into restante.batch (id) values ('watched')").await;
     from.sql("delete from restante.outbox where type = 'batch.reconcile'").await;
+    from.sql("update restante.retention set keep = '90 days' where what = 'event' and status = 'done'").await;
+    let kept_for = "select keep from restante.retention where what = 'event' and status = 'done'";
     let before = kept(&from).await;
     assert!(before.contains("batch.poll:watched"), "{before}");
     let directory = tempfile::tempdir().unwrap();
@@ -58,15 +60,18 @@ async fn a_restore_of_the_data_keeps_every_identifier() {
             "--data-only",
             "--schema=restante",
             // `restante migrate` has filled these tables already.
-            "--exclude-table-data=restante.(schema_migration|standing_job|key_salt|message_lane_setting)",
+            "--exclude-table-data=restante.(schema_migration|standing_job|key_salt|retention_run)",
         ];
         let dump = run("pg_dump", &from.url, &[&schema, options].concat(), None);
         std::fs::write(&file, dump).unwrap();
         let into = World::new().await;
+        into.sql("truncate restante.retention, restante.message_lane_setting").await;
 
         run("psql", &into.url, &["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"], Some(&file));
 
         assert_eq!(kept(&into).await, before, "{options:?}");
+        assert_eq!(into.value(kept_for).await, "90 days", "{options:?}: settings are copied too");
+        assert_eq!(into.value("select count(*) from restante.message_lane_setting").await, "1");
         assert_eq!(into.receive("e1", "k", 1, json!({})).await, 0, "{options:?}: it is known");
         assert_eq!(into.receive("new", "k", 9, json!({})).await, 1);
         let numbers = "select count(*) = count(distinct id) from restante.outbox";

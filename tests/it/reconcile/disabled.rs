@@ -47,6 +47,8 @@ async fn an_endpoint_that_the_api_disabled_is_an_alarm_by_its_silence_and_what_w
     let raised = "select payload->>'sentence' from restante.outbox where type = 'health.raised'";
     let said = world.value(raised).await;
     assert!(said.starts_with("The sender anthropic has sent nothing for 10 h"), "{said}");
+    // The first look notices, and a webhook may still come; the second one makes up for it.
+    interval(&world, &api).await;
     interval(&world, &api).await;
     assert_eq!(world.value("select count(*) from restante.resource where type = 'vault'").await, "11");
     let told = "select count(*) || ' ' || count(distinct subject) || ' ' || string_agg(distinct type || ' ' || source, ', ') from heard";

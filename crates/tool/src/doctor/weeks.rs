@@ -46,9 +46,9 @@ async fn overflow(database: &mut Database) -> sqlx::Result<Vec<Finding>> {
     Ok(vec![Finding::warn(
         "overflow",
         format!("{rows}{many} finished events are in outbox_overflow, the oldest of {oldest}"),
-        "they are history like any other, as after a copy of the data, but no week that is dropped takes them along",
-        "keep a worker running, which makes the weeks ahead; delete what you do not want to keep, as in \
-         delete from restante.outbox_overflow where finished_at < now() - interval '180 days'",
+        "they are history like any other, as after a copy of the data, but retention goes through them row by row",
+        "keep a worker running, which makes the weeks ahead; say in restante.retention for how long finished events are kept, and \
+         the worker deletes the older ones here too",
     )])
 }
 

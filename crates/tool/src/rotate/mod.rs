@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::key_file::{KeyFile, Written};
 use self::state::State;
-use self::step::{Rotation, Step};
+use self::step::Step;
 use crate::surroundings::Surroundings;
 use restante::database;
 use restante::event::ANTHROPIC;
@@ -33,6 +33,18 @@ const STOPPED: u8 = 130;
 
 /// How often `--wait` looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What is being rotated.
+#[derive(Clone, Debug)]
+struct Rotation {
+    kind: KindOfKey,
+    /// The sender, or the account.
+    party: String,
+    /// The fingerprint of the new key; if unknown, it is the one that came last.
+    new: Option<String>,
+    /// How long the old key must not have been needed, in seconds.
+    quiet_seconds: f64,
+}
 
 /// Leads through the rotation of a key: shows which services have which key and when it was used last, and says the next step
 ///

@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use sqlx::{FromRow, PgConnection};
 
-use super::step::Rotation;
+use super::Rotation;
 use crate::columns;
 use restante::database;
 

@@ -1,19 +1,7 @@
 //! The next step of a rotation, from how the keys stand.
 
-use super::KindOfKey;
 use super::state::{Known, State, ago};
-
-/// What is being rotated.
-#[derive(Clone, Debug)]
-pub(super) struct Rotation {
-    pub(super) kind: KindOfKey,
-    /// The sender, or the account.
-    pub(super) party: String,
-    /// The fingerprint of the new key; if unknown, it is the one that came last.
-    pub(super) new: Option<String>,
-    /// How long the old key must not have been needed, in seconds.
-    pub(super) quiet_seconds: f64,
-}
+use super::{KindOfKey, Rotation};
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,6 +3,7 @@
 //! It reads what the role `restante_operator` may read, in read-only transactions whose statements have a deadline, and
 //! costs the backlog, never the history. While it watches, a database that goes away is waited for, and said to be away.
 
+mod calls;
 mod figures;
 mod history;
 mod pace;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
 
+use super::calls::{self, Calls};
 use super::history::{self, History};
 
 /// How long one statement may take. Counting a million events in full takes about a second.
@@ -14,9 +15,6 @@ const COUNTED_MAX: i64 = 100_000;
 
 /// How many batches are listed at most.
 const BATCHES_MAX: i64 = 20;
-
-/// How many classes of call are listed at most.
-const CALLS_MAX: i64 = 6;
 
 /// How many submissions are listed at most.
 const SUBMISSIONS_MAX: i64 = 10;
@@ -117,23 +115,6 @@ pub(super) struct Reason {
     pub(super) events_in_all: i64,
     /// Until the first of them runs again; negative, where it should have been claimed.
     pub(super) next_attempt_in_seconds: f64,
-}
-
-/// How many calls go to the API for an account and class of call.
-#[derive(Clone, Debug, FromRow, Serialize)]
-pub(super) struct Calls {
-    pub(super) account: String,
-    pub(super) class: String,
-    /// Calls a second that the API allows; null where it has named no limit.
-    pub(super) limit_per_second: Option<f64>,
-    /// Calls a second at present; null where no limit is known.
-    pub(super) pace_per_second: Option<f64>,
-    /// Places for calls that were leased in the last minute.
-    pub(super) used_last_minute: i64,
-    /// How often the API answered 429.
-    pub(super) times_limited: i64,
-    /// Why not more, in words.
-    pub(super) stands: String,
 }
 
 /// Who has its own rows of which types.
@@ -249,8 +230,8 @@ async fn taken(connection: &mut PgConnection, counting: Counting, seen: &[String
         reasons: reasons(&mut tx, counting).await?,
         last_webhook_seconds_ago: last_webhook(&mut tx).await?,
         unexplained_change_seconds: unexplained_change(&mut tx).await?,
-        calls: calls(&mut tx).await?,
-        calls_not_listed: calls_known(&mut tx).await?.saturating_sub(CALLS_MAX).max(0),
+        calls: calls::look(&mut tx).await?,
+        calls_not_listed: calls::not_listed(&mut tx).await?,
         counted_up_to: (counting == Counting::UpTo).then_some(COUNTED_MAX),
         finished_per_second: None,
         finished_total: finished_total(&mut tx).await?,
@@ -327,20 +308,6 @@ async fn reasons(tx: &mut PgConnection, counting: Counting) -> sqlx::Result<Vec<
 }
 
 /// Those that were used most come first.
-async fn calls(tx: &mut PgConnection) -> sqlx::Result<Vec<Calls>> {
-    sqlx::query_as(
-        "select account, class, limit_per_second, pace_per_second, used_last_minute, times_limited, stands
-           from restante.governor_overview order by used_last_minute desc, account, class limit $1",
-    )
-    .bind(CALLS_MAX)
-    .fetch_all(tx)
-    .await
-}
-
-async fn calls_known(tx: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select count(*) from restante.api_budget").fetch_one(tx).await
-}
-
 /// Numbers grow as events are stored, so the last ones are found from the end of an index.
 async fn last_webhook(tx: &mut PgConnection) -> sqlx::Result<Option<f64>> {
     sqlx::query_scalar(

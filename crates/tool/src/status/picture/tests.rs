@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use expect_test::expect;
 
 use super::*;
+use crate::status::calls::Calls;
 use crate::status::history::History;
-use crate::status::snapshot::{Calls, Concern, Reason, Service, Submission, Subscriber};
+use crate::status::snapshot::{Concern, Reason, Service, Submission, Subscriber};
 
 fn moment() -> DateTime<Utc> {
     "2026-11-22T12:00:00Z".parse().unwrap()
