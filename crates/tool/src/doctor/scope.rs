@@ -29,8 +29,8 @@ pub(super) struct Scope {
 impl Scope {
     /// The scope of a command. `login` is `None` if the database does not say who we are.
     ///
-    /// Without a name, a login of a role is for the service of that role. That of an owner is for the services whose keys are in
-    /// the environment; if there is none, and no service has a login of its own, somebody begins with one login for all.
+    /// Without a name, a login of a service is for that service. That of an operator or an owner is for the services whose keys are
+    /// in the environment; if there is none, and no service has a login of its own, the owner begins with one login for all.
     pub(super) fn of(asked: Option<Subject>, login: Option<&Login>, variables: &[(String, String)]) -> Scope {
         let is_set = |variable: &Variable| {
             let names = [variable.name.to_owned(), format!("{}_FILE", variable.name)];
@@ -55,11 +55,10 @@ impl Scope {
                     (false, false) => both,
                 }
             }
-            (None, Some(login)) => Scope {
-                ingest: login.may_insert && !login.may_claim,
-                worker: login.may_claim,
-                is_asked: false,
-            },
+            (None, Some(login)) if login.may_insert || login.may_claim => {
+                Scope { ingest: !login.may_claim, worker: login.may_claim, is_asked: false }
+            }
+            (None, Some(_)) => Scope { ingest: has_keys, worker: calls_api, is_asked: false },
         }
     }
 }
@@ -98,7 +97,8 @@ mod tests {
         for (login, names, services) in [
             (Some(&ingest), &["ANTHROPIC_API_KEY"][..], (true, false)),
             (Some(&worker), &[], (false, true)),
-            (Some(&operator), &["ANTHROPIC_API_KEY"], (false, false)),
+            (Some(&operator), &[], (false, false)),
+            (Some(&operator), &["ANTHROPIC_API_KEY"], (false, true)),
             (Some(&owner), &[], (true, true)),
             (Some(&owner), &["ANTHROPIC_API_KEY_FILE"], (false, true)),
             (Some(&owner_of_many), &[], (false, false)),

@@ -203,13 +203,13 @@ fn senders_and_accounts_are_described_without_their_secrets() {
     let of_worker = worker(WHOLE, variables).unwrap();
 
     expect_test::expect![[r#"
-        sender anthropic: /webhooks/anthropic, anthropic-hex with 1 key, types as they come, account anthropic
-        sender openai: /webhooks/openai, standard with 2 keys, types below openai., no account
-        sender old: /webhooks/old, anthropic-hex with 2 keys, types as they come, account second
-        sender billing-2: /webhooks/billing-2, svix with 1 key, types as they come, account anthropic
-        account anthropic: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas none, admin key no, workspace -, proxy -
-        account second: https://gateway.example/claude/, bearer, version 2026-01-01, betas one-2026-01-01 two, admin key yes, workspace wrkspc_01, proxy http://proxy:3128/
-        account third: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas one two, admin key no, workspace -, proxy -"#]]
+        sender anthropic: /webhooks/anthropic, anthropic-hex with 1 key, types as they come, account anthropic, fingerprints short
+        sender openai: /webhooks/openai, standard with 2 keys, types below openai., no account, fingerprints 2c0b171a fbfef9a0
+        sender old: /webhooks/old, anthropic-hex with 2 keys, types as they come, account second, fingerprints 2d0a1a5b 96886921
+        sender billing-2: /webhooks/billing-2, svix with 1 key, types as they come, account anthropic, fingerprints 2c0b171a
+        account anthropic: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas none, admin key no, workspace -, proxy -, fingerprints short
+        account second: https://gateway.example/claude/, bearer, version 2026-01-01, betas one-2026-01-01 two, admin key yes, workspace wrkspc_01, proxy http://proxy:3128/, fingerprints short short
+        account third: https://api.anthropic.com/, x-api-key, version 2023-06-01, betas one two, admin key no, workspace -, proxy -, fingerprints short"#]]
         .assert_eq(&[of_ingest.parties.join("\n"), of_worker.parties.join("\n")].join("\n"));
     let debug = format!("{of_ingest:?} {of_worker:?} {}{}", of_ingest.describe(), of_worker.describe());
     for secret in ["AAECAw", "sk-ant", "horse", "third\""] {

@@ -59,6 +59,8 @@ async fn prepare(url: &str) {
         "create role restante_worker",
         "create role restante_operator",
         "create role restante_app",
+        "create role restante_page",
+        "create role restante_page_replay",
         format!("create database template_of_doctor owner {OWNER}").as_str(),
     ] {
         execute(url, statement).await;

@@ -336,6 +336,8 @@ fn json_has_the_snapshot_and_its_sums_on_one_line() {
           ],
           "batches_not_listed": 2,
           "batches_under_way": 1,
+          "calls": [],
+          "calls_not_listed": 0,
           "counted_up_to": null,
           "events": [
             {
