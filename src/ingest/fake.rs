@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ struct Inner {
     stored: Mutex<BTreeMap<String, NewEvent>>,
     /// When the events that came from the journal were delivered, in the order in which they were stored.
     received_ats: Mutex<Vec<(String, DateTime<Utc>)>>,
-    takes_no_reports: AtomicBool,
+    reports_to_lose: AtomicUsize,
     refused: Mutex<BTreeMap<(String, &'static str), i64>>,
     key_uses: Mutex<Vec<Use>>,
     entered: Semaphore,
@@ -70,7 +70,7 @@ impl FakeStore {
             calls: Mutex::default(),
             stored: Mutex::default(),
             received_ats: Mutex::default(),
-            takes_no_reports: AtomicBool::default(),
+            reports_to_lose: AtomicUsize::default(),
             refused: Mutex::default(),
             key_uses: Mutex::default(),
             entered: Semaphore::new(0),
@@ -99,9 +99,17 @@ impl FakeStore {
         self.0.received_ats.lock().unwrap().clone()
     }
 
-    /// From now on reports of refused requests fail, or no more.
-    pub(super) fn take_reports(&self, takes: bool) {
-        self.0.takes_no_reports.store(!takes, Ordering::SeqCst);
+    /// The next `reports` of refused requests and keys fail, and those after them do not.
+    pub(super) fn lose_reports(&self, reports: usize) {
+        self.0.reports_to_lose.store(reports, Ordering::SeqCst);
+    }
+
+    fn take_report(&self) -> Result<(), StoreError> {
+        let less = |reports: usize| reports.checked_sub(1);
+        match self.0.reports_to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+            Ok(_) => Err(StoreError::Unavailable("away".into())),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Every report of a key, in their order.
@@ -170,9 +178,7 @@ impl Store for FakeStore {
     }
 
     async fn note_refusals(&self, refused: &[Refused]) -> Result<(), StoreError> {
-        if self.0.takes_no_reports.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("away".into()));
-        }
+        self.take_report()?;
         let mut counts = self.0.refused.lock().unwrap();
         for Refused { sender, reason, requests, .. } in refused {
             *counts.entry((sender.clone(), *reason)).or_default() += requests;
@@ -181,9 +187,7 @@ impl Store for FakeStore {
     }
 
     async fn note_key_use(&self, uses: &[Use]) -> Result<(), StoreError> {
-        if self.0.takes_no_reports.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable("away".into()));
-        }
+        self.take_report()?;
         self.0.key_uses.lock().unwrap().extend_from_slice(uses);
         Ok(())
     }

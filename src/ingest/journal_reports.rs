@@ -5,17 +5,14 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::Store;
 use super::journal::Journal;
-use crate::database;
+use super::{Store, reports};
+use crate::outbox::JournalReport;
 
-/// How long a report may take.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Reports every so often until `stop`, and once more then. `machine` is where the ingest runs, for people.
+/// Reports every so often until `stop`, and then that this ingest has ended. `machine` is where it runs, for people.
 pub(super) async fn report_until(
     journal: Journal,
     machine: String,
@@ -25,17 +22,17 @@ pub(super) async fn report_until(
 ) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !stop.is_cancelled() {
+    loop {
         tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => {}
-        }
-        let report = journal.report(&machine, stop.is_cancelled());
-        let problem = match timeout(REPORT_TIMEOUT, store.note_journal(&report)).await {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => database::told(&error),
-            Err(elapsed) => elapsed.to_string(),
+            _ = ticks.tick() => report(&journal.report(&machine, false), &store).await,
+            () = stop.cancelled() => break,
         };
-        tracing::debug!(error = problem, "cannot tell the database of the journal; it is told later");
     }
+    while !report(&journal.report(&machine, true), &store).await {
+        sleep(reports::LAST_AGAIN_AFTER).await;
+    }
+}
+
+async fn report(report: &JournalReport, store: &impl Store) -> bool {
+    reports::arrives("journal", store.note_journal(report)).await
 }

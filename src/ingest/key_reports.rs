@@ -6,19 +6,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::Store;
 use super::senders::{Senders, keys};
-use crate::database;
+use super::{Store, reports};
 use crate::key_use::Uses;
 use crate::telemetry::KeyGauges;
 
-/// How long a report may take.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Reports until `stop`, and once more then.
+/// Reports until `stop`, and then what is left.
 pub(super) async fn run(
     mut senders: Senders,
     uses: Uses,
@@ -39,17 +35,18 @@ pub(super) async fn run(
         report(&uses, &mut gauges, &store).await;
     }
     uses.hold(&BTreeSet::new());
-    report(&uses, &mut gauges, &store).await;
+    while !report(&uses, &mut gauges, &store).await {
+        sleep(reports::LAST_AGAIN_AFTER).await;
+    }
 }
 
-async fn report(uses: &Uses, gauges: &mut KeyGauges, store: &impl Store) {
+/// Returns false if the database did not take the report.
+async fn report(uses: &Uses, gauges: &mut KeyGauges, store: &impl Store) -> bool {
     let taken = uses.take();
     gauges.set(&taken);
-    let problem = match timeout(REPORT_TIMEOUT, store.note_key_use(&taken)).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => database::told(&error),
-        Err(elapsed) => elapsed.to_string(),
-    };
-    tracing::debug!(error = problem, "cannot report the uses of keys; they are reported later");
-    uses.give_back(taken);
+    let is_taken = reports::arrives("keys", store.note_key_use(&taken)).await;
+    if !is_taken {
+        uses.give_back(taken);
+    }
+    is_taken
 }

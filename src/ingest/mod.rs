@@ -19,6 +19,7 @@ mod key_reports;
 mod lanes;
 mod refusals;
 mod replay;
+mod reports;
 mod senders;
 mod store;
 #[cfg(test)]

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::Store;
-use crate::database;
+use super::{Store, reports};
 use crate::outbox::Refused;
 
 /// Under which name requests are counted whose path is no sender's.
@@ -23,9 +22,6 @@ const SENDERS_MAX: usize = 200;
 
 /// The name for the others.
 const OTHER: &str = "other";
-
-/// How long a report may take.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What was refused since the last report. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -68,33 +64,30 @@ impl Refusals {
         counts.into_iter().flat_map(of_sender).collect()
     }
 
-    /// Reports what was refused since the last report, if anything was.
-    pub(super) async fn report(&self, store: &impl Store) {
+    /// Reports what was refused since the last report, if anything was. Returns false if that is to be done again.
+    pub(super) async fn report(&self, store: &impl Store) -> bool {
         let refused = self.take();
-        if refused.is_empty() {
-            return;
+        if refused.is_empty() || reports::arrives("refusals", store.note_refusals(&refused)).await {
+            return true;
         }
-        let problem = match timeout(REPORT_TIMEOUT, store.note_refusals(&refused)).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => database::told(&error),
-            Err(elapsed) => elapsed.to_string(),
-        };
-        tracing::debug!(error = problem, "cannot report refused requests; they are reported later");
         for Refused { sender, reason, requests, first_at, last_at } in refused {
             self.add(&sender, reason, Counted { requests, first_at, last_at });
         }
+        false
     }
 
-    /// Reports every so often until `stop`, and once more then.
+    /// Reports every so often until `stop`, and then what is left.
     pub(super) async fn report_until(self, stop: CancellationToken, every: Duration, store: impl Store) {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !stop.is_cancelled() {
+        loop {
             tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => {}
-            }
-            self.report(&store).await;
+                _ = ticks.tick() => self.report(&store).await,
+                () = stop.cancelled() => break,
+            };
+        }
+        while !self.report(&store).await {
+            sleep(reports::LAST_AGAIN_AFTER).await;
         }
     }
 

@@ -120,16 +120,25 @@ async fn refused_requests_are_counted_by_sender_and_reason_and_reported_without_
 async fn what_cannot_be_reported_is_kept_for_the_next_report_and_holds_up_no_delivery() {
     let limits = Limits { report_every: Duration::from_millis(10), ..at_once() };
     let door = Door::with(limits, FakeStore::new()).await;
-    door.store.take_reports(false);
+    door.store.lose_reports(usize::MAX);
     for _ in 0..3 {
         assert_eq!(statuses(&door.send("POST /webhook HTTP/1.1\r\nhost: a\r\n\r\n").await), [401]);
         assert_eq!(statuses(&door.send(delivery("whe_1")).await), [204]);
     }
     assert!(door.store.refused().is_empty());
 
-    door.store.take_reports(true);
+    door.store.lose_reports(0);
 
     assert_eq!(reported(door).await, [("anthropic".to_owned(), "missing", 3)]);
+}
+
+#[tokio::test]
+async fn the_last_report_is_sent_again_until_it_arrives() {
+    let door = Door::with(at_once(), FakeStore::new()).await;
+    assert_eq!(statuses(&door.send("POST /webhook HTTP/1.1\r\nhost: a\r\n\r\n").await), [401]);
+    door.store.lose_reports(3);
+
+    assert_eq!(reported(door).await, [("anthropic".to_owned(), "missing", 1)]);
 }
 
 #[tokio::test]
