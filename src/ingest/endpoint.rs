@@ -4,32 +4,36 @@
 //! commit. Bodies are never decompressed, whatever `content-encoding` says, because the signature covers the bytes
 //! as they were sent. `content-type` does not matter either. A refused sender learns only the status.
 
+mod refusal;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chrono::Utc;
 use metrics::Label;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use self::refusal::Refusal;
 use super::accept::CLOSE;
 use super::body::{Incoming, NotRead};
-use super::commit::{Committer, Kept, NotStored};
+use super::commit::{Committer, Kept};
 use super::refusals::Refusals;
 use super::senders::{Sender, Senders};
-use super::throttle::{Allowance, Throttle};
-use super::{Limits, PROBE_HEADER, PROBE_PREFIX};
+use super::throttle::{Allowance, Pace, Throttle};
+use super::{Limits, PROBE_PREFIX};
 use crate::envelope;
 use crate::event::ANTHROPIC;
 use crate::key_use::{Fingerprint, Key, Kind, Uses};
-use crate::signature::{self, Diagnosis, Rejection, Verified};
+use crate::signature::{self, Diagnosis, Verified};
 use crate::telemetry::metric;
 use crate::trace;
 
@@ -43,9 +47,6 @@ const ALIASES: [&str; 4] = ["/webhook", "/webhook/", "/anthropic-webhook", "/ant
 /// How many refused deliveries are looked at more closely in a second. What is wrong with a sender is wrong with each of its
 /// deliveries, so a few of them are enough.
 const CLOSER_LOOKS_PER_SECOND: u32 = 20;
-
-/// How long a sender should wait after a 503, in seconds: the shortest pause that the API makes by itself.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// The router for all requests: deliveries and health checks. Any other request gets a 404 or 405.
 pub(super) fn router(
@@ -62,6 +63,7 @@ pub(super) fn router(
         committer,
         counts,
         closer_looks: Allowance::new(CLOSER_LOOKS_PER_SECOND),
+        refusals: Pace::new(limits.refusals_per_second),
         stop,
         large_bodies: Semaphore::new(limits.large_bodies_bytes_max),
         limits: limits.clone(),
@@ -78,7 +80,7 @@ async fn deliver(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Res
     let senders = endpoint.senders.now();
     let name = sender_of(request.uri());
     let Some(sender) = senders.iter().find(|known| known.name == name) else {
-        return endpoint.refuse_unread(Refusal::NotFound, request);
+        return endpoint.refuse_unread(Refusal::NotFound, request).await;
     };
     let started = Instant::now();
     let (head, body) = request.into_parts();
@@ -90,7 +92,7 @@ async fn deliver(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Res
             metrics::histogram!(metric::ACK_SECONDS).record(started.elapsed());
             StatusCode::NO_CONTENT.into_response()
         }
-        Err(refusal) => endpoint.refuse(Some(sender), refusal, body),
+        Err(refusal) => endpoint.refuse(Some(sender), refusal, body).await,
     };
     if chunked {
         // The sender may have given a length too, which hyper then drops. A proxy in between may have used that
@@ -111,7 +113,7 @@ async fn health_of(endpoint: State<Arc<Endpoint>>, request: Request) -> StatusCo
 
 async fn wrong_method(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
     let is_known = endpoint.knows(sender_of(request.uri()));
-    endpoint.refuse_unread(if is_known { Refusal::WrongMethod } else { Refusal::NotFound }, request)
+    endpoint.refuse_unread(if is_known { Refusal::WrongMethod } else { Refusal::NotFound }, request).await
 }
 
 /// Whose path this is, character for character as it came.
@@ -120,7 +122,7 @@ fn sender_of(uri: &Uri) -> &str {
 }
 
 async fn elsewhere(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
-    endpoint.refuse_unread(Refusal::NotFound, request)
+    endpoint.refuse_unread(Refusal::NotFound, request).await
 }
 
 /// What is counted for the database.
@@ -135,6 +137,7 @@ struct Endpoint {
     committer: Committer,
     counts: Counts,
     closer_looks: Allowance,
+    refusals: Pace,
     stop: CancellationToken,
     limits: Limits,
     large_bodies: Semaphore,
@@ -257,13 +260,14 @@ impl Endpoint {
     }
 
     /// As [`Endpoint::refuse`], for a request that is refused by its path or method alone.
-    fn refuse_unread(&self, refusal: Refusal, request: Request) -> Response {
+    async fn refuse_unread(&self, refusal: Refusal, request: Request) -> Response {
         let (head, body) = request.into_parts();
-        self.refuse(None, refusal, Incoming::new(&head.headers, body))
+        self.refuse(None, refusal, Incoming::new(&head.headers, body)).await
     }
 
-    /// Counts a refusal, logs its reason and nothing else of the request, and returns the answer.
-    fn refuse(&self, sender: Option<&Sender>, refusal: Refusal, unread: Incoming) -> Response {
+    /// Counts a refusal, logs its reason and nothing else of the request, and returns the answer: as fast as it can where the
+    /// fault is ours, and else at a pace that leaves the machine to good deliveries.
+    async fn refuse(&self, sender: Option<&Sender>, refusal: Refusal, unread: Incoming) -> Response {
         let status = refusal.status();
         count(sender, status.as_str(), refusal.reason());
         let reason = refusal.closer_reason();
@@ -275,28 +279,13 @@ impl Endpoint {
             tracing::info!(reason, status = status.as_u16(), sender, left_out, "refused a delivery");
         }
 
-        let mut response = status.into_response();
-        let headers = response.headers_mut();
-        match refusal {
-            Refusal::WrongMethod => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-            }
-            // It is unknown where the next request would begin.
-            Refusal::NotRead(_) => {
-                headers.insert(CONNECTION, CLOSE);
-            }
-            Refusal::Probe => {
-                headers.insert(PROBE_HEADER, HeaderValue::from_static("verified"));
-            }
-            Refusal::NotFound | Refusal::Unverified(..) | Refusal::NotStored(_) => {}
-        }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
-        }
         if !matches!(refusal, Refusal::NotRead(NotRead::Slow | NotRead::Broken)) {
             unread.run_out();
         }
-        response
+        if status.is_client_error() {
+            sleep(self.refusals.wait(Instant::now())).await;
+        }
+        refusal.answer()
     }
 }
 
@@ -320,68 +309,4 @@ fn labels<const N: usize>(sender: Option<&Sender>, labels: [(&'static str, Strin
     let sender =
         sender.filter(|sender| sender.name != ANTHROPIC).map(|sender| ("sender", sender.name.clone()));
     labels.into_iter().chain(sender).map(|(name, value)| Label::new(name, value)).collect()
-}
-
-/// Why a request does not lead to a committed event.
-#[derive(Clone, Copy, Debug)]
-enum Refusal {
-    /// No endpoint has its path.
-    NotFound,
-    /// The endpoint does not take its method.
-    WrongMethod,
-    NotRead(NotRead),
-    Unverified(Rejection, Diagnosis),
-    /// A valid delivery that says that it is a probe. It is no 2xx, because nothing is stored.
-    Probe,
-    NotStored(NotStored),
-}
-
-impl From<NotRead> for Refusal {
-    fn from(not_read: NotRead) -> Self {
-        Refusal::NotRead(not_read)
-    }
-}
-
-impl From<NotStored> for Refusal {
-    fn from(not_stored: NotStored) -> Self {
-        Refusal::NotStored(not_stored)
-    }
-}
-
-impl Refusal {
-    fn status(self) -> StatusCode {
-        match self {
-            Refusal::NotFound => StatusCode::NOT_FOUND,
-            Refusal::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::NotRead(NotRead::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::NotRead(NotRead::Slow) => StatusCode::REQUEST_TIMEOUT,
-            Refusal::NotRead(NotRead::Broken) => StatusCode::BAD_REQUEST,
-            Refusal::Unverified(..) => StatusCode::UNAUTHORIZED,
-            Refusal::Probe => StatusCode::CONFLICT,
-            Refusal::NotRead(NotRead::NoRoom) | Refusal::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// What was wrong as far as a closer look has found, for the log and for `restante.refusal`.
-    fn closer_reason(self) -> &'static str {
-        match self {
-            Refusal::Unverified(_, diagnosis) => diagnosis.reason(),
-            _ => self.reason(),
-        }
-    }
-
-    /// What the check found, for metrics.
-    fn reason(self) -> &'static str {
-        match self {
-            Refusal::NotFound => "not_found",
-            Refusal::WrongMethod => "wrong_method",
-            Refusal::NotRead(NotRead::TooLarge) => "too_large",
-            Refusal::NotRead(NotRead::Slow) => "slow",
-            Refusal::NotRead(NotRead::Broken) => "broken",
-            Refusal::NotRead(NotRead::NoRoom) => "large_bodies",
-            Refusal::Unverified(rejection, _) => rejection.reason(),
-            Refusal::Probe => "probe",
-            Refusal::NotStored(not_stored) => not_stored.reason(),
-        }
-    }
 }

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// The time within which a kind of line is written once.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long a [`Pace`] makes anyone wait at most.
+const PACE_WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// Decides which log lines to write. Kinds are constants, so that the map does not grow with what senders invent.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
@@ -63,9 +66,48 @@ impl Allowance {
     }
 }
 
+/// A pace of so many in a second, for answers that anyone can cause. Whoever waits for each answer sends no faster.
+#[derive(Debug)]
+pub(super) struct Pace {
+    apart: Duration,
+    /// When the next one may come.
+    next: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    pub(super) fn new(per_second: u32) -> Self {
+        Self { apart: Duration::from_secs(1) / per_second, next: Mutex::default() }
+    }
+
+    /// How long the next one waits at `now`. That is a tenth of a second at most: each holds a connection meanwhile.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = next.unwrap_or(now).clamp(now, now + PACE_WAIT_MAX);
+        *next = Some(at + self.apart);
+        at - now
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pace_lets_one_come_at_once_and_makes_a_crowd_wait_for_a_bounded_time() {
+        let pace = Pace::new(100);
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+
+        let waits: Vec<_> = (0..13).map(|_| pace.wait(start)).collect();
+        let later = pace.wait(start + ms(60));
+        let calm = pace.wait(start + ms(1000));
+
+        assert_eq!(
+            (waits[0], waits[1], waits[9], waits[10], waits[12]),
+            (ms(0), ms(10), ms(90), ms(100), ms(100))
+        );
+        assert_eq!((later, calm), (ms(50), ms(0)));
+    }
 
     #[test]
     fn an_allowance_is_spent_and_there_again_after_a_second() {

@@ -1,6 +1,6 @@
 //! Deliveries that are not verified or have no envelope: what ingest answers and stores.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::Limits;
 use super::super::fake::FakeStore;
@@ -62,6 +62,19 @@ async fn a_verified_body_is_kept_exactly_whatever_is_in_it() {
         assert_eq!(statuses(&answer), [204], "{id}");
         assert_eq!(door.store.stored()[id].body.as_bytes(), odd, "{id}");
     }
+}
+
+#[tokio::test]
+async fn refusals_of_every_kind_keep_to_one_pace() {
+    let door = Door::with(Limits { refusals_per_second: 10, ..Limits::default() }, FakeStore::new()).await;
+    let began = Instant::now();
+    for (request, status) in [("POST /webhook", 401), ("POST /elsewhere", 404), ("PUT /webhook", 405)] {
+        assert_eq!(statuses(&door.send(format!("{request} HTTP/1.1\r\nhost: a\r\n\r\n")).await), [status]);
+    }
+    assert!(
+        began.elapsed() >= Duration::from_millis(100),
+        "the second waits for a tenth of a second at least"
+    );
 }
 
 /// Ends ingest, which reports for the last time then, and returns what was reported.
