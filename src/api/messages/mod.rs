@@ -72,7 +72,7 @@ impl Client {
             let answer = async {
                 match wire.send(request).await {
                     // An answer to this message, which says nothing of the others.
-                    Err(error) if is_about_the_message(&error) => Ok(Err(error)),
+                    Err(error) if error.is_of_content() => Ok(Err(error)),
                     other => other.and_then(a_stream).map(Ok),
                 }
             };
@@ -81,12 +81,6 @@ impl Client {
         };
         open.await.map_err(|error| NotOpened { may_have_arrived: arrival.is_possible(&error), error })
     }
-}
-
-/// Is it this message that the API refuses, and not whatever we send?
-fn is_about_the_message(error: &Error) -> bool {
-    let kinds = ["invalid_request_error", "request_too_large"];
-    matches!(error, Error::Refused(answer) if answer.kind.as_deref().is_some_and(|kind| kinds.contains(&kind)))
 }
 
 /// The response, unless it says that it is something else.

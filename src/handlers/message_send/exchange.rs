@@ -247,13 +247,7 @@ fn is_denied(error: &api::Error) -> bool {
 
 /// Is what the message asks at fault, such as a model that does not exist?
 fn is_of_the_message(error: &api::Error) -> bool {
-    match error {
-        api::Error::Refused(answer) => {
-            matches!(answer.status, 400 | 413 | 422) && answer.code.is_none() && answer.kind.is_some()
-        }
-        api::Error::NotFound(_) => true,
-        _ => false,
-    }
+    error.is_of_content() || matches!(error, api::Error::NotFound(_))
 }
 
 /// The error of a message that waits: nothing of it is final.
