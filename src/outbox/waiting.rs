@@ -22,11 +22,14 @@ pub async fn behind(
         select w.id, w.sender, w.account, w.event_id, w.type as event_type, w.subscriber, w.key, w.workspace_id,
                w.source as "source!: String", w.created_at, w.received_at, w.payload::text as payload, w.raw, w.attempt
           from restante.outbox_live as e
-          join restante.outbox_live as w
-            on restante.order_key(w.account, w.sender, w.key) = restante.order_key(e.account, e.sender, e.key)
-           and w.subscriber = e.subscriber and w.lane = 'b' and w.received_at <= coalesce($3, e.started_at)
+         -- With a limit of its own, so that Postgres looks for one key, whatever it takes the table to be when it plans.
+         cross join lateral (
+               select w.* from restante.outbox_live as w
+                where restante.order_key(w.account, w.sender, w.key) = restante.order_key(e.account, e.sender, e.key)
+                  and w.subscriber = e.subscriber and w.lane = 'b' and w.received_at <= coalesce($3, e.started_at)
+                order by w.created_at, w.id limit $2) as w
          where e.id = $1
-         order by w.created_at, w.id limit $2
+         order by w.created_at, w.id
         "#,
         event.id,
         SETTLED_MAX,

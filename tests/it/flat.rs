@@ -105,7 +105,10 @@ impl Counter {
 
 /// Fills an outbox with rows of these values, and asserts that an event costs the same as before.
 async fn stays_flat_beside(key_created_at_status_run_at_finished_at: &str) {
-    let world = World::new().await;
+    stays_flat_in(World::new().await, key_created_at_status_run_at_finished_at).await;
+}
+
+async fn stays_flat_in(world: World, key_created_at_status_run_at_finished_at: &str) {
     let mut counter = Counter::new(&world).await;
     let empty = counter.buffers_per_event(Claim::FromTheFirst).await;
     let fill = format!(
@@ -131,6 +134,37 @@ async fn an_event_costs_no_more_beside_a_long_history() {
 #[tokio::test]
 async fn an_event_costs_no_more_beside_many_that_wait() {
     stays_flat_beside("'old_' || n, now() + n * interval '1 ms', 'pending', '-infinity', 'infinity'").await;
+}
+
+#[tokio::test]
+async fn an_event_that_has_a_subscriber_costs_no_more_beside_many_that_wait() {
+    let world = World::new().await;
+    world.sql("insert into restante.subscription (subscriber, type) values ('copy', '*')").await;
+    stays_flat_in(world, "'old_' || n, now() + n * interval '1 ms', 'pending', '-infinity', 'infinity'")
+        .await;
+}
+
+#[tokio::test]
+async fn an_alarm_costs_no_more_beside_many_retries() {
+    let world = World::new().await;
+    let mut connection =
+        Counter { connection: PgConnection::connect(world.url.expose_secret()).await.unwrap(), round: 0 };
+    let mut buffers = async || {
+        let mut sum = 0.0;
+        for function in ["ring", "take_back"] {
+            sum += connection.explained(&format!("select restante.{function}(array[-1, -2, -3])")).await;
+        }
+        sum
+    };
+    buffers().await;
+    let empty = buffers().await;
+    let fill = "insert into restante.outbox (event_id, type, payload, status, run_at)
+                select 'old_' || n, 'test.flat', '{}', 'retry', now() + interval '1 day' from generate_series(1, 20000) as n";
+    world.sql(fill).await;
+
+    let full = buffers().await;
+
+    assert!(full < empty * FLAT + 10.0, "{full} after {empty}");
 }
 
 #[tokio::test]
