@@ -66,10 +66,10 @@ impl Connection {
     }
 }
 
-/// The metrics of an ingest with their labels, without their values.
+/// The metrics of an ingest with their labels, without their values. Those of keys, which are of the configuration, come with a report.
 async fn series(ingest: &Process) -> BTreeSet<String> {
     let (_, text) = ingest.ops("/metrics").await;
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("restante_key_"));
     lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
 }
 
