@@ -61,13 +61,11 @@ pub struct Step {
     pub title: &'static str,
     /// The statement, without a semicolon.
     pub sql: String,
-    /// Whether it reads the bodies of events, which not everybody may read.
-    pub reads_bodies: bool,
 }
 
 impl Step {
     fn new(title: &'static str, sql: String) -> Self {
-        Self { title, sql, reads_bodies: false }
+        Self { title, sql }
     }
 }
 
@@ -140,21 +138,15 @@ pub fn of_row(row: &Row) -> Vec<Step> {
     steps
 }
 
-/// Notifications are stored right after the event that they tell of, in the same commit. So they are among as many rows that follow it.
-const ROWS_OF_A_COMMIT: i64 = 20_000;
-
 /// Where it was sent on to, and what was answered there.
 fn notifications(event: &Row) -> Step {
     let Row { id, .. } = event;
-    let (event_id, sender) = (quoted(&event.event_id), quoted(&event.sender));
-    let account = quoted(event.account.as_ref().unwrap_or(&event.sender));
-    let step = Step::new(
+    Step::new(
         "Its notifications",
         format!(
-            "select o.id, o.event_id, o.type, o.status, d.attempt, d.delivered_at, d.status as answer, d.error from restante.outbox_events as o left join restante.endpoint_delivery as d on d.outbox_id = o.id where o.id > {id} and o.id <= {id} + {ROWS_OF_A_COMMIT} and o.sender in ({sender}, {account}) and case when starts_with(o.type, 'notify.') then restante.json_part(restante.json_part(o.payload::text, 'body')::text, 'id')::text = to_json({event_id}::text)::text end order by o.id, d.id limit 30"
+            "select id, event_id, endpoint, status, attempt, max_attempts, next_attempt_at, delivered_at, answer, error from restante.notifications_of({id})"
         ),
-    );
-    Step { reads_bodies: true, ..step }
+    )
 }
 
 /// The message that an event of ours is about: its number stands in the identifier, behind the type.

@@ -19,21 +19,18 @@ pub(super) async fn status(reader: &Reader, id: i64) -> Result<Markup, Problem> 
     Ok(html! { (found.first().and_then(|row| row.try_get::<String, _>(0).ok()).unwrap_or_default()) })
 }
 
-/// Each step that has something to show.
+/// Each step that has something to show, all of one moment.
 pub(super) async fn timeline(reader: &Reader, id: i64) -> Result<Markup, Problem> {
     let rows = reader.event(id).await?;
     let Some(event) = rows.first() else { return Ok(nothing("There is no event of this number.")) };
-    let came = shown(reader, life::of_event(event)).await?;
-    let mut parts = vec![html! { (title(event)) h3 { "How it came" } (came) }];
-    for row in &rows {
-        parts.push(subtitle(row, id));
-        parts.push(shown(reader, life::of_row(row)).await?);
-    }
-    let after = shown(reader, life::of_object(event)).await?;
+    let mut parts = vec![(html! { (title(event)) h3 { "How it came" } }, life::of_event(event))];
+    parts.extend(rows.iter().map(|row| (subtitle(row, id), life::of_row(row))));
+    parts.push((html! { h3 { "What came of it" } }, life::of_object(event)));
+    let statements: Vec<String> =
+        parts.iter().flat_map(|(_, steps)| steps).map(|step| step.sql.clone()).collect();
+    let mut found = reader.texts(&statements).await?.into_iter();
     Ok(html! {
-        @for part in parts { (part) }
-        h3 { "What came of it" }
-        @if after.0.is_empty() { (nothing("Nothing else is known.")) } @else { (after) }
+        @for (head, steps) in parts { (head) (shown(steps.into_iter().zip(found.by_ref()))) }
     })
 }
 
@@ -61,17 +58,16 @@ fn subtitle(row: &Row, id: i64) -> Markup {
     }
 }
 
-/// The steps that have rows. Those that read the bodies of other events are for the hand tool.
-async fn shown(reader: &Reader, steps: Vec<Step>) -> Result<Markup, Problem> {
-    let steps: Vec<Step> = steps.into_iter().filter(|step| !step.reads_bodies).collect();
-    let statements: Vec<String> = steps.iter().map(|step| step.sql.clone()).collect();
-    let found = reader.texts(&statements).await?;
-    let told: Vec<_> = steps.into_iter().zip(&found).filter(|(_, rows)| !rows.is_empty()).collect();
-    Ok(html! {
-        @if !told.is_empty() {
-            ol.timeline { @for (step, rows) in told { li { h4 { (step.title) } (facts(rows)) (sql_of(&[step.sql])) } } }
+/// The steps that have rows.
+fn shown(steps: impl Iterator<Item = (Step, Vec<PgRow>)>) -> Markup {
+    let told: Vec<_> = steps.filter(|(_, rows)| !rows.is_empty()).collect();
+    html! {
+        @if told.is_empty() {
+            (nothing("Nothing is known of this."))
+        } @else {
+            ol.timeline { @for (step, rows) in told { li { h4 { (step.title) } (facts(&rows)) (sql_of(&[step.sql])) } } }
         }
-    })
+    }
 }
 
 /// The values of each row, each behind its name. A null is left out.
@@ -81,11 +77,23 @@ pub(super) fn facts(rows: &[PgRow]) -> Markup {
             dl.facts {
                 @for (index, column) in row.columns().iter().enumerate() {
                     @if let Some(value) = text(row, index) {
-                        div { dt { (column.name().replace('_', " ")) } dd { (value) } }
+                        div { dt { (column.name().replace('_', " ")) } dd { (valued(row, column.name(), &value)) } }
                     }
                 }
             }
         }
+    }
+}
+
+/// A value as its column wants it: a state in its colour, and the number of another event as a link to it.
+fn valued(row: &PgRow, column: &str, value: &str) -> Markup {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    match column {
+        "status" | "state" | "progress" | "outcome" if !is_number => words::state(value),
+        "id" if is_number && row.try_get_raw("event_id").is_ok() => {
+            html! { a href={ "/events/" (value) } { (value) } }
+        }
+        _ => html! { (value) },
     }
 }
 

@@ -111,7 +111,7 @@ impl Reader {
 
     /// A transaction that cannot write, with the rights of what the page shows.
     async fn begin(&self) -> sqlx::Result<PgTransaction<'static>> {
-        let mut transaction = self.pool.begin_with("begin read only").await?;
+        let mut transaction = self.pool.begin_with("begin isolation level repeatable read read only").await?;
         sqlx::raw_sql(READS).execute(&mut *transaction).await?;
         Ok(transaction)
     }
