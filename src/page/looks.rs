@@ -31,8 +31,7 @@ pub(super) async fn events(
         Ok((query, draw)) => {
             let sql = vec![query.to_paste()];
             let goes_on = search.goes_on();
-            // The place of what follows is known once the last event is.
-            let older = search.older(i64::MAX).replace(&i64::MAX.to_string(), "");
+            let older = search.older();
             let reader = Arc::clone(&page.reader);
             let answer = page.shared.answer(format!("events {}", sql[0]), LIVE, move || async move {
                 let found = reader.rows(&query).await?;

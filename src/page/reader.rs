@@ -43,13 +43,20 @@ impl Query {
         Self { sql, values: values.into_iter().collect() }
     }
 
-    /// The statement with its values in it, as a person would paste it.
+    /// The statement with its values in it, as a person would paste it. What stands in a value is never taken for a place.
     pub(super) fn to_paste(&self) -> String {
-        let places = (1..).zip(&self.values).collect::<Vec<_>>();
-        // From the last one, so that $1 is not taken for the beginning of $10.
-        places.iter().rev().fold(self.sql.to_owned(), |sql, (place, value)| {
-            sql.replace(&format!("${place}"), &format!("'{}'", value.replace('\'', "''")))
-        })
+        let mut parts = self.sql.split('$');
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let (place, rest) = part.split_at(digits);
+            let value = place.parse::<usize>().ok().and_then(|place| self.values.get(place.checked_sub(1)?));
+            match value {
+                Some(value) => text += &format!("'{}'{rest}", value.replace('\'', "''")),
+                None => text += &format!("${part}"),
+            }
+        }
+        text
     }
 }
 
@@ -170,3 +177,12 @@ mod tests {
         assert_eq!(query.to_paste(), "select 'it''s', '7'::bigint");
     }
 }
+
+    #[test]
+    fn a_value_that_looks_like_a_place_is_pasted_as_it_is() {
+        let values = ["'; drop table orders; --", "$1", "$3 $$ $x"].map(str::to_owned);
+        assert_eq!(
+            Query::with("select $1, $2, $3", values).to_paste(),
+            "select '''; drop table orders; --', '$1', '$3 $$ $x'"
+        );
+    }
