@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, Path, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use maud::html;
 
@@ -13,7 +13,7 @@ use super::gate::Person;
 use super::panel::{LIVE, framed, sql_of};
 use super::search::{self, Search};
 use super::shared::Answer;
-use super::{Drawn, Page, event, message, not_found, replay, words};
+use super::{Drawn, Page, event, message, not_found, not_stored, replay, words};
 
 /// How often the text of a message that is being written is asked for.
 const WRITTEN: Duration = Duration::from_secs(1);
@@ -109,7 +109,7 @@ pub(super) async fn payload(
     };
     let title = format!("Payload of event {id}");
     let drawn = Drawn { title: &title, tab: "/events", person: &person, answers: &[], is_live: false, body };
-    page.sheet(drawn, &headers)
+    not_stored(page.sheet(drawn, &headers))
 }
 
 pub(super) async fn message_of(
@@ -145,7 +145,7 @@ pub(super) async fn message_of(
             None => p { a href={ "/messages/" (id) "?text=shown" } { "Show its text" } }
         }
     };
-    if shows_text && !headers.contains_key(header::IF_NONE_MATCH) {
+    if shows_text && page.told.is_news(&person, id) {
         let Person(name) = &person;
         tracing::info!(
             message = id,
@@ -157,5 +157,6 @@ pub(super) async fn message_of(
     let answers: Vec<Answer> = std::iter::once(overview).chain(text).collect();
     let drawn =
         Drawn { title: &title, tab: "/messages", person: &person, answers: &answers, is_live: true, body };
-    page.sheet(drawn, &headers)
+    let shown = page.sheet(drawn, &headers);
+    if shows_text { not_stored(shown) } else { shown }
 }

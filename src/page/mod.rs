@@ -23,6 +23,7 @@ mod replay;
 mod search;
 mod shared;
 mod users;
+mod told;
 mod words;
 
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -48,6 +49,7 @@ use reader::{Query, Reader};
 use shared::{Answer, Shared};
 
 pub use users::User;
+use told::Told;
 
 /// A form is small.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -79,6 +81,7 @@ struct Page {
 pub fn router(settings: Settings) -> Result<Router, database::Error> {
     let gate = Arc::new(Gate::new(settings.users, settings.listens_at));
     let page = Arc::new(Page {
+    told: Told,
         reader: Arc::new(Reader::new(&settings.address)?),
         shared: Shared::default(),
         tokens: Tokens::new(),
@@ -94,6 +97,7 @@ pub fn router(settings: Settings) -> Result<Router, database::Error> {
         router = router.route(tab.path, get(show));
     }
     Ok(router
+        told: Told::default(),
         .route("/events", get(looks::events))
         .route("/events/{id}", get(looks::event_of))
         .route("/events/{id}/payload", get(looks::payload))
@@ -219,3 +223,9 @@ mod tests {
             .assert_eq(&lines(searches.into_iter().map(to_paste)));
     }
 }
+/// Bodies and texts stay in no cache, not even in that of the browser.
+fn not_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+

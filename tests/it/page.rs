@@ -75,6 +75,17 @@ async fn post(worker: &Process, path: &str, fields: &[(&str, &str)], headers: &[
     Answer::of(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
 }
 
+async fn get_with(worker: &Process, path: &str, (name, value): (&str, &str)) -> Answer {
+    Answer::of(client().get(at(worker, path)).header(name, value)).await
+}
+
+/// What a page says in one of its panels.
+fn panel<'a>(page: &'a str, name: &str) -> &'a str {
+    let (_, from) =
+        page.split_once(&format!("id=\"{name}\"")).unwrap_or_else(|| panic!("no panel {name}: {page}"));
+    from.split("</section>").next().unwrap()
+}
+
 /// Stores an event that becomes a dead letter at its first attempt. Returns its number.
 async fn dead_letter(world: &World, event_id: &str, key: &str) -> String {
     world.receive(event_id, key, 0, json!({ "permanent": true })).await;

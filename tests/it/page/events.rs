@@ -1,6 +1,6 @@
 //! What the page finds and tells of one event, and of one message.
 
-use super::{dead_letter, get, worker};
+use super::{dead_letter, get, get_with, worker};
 use crate::support::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,6 +51,7 @@ async fn the_page_tells_the_life_of_an_event_as_the_hand_tool_does_and_its_body_
     let payload = get(&worker, &format!("/events/{id}/payload")).await.text;
     assert!(payload.contains("&quot;permanent&quot;"), "{payload}");
     assert!(worker.log().contains("somebody read the payload of an event"), "{}", worker.log());
+    assert_eq!(get(&worker, &format!("/events/{id}/payload")).await.header("cache-control"), "no-store");
     assert_eq!(get(&worker, "/events/987654321/payload").await.status, 404);
 }
 
@@ -103,4 +104,8 @@ async fn a_message_shows_how_far_it_is_and_what_it_says_so_far_only_when_asked()
 
     assert!(hidden.contains("is being answered") && !hidden.contains("until called"), "{hidden}");
     assert!(shown.contains("kept until called for"), "{shown}");
+    let again = get_with(&worker, "/messages/1?text=shown", ("if-none-match", "\"x\"")).await;
+    assert_eq!(again.header("cache-control"), "no-store", "no browser keeps what it says");
+    let told = worker.log().matches("somebody reads the text of a message").count();
+    assert_eq!(told, 1, "each person once: {}", worker.log());
 }
