@@ -42,16 +42,29 @@ pub async fn find(connection: &mut PgConnection, event: &str) -> sqlx::Result<Ve
     }
 }
 
+/// The rows of one event are stored by one statement, so their numbers are this close together.
+const ROWS_OF_A_COMMIT: i64 = 20_000;
+
 /// The rows of the event of which one has this number, in the order of their subscribers.
+///
+/// The history is asked by identifier. What is not finished has no index of it and may be a million rows, so it is asked by number.
 ///
 /// # Errors
 /// As the database reports.
 pub async fn of_number(connection: &mut PgConnection, id: i64) -> sqlx::Result<Vec<Row>> {
     const ROWS: &str =
-        "select o.id, o.event_id, o.sender, o.account, o.type as event_type, o.subscriber, o.key
-           from restante.outbox as o, restante.outbox as e
-          where e.id = $1 and o.event_id = e.event_id and o.sender = e.sender order by o.subscriber, o.id";
-    sqlx::query_as(ROWS).bind(id).fetch_all(connection).await
+        "select o.id, o.event_id, o.sender, o.account, o.event_type, o.subscriber, o.key
+           from restante.outbox as e
+          cross join lateral (
+                select f.id, f.event_id, f.sender, f.account, f.type as event_type, f.subscriber, f.key from restante.outbox as f
+                 where f.finished_at < 'infinity' and f.event_id = e.event_id
+                union all
+                select l.id, l.event_id, l.sender, l.account, l.type, l.subscriber, l.key from restante.outbox as l
+                 where l.finished_at = 'infinity' and l.id between $2 and $3 and l.event_id = e.event_id) as o
+          where e.id = $1 and o.sender = e.sender order by o.subscriber, o.id";
+    let rows = sqlx::query_as(ROWS).bind(id);
+    let (first, last) = (id.saturating_sub(ROWS_OF_A_COMMIT), id.saturating_add(ROWS_OF_A_COMMIT));
+    rows.bind(first).bind(last).fetch_all(connection).await
 }
 
 /// A step, and the SQL that shows it.

@@ -33,7 +33,7 @@ pub(super) async fn events(
             let goes_on = search.goes_on();
             let older = search.older();
             let reader = Arc::clone(&page.reader);
-            let answer = page.shared.answer(format!("events {}", sql[0]), LIVE, move || async move {
+            let answer = page.look(format!("events {}", sql[0]), LIVE, move || async move {
                 let found = reader.rows(&query).await?;
                 let list = draw(&found).map_err(|error| format!("The answer cannot be read: {error}."))?;
                 let last = search::last_of(&found).filter(|_| goes_on);
@@ -58,10 +58,8 @@ pub(super) async fn event_of(
     let Ok(id) = id.parse::<i64>() else { return not_found() };
     let fields = Fields::read(&query.unwrap_or_default());
     let (first, second) = (Arc::clone(&page.reader), Arc::clone(&page.reader));
-    let status =
-        page.shared.answer(format!("status {id}"), LIVE, || async move { event::status(&first, id).await });
-    let life =
-        page.shared.answer(format!("event {id}"), LIVE, || async move { event::timeline(&second, id).await });
+    let status = page.look(format!("status {id}"), LIVE, || async move { event::status(&first, id).await });
+    let life = page.look(format!("event {id}"), LIVE, || async move { event::timeline(&second, id).await });
     let (status, life) = tokio::join!(status, life);
     let word = status.drawn.as_ref().map_or("", |(word, _)| word.as_ref());
     let said = replay::OUTCOMES.iter().find(|(outcome, _)| *outcome == fields.get("replay"));
@@ -123,14 +121,12 @@ pub(super) async fn message_of(
     let shows_text = Fields::read(&query.unwrap_or_default()).get("text") == "shown";
     let reader = Arc::clone(&page.reader);
     let overview = page
-        .shared
-        .answer(format!("message {id}"), LIVE, || async move { message::overview(&reader, id).await })
+        .look(format!("message {id}"), LIVE, || async move { message::overview(&reader, id).await })
         .await;
     let reader = Arc::clone(&page.reader);
     let text = if shows_text {
-        let asked = page
-            .shared
-            .answer(format!("text {id}"), WRITTEN, || async move { message::text(&reader, id).await });
+        let asked =
+            page.look(format!("text {id}"), WRITTEN, || async move { message::text(&reader, id).await });
         Some(asked.await)
     } else {
         None

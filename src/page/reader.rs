@@ -13,15 +13,17 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::database::{self, Address};
 use crate::outbox::life;
 
-/// How many connections the page has, however many browsers look.
-const CONNECTIONS: u32 = 3;
+/// How many connections a door has, however many browsers look.
+const CONNECTIONS: u32 = 2;
 
-/// How long one statement may take.
-const READS: &str = "set local role restante_page; set local statement_timeout = '2s'";
+/// How long one statement may take, and wait for a lock. Beside a million waiting events a panel takes some seconds. None takes more
+/// than one process of the server: the page is for looking, and what works comes first.
+const READS: &str = "set local role restante_page; set local statement_timeout = '10s'; set local lock_timeout = '1s'; \
+                     set local max_parallel_workers_per_gather = 0";
 const REPLAYS: &str = "set local role restante_page_replay; set local statement_timeout = '10s'";
 
-/// How long the page waits for an answer. After that it shows what it had.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a question waits for its answer. After that the database is said not to answer.
+const PATIENCE: Duration = Duration::from_secs(12);
 const PATIENCE_FOR_REPLAYS: Duration = Duration::from_secs(12);
 
 /// Why there is no answer, as a sentence for the page.
@@ -158,7 +160,11 @@ fn sentence(error: &sqlx::Error) -> Problem {
                  restante_page_replay, to replay) to the login of RESTANTE_OPS_DATABASE_URL."
             )
         }
-        Some("57014") => "It takes the database more than 2 s to answer this.".to_owned(),
+        Some("57014") => "It takes the database more than 10 s to answer this.".to_owned(),
+        Some("55P03") => {
+            "Somebody has locked what this reads: see pg_stat_activity for a transaction that is left open."
+                .to_owned()
+        }
         Some("3F000" | "42P01" | "42883") => {
             format!("The schema is missing or older: {told}. Run `restante migrate`.")
         }
@@ -176,7 +182,6 @@ mod tests {
         let query = Query::with("select $1, $2::bigint", ["it's".to_owned(), "7".to_owned()]);
         assert_eq!(query.to_paste(), "select 'it''s', '7'::bigint");
     }
-}
 
     #[test]
     fn a_value_that_looks_like_a_place_is_pasted_as_it_is() {
@@ -186,3 +191,4 @@ mod tests {
             "select '''; drop table orders; --', '$1', '$3 $$ $x'"
         );
     }
+}

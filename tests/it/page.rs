@@ -3,6 +3,7 @@
 
 mod entrance;
 mod events;
+mod first_look;
 mod outage;
 mod parts;
 mod replays;
@@ -11,9 +12,9 @@ use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::support::World;
 use crate::support::processes::Process;
 use crate::support::sender::client;
+use crate::support::{World, eventually};
 
 /// An API that is not there.
 const NO_API: &str = "http://127.0.0.1:9";
@@ -61,18 +62,17 @@ impl Answer {
     }
 }
 
+/// Looks as a browser does: again while the page says that something is still being looked up.
 async fn get(worker: &Process, path: &str) -> Answer {
-    Answer::of(client().get(at(worker, path))).await
+    eventually("a page on which nothing is still being looked up", async || {
+        let answer = get_once(worker, path).await;
+        (!answer.text.contains(" data-awaited ")).then_some(answer)
+    })
+    .await
 }
 
-/// Sends a form with these headers.
-async fn post(worker: &Process, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
-    let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    let request = client()
-        .post(at(worker, path))
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(form);
-    Answer::of(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
+async fn get_once(worker: &Process, path: &str) -> Answer {
+    Answer::of(client().get(at(worker, path))).await
 }
 
 async fn get_with(worker: &Process, path: &str, (name, value): (&str, &str)) -> Answer {
@@ -84,6 +84,16 @@ fn panel<'a>(page: &'a str, name: &str) -> &'a str {
     let (_, from) =
         page.split_once(&format!("id=\"{name}\"")).unwrap_or_else(|| panic!("no panel {name}: {page}"));
     from.split("</section>").next().unwrap()
+}
+
+/// Sends a form with these headers.
+async fn post(worker: &Process, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
+    let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let request = client()
+        .post(at(worker, path))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form);
+    Answer::of(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
 }
 
 /// Stores an event that becomes a dead letter at its first attempt. Returns its number.
