@@ -45,7 +45,7 @@ comment on function restante.page_message_text is
 -- stores at most. Each begins as restante.insert_notifications and restante.notification_body write it, so no body is taken apart.
 create function restante.notifications_of(p_id bigint)
 returns table (id bigint, event_id text, endpoint text, status restante.event_status, attempt integer, max_attempts integer,
-               next_attempt_at timestamptz, delivered_at timestamptz, answer integer, error text)
+               next_attempt_at timestamptz, last_attempt_at timestamptz, answer integer, error text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off

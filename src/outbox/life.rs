@@ -157,7 +157,7 @@ fn notifications(event: &Row) -> Step {
     Step::new(
         "Its notifications",
         format!(
-            "select id, event_id, endpoint, status, attempt, max_attempts, next_attempt_at, delivered_at, answer, error from restante.notifications_of({id})"
+            "select id, event_id, endpoint, status, attempt, max_attempts, next_attempt_at, last_attempt_at, answer, error from restante.notifications_of({id})"
         ),
     )
 }

@@ -2,15 +2,18 @@
 
 use maud::{Markup, html};
 use sqlx::postgres::PgRow;
-use sqlx::{Column, Row as _};
+use sqlx::{Column, Row as _, TypeInfo as _};
 
-use super::panel::{nothing, sql_of};
+use super::panel::{nothing, sql_of, table};
 use super::reader::{Problem, Query, Reader};
 use super::words;
 use crate::outbox::life::{self, Row, Step};
 
 /// How much of a body is shown: the page stays small whatever somebody sent.
 const SHOWN_CHARACTERS: usize = 40_000;
+
+/// From how many bytes on a text in a table takes several lines.
+const LONG: usize = 40;
 
 /// The status of an event, in its word; nothing, if there is no such event.
 pub(super) async fn status(reader: &Reader, id: i64) -> Result<Markup, Problem> {
@@ -70,15 +73,35 @@ fn shown(steps: impl Iterator<Item = (Step, Vec<PgRow>)>) -> Markup {
     }
 }
 
-/// The values of each row, each behind its name. A null is left out.
+/// The values of a row, each behind its name; of several rows, a table. What is null in all of them is left out.
 pub(super) fn facts(rows: &[PgRow]) -> Markup {
-    html! {
-        @for row in rows {
-            dl.facts {
-                @for (index, column) in row.columns().iter().enumerate() {
-                    @if let Some(value) = text(row, index) {
-                        div { dt { (column.name().replace('_', " ")) } dd { (valued(row, column.name(), &value)) } }
+    let Some(first) = rows.first() else { return html! {} };
+    let told = |index: &usize| rows.iter().any(|row| text(row, *index).is_some());
+    let columns: Vec<usize> = (0..first.columns().len()).filter(told).collect();
+    let name = |index: usize| first.column(index).name();
+    if rows.len() > 1 {
+        let body = html! {
+            @for row in rows {
+                tr {
+                    @for index in &columns {
+                        @match text(row, *index) {
+                            Some(text) => td data-name=(name(*index).replace('_', " ")) class=[(text.len() > LONG).then_some("long")] {
+                                (valued(row, name(*index), &text))
+                            },
+                            None => td.none { (words::dash()) },
+                        }
                     }
+                }
+            }
+        };
+        let heads: Vec<String> = columns.iter().map(|index| name(*index).replace('_', " ")).collect();
+        return table("Rows", &heads.iter().map(String::as_str).collect::<Vec<_>>(), &body);
+    }
+    html! {
+        dl.facts {
+            @for index in columns {
+                @if let Some(text) = text(first, index) {
+                    div { dt { (name(index).replace('_', " ")) } dd { (valued(first, name(index), &text)) } }
                 }
             }
         }
@@ -99,7 +122,12 @@ fn valued(row: &PgRow, column: &str, value: &str) -> Markup {
 
 fn text(row: &PgRow, index: usize) -> Option<String> {
     // An error here means that there is no value.
-    row.try_get_raw(index).ok()?.as_str().ok().map(to_milliseconds)
+    let text = row.try_get_raw(index).ok()?.as_str().ok().map(to_milliseconds)?;
+    Some(match (row.column(index).type_info().name(), text.as_str()) {
+        ("BOOL", "t") => "yes".to_owned(),
+        ("BOOL", "f") => "no".to_owned(),
+        _ => text,
+    })
 }
 
 /// A time as our sessions write it, without what nobody reads: microseconds, and that it is UTC.

@@ -80,7 +80,7 @@ impl Sheet<'_> {
             span id="as-of" data-live {
                 @if let Some(at) = self.as_of {
                     "as of " time datetime=(at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)) title=(words::exactly(at)) { (at.format("%H:%M:%S")) }
-                } @else { "nothing is known yet" }
+                } @else if self.is_live { "nothing is known yet" }
             }
         }
     }

@@ -62,14 +62,15 @@ pub(super) async fn event_of(
     let life = page.look(format!("event {id}"), LIVE, || async move { event::timeline(&second, id).await });
     let (status, life) = tokio::join!(status, life);
     let word = status.drawn.as_ref().map_or("", |(word, _)| word.as_ref());
+    let can_replay = word == "dead" && page.shows.replay;
     let said = replay::OUTCOMES.iter().find(|(outcome, _)| *outcome == fields.get("replay"));
     let body = html! {
         @if let Some((outcome, sentence)) = said {
             p.done role="status" { (words::state(if *outcome == "replayed" { "ok" } else { "look" })) " " (sentence) }
         }
-        p.facts-line id="event-status" data-live { @if !word.is_empty() { (words::state(word)) } " " a href={ "/events/" (id) "/payload" } { "Show its payload" } }
+        p.facts-line id="event-status" data-live { @if !word.is_empty() { (words::state(word)) } " " a href={ "/events/" (id) "/payload" } { "Show its payload" } @if can_replay { " " a href="#replay" { "Replay…" } } }
         (framed("life", "What happened", &life, &[]))
-        @if word == "dead" && page.shows.replay { (replay::form_of_one(id, &person, &page.tokens.of(&person))) }
+        @if can_replay { (replay::form_of_one(id, &person, &page.tokens.of(&person))) }
     };
     let title = format!("Event {id}");
     let drawn = Drawn {

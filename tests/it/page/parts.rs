@@ -57,7 +57,7 @@ async fn every_part_of_the_page_has_its_panels_each_with_its_answer_and_the_sql_
         }
     }
     for (path, said) in [
-        ("/", "No. Act on"),
+        ("/", "No. 1 of 10 answers needs you to act now."),
         ("/events", "evt_done"),
         ("/batches", "msgbatch_1"),
         ("/batches", "letters"),
