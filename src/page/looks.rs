@@ -68,7 +68,7 @@ pub(super) async fn event_of(
         @if let Some((outcome, sentence)) = said {
             p.done role="status" { (words::state(if *outcome == "replayed" { "ok" } else { "look" })) " " (sentence) }
         }
-        p.facts-line id="event-status" data-live { @if !word.is_empty() { (words::state(word)) } " " a href={ "/events/" (id) "/payload" } { "Show its payload" } @if can_replay { " " a href="#replay" { "Replay…" } } }
+        p.facts-line id="event-status" data-live { @if !word.is_empty() { (words::state(word)) " " a href={ "/events/" (id) "/payload" } { "Show its payload" } } @if can_replay { " " a href="#replay" { "Replay…" } } }
         (framed("life", "What happened", &life, &[]))
         @if can_replay { (replay::form_of_one(id, &person, &page.tokens.of(&person))) }
     };

@@ -130,9 +130,13 @@ pub fn router(settings: Settings) -> Result<Router, database::Error> {
 }
 
 impl Page {
-    /// Asks for every panel, one after the other on one connection.
+    /// Asks for every panel, one after the other on one connection, if the login may read them.
     async fn warm(&self) {
         let began = Instant::now();
+        if !self.panels_reader.may_read().await {
+            tracing::info!("nobody can read on the ops page yet: its login lacks the role restante_page");
+            return;
+        }
         for panel in TABS.iter().flat_map(|tab| tab.panels) {
             self.answer(panel, Duration::MAX).await;
         }

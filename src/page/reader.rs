@@ -75,6 +75,13 @@ impl Reader {
         Ok(Self { _kept: database::keep_at(&pool, address)?, pool })
     }
 
+    /// Whether this login may read for the page. It is asked without an error in the log of the server, which nobody has to mend if
+    /// nobody uses the page.
+    pub(super) async fn may_read(&self) -> bool {
+        const MAY_READ: &str = "select exists (select from pg_roles as r where r.rolname = 'restante_page' and pg_has_role(r.oid, 'member'))";
+        in_time(PATIENCE, sqlx::query_scalar(MAY_READ).fetch_one(&self.pool)).await.unwrap_or(false)
+    }
+
     /// The rows of a query.
     pub(super) async fn rows(&self, query: &Query) -> Result<Vec<PgRow>, Problem> {
         let read = async {

@@ -53,6 +53,11 @@ async fn the_page_tells_the_life_of_an_event_as_the_hand_tool_does_and_its_body_
     assert!(worker.log().contains("somebody read the payload of an event"), "{}", worker.log());
     assert_eq!(get(&worker, &format!("/events/{id}/payload")).await.header("cache-control"), "no-store");
     assert_eq!(get(&worker, "/events/987654321/payload").await.status, 404);
+    let nothing = get(&worker, "/events/987654321").await.text;
+    assert!(
+        nothing.contains("There is no event of this number.") && !nothing.contains("payload"),
+        "{nothing}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::{get_once, panel, worker};
+use super::{get_once, login_url, panel, worker};
 use crate::support::{World, eventually};
 
 /// Keeps everybody from reading what people did.
@@ -77,4 +77,17 @@ async fn however_many_look_they_ask_each_question_once() {
     let waiting = world.value(waits).await;
     assert!(waiting == "1" || waiting == "0", "{waiting} ask the same");
     lock.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_may_not_read_makes_no_errors_in_the_log_of_the_server_at_the_start() {
+    let world = World::new().await;
+    let (stranger, url) = login_url(&world, &["restante_ingest"]).await;
+    let mut running = worker(&world, &[("RESTANTE_OPS_DATABASE_URL", &url)]).await;
+
+    running.until_logged("nobody can read on the ops page yet").await;
+
+    assert!(!running.log().contains("the ops page has asked"), "{}", running.log());
+    drop(running);
+    stranger.drop(&world).await;
 }
