@@ -41,6 +41,31 @@ end;
 comment on function restante.page_message_text is
   'Engine: The text of one message, for the ops page, as far as it is written. Null: there is none.';
 
+-- Notifications are stored right after the event that they tell of, in the same commit. So they are among as many rows as one commit
+-- stores at most. Each begins as restante.insert_notifications and restante.notification_body write it, so no body is taken apart.
+create function restante.notifications_of(p_id bigint)
+returns table (id bigint, event_id text, endpoint text, status restante.event_status, attempt integer, max_attempts integer,
+               next_attempt_at timestamptz, last_attempt_at timestamptz, answer integer, error text)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off
+begin atomic
+  select o.id, o.event_id, substr(o.type, 8), o.status, o.attempt, o.max_attempts,
+         case when o.status in ('retry', 'pending') then nullif(o.run_at, '-infinity') end, d.delivered_at, d.status, coalesce(d.error, o.last_error)
+    from restante.outbox as e
+    join restante.outbox as o
+      on o.id > p_id and o.id <= p_id + 20000 and starts_with(o.type, 'notify.') and o.sender in (e.sender, e.account)
+     and starts_with(split_part(left(o.payload::text, 16384), ',"body":', 2),
+                     format('{"type":%s,"id":%s,', to_json(e.type), to_json(e.event_id)))
+    left join lateral (
+          select l.delivered_at, l.status, l.error from restante.endpoint_delivery as l
+           where l.outbox_id = o.id order by l.id desc limit 1) as d on true
+   where e.id = p_id
+   order by o.id limit 30;
+end;
+comment on function restante.notifications_of is
+  'Engine: The first 30 notifications that tell of an event, with the last answer of each endpoint, for restante explain and the ops page.';
+
 -- Replays in the name of a person.
 
 create function restante.page_person(p_person text) returns text
@@ -117,6 +142,7 @@ comment on function restante.page_replay_all is
 revoke execute on all functions in schema restante from public;
 grant usage on schema restante to restante_page, restante_page_replay;
 grant execute on function restante.page_replay, restante.page_replay_all to restante_page_replay;
+grant execute on function restante.notifications_of to restante_operator;
 
 -- What the page shows. No body of an event, no answer of a message, no request of a batch and no secret is among it.
 grant select on restante.health, restante.health_finding, restante.sender_overview, restante.outbox_overview, restante.outbox_waiting,
@@ -139,7 +165,7 @@ grant select (batch_id, account, outcome, stored_at) on restante.batch_result to
 grant select (type, id, account, status, stop_reason, error_type, error_message, updated_at, observed_at, gone_at, gone_because)
   on restante.resource to restante_page;
 -- Who reads a view runs its functions.
-grant execute on function restante.page_payload, restante.page_message_text, restante.is_standing, restante.cause, restante.order_key,
+grant execute on function restante.page_payload, restante.page_message_text, restante.notifications_of, restante.is_standing, restante.cause, restante.order_key,
   restante.health_findings, restante.throughput, restante.throughput_counted, restante.id_at, restante.price_at, restante.cost_of,
   restante.usage_of_batch, restante.budget_spent, restante.period_start, restante.direct_cost_of, restante.json_part, restante.usage_of_line,
   restante.whole_number to restante_page;

@@ -42,16 +42,29 @@ pub async fn find(connection: &mut PgConnection, event: &str) -> sqlx::Result<Ve
     }
 }
 
+/// The rows of one event are stored by one statement, so their numbers are this close together.
+const ROWS_OF_A_COMMIT: i64 = 20_000;
+
 /// The rows of the event of which one has this number, in the order of their subscribers.
+///
+/// The history is asked by identifier. What is not finished has no index of it and may be a million rows, so it is asked by number.
 ///
 /// # Errors
 /// As the database reports.
 pub async fn of_number(connection: &mut PgConnection, id: i64) -> sqlx::Result<Vec<Row>> {
     const ROWS: &str =
-        "select o.id, o.event_id, o.sender, o.account, o.type as event_type, o.subscriber, o.key
-           from restante.outbox as o, restante.outbox as e
-          where e.id = $1 and o.event_id = e.event_id and o.sender = e.sender order by o.subscriber, o.id";
-    sqlx::query_as(ROWS).bind(id).fetch_all(connection).await
+        "select o.id, o.event_id, o.sender, o.account, o.event_type, o.subscriber, o.key
+           from restante.outbox as e
+          cross join lateral (
+                select f.id, f.event_id, f.sender, f.account, f.type as event_type, f.subscriber, f.key from restante.outbox as f
+                 where f.finished_at < 'infinity' and f.event_id = e.event_id
+                union all
+                select l.id, l.event_id, l.sender, l.account, l.type, l.subscriber, l.key from restante.outbox as l
+                 where l.finished_at = 'infinity' and l.id between $2 and $3 and l.event_id = e.event_id) as o
+          where e.id = $1 and o.sender = e.sender order by o.subscriber, o.id";
+    let rows = sqlx::query_as(ROWS).bind(id);
+    let (first, last) = (id.saturating_sub(ROWS_OF_A_COMMIT), id.saturating_add(ROWS_OF_A_COMMIT));
+    rows.bind(first).bind(last).fetch_all(connection).await
 }
 
 /// A step, and the SQL that shows it.
@@ -61,13 +74,11 @@ pub struct Step {
     pub title: &'static str,
     /// The statement, without a semicolon.
     pub sql: String,
-    /// Whether it reads the bodies of events, which not everybody may read.
-    pub reads_bodies: bool,
 }
 
 impl Step {
     fn new(title: &'static str, sql: String) -> Self {
-        Self { title, sql, reads_bodies: false }
+        Self { title, sql }
     }
 }
 
@@ -140,21 +151,15 @@ pub fn of_row(row: &Row) -> Vec<Step> {
     steps
 }
 
-/// Notifications are stored right after the event that they tell of, in the same commit. So they are among as many rows that follow it.
-const ROWS_OF_A_COMMIT: i64 = 20_000;
-
 /// Where it was sent on to, and what was answered there.
 fn notifications(event: &Row) -> Step {
     let Row { id, .. } = event;
-    let (event_id, sender) = (quoted(&event.event_id), quoted(&event.sender));
-    let account = quoted(event.account.as_ref().unwrap_or(&event.sender));
-    let step = Step::new(
+    Step::new(
         "Its notifications",
         format!(
-            "select o.id, o.event_id, o.type, o.status, d.attempt, d.delivered_at, d.status as answer, d.error from restante.outbox_events as o left join restante.endpoint_delivery as d on d.outbox_id = o.id where o.id > {id} and o.id <= {id} + {ROWS_OF_A_COMMIT} and o.sender in ({sender}, {account}) and case when starts_with(o.type, 'notify.') then restante.json_part(restante.json_part(o.payload::text, 'body')::text, 'id')::text = to_json({event_id}::text)::text end order by o.id, d.id limit 30"
+            "select id, event_id, endpoint, status, attempt, max_attempts, next_attempt_at, last_attempt_at, answer, error from restante.notifications_of({id})"
         ),
-    );
-    Step { reads_bodies: true, ..step }
+    )
 }
 
 /// The message that an event of ours is about: its number stands in the identifier, behind the type.

@@ -6,11 +6,11 @@ use maud::{Markup, html};
 use super::words;
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 150.0;
+const HEIGHT: f64 = 160.0;
 
 /// Room for the words below and above the bars.
-const BELOW: f64 = 18.0;
-const ABOVE: f64 = 16.0;
+const BELOW: f64 = 24.0;
+const ABOVE: f64 = 22.0;
 
 /// A part of a bar.
 pub(super) struct Part {
@@ -42,7 +42,9 @@ pub(super) fn bars(hours: &[Hour], until: DateTime<Utc>, top: impl Fn(f64) -> St
                 @let hour = first + TimeDelta::hours(i64::from(place));
                 @let left = f64::from(place) * step;
                 @if hour.hour().is_multiple_of(6) {
-                    text.tick x=(rounded(left)) y=(HEIGHT - 4.0) { (hour.format("%H:%M")) }
+                    // The word of the last hour ends where the chart does.
+                    @let is_last = place == 24;
+                    text.tick x=(if is_last { rounded(WIDTH) } else { rounded(left) }) y=(HEIGHT - 4.0) text-anchor=[is_last.then_some("end")] { (hour.format("%H:%M")) }
                 }
                 @for found in hours.iter().filter(|found| found.hour == hour) {
                     g {
@@ -100,9 +102,17 @@ mod tests {
         let svg = bars(&hours, until, events, "a chart").into_string();
 
         assert!(svg.contains("100 events in an hour"), "{svg}");
-        // 116 of 150 units are for bars: 90 of 100 are 104.4, and the rest ends at the top.
-        assert!(svg.contains(r#"class="done" x="693.2" y="27.6""#), "{svg}");
-        assert!(svg.contains(r#"class="failed" x="693.2" y="16.0""#), "{svg}");
+        // 114 of 160 units are for bars: 90 of 100 are 102.6, and the rest ends at the top.
+        assert!(svg.contains(r#"class="done" x="693.2" y="33.4""#), "{svg}");
+        assert!(svg.contains(r#"class="failed" x="693.2" y="22.0""#), "{svg}");
         assert_eq!(svg.matches("class=\"failed\"").count(), 1, "{svg}");
+    }
+
+    #[test]
+    fn the_last_hour_is_named_within_the_chart() {
+        let svg = bars(&[], "2026-11-28T12:34:56Z".parse().unwrap(), events, "a chart").into_string();
+
+        assert!(svg.contains(r#"x="720.0" y="156" text-anchor="end">12:00<"#), "{svg}");
+        assert!(svg.contains(r#"x="0.0" y="156">12:00<"#), "{svg}");
     }
 }

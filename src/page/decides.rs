@@ -27,7 +27,7 @@ pub(super) async fn replay_one(
     match replay::one(&page.reader, &person, id, &fields).await {
         Err(problem) => page.failed("/dead", &problem, &person),
         Ok(outcome) => {
-            page.shared.forget();
+            page.forget();
             let query =
                 url::form_urlencoded::Serializer::new(String::new()).append_pair("replay", &outcome).finish();
             see(&format!("/events/{id}?{query}"))
@@ -69,7 +69,7 @@ pub(super) async fn replay_all(
     match replay::all(&page.reader, &person, &fields).await {
         Err(problem) => page.failed("/dead", &problem, &person),
         Ok(_) => {
-            page.shared.forget();
+            page.forget();
             see("/dead#replays")
         }
     }

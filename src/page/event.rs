@@ -2,15 +2,18 @@
 
 use maud::{Markup, html};
 use sqlx::postgres::PgRow;
-use sqlx::{Column, Row as _};
+use sqlx::{Column, Row as _, TypeInfo as _};
 
-use super::panel::{nothing, sql_of};
+use super::panel::{nothing, sql_of, table};
 use super::reader::{Problem, Query, Reader};
 use super::words;
 use crate::outbox::life::{self, Row, Step};
 
 /// How much of a body is shown: the page stays small whatever somebody sent.
 const SHOWN_CHARACTERS: usize = 40_000;
+
+/// From how many bytes on a text in a table takes several lines.
+const LONG: usize = 40;
 
 /// The status of an event, in its word; nothing, if there is no such event.
 pub(super) async fn status(reader: &Reader, id: i64) -> Result<Markup, Problem> {
@@ -19,21 +22,18 @@ pub(super) async fn status(reader: &Reader, id: i64) -> Result<Markup, Problem> 
     Ok(html! { (found.first().and_then(|row| row.try_get::<String, _>(0).ok()).unwrap_or_default()) })
 }
 
-/// Each step that has something to show.
+/// Each step that has something to show, all of one moment.
 pub(super) async fn timeline(reader: &Reader, id: i64) -> Result<Markup, Problem> {
     let rows = reader.event(id).await?;
     let Some(event) = rows.first() else { return Ok(nothing("There is no event of this number.")) };
-    let came = shown(reader, life::of_event(event)).await?;
-    let mut parts = vec![html! { (title(event)) h3 { "How it came" } (came) }];
-    for row in &rows {
-        parts.push(subtitle(row, id));
-        parts.push(shown(reader, life::of_row(row)).await?);
-    }
-    let after = shown(reader, life::of_object(event)).await?;
+    let mut parts = vec![(html! { (title(event)) h3 { "How it came" } }, life::of_event(event))];
+    parts.extend(rows.iter().map(|row| (subtitle(row, id), life::of_row(row))));
+    parts.push((html! { h3 { "What came of it" } }, life::of_object(event)));
+    let statements: Vec<String> =
+        parts.iter().flat_map(|(_, steps)| steps).map(|step| step.sql.clone()).collect();
+    let mut found = reader.texts(&statements).await?.into_iter();
     Ok(html! {
-        @for part in parts { (part) }
-        h3 { "What came of it" }
-        @if after.0.is_empty() { (nothing("Nothing else is known.")) } @else { (after) }
+        @for (head, steps) in parts { (head) (shown(steps.into_iter().zip(found.by_ref()))) }
     })
 }
 
@@ -61,37 +61,73 @@ fn subtitle(row: &Row, id: i64) -> Markup {
     }
 }
 
-/// The steps that have rows. Those that read the bodies of other events are for the hand tool.
-async fn shown(reader: &Reader, steps: Vec<Step>) -> Result<Markup, Problem> {
-    let steps: Vec<Step> = steps.into_iter().filter(|step| !step.reads_bodies).collect();
-    let statements: Vec<String> = steps.iter().map(|step| step.sql.clone()).collect();
-    let found = reader.texts(&statements).await?;
-    let told: Vec<_> = steps.into_iter().zip(&found).filter(|(_, rows)| !rows.is_empty()).collect();
-    Ok(html! {
-        @if !told.is_empty() {
-            ol.timeline { @for (step, rows) in told { li { h4 { (step.title) } (facts(rows)) (sql_of(&[step.sql])) } } }
+/// The steps that have rows.
+fn shown(steps: impl Iterator<Item = (Step, Vec<PgRow>)>) -> Markup {
+    let told: Vec<_> = steps.filter(|(_, rows)| !rows.is_empty()).collect();
+    html! {
+        @if told.is_empty() {
+            (nothing("Nothing is known of this."))
+        } @else {
+            ol.timeline { @for (step, rows) in told { li { h4 { (step.title) } (facts(&rows)) (sql_of(&[step.sql])) } } }
         }
-    })
+    }
 }
 
-/// The values of each row, each behind its name. A null is left out.
+/// The values of a row, each behind its name; of several rows, a table. What is null in all of them is left out.
 pub(super) fn facts(rows: &[PgRow]) -> Markup {
-    html! {
-        @for row in rows {
-            dl.facts {
-                @for (index, column) in row.columns().iter().enumerate() {
-                    @if let Some(value) = text(row, index) {
-                        div { dt { (column.name().replace('_', " ")) } dd { (value) } }
+    let Some(first) = rows.first() else { return html! {} };
+    let told = |index: &usize| rows.iter().any(|row| text(row, *index).is_some());
+    let columns: Vec<usize> = (0..first.columns().len()).filter(told).collect();
+    let name = |index: usize| first.column(index).name();
+    if rows.len() > 1 {
+        let body = html! {
+            @for row in rows {
+                tr {
+                    @for index in &columns {
+                        @match text(row, *index) {
+                            Some(text) => td data-name=(name(*index).replace('_', " ")) class=[(text.len() > LONG).then_some("long")] {
+                                (valued(row, name(*index), &text))
+                            },
+                            None => td.none { (words::dash()) },
+                        }
                     }
+                }
+            }
+        };
+        let heads: Vec<String> = columns.iter().map(|index| name(*index).replace('_', " ")).collect();
+        return table("Rows", &heads.iter().map(String::as_str).collect::<Vec<_>>(), &body);
+    }
+    html! {
+        dl.facts {
+            @for index in columns {
+                @if let Some(text) = text(first, index) {
+                    div { dt { (name(index).replace('_', " ")) } dd { (valued(first, name(index), &text)) } }
                 }
             }
         }
     }
 }
 
+/// A value as its column wants it: a state in its colour, and the number of another event as a link to it.
+fn valued(row: &PgRow, column: &str, value: &str) -> Markup {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    match column {
+        "status" | "state" | "progress" | "outcome" if !is_number => words::state(value),
+        "id" if is_number && row.try_get_raw("event_id").is_ok() => {
+            html! { a href={ "/events/" (value) } { (value) } }
+        }
+        _ => html! { (value) },
+    }
+}
+
 fn text(row: &PgRow, index: usize) -> Option<String> {
     // An error here means that there is no value.
-    row.try_get_raw(index).ok()?.as_str().ok().map(to_milliseconds)
+    let text = row.try_get_raw(index).ok()?.as_str().ok().map(to_milliseconds)?;
+    Some(match (row.column(index).type_info().name(), text.as_str()) {
+        ("BOOL", "t") => "yes".to_owned(),
+        ("BOOL", "f") => "no".to_owned(),
+        _ => text,
+    })
 }
 
 /// A time as our sessions write it, without what nobody reads: microseconds, and that it is UTC.

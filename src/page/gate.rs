@@ -37,6 +37,11 @@ impl Gate {
         Self { users: Users::new(users), is_loopback: listens_at.ip().is_loopback() }
     }
 
+    /// Whether anybody is let in.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_loopback || !self.users.is_empty()
+    }
+
     async fn person(&self, headers: &HeaderMap) -> Result<Person, Refused> {
         if self.users.is_empty() {
             return match (self.is_loopback, is_of_this_machine(headers)) {
@@ -115,6 +120,16 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, n
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_let_in_beyond_this_machine_without_users() {
+        let ada = || User::read(&format!("ada:{}", bcrypt::hash("x", 8).unwrap())).unwrap();
+        let is_open = |users: Vec<User>, address: &str| Gate::new(users, address.parse().unwrap()).is_open();
+
+        assert!(is_open(vec![], "127.0.0.1:9092") && is_open(vec![], "[::1]:9092"));
+        assert!(is_open(vec![ada()], "0.0.0.0:9092"));
+        assert!(!is_open(vec![], "0.0.0.0:9092") && !is_open(vec![], "10.0.0.1:9092"));
+    }
 
     #[test]
     fn only_names_of_this_machine_are_taken_without_users() {

@@ -18,11 +18,14 @@ pub(super) struct Sheet<'a> {
     pub(super) as_of: Option<DateTime<Utc>>,
     /// Whether it is renewed by itself.
     pub(super) is_live: bool,
+    /// Whether something on it is still being asked for: then it is renewed soon.
+    pub(super) is_awaited: bool,
     pub(super) body: Markup,
 }
 
-/// How often a browser without JavaScript asks again.
+/// How soon a browser without JavaScript asks again.
 const SECONDS_WITHOUT_SCRIPT: u32 = 15;
+const SECONDS_WHILE_AWAITED: u32 = 1;
 
 impl Sheet<'_> {
     pub(super) fn draw(&self) -> String {
@@ -37,7 +40,9 @@ impl Sheet<'_> {
                     link rel="icon" href={ "/assets/icon.svg?" (assets::version()) };
                     link rel="stylesheet" href={ "/assets/page.css?" (assets::version()) };
                     script src={ "/assets/page.js?" (assets::version()) } defer {}
-                    @if self.is_live {
+                    @if self.is_awaited {
+                        noscript { meta http-equiv="refresh" content=(SECONDS_WHILE_AWAITED); }
+                    } @else if self.is_live {
                         noscript { meta http-equiv="refresh" content=(SECONDS_WITHOUT_SCRIPT); }
                     }
                 }
@@ -75,7 +80,7 @@ impl Sheet<'_> {
             span id="as-of" data-live {
                 @if let Some(at) = self.as_of {
                     "as of " time datetime=(at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)) title=(words::exactly(at)) { (at.format("%H:%M:%S")) }
-                } @else { "nothing is known yet" }
+                } @else if self.is_live { "nothing is known yet" }
             }
         }
     }

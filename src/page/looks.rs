@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, Path, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use maud::html;
 
@@ -13,7 +13,7 @@ use super::gate::Person;
 use super::panel::{LIVE, framed, sql_of};
 use super::search::{self, Search};
 use super::shared::Answer;
-use super::{Drawn, Page, event, message, not_found, replay, words};
+use super::{Drawn, Page, event, message, not_found, not_stored, replay, words};
 
 /// How often the text of a message that is being written is asked for.
 const WRITTEN: Duration = Duration::from_secs(1);
@@ -31,10 +31,9 @@ pub(super) async fn events(
         Ok((query, draw)) => {
             let sql = vec![query.to_paste()];
             let goes_on = search.goes_on();
-            // The place of what follows is known once the last event is.
-            let older = search.older(i64::MAX).replace(&i64::MAX.to_string(), "");
+            let older = search.older();
             let reader = Arc::clone(&page.reader);
-            let answer = page.shared.answer(format!("events {}", sql[0]), LIVE, move || async move {
+            let answer = page.look(format!("events {}", sql[0]), LIVE, move || async move {
                 let found = reader.rows(&query).await?;
                 let list = draw(&found).map_err(|error| format!("The answer cannot be read: {error}."))?;
                 let last = search::last_of(&found).filter(|_| goes_on);
@@ -59,20 +58,19 @@ pub(super) async fn event_of(
     let Ok(id) = id.parse::<i64>() else { return not_found() };
     let fields = Fields::read(&query.unwrap_or_default());
     let (first, second) = (Arc::clone(&page.reader), Arc::clone(&page.reader));
-    let status =
-        page.shared.answer(format!("status {id}"), LIVE, || async move { event::status(&first, id).await });
-    let life =
-        page.shared.answer(format!("event {id}"), LIVE, || async move { event::timeline(&second, id).await });
+    let status = page.look(format!("status {id}"), LIVE, || async move { event::status(&first, id).await });
+    let life = page.look(format!("event {id}"), LIVE, || async move { event::timeline(&second, id).await });
     let (status, life) = tokio::join!(status, life);
     let word = status.drawn.as_ref().map_or("", |(word, _)| word.as_ref());
+    let can_replay = word == "dead" && page.shows.replay;
     let said = replay::OUTCOMES.iter().find(|(outcome, _)| *outcome == fields.get("replay"));
     let body = html! {
         @if let Some((outcome, sentence)) = said {
             p.done role="status" { (words::state(if *outcome == "replayed" { "ok" } else { "look" })) " " (sentence) }
         }
-        p.facts-line id="event-status" data-live { @if !word.is_empty() { (words::state(word)) } " " a href={ "/events/" (id) "/payload" } { "Show its payload" } }
+        p.facts-line id="event-status" data-live { @if !word.is_empty() { (words::state(word)) " " a href={ "/events/" (id) "/payload" } { "Show its payload" } } @if can_replay { " " a href="#replay" { "Replay…" } } }
         (framed("life", "What happened", &life, &[]))
-        @if word == "dead" && page.shows.replay { (replay::form_of_one(id, &person, &page.tokens.of(&person))) }
+        @if can_replay { (replay::form_of_one(id, &person, &page.tokens.of(&person))) }
     };
     let title = format!("Event {id}");
     let drawn = Drawn {
@@ -110,7 +108,7 @@ pub(super) async fn payload(
     };
     let title = format!("Payload of event {id}");
     let drawn = Drawn { title: &title, tab: "/events", person: &person, answers: &[], is_live: false, body };
-    page.sheet(drawn, &headers)
+    not_stored(page.sheet(drawn, &headers))
 }
 
 pub(super) async fn message_of(
@@ -124,14 +122,12 @@ pub(super) async fn message_of(
     let shows_text = Fields::read(&query.unwrap_or_default()).get("text") == "shown";
     let reader = Arc::clone(&page.reader);
     let overview = page
-        .shared
-        .answer(format!("message {id}"), LIVE, || async move { message::overview(&reader, id).await })
+        .look(format!("message {id}"), LIVE, || async move { message::overview(&reader, id).await })
         .await;
     let reader = Arc::clone(&page.reader);
     let text = if shows_text {
-        let asked = page
-            .shared
-            .answer(format!("text {id}"), WRITTEN, || async move { message::text(&reader, id).await });
+        let asked =
+            page.look(format!("text {id}"), WRITTEN, || async move { message::text(&reader, id).await });
         Some(asked.await)
     } else {
         None
@@ -146,7 +142,7 @@ pub(super) async fn message_of(
             None => p { a href={ "/messages/" (id) "?text=shown" } { "Show its text" } }
         }
     };
-    if shows_text && !headers.contains_key(header::IF_NONE_MATCH) {
+    if shows_text && page.told.is_news(&person, id) {
         let Person(name) = &person;
         tracing::info!(
             message = id,
@@ -158,5 +154,6 @@ pub(super) async fn message_of(
     let answers: Vec<Answer> = std::iter::once(overview).chain(text).collect();
     let drawn =
         Drawn { title: &title, tab: "/messages", person: &person, answers: &answers, is_live: true, body };
-    page.sheet(drawn, &headers)
+    let shown = page.sheet(drawn, &headers);
+    if shows_text { not_stored(shown) } else { shown }
 }

@@ -2,8 +2,9 @@
 //!
 //! Each panel is a question in SQL, of the views that operators ask, with the SQL below the answer. What is read is read by a role
 //! that can only read what is shown; everybody who looks shares the answers, so that a hundred open browsers cost no
-//! more than one. The page is drawn here, works without JavaScript, and loads nothing from another host. While the database is away
-//! it shows what it had, with its time.
+//! more than one. No panel holds up another: one whose answer takes long says so, and has it when the browser asks again. The page
+//! is drawn here, works without JavaScript, and loads nothing from another host. While the database is away it shows what it had,
+//! with its time.
 //!
 //! It does nothing but replay dead letters, and that only if it is told to and in the name of a person.
 
@@ -22,15 +23,17 @@ mod reader;
 mod replay;
 mod search;
 mod shared;
+mod told;
 mod users;
 mod words;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -42,15 +45,22 @@ use crate::database;
 use forms::{Fields, Foreign, Tokens};
 use gate::{Gate, Person};
 use layout::Sheet;
-use panel::{Shows, framed};
+use panel::{Panel, Shows, framed};
 use panels::{TABS, Tab};
-use reader::{Query, Reader};
+use reader::{Problem, Query, Reader};
 use shared::{Answer, Shared};
+use told::Told;
 
 pub use users::User;
 
 /// A form is small.
 const FORM_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a page with panels waits for those whose answers are too old. It is there within 100 ms.
+const PATIENCE: Duration = Duration::from_millis(80);
+
+/// How long one waits for the answer to what they asked themselves: a search, an event. After that the browser asks again.
+const PATIENCE_FOR_ONE: Duration = Duration::from_secs(5);
 
 /// What the page is told.
 #[derive(Debug)]
@@ -66,24 +76,37 @@ pub struct Settings {
 }
 
 struct Page {
+    panels: Shared,
+    panels_reader: Arc<Reader>,
+    /// The answers to what somebody asked themselves.
+    asked: Shared,
+    /// On connections of its own, so that nobody who searches waits for a slow panel.
     reader: Arc<Reader>,
-    shared: Shared,
     tokens: Tokens,
+    told: Told,
     shows: Shows,
 }
 
-/// The routes of the page.
+/// The routes of the page. If anybody is let in at all, each panel is asked for once in the background, so that the first one who
+/// looks finds answers.
 ///
 /// # Errors
 /// As for [`database::pool`]. A database that does not answer shows only on the page.
 pub fn router(settings: Settings) -> Result<Router, database::Error> {
     let gate = Arc::new(Gate::new(settings.users, settings.listens_at));
     let page = Arc::new(Page {
+        panels: Shared::default(),
+        panels_reader: Arc::new(Reader::new(&settings.address)?),
+        asked: Shared::default(),
         reader: Arc::new(Reader::new(&settings.address)?),
-        shared: Shared::default(),
         tokens: Tokens::new(),
+        told: Told::default(),
         shows: Shows { replay: settings.replay },
     });
+    if gate.is_open() {
+        let page = Arc::clone(&page);
+        tokio::spawn(async move { page.warm().await });
+    }
     let mut router = Router::new();
     for tab in TABS.iter().filter(|tab| !tab.panels.is_empty()) {
         let show = move |State(page): State<Arc<Page>>,
@@ -107,15 +130,45 @@ pub fn router(settings: Settings) -> Result<Router, database::Error> {
 }
 
 impl Page {
+    /// Asks for every panel, one after the other on one connection, if the login may read them.
+    async fn warm(&self) {
+        let began = Instant::now();
+        if !self.panels_reader.may_read().await {
+            tracing::info!("nobody can read on the ops page yet: its login lacks the role restante_page");
+            return;
+        }
+        for panel in TABS.iter().flat_map(|tab| tab.panels) {
+            self.answer(panel, Duration::MAX).await;
+        }
+        let took_ms = began.elapsed().as_millis();
+        tracing::info!(took_ms, "the ops page has asked for each of its panels once");
+    }
+
+    async fn answer(&self, panel: &'static Panel, patience: Duration) -> Answer {
+        let (reader, shows) = (Arc::clone(&self.panels_reader), self.shows);
+        let ask = move || async move {
+            let found = reader.rows(&Query::new(panel.sql)).await?;
+            (panel.draw)(&found, shows).map_err(|error| format!("The answer cannot be read: {error}."))
+        };
+        self.panels.answer(panel.name.to_owned(), panel.fresh, patience, ask).await
+    }
+
+    /// The answer to what somebody asked themselves.
+    async fn look<F>(&self, name: String, fresh: Duration, ask: impl FnOnce() -> F) -> Answer
+    where
+        F: Future<Output = Result<Markup, Problem>> + Send + 'static,
+    {
+        self.asked.answer(name, fresh, PATIENCE_FOR_ONE, ask).await
+    }
+
+    /// After a change, everybody sees what is so now.
+    fn forget(&self) {
+        self.panels.forget();
+        self.asked.forget();
+    }
+
     async fn tab(&self, tab: &'static Tab, person: &Person, headers: &HeaderMap) -> Response {
-        let answers = join_all(tab.panels.iter().map(|panel| {
-            let (reader, shows) = (Arc::clone(&self.reader), self.shows);
-            self.shared.answer(panel.name.to_owned(), panel.fresh, move || async move {
-                let found = reader.rows(&Query::new(panel.sql)).await?;
-                (panel.draw)(&found, shows).map_err(|error| format!("The answer cannot be read: {error}."))
-            })
-        }))
-        .await;
+        let answers = join_all(tab.panels.iter().map(|panel| self.answer(panel, PATIENCE))).await;
         let body = html! {
             div.panels {
                 @for (panel, answer) in tab.panels.iter().zip(&answers) {
@@ -132,7 +185,8 @@ impl Page {
     fn sheet(&self, drawn: Drawn<'_>, headers: &HeaderMap) -> Response {
         let Drawn { title, tab, person, answers, is_live, body } = drawn;
         let as_of = answers.iter().filter_map(|answer| answer.drawn.as_ref()).map(|(_, at)| *at).min();
-        unless_known(Sheet { title, tab, person, as_of, is_live, body }.draw(), headers)
+        let is_awaited = answers.iter().any(|answer| answer.is_awaited);
+        unless_known(Sheet { title, tab, person, as_of, is_live, is_awaited, body }.draw(), headers)
     }
 
     /// A form that is not from the page changes nothing.
@@ -154,7 +208,8 @@ impl Page {
     /// A page that says why something was not done.
     fn failed(&self, tab: &'static str, problem: &str, person: &Person) -> Response {
         let body = html! { section.panel { p.problem role="alert" { (words::state("look")) " " (problem) } p { a href=(tab) { "Back" } } } };
-        let sheet = Sheet { title: "Not done", tab, person, as_of: None, is_live: false, body };
+        let sheet =
+            Sheet { title: "Not done", tab, person, as_of: None, is_live: false, is_awaited: false, body };
         (StatusCode::UNPROCESSABLE_ENTITY, [(header::CONTENT_TYPE, HTML)], sheet.draw()).into_response()
     }
 }
@@ -179,6 +234,12 @@ fn unless_known(text: String, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
     ([(header::CONTENT_TYPE, HTML.to_owned()), (header::ETAG, tag)], text).into_response()
+}
+
+/// Bodies and texts stay in no cache, not even in that of the browser.
+fn not_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn not_found() -> Response {

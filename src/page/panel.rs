@@ -42,16 +42,28 @@ pub(super) fn rows<T: for<'r> FromRow<'r, PgRow>>(rows: &[PgRow]) -> sqlx::Resul
 /// A panel with its answer, or with what keeps it from one.
 pub(super) fn framed(name: &str, title: &str, answer: &Answer, sql: &[String]) -> Markup {
     html! {
-        section.panel id=(name) data-live aria-labelledby={ (name) "-title" } {
+        section.panel id=(name) data-live data-awaited[answer.is_awaited] aria-labelledby={ (name) "-title" } {
             h2 id={ (name) "-title" } { (title) }
-            @if let Some(problem) = &answer.problem {
-                p.problem {
-                    (words::state("look")) " " (problem)
-                    @if let Some((_, at)) = &answer.drawn { " This is from " (words::exactly(*at)) "." }
-                }
-            }
+            (newer(answer))
             @if let Some((drawn, _)) = &answer.drawn { (PreEscaped(drawn)) }
             (sql_of(sql))
+        }
+    }
+}
+
+/// Why there is no newer answer, and how old the one below is.
+fn newer(answer: &Answer) -> Markup {
+    let from = answer.drawn.as_ref().map(|(_, at)| words::exactly(*at));
+    html! {
+        @match (&answer.problem, answer.is_awaited) {
+            (Some(problem), _) => p.problem { (words::state("look")) " " (problem) @if let Some(from) = from { " This is from " (from) "." } },
+            (None, true) => p.awaited {
+                @match from {
+                    Some(from) => { "This is from " (from) ". A newer answer is being looked up." },
+                    None => "This is being looked up.",
+                }
+            },
+            (None, false) => {},
         }
     }
 }

@@ -13,15 +13,17 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::database::{self, Address};
 use crate::outbox::life;
 
-/// How many connections the page has, however many browsers look.
-const CONNECTIONS: u32 = 3;
+/// How many connections a door has, however many browsers look.
+const CONNECTIONS: u32 = 2;
 
-/// How long one statement may take.
-const READS: &str = "set local role restante_page; set local statement_timeout = '2s'";
+/// How long one statement may take, and wait for a lock. Beside a million waiting events a panel takes some seconds. None takes more
+/// than one process of the server: the page is for looking, and what works comes first.
+const READS: &str = "set local role restante_page; set local statement_timeout = '10s'; set local lock_timeout = '1s'; \
+                     set local max_parallel_workers_per_gather = 0";
 const REPLAYS: &str = "set local role restante_page_replay; set local statement_timeout = '10s'";
 
-/// How long the page waits for an answer. After that it shows what it had.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a question waits for its answer. After that the database is said not to answer.
+const PATIENCE: Duration = Duration::from_secs(12);
 const PATIENCE_FOR_REPLAYS: Duration = Duration::from_secs(12);
 
 /// Why there is no answer, as a sentence for the page.
@@ -43,13 +45,20 @@ impl Query {
         Self { sql, values: values.into_iter().collect() }
     }
 
-    /// The statement with its values in it, as a person would paste it.
+    /// The statement with its values in it, as a person would paste it. What stands in a value is never taken for a place.
     pub(super) fn to_paste(&self) -> String {
-        let places = (1..).zip(&self.values).collect::<Vec<_>>();
-        // From the last one, so that $1 is not taken for the beginning of $10.
-        places.iter().rev().fold(self.sql.to_owned(), |sql, (place, value)| {
-            sql.replace(&format!("${place}"), &format!("'{}'", value.replace('\'', "''")))
-        })
+        let mut parts = self.sql.split('$');
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let (place, rest) = part.split_at(digits);
+            let value = place.parse::<usize>().ok().and_then(|place| self.values.get(place.checked_sub(1)?));
+            match value {
+                Some(value) => text += &format!("'{}'{rest}", value.replace('\'', "''")),
+                None => text += &format!("${part}"),
+            }
+        }
+        text
     }
 }
 
@@ -64,6 +73,13 @@ impl Reader {
     pub(super) fn new(address: &Address) -> Result<Self, database::Error> {
         let pool = database::pool(&address.now(), "restante page", CONNECTIONS)?;
         Ok(Self { _kept: database::keep_at(&pool, address)?, pool })
+    }
+
+    /// Whether this login may read for the page. It is asked without an error in the log of the server, which nobody has to mend if
+    /// nobody uses the page.
+    pub(super) async fn may_read(&self) -> bool {
+        const MAY_READ: &str = "select exists (select from pg_roles as r where r.rolname = 'restante_page' and pg_has_role(r.oid, 'member'))";
+        in_time(PATIENCE, sqlx::query_scalar(MAY_READ).fetch_one(&self.pool)).await.unwrap_or(false)
     }
 
     /// The rows of a query.
@@ -111,7 +127,7 @@ impl Reader {
 
     /// A transaction that cannot write, with the rights of what the page shows.
     async fn begin(&self) -> sqlx::Result<PgTransaction<'static>> {
-        let mut transaction = self.pool.begin_with("begin read only").await?;
+        let mut transaction = self.pool.begin_with("begin isolation level repeatable read read only").await?;
         sqlx::raw_sql(READS).execute(&mut *transaction).await?;
         Ok(transaction)
     }
@@ -151,7 +167,11 @@ fn sentence(error: &sqlx::Error) -> Problem {
                  restante_page_replay, to replay) to the login of RESTANTE_OPS_DATABASE_URL."
             )
         }
-        Some("57014") => "It takes the database more than 2 s to answer this.".to_owned(),
+        Some("57014") => "It takes the database more than 10 s to answer this.".to_owned(),
+        Some("55P03") => {
+            "Somebody has locked what this reads: see pg_stat_activity for a transaction that is left open."
+                .to_owned()
+        }
         Some("3F000" | "42P01" | "42883") => {
             format!("The schema is missing or older: {told}. Run `restante migrate`.")
         }
@@ -168,5 +188,14 @@ mod tests {
     fn what_is_pasted_has_its_values_and_a_quote_stays_a_part_of_them() {
         let query = Query::with("select $1, $2::bigint", ["it's".to_owned(), "7".to_owned()]);
         assert_eq!(query.to_paste(), "select 'it''s', '7'::bigint");
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_place_is_pasted_as_it_is() {
+        let values = ["'; drop table orders; --", "$1", "$3 $$ $x"].map(str::to_owned);
+        assert_eq!(
+            Query::with("select $1, $2, $3", values).to_paste(),
+            "select '''; drop table orders; --', '$1', '$3 $$ $x'"
+        );
     }
 }

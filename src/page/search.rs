@@ -120,15 +120,15 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The link to the events before the last one that is listed.
-    pub(super) fn older(&self, last: i64) -> String {
+    /// The link to the events before the last one that is listed, without its number at the end.
+    pub(super) fn older(&self) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for name in ["type", "since"] {
             if !self.get(name).is_empty() {
                 query.append_pair(name, self.get(name));
             }
         }
-        format!("/events?{}", query.append_pair("before", &last.to_string()).finish())
+        format!("/events?{}", query.append_pair("before", "").finish())
     }
 
     /// Whether it lists by time, so that there is something older.
@@ -249,5 +249,11 @@ mod tests {
             "“Since” is no time. Write it like 2026-11-28T12:00."
         );
         assert!(values("before=x").is_err());
+    }
+
+    #[test]
+    fn the_link_to_older_events_ends_where_their_number_goes() {
+        let fields = Fields::read("type=a%26b&since=2026-11-28T12%3A00&until=2026-11-29T12%3A00");
+        assert_eq!(Search::new(&fields).older(), "/events?type=a%26b&since=2026-11-28T12%3A00&before=");
     }
 }

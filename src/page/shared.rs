@@ -1,7 +1,7 @@
 //! What everybody who looks shares: each panel is asked for at most every few seconds, however many browsers are open.
 //!
-//! Whoever comes while a question is being asked waits for its answer. If the database does not answer, the last answer is
-//! shown, with its time.
+//! A question is asked in the background, by whoever first finds its answer too old. Everybody else shares that question too. Nobody
+//! waits longer than they said for it: whoever goes on without gets the last answer, with its time, and learns that a newer one comes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use maud::Markup;
+use tokio::time::timeout;
 
 use super::reader::Problem;
 
@@ -21,7 +22,7 @@ const TIMES_AS_LONG: u32 = 50;
 /// An answer that is older than it should be is shown at once up to this age, while the next one is asked for.
 const TOLERATED: Duration = Duration::from_secs(10);
 
-/// How many answers are kept. Searches are answers too.
+/// How many answers are kept.
 const KEPT_MAX: usize = 200;
 
 /// An answer, drawn.
@@ -31,6 +32,8 @@ pub(super) struct Answer {
     pub(super) drawn: Option<(Arc<str>, DateTime<Utc>)>,
     /// Why there is no newer one.
     pub(super) problem: Option<Problem>,
+    /// It is not there, or too old, and a newer one is being asked for.
+    pub(super) is_awaited: bool,
     asked: Option<Instant>,
     took: Duration,
 }
@@ -67,6 +70,22 @@ impl Place {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Asks in the background, unless somebody does already.
+    fn ask<F>(self: &Arc<Self>, fresh: Duration, ask: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<Markup, Problem>> + Send + 'static,
+    {
+        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return };
+        if self.kept().is_fresh(fresh) {
+            return;
+        }
+        let (place, asked) = (Arc::clone(self), ask());
+        tokio::spawn(async move {
+            place.renew(asked).await;
+            drop(turn);
+        });
+    }
+
     async fn renew(&self, ask: impl Future<Output = Result<Markup, Problem>>) {
         let asked = Instant::now();
         let said = ask.await;
@@ -90,8 +109,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The answer under a name, not much older than `fresh` unless the database does not give one.
-    pub(super) async fn answer<F>(&self, name: String, fresh: Duration, ask: impl FnOnce() -> F) -> Answer
+    /// The answer under a name, not much older than `fresh`, or after `patience` whatever there is.
+    pub(super) async fn answer<F>(
+        &self,
+        name: String,
+        fresh: Duration,
+        patience: Duration,
+        ask: impl FnOnce() -> F,
+    ) -> Answer
     where
         F: Future<Output = Result<Markup, Problem>> + Send + 'static,
     {
@@ -100,21 +125,13 @@ impl Shared {
         if kept.is_fresh(fresh) {
             return kept;
         }
+        place.ask(fresh, ask);
         if kept.is_tolerable(fresh) {
-            if let Ok(turn) = Arc::clone(&place.turn).try_lock_owned() {
-                let asked = ask();
-                tokio::spawn(async move {
-                    place.renew(asked).await;
-                    drop(turn);
-                });
-            }
             return kept;
         }
-        let _turn = Arc::clone(&place.turn).lock_owned().await;
-        if !place.kept().is_fresh(fresh) {
-            place.renew(ask()).await;
-        }
-        place.kept()
+        // Whoever asks has the turn until the answer is there.
+        let is_awaited = timeout(patience, place.turn.lock()).await.is_err();
+        Answer { is_awaited, ..place.kept() }
     }
 
     fn place(&self, name: &str) -> Arc<Place> {
@@ -125,9 +142,14 @@ impl Shared {
         Arc::clone(places.entry(name.to_owned()).or_default())
     }
 
-    /// After a change, everybody sees what is so now.
+    /// After a change, everybody sees what is so now. What was asked before the change and is answered later is not kept; what was
+    /// known stays until the next answer, with its time.
     pub(super) fn forget(&self) {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in places.values_mut() {
+            let kept = Answer { drawn: place.kept().drawn, ..Answer::default() };
+            *place = Arc::new(Place { kept: Mutex::new(kept), ..Place::default() });
+        }
     }
 }
 
@@ -137,13 +159,20 @@ mod tests {
 
     use futures_util::future::join_all;
     use maud::html;
+    use tokio::sync::oneshot;
 
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
+    const PATIENCE: Duration = Duration::from_millis(80);
 
     fn drawn(answer: &Answer) -> &str {
         answer.drawn.as_ref().unwrap().0.as_ref()
+    }
+
+    /// Asks what is answered at once.
+    async fn look(shared: &Shared, says: &'static str) -> Answer {
+        shared.answer("a".to_owned(), LONG, LONG, || async move { Ok(html! { (says) }) }).await
     }
 
     #[tokio::test]
@@ -151,7 +180,7 @@ mod tests {
         let (shared, asked) = (Shared::default(), Arc::new(AtomicUsize::new(0)));
         let look = || {
             let asked = Arc::clone(&asked);
-            shared.answer("a".to_owned(), LONG, || async move {
+            shared.answer("a".to_owned(), LONG, LONG, || async move {
                 Ok(html! { (asked.fetch_add(1, Ordering::Relaxed)) })
             })
         };
@@ -164,15 +193,49 @@ mod tests {
         assert_eq!(drawn(&look().await), "1");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn whoever_goes_on_without_an_answer_learns_that_it_comes_and_finds_it_later() {
+        let shared = Shared::default();
+        let (says, said) = oneshot::channel();
+
+        let first =
+            shared.answer("a".to_owned(), LONG, PATIENCE, || async move { Ok(said.await.unwrap()) }).await;
+        let second =
+            shared.answer("a".to_owned(), LONG, PATIENCE, || async { panic!("it is asked already") }).await;
+        for answer in [first, second] {
+            assert!(answer.is_awaited && answer.drawn.is_none() && answer.problem.is_none());
+        }
+        says.send(html! { "one" }).unwrap();
+
+        let later = look(&shared, "two").await;
+        assert_eq!((drawn(&later), later.is_awaited), ("one", false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_change_what_was_known_is_shown_as_old_and_what_was_asked_before_is_not_kept() {
+        let shared = Shared::default();
+        look(&shared, "one").await;
+        shared.forget();
+        let (says, said) = oneshot::channel();
+
+        let meanwhile =
+            shared.answer("a".to_owned(), LONG, PATIENCE, || async move { Ok(said.await.unwrap()) }).await;
+        assert_eq!((drawn(&meanwhile), meanwhile.is_awaited), ("one", true));
+
+        shared.forget();
+        says.send(html! { "asked before the change" }).unwrap();
+        assert_eq!(drawn(&look(&shared, "two").await), "two");
+    }
+
     #[tokio::test]
     async fn an_outage_shows_the_last_answer_and_what_keeps_it_from_a_newer_one() {
         let shared = Shared::default();
-        shared.answer("a".to_owned(), LONG, || async { Ok(html! { "one" }) }).await;
+        look(&shared, "one").await;
 
         let place = shared.place("a");
         place.renew(async { Err("away".to_owned()) }).await;
 
-        let away = shared.answer("a".to_owned(), LONG, || async { Ok(html! { "two" }) }).await;
+        let away = look(&shared, "two").await;
         assert_eq!((drawn(&away), away.problem.as_deref()), ("one", Some("away")));
     }
 
@@ -180,7 +243,7 @@ mod tests {
     async fn no_more_answers_are_kept_than_there_is_room_for() {
         let shared = Shared::default();
         for name in 0..2 * KEPT_MAX {
-            shared.answer(name.to_string(), AGAIN, || async { Ok(html! { "x" }) }).await;
+            shared.answer(name.to_string(), AGAIN, LONG, || async { Ok(html! { "x" }) }).await;
         }
         assert!(shared.places.lock().unwrap().len() <= KEPT_MAX);
     }

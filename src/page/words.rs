@@ -149,7 +149,7 @@ pub(super) fn text_or_dash(text: Option<&str>) -> Markup {
     text.filter(|text| !text.is_empty()).map_or_else(dash, |text| html! { (text) })
 }
 
-fn dash() -> Markup {
+pub(super) fn dash() -> Markup {
     html! { span.faint { "–" } }
 }
 

@@ -57,6 +57,8 @@ start("restante-worker", [], {
   RESTANTE_LOG: "text",
 });
 await until("the worker", async () => (await fetch(`${origin}/readyz`)).ok);
+const is_whole = async (part) => !(await (await fetch(origin + part)).text()).includes(" data-awaited ");
+await until("every panel", async () => (await Promise.all(PARTS.map(is_whole))).every(Boolean));
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -78,7 +80,7 @@ const tests = {
     const { page } = await window({});
     await page.goto(origin);
     assert.match(await page.locator(".verdict").innerText(), /(Yes|No)\b.*answers/);
-    assert.equal(await page.locator(".strip li").count(), 9);
+    assert.equal(await page.locator(".strip li").count(), 10);
     const dead = page.locator(".strip li", { hasText: "given up" });
     assert.match(await dead.innerText(), /act[\s\S]*10 events are given up[\s\S]*Next: select/);
   },
@@ -114,6 +116,11 @@ const tests = {
     for (const step of ["It was received", "Events of its key that came first", "It waits"]) {
       assert(await page.getByRole("heading", { name: step }).isVisible(), step);
     }
+    await page.goto(`${origin}/events/${sql("select min(id) from restante.outbox where status = 'dead'")}`);
+    const told = page.locator(".timeline li", { hasText: "Its notifications" });
+    assert.match(await told.innerText(), /billing[\s\S]*retry[\s\S]*502/);
+    await told.getByRole("link").first().click();
+    await page.getByRole("heading", { name: "How its endpoint answered" }).waitFor();
     await page.goto(`${origin}/events`);
     await page.getByLabel("Text of an error").fill("SKU-4711");
     await page.getByRole("button", { name: "Search" }).click();
@@ -139,7 +146,27 @@ const tests = {
     // No handler takes its type here, so the worker ignores it. The page shows that without being loaded again.
     await page.locator("#event-status .state", { hasText: "ignored" }).waitFor({ timeout: 30_000 });
     await page.goto(origin);
-    assert.match(await page.locator("#operations").innerText(), /Ada Lovelace/);
+    await page.locator("#operations", { hasText: "Ada Lovelace" }).waitFor();
+  },
+
+  async "a panel that is being looked up is filled in soon, also while the page is paused"() {
+    const { page } = await window({});
+    await page.addInitScript(() => sessionStorage.setItem("paused", "1"));
+    let looks = 0;
+    await page.route(`${origin}/`, async (route) => {
+      looks += 1;
+      const answer = await route.fetch();
+      const { "content-length": _, ...headers } = answer.headers();
+      const text = await answer.text();
+      // As the first look finds it while the answer takes long.
+      const body = looks > 1 ? text : text.replace('id="work" data-live', '$& data-awaited').replace(/<ul class="tiles">.*?<\/ul>/s, "<p>This is being looked up.</p>");
+      await route.fulfill({ status: answer.status(), headers, body });
+    });
+    await page.goto(origin);
+    await page.locator("#work", { hasText: "This is being looked up." }).waitFor();
+    await page.locator("#work .tiles").waitFor();
+    assert.equal(await page.locator("[data-awaited]").count(), 0);
+    assert.equal(await page.locator("#live").innerText(), "Paused");
   },
 
   async "a form of another site, or without its token, changes nothing"() {
@@ -170,7 +197,7 @@ const tests = {
   async "it works without JavaScript, and by the keyboard alone"() {
     const { page } = await window({ javaScriptEnabled: false });
     await page.goto(origin);
-    assert.equal(await page.locator(".strip li").count(), 9);
+    assert.equal(await page.locator(".strip li").count(), 10);
     assert.equal(await page.locator("button:visible").count(), 0, "no button that would do nothing");
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
@@ -224,6 +251,7 @@ const tests = {
     ]) {
       const { page, context } = await window(options);
       await page.goto(origin + part, { waitUntil: "networkidle" });
+      await page.waitForFunction(() => !document.querySelector("[data-awaited]"));
       const image = await page.screenshot({ path: `${SHOTS}${name}.png` });
       assert(image.length < SCREENSHOT_BYTES_MAX, `${name}: ${image.length} bytes`);
       await context.close();

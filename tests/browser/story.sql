@@ -92,6 +92,24 @@ select case when n % 4 = 0 then 'support' else 'billing' end, 24000 - n, 'ntf_' 
        case when n = 8 then '502 Bad Gateway' end
   from generate_series(40, 1, -1) as n;
 
+-- The first dead letter was told to two endpoints: one has it, the other is tried again.
+create temporary view told as
+  select l.event_id, l.type, l.key, l.received_at + interval '20 milliseconds' as at,
+         format('{"url":null,"body":{"type":%s,"id":%s,"data":{}}}', to_json(l.type), to_json(l.event_id))::json as payload
+    from restante.outbox_live as l where l.event_id = 'whe_' || md5('live28');
+insert into restante.outbox
+  (event_id, type, key, source, created_at, received_at, payload, status, lane, attempt, lease_token, lease_owner, started_at, finished_at)
+select 'ntf_' || md5(t.event_id), 'notify.support', 'support:' || t.key, 'webhook', t.at, t.at, t.payload, 'done', 'f', 1, 2, 'worker-1',
+       t.at + interval '30 milliseconds', t.at + interval '150 milliseconds' from told as t;
+insert into restante.outbox_live
+  (event_id, type, key, source, created_at, received_at, payload, status, run_at, lane, attempt, lease_token, lease_owner, started_at, outcome, kind, last_error)
+select 'ntf_' || md5(t.key), 'notify.billing', 'billing:' || t.key, 'webhook', t.at, t.at, t.payload, 'retry', now() + interval '2 hours', 'l', 4, 5,
+       'worker-1', now() - interval '2 minutes', 'retryable', 'endpoint', '502 Bad Gateway' from told as t;
+insert into restante.endpoint_delivery (endpoint, outbox_id, event_id, type, attempt, delivered_at, took, status, error)
+select replace(o.type, 'notify.', ''), o.id, o.event_id, 'order.placed', o.attempt, o.started_at + interval '120 milliseconds', interval '120 milliseconds',
+       case o.type when 'notify.support' then 204 else 502 end, o.last_error
+  from restante.outbox as o where o.type in ('notify.support', 'notify.billing') order by o.id;
+
 insert into restante.operation (who, what, of_what, how_many, reason, at) values
   ('grace', 'pause', 'vault_credential.*', 4, 'credentials are being moved', now() - interval '50 minutes'),
   ('ada', 'replay', 'batch.completed', 12, 'the disk was full', now() - interval '7 hours'),

@@ -20,6 +20,7 @@ select * from restante.received(now() - interval '3 days', now() - interval '3 d
 select * from restante.received(now() - interval '1 minute')
 select * from restante.outbox_events where finished_at > now() - interval '1 minute' order by finished_at desc limit 20
 select * from restante.outbox_events where event_id = 'evt_5000000'
+select * from restante.notifications_of(5000000)
 select restante.replay(type => 'batch.*')
 select restante.replay(type => 'vault.*', status => 'done', since => now() - interval '26 hours', until => now() - interval '25 hours')
 select * from restante.replay_overview

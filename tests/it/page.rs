@@ -3,6 +3,7 @@
 
 mod entrance;
 mod events;
+mod first_look;
 mod outage;
 mod parts;
 mod replays;
@@ -11,9 +12,9 @@ use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::support::World;
 use crate::support::processes::Process;
 use crate::support::sender::client;
+use crate::support::{World, eventually};
 
 /// An API that is not there.
 const NO_API: &str = "http://127.0.0.1:9";
@@ -61,8 +62,28 @@ impl Answer {
     }
 }
 
+/// Looks as a browser does: again while the page says that something is still being looked up.
 async fn get(worker: &Process, path: &str) -> Answer {
+    eventually("a page on which nothing is still being looked up", async || {
+        let answer = get_once(worker, path).await;
+        (!answer.text.contains(" data-awaited ")).then_some(answer)
+    })
+    .await
+}
+
+async fn get_once(worker: &Process, path: &str) -> Answer {
     Answer::of(client().get(at(worker, path))).await
+}
+
+async fn get_with(worker: &Process, path: &str, (name, value): (&str, &str)) -> Answer {
+    Answer::of(client().get(at(worker, path)).header(name, value)).await
+}
+
+/// What a page says in one of its panels.
+fn panel<'a>(page: &'a str, name: &str) -> &'a str {
+    let (_, from) =
+        page.split_once(&format!("id=\"{name}\"")).unwrap_or_else(|| panic!("no panel {name}: {page}"));
+    from.split("</section>").next().unwrap()
 }
 
 /// Sends a form with these headers.

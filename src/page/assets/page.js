@@ -3,6 +3,8 @@
 
 // A text that is being written is read along.
 const EVERY_MS = document.getElementById("text") ? 1000 : 5000;
+// A panel that is being looked up is asked for again soon, and then less and less often.
+const SOON_MS = 300;
 const live = document.getElementById("live");
 let etag = null;
 let is_on = sessionStorage.getItem("paused") === null;
@@ -27,8 +29,8 @@ function is_in_use(element) {
     || (!marked.isCollapsed && element.contains(marked.anchorNode));
 }
 
-function renew(page) {
-  for (const old of document.querySelectorAll("[data-live]")) {
+function renew(page, selector) {
+  for (const old of document.querySelectorAll(selector)) {
     const found = page.getElementById(old.id);
     if (!found || found.outerHTML === old.outerHTML || is_in_use(old)) continue;
     const opened = [...old.querySelectorAll("details")].map((details) => details.open);
@@ -43,21 +45,39 @@ function renew(page) {
   }
 }
 
+// The page as it is now, or nothing if it is as a known one.
+async function ask(known) {
+  const headers = known ? { "If-None-Match": known } : {};
+  const answer = await fetch(location.href, { headers, cache: "no-store", redirect: "error" });
+  if (answer.status === 304) return null;
+  if (answer.status !== 200) throw new Error(String(answer.status));
+  return { etag: answer.headers.get("ETag"), page: new DOMParser().parseFromString(await answer.text(), "text/html") };
+}
+
 async function look() {
   if (!is_on || document.hidden) return;
   try {
-    const headers = etag ? { "If-None-Match": etag } : {};
-    const answer = await fetch(location.href, { headers, cache: "no-store", redirect: "error" });
-    if (answer.status === 200) {
-      etag = answer.headers.get("ETag");
-      renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    } else if (answer.status !== 304) {
-      throw new Error(String(answer.status));
+    const now = await ask(etag);
+    if (now) {
+      etag = now.etag;
+      renew(now.page, "[data-live]");
     }
     show_live("Live");
   } catch {
     show_live("No answer");
   }
+}
+
+// Also while the page is paused: what was not there yet is no change that disturbs anybody.
+async function look_for_what_is_awaited(after_ms) {
+  if (!document.querySelector("[data-awaited]")) return;
+  await new Promise((resolve) => setTimeout(resolve, after_ms));
+  try {
+    renew((await ask(null)).page, "[data-awaited], #as-of");
+  } catch {
+    // Without an answer it is asked again.
+  }
+  look_for_what_is_awaited(Math.min(after_ms * 2, EVERY_MS));
 }
 
 function prepare(root) {
@@ -91,6 +111,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 prepare(document);
+look_for_what_is_awaited(SOON_MS);
 if (location.hash === "#find") document.getElementById("find")?.focus();
 if (live) {
   live.hidden = false;

@@ -43,10 +43,10 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &messages {
             tr {
-                td { a.id href={ "/messages/" (row.id) } { "message " (row.id) } @if let Some(tag) = &row.tag { span.tag { (tag) } } }
+                td { a.id href={ "/messages/" (row.id) } { "message " (row.id) } @if let Some(tag) = &row.tag { " " span.tag { (tag) } } }
                 td { (words::state(&row.state)) @if let Some(reason) = &row.reason { " " (words::cut(Some(reason))) } }
                 td.wide { (words::key(row.key.as_deref())) }
-                td { (words::text_or_dash(row.model.as_deref())) @if row.lane == "batch" { span.tag { "half price" } } }
+                td { (words::text_or_dash(row.model.as_deref())) @if row.lane == "batch" { " " span.tag { "half price" } } }
                 td.n.wide { (row.attempt) }
                 td.n.wide { (words::number(row.input_tokens.unwrap_or_default())) " / " (words::number(row.output_tokens.unwrap_or_default())) }
                 td.n { (words::dollars(row.dollars)) }

@@ -33,8 +33,10 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let (act, look) = (of("act"), of("look"));
     let (worst, verdict) = match (act, look) {
         (0, 0) => ("ok", format!("Yes. All {} answers are good.", answers.len())),
-        (0, look) => ("look", format!("Yes, but look at {look} of {} answers soon.", answers.len())),
-        (act, _) => ("act", format!("No. Act on {act} of {} answers.", answers.len())),
+        (0, look) => {
+            ("look", format!("Yes. But {look} of {} answers {} a look soon.", answers.len(), needs(look)))
+        }
+        (act, _) => ("act", format!("No. {act} of {} answers {} you to act now.", answers.len(), needs(act))),
     };
     Ok(html! {
         p class={ "verdict " (worst) } { (words::state(worst)) strong { (verdict) } }
@@ -56,4 +58,8 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
             }
         }
     })
+}
+
+fn needs(answers: usize) -> &'static str {
+    if answers == 1 { "needs" } else { "need" }
 }

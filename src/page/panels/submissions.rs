@@ -45,7 +45,7 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &submissions {
             tr {
-                td { (words::key(Some(&row.submission))) @if let Some(tag) = &row.tag { span.tag { (tag) } } }
+                td { (words::key(Some(&row.submission))) @if let Some(tag) = &row.tag { " " span.tag { (tag) } } }
                 td { (words::state(&row.state)) }
                 td { (words::progress(&format!("Answers of {}", row.submission), row.answered, row.requests)) }
                 td.n.wide { (words::count(row.errored)) }

@@ -139,7 +139,7 @@ async fn an_event_shows_its_notifications_and_how_they_were_answered() {
         .collect();
     assert_eq!(rows.len(), 3, "{page}");
     for (of, said) in
-        [("notify.crm", "answer 500, error it answered 500"), ("notify.audit", "status pending")]
+        [("endpoint crm", "answer 500, error it answered 500"), ("endpoint audit", "status pending")]
     {
         assert!(rows.iter().any(|row| row.contains(of) && row.contains(said)), "{of}: {page}");
     }

@@ -1,6 +1,6 @@
 //! What the page finds and tells of one event, and of one message.
 
-use super::{dead_letter, get, worker};
+use super::{dead_letter, get, get_with, worker};
 use crate::support::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,48 @@ async fn the_page_tells_the_life_of_an_event_as_the_hand_tool_does_and_its_body_
     let payload = get(&worker, &format!("/events/{id}/payload")).await.text;
     assert!(payload.contains("&quot;permanent&quot;"), "{payload}");
     assert!(worker.log().contains("somebody read the payload of an event"), "{}", worker.log());
+    assert_eq!(get(&worker, &format!("/events/{id}/payload")).await.header("cache-control"), "no-store");
     assert_eq!(get(&worker, "/events/987654321/payload").await.status, 404);
+    let nothing = get(&worker, "/events/987654321").await.text;
+    assert!(
+        nothing.contains("There is no event of this number.") && !nothing.contains("payload"),
+        "{nothing}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_shows_its_notifications_their_attempts_and_the_next_one() {
+    let world = World::new().await;
+    world
+        .sql("insert into restante.endpoint (name, url, event_types) values ('crm', 'https://crm.example/', '{order.*}'), ('audit', 'https://audit.example/', '{order.*}')")
+        .await;
+    for event_id in ["o''\\\"1", "o''\\\"12"] {
+        world
+            .sql(&format!("select restante.enqueue('order.placed', '{{}}', event_id => '{event_id}')"))
+            .await;
+    }
+    world
+        .sql("update restante.outbox_live set status = 'retry', attempt = 2, run_at = '2126-01-01 12:00:00Z', lane = 'l', lease_token = lease_token + 1 where type = 'notify.crm'")
+        .await;
+    world
+        .sql("insert into restante.endpoint_delivery (endpoint, outbox_id, event_id, type, attempt, took, status, error)
+              select 'crm', o.id, o.event_id, 'order.placed', n, '1 s', 500 + n, 'it answered ' || 500 + n
+                from restante.outbox as o, generate_series(1, 2) as n where o.type = 'notify.crm' order by n")
+        .await;
+    let id = world.value("select min(id)::text from restante.outbox where type = 'order.placed'").await;
+    let crm = world.value("select min(id)::text from restante.outbox where type = 'notify.crm'").await;
+    let worker = worker(&world, &[]).await;
+
+    let life = get(&worker, &format!("/events/{id}")).await.text;
+
+    let told = life.split("<li>").find(|step| step.contains("Its notifications")).expect("the step");
+    assert_eq!(told.matches("data-name=\"endpoint\"").count(), 2, "those of this event alone: {told}");
+    let crm_told = told.split("<tr>").find(|one| one.contains(">crm<")).unwrap();
+    for fact in ["> retry<", "data-name=\"attempt\">2<", "2126-01-01 12:00:00<", "502<", "it answered 502"] {
+        assert!(crm_told.contains(fact), "{fact}: {crm_told}");
+    }
+    assert!(crm_told.contains(&format!("href=\"/events/{crm}\"")), "{crm_told}");
+    assert!(told.contains(">audit<") && told.contains(&format!("restante.notifications_of({id})")), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,4 +109,8 @@ async fn a_message_shows_how_far_it_is_and_what_it_says_so_far_only_when_asked()
 
     assert!(hidden.contains("is being answered") && !hidden.contains("until called"), "{hidden}");
     assert!(shown.contains("kept until called for"), "{shown}");
+    let again = get_with(&worker, "/messages/1?text=shown", ("if-none-match", "\"x\"")).await;
+    assert_eq!(again.header("cache-control"), "no-store", "no browser keeps what it says");
+    let told = worker.log().matches("somebody reads the text of a message").count();
+    assert_eq!(told, 1, "each person once: {}", worker.log());
 }

@@ -217,6 +217,7 @@ pub(super) const MATRIX: &[Rights] = &[
         role: "restante_operator",
         may: &[
             "select * from restante.message_overview",
+            "select * from restante.notifications_of(1)",
             "select * from restante.message_cost",
             "update restante.message set status = 'waiting' where id = 1",
             "select * from restante.refusal, restante.refusal_overview",
@@ -481,6 +482,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "select restante.id_at(now())",
             "select * from restante.page_payload(1)",
             "select restante.page_message_text(1)",
+            "select * from restante.notifications_of(1)",
         ],
         may_not: &[
             "select payload from restante.outbox_events",
@@ -523,6 +525,7 @@ pub(super) const MATRIX: &[Rights] = &[
             "select * from restante.operation",
             "select restante.replay(dry_run => false)",
             "select * from restante.page_payload(1)",
+            "select * from restante.notifications_of(1)",
             "update restante.outbox set status = 'pending'",
             "insert into restante.operation (what, how_many) values ('x', 1)",
             ENQUEUE,
