@@ -70,6 +70,25 @@ async fn without_patterns_an_endpoint_gets_what_applications_store_and_our_own_f
 }
 
 #[tokio::test]
+async fn webhooks_that_are_stored_together_go_to_the_endpoints_that_name_their_types_and_to_no_other() {
+    let world = World::new().await;
+    let bodies = |round: &str| {
+        ["session.updated", "vault.created", "session.updated"].iter().enumerate().map(|(number, event_type)| {
+            json!({ "type": "event", "id": format!("whe_{round}_{number}"), "created_at": "2026-11-01T12:00:00Z",
+                    "data": { "type": event_type, "id": format!("{round}_{number}") } })
+        }).collect::<Vec<_>>()
+    };
+    add(&world, "ours", "https://a.example/", &[]).await;
+    world.receive_bodies(&bodies("before")).await;
+
+    add(&world, "sessions", "https://b.example/", &["event_types = '{session.*}'"]).await;
+    world.receive_bodies(&bodies("after")).await;
+
+    assert_eq!(told(&world, "ours").await, "null");
+    assert_eq!(told(&world, "sessions").await, "session.updated session.updated");
+}
+
+#[tokio::test]
 async fn a_database_without_endpoints_has_no_subscription() {
     let world = World::new().await;
     let subscriptions =
