@@ -15,9 +15,8 @@ COPY src src
 COPY benches benches
 COPY crates crates
 COPY examples examples
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
-    target="$(uname -m)-unknown-linux-musl" \
+# Without cache mounts, so that an engine without BuildKit builds it too, such as Debian's with the older docker-compose.
+RUN target="$(uname -m)-unknown-linux-musl" \
     && TARGET_CC=musl-gcc cargo build --locked --release --bins --target "$target" \
     && install -D --strip --target-directory=/programs \
         "target/$target/release/restante-ingest" "target/$target/release/restante-worker" "target/$target/release/restante" \

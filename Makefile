@@ -86,8 +86,8 @@ proxy-test: rust ## send deliveries through a real nginx for four minutes, and e
 	cargo build --locked --bins
 	@exec tests/proxy/run
 
-compose-test: ## build the image, and run docker-compose.yml through kills and a renewal of ingest (needs a container engine)
-	@exec tests/compose/run
+compose-test: ## build the image, and run docker-compose.yml through kills and a renewal of ingest (needs a container engine, or root)
+	@exec tests/compose/with-engine tests/compose/run
 
 package-test: rust ## install the services from the packaged crate in an empty folder, and the hand tool by its path
 	@exec scripts/package-test
