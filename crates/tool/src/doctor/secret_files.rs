@@ -9,6 +9,8 @@ use super::finding::Finding;
 
 const READ_BY_OTHERS: u32 = 0o004;
 const WRITTEN_BY_OTHERS: u32 = 0o002;
+/// Where engines of containers mount secrets, readable for every account of the container. Nobody but its programs is in there.
+const MOUNTED_BY_ENGINE: &str = "/run/secrets/";
 
 /// Examines the file of each `_FILE` variable. What is wrong with its text is told with the configuration.
 pub(super) fn examine(variables: &[(String, String)]) -> Vec<Finding> {
@@ -31,7 +33,7 @@ fn judge(name: &str, path: &str, mode: u32) -> Option<Finding> {
         let why = "whoever replaces a key decides which deliveries are accepted, or where calls go";
         return Some(Finding::wrong("secrets", says("replace"), why, remedy));
     }
-    if mode & READ_BY_OTHERS != 0 {
+    if mode & READ_BY_OTHERS != 0 && !path.starts_with(MOUNTED_BY_ENGINE) {
         let why = "whoever reads a key can sign deliveries or call the API with it";
         return Some(Finding::warn("secrets", says("read"), why, remedy));
     }
@@ -61,5 +63,14 @@ mod tests {
         assert!(told.contains("ANTHROPIC_API_KEY_FILE (mode 0644)") && !told.contains("hush"), "{told}");
         assert!(told.contains(&format!("to do: chmod o-rwx {}", path.display())), "{told}");
         assert_eq!(with(0o666)[0].verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_secret_that_an_engine_mounts_may_be_readable_for_everyone_in_the_container() {
+        let name = "ANTHROPIC_API_KEY_FILE";
+
+        assert!(judge(name, "/run/secrets/anthropic_api_key", 0o444).is_none());
+        assert!(judge(name, "/run/secrets/anthropic_api_key", 0o646).is_some(), "it can be replaced");
+        assert!(judge(name, "/etc/secrets/anthropic_api_key", 0o444).is_some());
     }
 }
