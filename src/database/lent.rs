@@ -6,7 +6,8 @@
 //! answered; and the pool checks each connection that comes back.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
@@ -32,17 +33,25 @@ impl Loan {
     pub async fn of(pool: &PgPool) -> sqlx::Result<Self> {
         let acquired = pool.acquire();
         tokio::pin!(acquired);
-        loop {
-            tokio::select! {
-                biased;
-                acquired = &mut acquired => return Ok(Self(Some(acquired?))),
-                // sqlx keeps trying to connect while the server refuses new connections, even if one comes back
-                // meanwhile.
-                () = sleep(LOOK_EVERY) => if let Some(connection) = pool.try_acquire() {
-                    return Ok(Self(Some(connection)));
+        let looking = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    acquired = &mut acquired => return acquired,
+                    // sqlx keeps trying to connect while the server refuses new connections, even if one comes back
+                    // meanwhile.
+                    () = sleep(LOOK_EVERY) => if let Some(connection) = pool.try_acquire() {
+                        return Ok(connection);
+                    } else if pool.num_idle() > 0 {
+                        // All places of the pool are with users who try to connect. Whoever begins anew takes an idle
+                        // connection first.
+                        acquired.set(pool.acquire());
+                    }
                 }
             }
-        }
+        };
+        let acquired = timeout(Duration::from_secs(ACQUIRE_SECONDS), looking).await;
+        Ok(Self(Some(acquired.map_err(|_| sqlx::Error::PoolTimedOut)??)))
     }
 
     /// Gives it back to its pool, because all its statements were answered.
@@ -114,6 +123,37 @@ pub struct Connections {
     share: Arc<Semaphore>,
     spare: Arc<Mutex<Vec<Spare>>>,
     spare_max: usize,
+    shares: Arc<Shares>,
+}
+
+/// What the shares of one pool know of each other: while a user waits for a connection, none of them keeps a spare one. A server that
+/// lets in few connections has no other for that user.
+#[derive(Debug, Default)]
+struct Shares {
+    spares: Mutex<Vec<Weak<Mutex<Vec<Spare>>>>>,
+    /// How many users wait.
+    waiting: AtomicUsize,
+}
+
+impl Shares {
+    /// A user waits, until what is returned is dropped.
+    fn wait(&self) -> impl Drop + use<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        for spare in
+            self.spares.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade)
+        {
+            give_back_if(&spare, |_| true);
+        }
+        Waiting(&self.waiting)
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug)]
@@ -139,7 +179,18 @@ impl Connections {
     /// Uses at most `share` connections of `pool` at a time, and gives all back when the pool is closed. Call it within
     /// a tokio runtime.
     pub fn of(pool: &PgPool, share: u32) -> Self {
+        Self::among(pool, share, Arc::default())
+    }
+
+    /// Another share of the same pool. Neither keeps a spare connection while a user of the other waits for one.
+    #[must_use]
+    pub fn beside(&self, share: u32) -> Self {
+        Self::among(&self.pool, share, Arc::clone(&self.shares))
+    }
+
+    fn among(pool: &PgPool, share: u32, shares: Arc<Shares>) -> Self {
         let spare = Arc::<Mutex<Vec<Spare>>>::default();
+        shares.spares.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&spare));
         let (closed, still_spare) = (pool.close_event(), Arc::downgrade(&spare));
         tokio::spawn(async move {
             tokio::pin!(closed);
@@ -153,7 +204,7 @@ impl Connections {
             }
         });
         let spare_max = SPARE_MAX.min(pool.options().get_max_connections() as usize / 4);
-        Self { pool: pool.clone(), share: Arc::new(Semaphore::new(share as usize)), spare, spare_max }
+        Self { pool: pool.clone(), share: Arc::new(Semaphore::new(share as usize)), spare, spare_max, shares }
     }
 
     /// Runs one statement that commits by itself, and waits for it as [`answered`] does.
@@ -200,11 +251,31 @@ impl Connections {
         let lent = match spare {
             Some(spare) => spare,
             None => {
-                let (connection, now) = (Loan::of(&self.pool).await?, Instant::now());
+                let (connection, now) = (self.loan().await?, Instant::now());
                 Spare { connection, since: now, used: now }
             }
         };
         Ok(Lent { lent: Some(lent), home: self.clone(), _turn: turn })
+    }
+}
+
+impl Connections {
+    /// A connection from the pool, beside those of the share. Opening one takes some milliseconds; for whoever waits longer, spare
+    /// ones are given back.
+    ///
+    /// # Errors
+    /// As [`Loan::of`].
+    pub async fn loan(&self) -> sqlx::Result<Loan> {
+        let loan = Loan::of(&self.pool);
+        tokio::pin!(loan);
+        tokio::select! {
+            biased;
+            loan = &mut loan => loan,
+            () = sleep(LOOK_EVERY) => {
+                let _waiting = self.shares.wait();
+                loan.await
+            }
+        }
     }
 }
 
@@ -226,6 +297,7 @@ impl Lent {
         let mut spare = lock(&self.home.spare);
         let has_room = lent.since.elapsed() < AWAY_MAX
             && spare.len() < self.home.spare_max
+            && self.home.shares.waiting.load(Ordering::SeqCst) == 0
             && !self.home.pool.is_closed();
         if has_room {
             spare.push(Spare { used: Instant::now(), ..lent });

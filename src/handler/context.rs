@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::checkpoint::{Checkpoint, Draft, Fence};
 use super::error::Error;
-use crate::database::{Connections, Lent, Loan, OwnedTransaction};
+use crate::database::{Connections, Lent, OwnedTransaction};
 use crate::event::{Event, NewEvent};
 use crate::outbox::{self, Delivered, Source};
 use crate::{api, handler, trace};
@@ -193,7 +193,7 @@ impl<'a> Context<'a> {
 
     /// Begins a transaction on a connection of its own, because the attempt's own connection may be in use.
     async fn begin(&self, settings: &str) -> Result<Draft, Error> {
-        let loan = Loan::of(self.pool).await?;
+        let loan = self.connections.loan().await?;
         let tx = OwnedTransaction::begin(loan, self.begin_statement(settings)).await?;
         Ok(Draft::new(tx, self.fence.clone()))
     }

@@ -43,14 +43,7 @@ impl OutboxStore {
         tokio::spawn(hint(reports.clone(), Arc::clone(&new), stop));
         // One connection is kept for hints and reports.
         let share = pool.options().get_max_connections().saturating_sub(1).max(1);
-        Self {
-            connections: Connections::of(&pool, share),
-            reports,
-            pool,
-            new,
-            is_ready: Arc::default(),
-            process,
-        }
+        Self { connections: reports.beside(share), reports, pool, new, is_ready: Arc::default(), process }
     }
 }
 

@@ -149,7 +149,7 @@ async fn handled(
     deadline: Deadline,
 ) -> (Result<Finished, Failed>, Option<AttemptTx>) {
     let claimed = judge.claimed;
-    match shared.twins.stands_for(&shared.pool, &claimed.event).await {
+    match shared.twins.stands_for(&shared.connections, &claimed.event).await {
         Ok(None) => {}
         Ok(Some(event_id)) => {
             let result = serde_json::json!({ "settled_by": event_id }).to_string();

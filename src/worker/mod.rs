@@ -162,16 +162,16 @@ pub async fn run(
         };
         let left_out = Arc::new(LeftOut::default());
         // A connection of its own, so that a call waits for no claim.
-        let connections = Connections::of(&pool, 1);
+        let for_calls = Connections::of(&pool, 1);
         api.share(api::SharedByWorkers {
-            budget: Arc::new(SharedBudget(connections.clone())),
+            budget: Arc::new(SharedBudget(for_calls.clone())),
             breaker_news: Arc::clone(&left_out.news),
         });
         let breakers = Breakers {
             owner: settings.name.clone(),
             accounts: api.clone(),
             needs: registry.needs(),
-            connections,
+            connections: for_calls.clone(),
             left_out: Arc::clone(&left_out),
             known: BTreeMap::new(),
         };
@@ -179,7 +179,7 @@ pub async fn run(
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let (name, accounts) = (settings.name.clone(), api.clone());
         let mut dispatcher = tokio::select! {
-            started = Dispatcher::start(settings, pool.clone(), registry, api, left_out) => started?,
+            started = Dispatcher::start(settings, pool.clone(), &for_calls, registry, api, left_out) => started?,
             // The start waits for the first sign of life, which may take as long as the database is away.
             () = stop.cancelled() => return Ok(0),
         };
@@ -214,7 +214,9 @@ pub async fn run_until_idle(
     registry: Registry,
     api: impl Into<api::Accounts>,
 ) -> Result<u64, database::Error> {
-    let mut dispatcher = Dispatcher::start(settings, pool, registry, api.into(), Arc::default()).await?;
+    let for_calls = Connections::of(&pool, 1);
+    let mut dispatcher =
+        Dispatcher::start(settings, pool, &for_calls, registry, api.into(), Arc::default()).await?;
     loop {
         dispatcher.look_everywhere();
         dispatcher.go_on();

@@ -6,9 +6,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use tokio::time::Instant;
 
+use crate::database::Connections;
 use crate::event::Event;
 use crate::outbox::missed;
 
@@ -24,7 +25,11 @@ pub(super) struct Twins {
 
 impl Twins {
     /// The identifier of the event that stands for this one, if it is a webhook of a change whose event is in the outbox.
-    pub(super) async fn stands_for(&self, pool: &PgPool, event: &Event) -> sqlx::Result<Option<String>> {
+    pub(super) async fn stands_for(
+        &self,
+        connections: &Connections,
+        event: &Event,
+    ) -> sqlx::Result<Option<String>> {
         if event.source != "webhook" || event.account.is_none() || event.key.is_none() {
             return Ok(None);
         }
@@ -32,11 +37,13 @@ impl Twins {
         if self.none_at().is_some_and(|at| looked_at - at < FRESH) {
             return Ok(None);
         }
-        if !missed::any(pool).await? {
+        let any = async |connection: &mut PgConnection| missed::any(connection).await;
+        if !connections.run_to_its_end(any).await? {
             *self.none_at() = Some(looked_at);
             return Ok(None);
         }
-        missed::explain(pool, event).await
+        let explain = async |connection: &mut PgConnection| missed::explain(connection, event).await;
+        connections.run_to_its_end(explain).await
     }
 
     fn none_at(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

@@ -30,6 +30,7 @@ impl Dispatcher {
     pub(in crate::worker) async fn start(
         settings: Settings,
         pool: PgPool,
+        for_calls: &Connections,
         registry: Registry,
         api: api::Accounts,
         left_out: Arc<LeftOut>,
@@ -42,8 +43,8 @@ impl Dispatcher {
         // a completion that gets none.
         let max_connections = pool.options().get_max_connections();
         let ours = (max_connections / 4).clamp(1, 1 + group_commit::LANES);
-        let connections = Connections::of(&pool, ours);
-        let for_handlers = Connections::of(&pool, max_connections.saturating_sub(ours + 1).max(1));
+        let connections = for_calls.beside(ours);
+        let for_handlers = for_calls.beside(max_connections.saturating_sub(ours + 1).max(1));
         let (lease, concurrency) = (settings.lease, settings.concurrency);
         let owner = format!("{}-{:08x}", settings.name, rand::rng().random::<u32>());
         tracing::info!(worker = owner, concurrency, "the worker starts");
