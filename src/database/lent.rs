@@ -139,9 +139,7 @@ impl Shares {
     /// A user waits, until what is returned is dropped.
     fn wait(&self) -> impl Drop + use<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        for spare in
-            self.spares.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade)
-        {
+        for spare in lock(&self.spares).iter().filter_map(Weak::upgrade) {
             give_back_if(&spare, |_| true);
         }
         Waiting(&self.waiting)
@@ -190,7 +188,7 @@ impl Connections {
 
     fn among(pool: &PgPool, share: u32, shares: Arc<Shares>) -> Self {
         let spare = Arc::<Mutex<Vec<Spare>>>::default();
-        shares.spares.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&spare));
+        lock(&shares.spares).push(Arc::downgrade(&spare));
         let (closed, still_spare) = (pool.close_event(), Arc::downgrade(&spare));
         tokio::spawn(async move {
             tokio::pin!(closed);
@@ -257,9 +255,7 @@ impl Connections {
         };
         Ok(Lent { lent: Some(lent), home: self.clone(), _turn: turn })
     }
-}
 
-impl Connections {
     /// A connection from the pool, beside those of the share. Opening one takes some milliseconds; for whoever waits longer, spare
     /// ones are given back.
     ///
@@ -363,6 +359,6 @@ fn give_back_if(spare: &Mutex<Vec<Spare>>, is_due: impl Fn(&Spare) -> bool) {
     }
 }
 
-fn lock(spare: &Mutex<Vec<Spare>>) -> MutexGuard<'_, Vec<Spare>> {
-    spare.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -65,7 +65,7 @@ impl Refusals {
     }
 
     /// Reports what was refused since the last report, if anything was. Returns false if that is to be done again.
-    pub(super) async fn report(&self, store: &impl Store) -> bool {
+    async fn report(&self, store: &impl Store) -> bool {
         let refused = self.take();
         if refused.is_empty() || reports::arrives("refusals", store.note_refusals(&refused)).await {
             return true;
