@@ -1,12 +1,13 @@
 //! A measured program: a receiver, a worker or a client.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::Context;
+use restante_playground::free_port;
 use restante_playground::process::{Guarded, Launch, Signal};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -158,7 +159,7 @@ fn lines(path: &Path, word: &str) -> anyhow::Result<Vec<String>> {
 
 /// A free address on this machine.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)))
 }
 
 /// Runs a short command of an installation or of Postgres, and returns its output.

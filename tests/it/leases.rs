@@ -304,7 +304,8 @@ mod stuck {
 
     impl Handler for Stuck {
         const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
-        const TIMEOUT: Duration = Duration::from_millis(200);
+        /// Longer than a slow machine takes to write, shorter than `eventually` waits for the next attempt.
+        const TIMEOUT: Duration = Duration::from_secs(2);
         type Payload = serde_json::Value;
 
         async fn handle(&self, cx: &mut Context<'_>, _: Self::Payload) -> handler::Result {

@@ -13,11 +13,11 @@ mod support;
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
 
 use restante::database::{self, Error};
+use restante_playground::free_port;
 use restante_playground::process::{Guarded, Launch};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection};
@@ -38,7 +38,7 @@ impl Pooler {
     /// Starts it with the defaults of its package, except its mode and its number of sessions.
     async fn before(server: &Server, mode: &str, sessions: u32) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {sessions}\nmax_client_conn = 200\n",

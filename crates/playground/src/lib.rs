@@ -8,6 +8,7 @@
 mod answer;
 pub mod cluster;
 mod eventually;
+mod free_port;
 mod ledger;
 mod nothing_runs;
 pub mod postgres;
@@ -20,6 +21,7 @@ pub mod world;
 
 pub use answer::Answer;
 pub use eventually::eventually;
+pub use free_port::free_port;
 pub use ledger::Ledger;
 pub use program::Program;
 pub use scripted_api::ScriptedApi;

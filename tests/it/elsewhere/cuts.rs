@@ -228,7 +228,8 @@ struct Hangs {
 
 impl Handler for Hangs {
     const EVENT_TYPES: &'static [&'static str] = &["test.ledger"];
-    const TIMEOUT: Duration = Duration::from_millis(300);
+    /// Enough for a slow machine to open the transaction.
+    const TIMEOUT: Duration = Duration::from_secs(2);
     type Payload = serde_json::Value;
 
     async fn handle(&self, cx: &mut Context<'_>, _: Self::Payload) -> handler::Result {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use restante_playground::free_port;
 use restante_playground::postgres::PrivatePostgres;
 use tempfile::TempDir;
 
@@ -228,10 +229,13 @@ impl NativeCompose {
     }
 }
 
-/// Picks a port of this machine for each port of a container. All are held at the same time, so that they differ.
+/// Picks a port of this machine for each port of a container.
 fn free_ports(ports: &[u16]) -> BTreeMap<u16, u16> {
-    let held: Vec<_> = ports.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    ports.iter().zip(&held).map(|(port, held)| (*port, held.local_addr().unwrap().port())).collect()
+    let mut free = BTreeSet::new();
+    while free.len() < ports.len() {
+        free.insert(free_port().unwrap());
+    }
+    ports.iter().copied().zip(free).collect()
 }
 
 /// Does this path, which a build of the image copies, exist?

@@ -2,13 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use restante_playground::postgres_bin;
 use restante_playground::process::{Guarded, Launch, Signal};
+use restante_playground::{free_port, postgres_bin};
 use secrecy::SecretString;
 use sqlx::{Connection, PgConnection};
 
@@ -60,7 +59,7 @@ impl Server {
         if let Some((uid, gid)) = account() {
             chown(&directory, Some(uid), Some(gid)).unwrap();
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         Self { port, directory, running: None }
     }
 

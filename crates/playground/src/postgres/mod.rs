@@ -7,7 +7,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -17,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use self::cluster::Cluster;
+use crate::free_port;
 use crate::postgres_bin;
 use crate::process::{self, Guarded, Signal};
 use crate::process_table::{children_of, is_running};
@@ -202,21 +202,6 @@ impl PrivatePostgres {
         }
         Ok(())
     }
-}
-
-/// A free port. It is below the ports that systems give to outgoing connections (from 32768 on Linux, from 49152 on
-/// macOS): otherwise a client that keeps trying to connect while the server is down could get the server's own port,
-/// and hold it when the server comes back.
-fn free_port() -> io::Result<u16> {
-    let mut last = io::Error::other("no port was tried");
-    for _ in 0..100 {
-        let port = rand::random_range(20_000..32_000);
-        match TcpListener::bind(("127.0.0.1", port)) {
-            Ok(_) => return Ok(port),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 fn system(action: &'static str) -> impl FnOnce(io::Error) -> Error {
