@@ -23,7 +23,7 @@ use crate::worker::coalesce::settle_waiting;
 use crate::worker::commit::{self, Committed};
 use crate::worker::finish::{self, Settlement};
 use crate::worker::group_commit::GroupCommit;
-use crate::worker::judge::{CRASHES_MAX, Failed, Judge};
+use crate::worker::judge::{CRASHES_MAX, Failed, Judge, Spread};
 use crate::worker::lease_renewer::{LeaseGuard, LeaseRenewer};
 use crate::worker::report::Report;
 use crate::worker::successors::Successors;
@@ -47,6 +47,7 @@ pub(super) struct Shared {
     pub(super) successors: Arc<Successors>,
     pub(super) twins: Twins,
     pub(super) left_out: Arc<LeftOut>,
+    pub(super) spread: Spread,
     /// Notified when an event has become claimable.
     pub(super) more: Arc<Notify>,
 }
@@ -93,7 +94,7 @@ async fn attempt(
     let event = &claimed.event;
     let started = Instant::now();
     let route = shared.registry.route(event);
-    let judge = Judge { claimed, route };
+    let judge = Judge { spread: shared.spread, claimed, route };
     let deadline = Deadline::new(route.map_or(Duration::ZERO, Route::timeout));
     // Renewed until the event is settled, however long the database takes for that.
     let lease_guard = shared.lease_renewer.keep(claimed.lease, leased_until, deadline.clone());

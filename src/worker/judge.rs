@@ -33,8 +33,28 @@ impl From<Verdict> for Failed {
     }
 }
 
+/// How the waits of events that failed together are spread.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spread {
+    /// At random, so that the events do not come back together.
+    AtRandom,
+    /// Not at all: each wait is the longest that it can be.
+    Longest,
+}
+
+impl Spread {
+    /// From zero up to one, which is the longest wait.
+    fn draw(self) -> f64 {
+        match self {
+            Self::AtRandom => rand::rng().random_range(0.0..1.0),
+            Self::Longest => 1.0,
+        }
+    }
+}
+
 /// Decides about one claimed event.
 pub(super) struct Judge<'a> {
+    pub(super) spread: Spread,
     pub(super) claimed: &'a Claimed,
     /// The handler of its type.
     pub(super) route: Option<&'a dyn Route>,
@@ -55,8 +75,8 @@ impl Judge<'_> {
             Error::Snooze(wait, reason) => Verdict::Snooze { wait, reason: reason.into_owned() }.into(),
             Error::Defer(wait, reason) => Verdict::Defer { wait, reason: reason.into_owned() }.into(),
             Error::Trouble(wait, error) => {
-                // Up to a fifth more, at random: otherwise all events in the same trouble would come back at once.
-                let spread = wait.min(SPREAD_MAX) / 1000 * rand::rng().random_range(0..200);
+                // Up to a fifth more: otherwise all events in the same trouble would come back at once.
+                let spread = (wait.min(SPREAD_MAX) / 5).mul_f64(self.spread.draw());
                 let verdict =
                     Verdict::Trouble { wait: wait.saturating_add(spread), kind, reason: chain(&error) };
                 Failed::Judged { verdict, is_known }
@@ -97,8 +117,7 @@ impl Judge<'_> {
         if attempt >= by_person.unwrap_or(policy.max_attempts) {
             return self.dead(failure);
         }
-        let chance = rand::rng().random_range(0.0..1.0);
-        Verdict::Retry { failure, wait: policy.wait(attempt, retry_after, chance) }.into()
+        Verdict::Retry { failure, wait: policy.wait(attempt, retry_after, self.spread.draw()) }.into()
     }
 
     fn dead(&self, failure: Failure) -> Failed {

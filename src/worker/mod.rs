@@ -101,6 +101,7 @@ use crate::{api, batch, database};
 
 use breaker::{Breakers, LeftOut};
 use dispatcher::Dispatcher;
+use judge::Spread;
 use shared_budget::SharedBudget;
 use wakeup::Wakeup;
 
@@ -179,7 +180,7 @@ pub async fn run(
         let watch = tokio::spawn(api_watch::run(api.clone(), stop.child_token()));
         let (name, accounts) = (settings.name.clone(), api.clone());
         let mut dispatcher = tokio::select! {
-            started = Dispatcher::start(settings, pool.clone(), &for_calls, registry, api, left_out) => started?,
+            started = Dispatcher::start(settings, pool.clone(), &for_calls, registry, api, left_out, Spread::AtRandom) => started?,
             // The start waits for the first sign of life, which may take as long as the database is away.
             () = stop.cancelled() => return Ok(0),
         };
@@ -206,6 +207,9 @@ pub async fn run(
 /// Runs until no event is left that may run now, and returns how many attempts that took. Events that wait for a later
 /// time stay. For tests of handlers, and for programs that work through an outbox once.
 ///
+/// A failed event waits for the longest time that its [policy](crate::retry::Policy) allows, and not for a random one: so it
+/// does not depend on chance whether an event is retried within the same run.
+///
 /// # Errors
 /// The subscriptions could not be written at the start, because the database is away or refuses them.
 pub async fn run_until_idle(
@@ -216,7 +220,8 @@ pub async fn run_until_idle(
 ) -> Result<u64, database::Error> {
     let for_calls = Connections::of(&pool, 1);
     let mut dispatcher =
-        Dispatcher::start(settings, pool, &for_calls, registry, api.into(), Arc::default()).await?;
+        Dispatcher::start(settings, pool, &for_calls, registry, api.into(), Arc::default(), Spread::Longest)
+            .await?;
     loop {
         dispatcher.look_everywhere();
         dispatcher.go_on();

@@ -13,6 +13,7 @@ use crate::worker::Settings;
 use crate::worker::attempt;
 use crate::worker::breaker::LeftOut;
 use crate::worker::group_commit::{self, GroupCommit};
+use crate::worker::judge::Spread;
 use crate::worker::lease_renewer::LeaseRenewer;
 use crate::worker::schedule::Schedule;
 use crate::worker::successors::Successors;
@@ -34,6 +35,7 @@ impl Dispatcher {
         registry: Registry,
         api: api::Accounts,
         left_out: Arc<LeftOut>,
+        spread: Spread,
     ) -> Result<Self, database::Error> {
         for (subscriber, event_types) in registry.subscriptions() {
             outbox::upkeep::subscribe(&pool, subscriber, &event_types).await?;
@@ -74,6 +76,7 @@ impl Dispatcher {
                 group_commit,
                 successors: leases,
                 left_out,
+                spread,
                 twins: Twins::default(),
                 pool,
                 connections: for_handlers,

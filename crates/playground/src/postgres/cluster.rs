@@ -119,8 +119,10 @@ impl Durability {
     /// The settings of a server that keeps the promise.
     pub(super) fn options(self) -> Vec<(String, String)> {
         // Shared memory is in files of the cluster, which are removed with it even after a SIGKILL.
-        let always = [("max_connections", "200"), ("dynamic_shared_memory_type", "mmap")];
+        let always = [("dynamic_shared_memory_type", "mmap")];
         let for_tests = [
+            // Each of several tests at a time may use a hundred.
+            ("max_connections", "500"),
             ("fsync", "off"),
             ("synchronous_commit", "off"),
             ("full_page_writes", "off"),
@@ -131,7 +133,8 @@ impl Durability {
             ("checkpoint_timeout", "1h"),
             ("jit", "off"),
         ];
-        let chosen = if self == Durability::ForTests { &for_tests[..] } else { &[] };
+        let durable = [("max_connections", "200")];
+        let chosen = if self == Durability::ForTests { &for_tests[..] } else { &durable };
         always.iter().chain(chosen).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 }

@@ -35,7 +35,7 @@ fn a_private_postgres_answers_its_owner_only_and_leaves_nothing() {
     let url = postgres.url("postgres");
     let fresh = "select concat_ws(' ', current_user, current_setting('server_encoding'), \
                  current_setting('fsync'), current_setting('work_mem'), current_setting('max_connections'))";
-    assert_eq!(answer(&url, &[fresh]).unwrap(), "postgres UTF8 off 5MB 200");
+    assert_eq!(answer(&url, &[fresh]).unwrap(), "postgres UTF8 off 5MB 500");
     assert_eq!(answer(&url, &[r#"create database "a b/c""#, "select 'made'"]).unwrap(), "made");
     assert_eq!(answer(&postgres.url("a b/c"), &["select current_database()::text"]).unwrap(), "a b/c");
 
