@@ -378,10 +378,12 @@ async fn cut_downloads(
     for id in ids {
         batches::hear_of(world, id).await;
     }
+    let blocker: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut somebody).await.unwrap();
+    // A COPY of an earlier round may wait for a moment too, for room in the table.
     let waiting = "select coalesce(array_agg(pid), '{}') from pg_stat_activity
-                    where datname = current_database() and wait_event_type = 'Lock' and query like 'copy restante.batch_result%'";
+                    where $1 = any (pg_blocking_pids(pid)) and query like 'copy restante.batch_result%'";
     let pids: Vec<i32> = eventually("downloads in the middle of their COPY", async || {
-        let pids: Vec<i32> = sqlx::query_scalar(waiting).fetch_one(&world.pool).await.unwrap();
+        let pids: Vec<i32> = sqlx::query_scalar(waiting).bind(blocker).fetch_one(&world.pool).await.unwrap();
         (pids.len() >= ids.len().min(4)).then_some(pids)
     })
     .await;
