@@ -65,6 +65,15 @@ impl Loan {
             self.give_back();
         }
     }
+
+    /// Gives it back after the last answer, which is returned, or as [`give_back_after`](Self::give_back_after).
+    fn give_back_after_answer<T>(self, answer: sqlx::Result<T>) -> sqlx::Result<T> {
+        match &answer {
+            Ok(_) => self.give_back(),
+            Err(error) => self.give_back_after(error),
+        }
+        answer
+    }
 }
 
 impl Drop for Loan {
@@ -101,16 +110,7 @@ pub async fn tried<T>(
     let mut transaction = loan.begin().await?;
     let answer = statements(&mut transaction).await;
     drop(transaction);
-    match answer {
-        Ok(answer) => {
-            loan.give_back();
-            Ok(answer)
-        }
-        Err(error) => {
-            loan.give_back_after(&error);
-            Err(error)
-        }
-    }
+    loan.give_back_after_answer(answer)
 }
 
 /// A share of a pool that keeps a few connections from one statement to the next.
@@ -254,6 +254,19 @@ impl Connections {
             }
         };
         Ok(Lent { lent: Some(lent), home: self.clone(), _turn: turn })
+    }
+
+    /// As [`run_to_its_end`](Self::run_to_its_end), on a connection beside those of the share.
+    ///
+    /// # Errors
+    /// As [`loan`](Self::loan), or the error of a statement.
+    pub async fn run_beside<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let mut loan = self.loan().await?;
+        let answer = statements(&mut loan).await;
+        loan.give_back_after_answer(answer)
     }
 
     /// A connection from the pool, beside those of the share. Opening one takes some milliseconds; for whoever waits longer, spare

@@ -125,6 +125,15 @@ impl<'a> Context<'a> {
         self.pool
     }
 
+    /// Runs statements beside the attempt's transaction, each of which commits by itself. As with [`Context::pool`], but an idle
+    /// connection is found also while the server lets in no more.
+    pub(crate) async fn beside<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        self.connections.run_beside(statements).await
+    }
+
     /// Reports progress: the handler's timeout starts anew.
     pub fn progress(&self) {
         self.fence.deadline.restart();
@@ -145,7 +154,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`Error::Trouble`] if the database is away.
     pub async fn is_late(&self) -> Result<bool, Error> {
-        Ok(outbox::claim::is_late(self.pool, self.event).await?)
+        Ok(self.beside(async |connection| outbox::claim::is_late(connection, self.event).await).await?)
     }
 
     /// Stores a value in the column `result` of the event, if the attempt succeeds.

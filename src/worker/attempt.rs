@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) pool: PgPool,
     /// For the transactions of handlers.
     pub(super) connections: Connections,
+    /// For what settles an attempt.
+    pub(super) settling: Connections,
     pub(super) registry: Registry,
     /// The types that have a handler: labels of metrics are bounded by them.
     pub(super) event_types: Vec<&'static str>,
@@ -116,7 +118,7 @@ async fn attempt(
             return took;
         }
         (Ok(finished), Some(tx)) => {
-            match commit::commit(tx, &finished, &shared.pool, &shared.successors).await {
+            match commit::commit(tx, &finished, &shared.settling, &shared.successors).await {
                 Committed::Settled(settlement) => {
                     settled(shared, settlement, finished.finish.outcome(), report);
                     return took;
@@ -191,7 +193,7 @@ async fn roll_back(tx: AttemptTx) {
 async fn fail(shared: &Shared, claimed: &Claimed, failed: Failed, report: Report) {
     match failed {
         Failed::Judged { verdict, is_known } => {
-            let settlement = finish::fail(&shared.pool, claimed.lease, &verdict).await;
+            let settlement = finish::fail(&shared.settling, claimed.lease, &verdict).await;
             if matches!(settlement, Settlement::Made { .. }) {
                 report.failed(&verdict, claimed.event.attempt, is_known);
             }
@@ -200,8 +202,8 @@ async fn fail(shared: &Shared, claimed: &Claimed, failed: Failed, report: Report
         Failed::LeaseLost => {
             report.ended(Outcome::LeaseLost);
             // The lease may only have run out, while the database was away or while a person had the event locked.
-            let (pool, lease) = (shared.pool.clone(), claimed.lease);
-            tokio::spawn(async move { finish::hand_back(&pool, lease).await }.in_current_span());
+            let (connections, lease) = (shared.settling.clone(), claimed.lease);
+            tokio::spawn(async move { finish::hand_back(&connections, lease).await }.in_current_span());
         }
     }
 }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use backoff::BackoffBuilder;
-use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
-use crate::database;
+use crate::database::{self, Connections};
 use crate::handler::{AttemptTx, Error};
 use crate::outbox::Lease;
 use crate::outbox::settle::{self, Finished, is_ours, was_finished};
@@ -36,14 +35,14 @@ pub(super) enum Committed {
 pub(super) async fn commit(
     tx: AttemptTx,
     finished: &Finished,
-    pool: &PgPool,
+    connections: &Connections,
     successors: &Successors,
 ) -> Committed {
     match try_to_commit(tx, finished, successors).await {
         Ok(committed) => committed,
         Err(error) => {
             successors.note_lost_answer();
-            find_out(pool, finished.lease, error).await
+            find_out(connections, finished.lease, error).await
         }
     }
 }
@@ -78,8 +77,10 @@ async fn try_to_commit(
 
 /// Finds out whether a commit that returned an error was carried out: it may have reached Postgres although its answer
 /// was lost. In both cases nothing is half done.
-async fn find_out(pool: &PgPool, lease: Lease, error: sqlx::Error) -> Committed {
-    match (was_finished(pool, lease).await, is_ours(pool, lease).await) {
+async fn find_out(connections: &Connections, lease: Lease, error: sqlx::Error) -> Committed {
+    let was_finished = connections.run(async |connection| was_finished(connection, lease).await).await;
+    let is_ours = connections.run(async |connection| is_ours(connection, lease).await).await;
+    match (was_finished, is_ours) {
         (Ok(true), _) => Committed::Settled(Settlement::Made { unblocked: true }),
         // The database refused what the handler wrote, as if the statement itself had failed.
         (Ok(false), Ok(true)) => Committed::Not(Error::from(error).context("not committed")),

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backoff::{ExponentialBuilder, Retryable};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
-use crate::database;
+use crate::database::{self, Connections};
 use crate::outbox::outcome::Verdict;
 use crate::outbox::settle::{self, Finished, is_ours, was_finished};
 use crate::outbox::{Lease, Outcome};
@@ -65,18 +65,19 @@ impl Busy {
 }
 
 /// Finishes one event whose handler took no transaction.
-pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settlement {
+pub(super) async fn finish(connections: &Connections, finished: Finished) -> Settlement {
     let lease = finished.lease;
     let attempts = [finished];
     let settled = (|| async {
-        let completed = settle::finish(pool, &attempts, None).await?;
+        let completed =
+            connections.run(async |connection| settle::finish(connection, &attempts, None).await).await?;
         if !completed.finished.is_empty() {
             return Ok(Settlement::Made { unblocked: completed.unblocked > 0 });
         }
         // Another session has locked the row, an earlier try finished it and its answer was lost, or the lease is lost.
-        if is_ours(pool, lease).await? {
+        if connections.run(async |connection| is_ours(connection, lease).await).await? {
             Err(Busy::Locked)
-        } else if was_finished(pool, lease).await? {
+        } else if connections.run(async |connection| was_finished(connection, lease).await).await? {
             Ok(Settlement::Made { unblocked: true })
         } else {
             Ok(Settlement::LeaseLost)
@@ -89,14 +90,14 @@ pub(super) async fn finish(pool: &PgPool, finished: Finished) -> Settlement {
 }
 
 /// Ends an attempt that did not succeed.
-pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict) -> Settlement {
+pub(super) async fn fail(connections: &Connections, lease: Lease, verdict: &Verdict) -> Settlement {
     let is_answer_lost = AtomicBool::new(false);
     let settled = (|| async {
-        if settle::fail(pool, lease, verdict).await? {
+        if connections.run(async |connection| settle::fail(connection, lease, verdict).await).await? {
             // A successor may be claimable now; a claim that finds nothing costs little.
             return Ok(Settlement::Made { unblocked: matches!(verdict, Verdict::Dead { .. }) });
         }
-        if is_ours(pool, lease).await? {
+        if connections.run(async |connection| is_ours(connection, lease).await).await? {
             Err(Busy::Locked)
         } else if is_answer_lost.load(Ordering::Relaxed) {
             // An earlier try of ours ended the lease, or another session did: the row does not say which.
@@ -117,10 +118,13 @@ pub(super) async fn fail(pool: &PgPool, lease: Lease, verdict: &Verdict) -> Sett
 }
 
 /// Hands back an event whose lease may have run out, unless it was claimed again since. The attempt does not count.
-pub(super) async fn hand_back(pool: &PgPool, lease: Lease) {
+pub(super) async fn hand_back(connections: &Connections, lease: Lease) {
     let handed_back = (|| async {
-        let is_back = settle::hand_back(pool, &[lease]).await? > 0;
-        if !is_back && is_ours(pool, lease).await? { Err(Busy::Locked) } else { Ok(()) }
+        let hand_back = async |connection: &mut PgConnection| {
+            let is_back = settle::hand_back(&mut *connection, &[lease]).await? > 0;
+            Ok(is_back || !is_ours(connection, lease).await?)
+        };
+        if connections.run(hand_back).await? { Ok(()) } else { Err(Busy::Locked) }
     })
     .retry(patient(PATIENCE))
     .when(Busy::is_passing)

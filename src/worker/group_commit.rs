@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -39,7 +39,6 @@ pub(super) struct GroupCommit {
 /// What a commit needs.
 #[derive(Clone)]
 struct Lane {
-    pool: PgPool,
     connections: Connections,
     successors: Arc<Successors>,
     /// Notified when an event has become claimable.
@@ -60,16 +59,11 @@ struct Item {
 
 impl GroupCommit {
     /// Settles in the background while the returned value lives. Notifies `more` when a successor may be claimed.
-    pub(super) fn start(
-        pool: PgPool,
-        connections: Connections,
-        successors: Arc<Successors>,
-        more: Arc<Notify>,
-    ) -> Self {
+    pub(super) fn start(connections: Connections, successors: Arc<Successors>, more: Arc<Notify>) -> Self {
         let (queue, items) = mpsc::unbounded_channel();
         let settled = Arc::new(Notify::new());
         let (notify, is_awaited) = (Arc::clone(&settled), Arc::default());
-        let lane = Lane { pool, connections, successors, more, settled: notify, is_awaited };
+        let lane = Lane { connections, successors, more, settled: notify, is_awaited };
         tokio::spawn(settle_all(lane, items));
         Self { queue, room: Arc::new(Semaphore::new(WAITING_MAX as usize)), settled }
     }
@@ -153,7 +147,8 @@ impl Lane {
         // Each is reported on its own, because one may wait long for its lock.
         let settle = async |Item { finished, lease_guard, room, report }: Item| {
             let intended = finished.finish.outcome();
-            let settlement = finish::finish(&self.pool, finished).instrument(report.span().clone()).await;
+            let settlement =
+                finish::finish(&self.connections, finished).instrument(report.span().clone()).await;
             report.ended(settlement.outcome(intended));
             drop((lease_guard, room));
             self.wake_dispatcher(settlement.has_unblocked());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use sqlx::PgConnection;
 
 use crate::api::{self, Batch, ResultsStream};
 use crate::handler::{Context, Error};
@@ -64,6 +65,29 @@ struct Source<'a, 'b> {
     fault: Option<String>,
 }
 
+/// Notes that the download begins. Returns which results an earlier one has stored.
+async fn begin(connection: &mut PgConnection, batch: &Batch, account: &str) -> sqlx::Result<Seen> {
+    sqlx::query!(
+        "update restante.batch set download_started_at = clock_timestamp() where id = $1 and account = $2",
+        batch.id,
+        account,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let room = Seen::of(usize::try_from(batch.expected_results()).unwrap_or(0));
+    sqlx::query_scalar!(
+        "select custom_id from restante.batch_result where batch_id = $1 and account = $2",
+        batch.id,
+        account,
+    )
+    .fetch(connection)
+    .try_fold(room, async |mut seen, custom_id| {
+        seen.insert(&custom_id);
+        Ok(seen)
+    })
+    .await
+}
+
 impl<'a, 'b> Source<'a, 'b> {
     async fn open(
         cx: &'a Context<'b>,
@@ -71,25 +95,7 @@ impl<'a, 'b> Source<'a, 'b> {
         spares: mpsc::Receiver<CopyBuffer>,
     ) -> Result<Self, Error> {
         let account = cx.event.account_or_default();
-        sqlx::query!(
-            "update restante.batch set download_started_at = clock_timestamp() where id = $1 and account = $2",
-            batch.id,
-            account,
-        )
-        .execute(cx.pool())
-        .await?;
-        let room = Seen::of(usize::try_from(batch.expected_results()).unwrap_or(0));
-        let seen = sqlx::query_scalar!(
-            "select custom_id from restante.batch_result where batch_id = $1 and account = $2",
-            batch.id,
-            account,
-        )
-        .fetch(cx.pool())
-        .try_fold(room, async |mut seen, custom_id| {
-            seen.insert(&custom_id);
-            Ok(seen)
-        })
-        .await?;
+        let seen = cx.beside(async |connection| begin(connection, batch, account).await).await?;
         let chunks = cx.api.results(batch).await?;
         let lines = Lines::new(LINE_BYTES_MAX);
         Ok(Self { cx, batch, chunks, spares, lines, is_ended: false, broken_off: None, seen, fault: None })

@@ -80,7 +80,7 @@ impl Handler for BatchResults {
 
     async fn handle(&self, cx: &mut Context<'_>, payload: BatchRef) -> handler::Result {
         let id = payload.into_id()?;
-        let known = known(cx.pool(), &id, cx.event).await?;
+        let known = cx.beside(async |connection| known(connection, &id, cx.event).await).await?;
         if known.is_complete {
             return Ok(());
         }

@@ -63,6 +63,6 @@ impl Dispatcher {
         while let Some(answer) = self.hand_backs.join_next().await {
             self.take_hand_back(answer);
         }
-        self.handed_back += statements::hand_back(self.shared.pool.clone(), leases).await;
+        self.handed_back += statements::hand_back(self.shared.settling.clone(), leases).await;
     }
 }

@@ -113,7 +113,7 @@ impl Dispatcher {
 
     fn hand_back(&mut self, items: &[Leased]) {
         let leases: Vec<Lease> = items.iter().map(|leased| leased.claimed.lease).collect();
-        let handed_back = statements::hand_back(self.shared.pool.clone(), leases);
+        let handed_back = statements::hand_back(self.shared.settling.clone(), leases);
         self.hand_backs.spawn(async move { Input::HandedBack { events: handed_back.await } });
     }
 
@@ -121,8 +121,8 @@ impl Dispatcher {
         self.take_successors(None);
         let mut known: Vec<i64> = self.shared.lease_renewer.leases().iter().map(|lease| lease.id).collect();
         known.extend(self.schedule.waiting().map(|leased| leased.claimed.lease.id));
-        let (pool, owner) = (self.shared.pool.clone(), self.claimant.owner.clone());
-        self.hand_backs.spawn(statements::hand_back_strays(pool, owner, known));
+        let (connections, owner) = (self.shared.settling.clone(), self.claimant.owner.clone());
+        self.hand_backs.spawn(statements::hand_back_strays(connections, owner, known));
     }
 
     /// Waits for the next thing that the schedule has to know, and reports it.

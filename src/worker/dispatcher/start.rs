@@ -55,8 +55,7 @@ impl Dispatcher {
         lease_renewer.has_given_sign().await;
         let (leases, successors) = Successors::new(owner.clone(), lease);
         let leases = Arc::new(leases);
-        let group_commit =
-            GroupCommit::start(pool.clone(), connections.clone(), Arc::clone(&leases), Arc::clone(&more));
+        let group_commit = GroupCommit::start(connections.clone(), Arc::clone(&leases), Arc::clone(&more));
         let subscribers = registry.subscribers();
         Ok(Self {
             schedule: Schedule::new(concurrency, now()),
@@ -64,7 +63,7 @@ impl Dispatcher {
                 owner,
                 subscribers,
                 lease,
-                connections,
+                connections: connections.clone(),
                 left_out: Arc::clone(&left_out),
             }),
             shared: Arc::new(attempt::Shared {
@@ -80,6 +79,7 @@ impl Dispatcher {
                 twins: Twins::default(),
                 pool,
                 connections: for_handlers,
+                settling: connections,
                 more,
             }),
             drain: settings.drain,

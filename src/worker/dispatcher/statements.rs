@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use crate::database::{self, Connections};
@@ -61,11 +61,11 @@ impl Claimant {
 }
 
 /// Hands events back to the outbox. Returns how many this worker still had leased.
-pub(super) async fn hand_back(pool: PgPool, leases: Vec<Lease>) -> u64 {
+pub(super) async fn hand_back(connections: Connections, leases: Vec<Lease>) -> u64 {
     if leases.is_empty() {
         return 0;
     }
-    match database::answered(settle::hand_back(&pool, &leases)).await {
+    match connections.run(async |connection| settle::hand_back(connection, &leases).await).await {
         Ok(count) => {
             tracing::info!(
                 events = count,
@@ -85,9 +85,15 @@ pub(super) async fn hand_back(pool: PgPool, leases: Vec<Lease>) -> u64 {
 }
 
 /// Hands back the events that the database has leased to `owner` and that are not among `known`.
-pub(super) async fn hand_back_strays(pool: PgPool, owner: String, known: Vec<i64>) -> Input<Leased> {
-    let strays = settle::hand_back_strays(&pool, &owner, &known, STRAY_AGE);
-    match database::answered(strays).await {
+pub(super) async fn hand_back_strays(
+    connections: Connections,
+    owner: String,
+    known: Vec<i64>,
+) -> Input<Leased> {
+    let strays = async |connection: &mut PgConnection| {
+        settle::hand_back_strays(connection, &owner, &known, STRAY_AGE).await
+    };
+    match connections.run(strays).await {
         Ok(events) => {
             if events > 0 {
                 tracing::warn!(events, "handed back events of a claim or a completion whose answer was lost");

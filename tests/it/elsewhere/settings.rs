@@ -199,7 +199,7 @@ async fn a_login_with_few_connections_is_enough_for_a_day() {
     execute(
         &mut connection,
         &format!(
-            "create role few_{name} login connection limit 8 password 'few' in role restante_worker, restante_operator;
+            "create role few_{name} login connection limit 6 password 'few' in role restante_worker, restante_operator;
              grant all on all tables in schema public to few_{name};
              grant execute on all functions in schema restante to few_{name};
              grant usage on all sequences in schema restante to few_{name}"
