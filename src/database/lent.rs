@@ -31,27 +31,7 @@ impl Loan {
     /// # Errors
     /// `PoolTimedOut` if none is available in time, or the error of opening one.
     pub async fn of(pool: &PgPool) -> sqlx::Result<Self> {
-        let acquired = pool.acquire();
-        tokio::pin!(acquired);
-        let looking = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    acquired = &mut acquired => return acquired,
-                    // sqlx keeps trying to connect while the server refuses new connections, even if one comes back
-                    // meanwhile.
-                    () = sleep(LOOK_EVERY) => if let Some(connection) = pool.try_acquire() {
-                        return Ok(connection);
-                    } else if pool.num_idle() > 0 {
-                        // All places of the pool are with users who try to connect. Whoever begins anew takes an idle
-                        // connection first.
-                        acquired.set(pool.acquire());
-                    }
-                }
-            }
-        };
-        let acquired = timeout(Duration::from_secs(ACQUIRE_SECONDS), looking).await;
-        Ok(Self(Some(acquired.map_err(|_| sqlx::Error::PoolTimedOut)??)))
+        Ok(Self(Some(acquire(pool).await?)))
     }
 
     /// Gives it back to its pool, because all its statements were answered.
@@ -64,15 +44,6 @@ impl Loan {
         if !is_parting(error) {
             self.give_back();
         }
-    }
-
-    /// Gives it back after the last answer, which is returned, or as [`give_back_after`](Self::give_back_after).
-    fn give_back_after_answer<T>(self, answer: sqlx::Result<T>) -> sqlx::Result<T> {
-        match &answer {
-            Ok(_) => self.give_back(),
-            Err(error) => self.give_back_after(error),
-        }
-        answer
     }
 }
 
@@ -98,6 +69,31 @@ impl DerefMut for Loan {
     }
 }
 
+/// Takes a connection from the pool, also one that becomes idle while the pool tries to open another.
+async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
+    let acquired = pool.acquire();
+    tokio::pin!(acquired);
+    let looking = async {
+        loop {
+            tokio::select! {
+                biased;
+                acquired = &mut acquired => return acquired,
+                // sqlx keeps trying to connect while the server refuses new connections, even if one comes back
+                // meanwhile.
+                () = sleep(LOOK_EVERY) => if let Some(connection) = pool.try_acquire() {
+                    return Ok(connection);
+                } else if pool.num_idle() > 0 {
+                    // All places of the pool are with users who try to connect. Whoever begins anew takes an idle
+                    // connection first.
+                    acquired.set(pool.acquire());
+                }
+            }
+        }
+    };
+    let acquired = timeout(Duration::from_secs(ACQUIRE_SECONDS), looking).await;
+    acquired.map_err(|_| sqlx::Error::PoolTimedOut)?
+}
+
 /// Runs statements in a transaction and rolls it back, to see whether they succeed.
 ///
 /// # Errors
@@ -110,7 +106,16 @@ pub async fn tried<T>(
     let mut transaction = loan.begin().await?;
     let answer = statements(&mut transaction).await;
     drop(transaction);
-    loan.give_back_after_answer(answer)
+    match answer {
+        Ok(answer) => {
+            loan.give_back();
+            Ok(answer)
+        }
+        Err(error) => {
+            loan.give_back_after(&error);
+            Err(error)
+        }
+    }
 }
 
 /// A share of a pool that keeps a few connections from one statement to the next.
@@ -256,33 +261,28 @@ impl Connections {
         Ok(Lent { lent: Some(lent), home: self.clone(), _turn: turn })
     }
 
-    /// As [`run_to_its_end`](Self::run_to_its_end), on a connection beside those of the share.
+    /// A connection from the pool, beside those of the share, which is closed unless it is given back.
     ///
     /// # Errors
-    /// As [`loan`](Self::loan), or the error of a statement.
-    pub async fn run_beside<T>(
-        &self,
-        statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
-    ) -> sqlx::Result<T> {
-        let mut loan = self.loan().await?;
-        let answer = statements(&mut loan).await;
-        loan.give_back_after_answer(answer)
+    /// As [`connection`](Self::connection).
+    pub async fn loan(&self) -> sqlx::Result<Loan> {
+        Ok(Loan(Some(self.connection().await?)))
     }
 
-    /// A connection from the pool, beside those of the share. Opening one takes some milliseconds; for whoever waits longer, spare
-    /// ones are given back.
+    /// A connection from the pool, beside those of the share. When it is dropped, the pool checks it. Opening one takes some
+    /// milliseconds; for whoever waits longer, spare ones are given back.
     ///
     /// # Errors
     /// As [`Loan::of`].
-    pub async fn loan(&self) -> sqlx::Result<Loan> {
-        let loan = Loan::of(&self.pool);
-        tokio::pin!(loan);
+    pub async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let acquired = acquire(&self.pool);
+        tokio::pin!(acquired);
         tokio::select! {
             biased;
-            loan = &mut loan => loan,
+            acquired = &mut acquired => acquired,
             () = sleep(LOOK_EVERY) => {
                 let _waiting = self.shares.wait();
-                loan.await
+                acquired.await
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::checkpoint::{Checkpoint, Draft, Fence};
 use super::error::Error;
@@ -125,13 +126,13 @@ impl<'a> Context<'a> {
         self.pool
     }
 
-    /// Runs statements beside the attempt's transaction, each of which commits by itself. As with [`Context::pool`], but an idle
-    /// connection is found also while the server lets in no more.
-    pub(crate) async fn beside<T>(
-        &self,
-        statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
-    ) -> sqlx::Result<T> {
-        self.connections.run_beside(statements).await
+    /// A connection beside the attempt's transaction, for statements that commit by themselves, as with [`Context::pool`]. But one
+    /// that becomes idle is found also while the server lets in no more. Drop it before you call the API.
+    ///
+    /// # Errors
+    /// There is none within five seconds, or the database is away.
+    pub async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        self.connections.connection().await
     }
 
     /// Reports progress: the handler's timeout starts anew.
@@ -154,7 +155,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`Error::Trouble`] if the database is away.
     pub async fn is_late(&self) -> Result<bool, Error> {
-        Ok(self.beside(async |connection| outbox::claim::is_late(connection, self.event).await).await?)
+        Ok(outbox::claim::is_late(&mut *self.connection().await?, self.event).await?)
     }
 
     /// Stores a value in the column `result` of the event, if the attempt succeeds.

@@ -33,7 +33,7 @@ impl Handler for BatchCancel {
             return Ok(());
         }
         let id = payload.into_id()?;
-        let known = known(cx.pool(), &id, cx.event).await?;
+        let known = known(&mut *cx.connection().await?, &id, cx.event).await?;
         if known.is_complete {
             return Ok(());
         }

@@ -36,7 +36,8 @@ impl Handler for BatchDelete {
         }
         let id = payload.into_id()?;
         let account = cx.event.account_or_default();
-        match kept(cx.pool(), &id, account).await? {
+        let kept = kept(&mut *cx.connection().await?, &id, account).await?;
+        match kept {
             None => {
                 cx.set_result(&serde_json::json!({ "skipped": "the batch is not known" }));
                 return Ok(());

@@ -36,7 +36,7 @@ impl Handler for BatchPoll {
 
     async fn handle(&self, cx: &mut Context<'_>, payload: BatchRef) -> handler::Result {
         let id = payload.into_id()?;
-        let known = known(cx.pool(), &id, cx.event).await?;
+        let known = known(&mut *cx.connection().await?, &id, cx.event).await?;
         if known.is_complete {
             return Ok(());
         }

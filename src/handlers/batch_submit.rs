@@ -62,7 +62,9 @@ impl Handler for BatchSubmit {
             cx.set_result(&serde_json::json!({ "skipped": "only restante.submit_batch() submits" }));
             return Ok(());
         }
-        let Some(part) = submission::part(cx.pool(), payload.part).await? else { return Ok(()) };
+        let Some(part) = submission::part(&mut *cx.connection().await?, payload.part).await? else {
+            return Ok(());
+        };
         match part.status.as_str() {
             "waiting" if part.is_cancelled => Ok(submission::cancel(cx.tx().await?, part.id).await?),
             "waiting" => send(cx, &part).await,
@@ -135,7 +137,8 @@ async fn find(cx: &mut Context<'_>, part: &Part) -> handler::Result {
                 part = part.id,
                 "no batch came of a part that was sent; it is sent again"
             );
-            match submission::part(cx.pool(), part.id).await? {
+            let part = submission::part(&mut *cx.connection().await?, part.id).await?;
+            match part {
                 Some(part) if part.status == "waiting" && !part.is_cancelled => send(cx, &part).await,
                 _ => Err(Error::Snooze(
                     LOOK_AGAIN,
@@ -184,7 +187,13 @@ async fn candidates(cx: &Context<'_>, part: &Part) -> Result<Vec<Batch>, Error> 
         cx.progress();
     }
     let ids: Vec<String> = found.iter().map(|batch| batch.id.clone()).collect();
-    let free = submission::unknown_before(cx.pool(), cx.event.account_or_default(), part.id, &ids).await?;
+    let free = submission::unknown_before(
+        &mut *cx.connection().await?,
+        cx.event.account_or_default(),
+        part.id,
+        &ids,
+    )
+    .await?;
     found.retain(|batch| free.contains(&batch.id));
     Ok(found)
 }

@@ -79,7 +79,8 @@ impl Handler for ResourceForget {
 /// Deletes a batch, once its results have been downloaded, so that nothing asks for them any more.
 async fn delete_batch(cx: &mut Context<'_>, batch: &Forgotten) -> handler::Result {
     let (id, account) = (batch.id.as_str(), cx.event.account_or_default());
-    match kept(cx.pool(), id, account).await? {
+    let kept = kept(&mut *cx.connection().await?, id, account).await?;
+    match kept {
         Some(Kept { is_deleted: true, .. }) => Ok(()),
         Some(Kept { is_complete: true, .. }) => {
             cx.api.delete_batch(id).await?;

@@ -5,8 +5,6 @@
 
 use std::ptr;
 
-use sqlx::PgConnection;
-
 use crate::event::Event;
 use crate::handler::{Context, Error};
 use crate::outbox::waiting;
@@ -23,10 +21,7 @@ pub(super) async fn settle_waiting(
         registry.route(event).is_some_and(|other| ptr::addr_eq(other, route))
             && route.newest_state_of(event).as_ref() == Some(&state)
     };
-    let behind = async |connection: &mut PgConnection| {
-        waiting::behind(connection, cx.event, cx.state_asked_at()).await
-    };
-    let waiting = cx.beside(behind).await?;
+    let waiting = waiting::behind(&mut *cx.connection().await?, cx.event, cx.state_asked_at()).await?;
     let ids: Vec<i64> = waiting.iter().filter(waits_for_it).map(|event| event.id).collect();
     if ids.is_empty() {
         return Ok(());

@@ -95,7 +95,7 @@ impl<'a, 'b> Source<'a, 'b> {
         spares: mpsc::Receiver<CopyBuffer>,
     ) -> Result<Self, Error> {
         let account = cx.event.account_or_default();
-        let seen = cx.beside(async |connection| begin(connection, batch, account).await).await?;
+        let seen = begin(&mut *cx.connection().await?, batch, account).await?;
         let chunks = cx.api.results(batch).await?;
         let lines = Lines::new(LINE_BYTES_MAX);
         Ok(Self { cx, batch, chunks, spares, lines, is_ended: false, broken_off: None, seen, fault: None })

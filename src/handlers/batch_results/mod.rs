@@ -80,7 +80,7 @@ impl Handler for BatchResults {
 
     async fn handle(&self, cx: &mut Context<'_>, payload: BatchRef) -> handler::Result {
         let id = payload.into_id()?;
-        let known = cx.beside(async |connection| known(connection, &id, cx.event).await).await?;
+        let known = known(&mut *cx.connection().await?, &id, cx.event).await?;
         if known.is_complete {
             return Ok(());
         }

@@ -87,7 +87,10 @@ impl Exchange {
                 }
                 _ = look.tick() => {
                     // A database that does not answer says nothing of the message.
-                    let is_under_way = message::is_under_way(cx.pool(), self.id, self.attempt);
+                    let is_under_way = async {
+                        let mut connection = cx.connection().await?;
+                        message::is_under_way(&mut *connection, self.id, self.attempt).await
+                    };
                     let is_under_way = database::answered(is_under_way).await;
                     if matches!(is_under_way, Ok(false)) {
                         return Err(Stopped::CalledOff);

@@ -92,7 +92,7 @@ impl Handler for MessageSend {
             return Ok(());
         }
         let id = payload.message;
-        let Some(message) = message::message(cx.pool(), id).await? else { return Ok(()) };
+        let Some(message) = message::message(&mut *cx.connection().await?, id).await? else { return Ok(()) };
         match (message.status.as_str(), message.open.as_deref()) {
             ("waiting", _) => {}
             // One event of a message runs at a time, so this is that of a worker which has lost its lease.
@@ -108,7 +108,7 @@ impl Handler for MessageSend {
 
 impl MessageSend {
     async fn send(&self, cx: &mut Context<'_>, id: i64, message: &Message) -> handler::Result {
-        let Some(request) = message::request(cx.pool(), id).await? else { return Ok(()) };
+        let Some(request) = message::request(&mut *cx.connection().await?, id).await? else { return Ok(()) };
         let body = match request::streamed(&request) {
             Ok(body) => body,
             Err(flaw) => return unreadable(cx, id, message, &flaw).await,

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use tokio::sync::Mutex as Turn;
+
+use crate::handler::Context;
 
 use super::endpoint::{self, Endpoint};
 
@@ -34,7 +35,7 @@ impl Known {
     /// The database is away or did not answer.
     pub(super) async fn endpoint(
         &self,
-        pool: &PgPool,
+        cx: &Context<'_>,
         name: &str,
         stored_at: DateTime<Utc>,
     ) -> sqlx::Result<Option<Arc<Endpoint>>> {
@@ -44,7 +45,7 @@ impl Known {
             return Ok(Some(Arc::clone(endpoint)));
         }
         *known = None;
-        let found = endpoint::endpoint(pool, name).await?.map(Arc::new);
+        let found = endpoint::endpoint(&mut *cx.connection().await?, name).await?.map(Arc::new);
         *known = found.clone().filter(|endpoint| endpoint.is_enabled);
         Ok(found)
     }

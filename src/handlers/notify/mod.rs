@@ -180,15 +180,15 @@ impl Notifications {
         url: Option<&str>,
     ) -> Result<Arc<Endpoint>, Error> {
         let stored_at = cx.event.received_at;
-        let mut found = self.known.endpoint(cx.pool(), name, stored_at).await?;
+        let mut found = self.known.endpoint(cx, name, stored_at).await?;
         if let (None, Some(url)) = (&found, url) {
-            endpoint::add_for_callback(cx.pool(), url).await?;
-            found = self.known.endpoint(cx.pool(), name, stored_at).await?;
+            endpoint::add_for_callback(&mut *cx.connection().await?, url).await?;
+            found = self.known.endpoint(cx, name, stored_at).await?;
         }
         match found {
             None => Err(Error::Permanent(anyhow!("there is no endpoint named {name} any more"))),
             Some(endpoint) if !endpoint.is_enabled => {
-                endpoint::hold(cx.pool(), name).await?;
+                endpoint::hold(&mut *cx.connection().await?, name).await?;
                 Err(parked(name))
             }
             Some(endpoint) => Ok(endpoint),
@@ -213,7 +213,7 @@ impl Notifications {
             ),
         })?;
         let Some(per_second) = endpoint.per_second else { return Ok(pass) };
-        let wait = endpoint::take_slot(cx.pool(), name, per_second).await?;
+        let wait = endpoint::take_slot(&mut *cx.connection().await?, name, per_second).await?;
         if wait.is_zero() {
             return Ok(pass);
         }

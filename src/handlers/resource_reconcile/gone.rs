@@ -21,7 +21,7 @@ pub(super) async fn look_for(cx: &Context<'_>, listed: &'static Listed, look: &L
         if missing.is_empty() {
             return Ok(());
         }
-        let looked_at = store::now(cx.pool()).await?;
+        let looked_at = store::now(&mut *cx.connection().await?).await?;
         let (mut gone, mut there) = (Vec::new(), Vec::new());
         for id in missing {
             let is_there = is_there(cx, listed, look, &id).await?;
@@ -47,7 +47,7 @@ async fn missing(cx: &Context<'_>, listed: &Listed, look: &Look) -> sqlx::Result
                 look.horizon,
                 AT_ONCE,
             )
-            .fetch_all(cx.pool())
+            .fetch_all(&mut *cx.connection().await?)
             .await
         }
         Some(parent_id) => {
@@ -61,7 +61,7 @@ async fn missing(cx: &Context<'_>, listed: &Listed, look: &Look) -> sqlx::Result
                 look.looking_since,
                 AT_ONCE,
             )
-            .fetch_all(cx.pool())
+            .fetch_all(&mut *cx.connection().await?)
             .await
         }
     }
@@ -94,7 +94,7 @@ async fn note(
         Candidate::of(listed, look.parent_id.as_deref(), id, change)
     };
     let candidates = gone.iter().filter(|_| is_told).map(deleted).collect();
-    let unexplained = missed::unexplained(cx.pool(), account, candidates).await?;
+    let unexplained = missed::unexplained(&mut *cx.connection().await?, account, candidates).await?;
     let mut checkpoint = cx.checkpoint().await?;
     let found = missed::notice(&mut checkpoint, account, listed, &unexplained).await?;
     sqlx::query!(

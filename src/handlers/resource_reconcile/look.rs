@@ -32,8 +32,13 @@ pub(super) async fn at(cx: &Context<'_>, listed: &'static Listed) -> Result<(), 
     } else {
         loop {
             if look.cursor.is_none() {
-                look.parent_id =
-                    state::parent_after(cx.pool(), cx.event.account_or_default(), listed, &look).await?;
+                look.parent_id = state::parent_after(
+                    &mut *cx.connection().await?,
+                    cx.event.account_or_default(),
+                    listed,
+                    &look,
+                )
+                .await?;
             }
             if look.parent_id.is_none() {
                 break;
@@ -58,7 +63,7 @@ async fn list_all(cx: &Context<'_>, listed: &'static Listed, look: &mut Look) ->
     let parent_id = look.parent_id.clone();
     let path = path_of(listed, parent_id.as_deref());
     for _ in 0..PAGES_MAX {
-        let looked_at = store::now(cx.pool()).await?;
+        let looked_at = store::now(&mut *cx.connection().await?).await?;
         let page = match page::list(cx, listed, &path, look.cursor.as_deref()).await {
             Ok(page) => page,
             Err(error) if is_of_cursor(&error, look) => {
@@ -144,7 +149,7 @@ async fn take_in(
         );
         changed.push(one);
     }
-    let unexplained = missed::unexplained(cx.pool(), account, candidates).await?;
+    let unexplained = missed::unexplained(&mut *cx.connection().await?, account, candidates).await?;
     let mut checkpoint = cx.checkpoint().await?;
     let found = missed::notice(&mut checkpoint, account, listed, &unexplained).await?;
     for one in &changed {
@@ -174,7 +179,7 @@ async fn explained(
         listed.resource,
         ids,
     )
-    .fetch_all(cx.pool())
+    .fetch_all(&mut *cx.connection().await?)
     .await?;
     let explained = rows.into_iter().map(|row| {
         let explained = Explained {

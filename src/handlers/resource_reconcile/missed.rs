@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::types::PgInterval;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::changes::{Candidate, Change};
 use super::kinds::{LISTED, Listed};
@@ -25,11 +25,11 @@ const AT_ONCE: i64 = 500;
 
 /// The changes of these that no webhook tells of so far.
 pub(super) async fn unexplained(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     account: &str,
     candidates: Vec<Candidate>,
 ) -> sqlx::Result<Vec<Candidate>> {
-    let told = explained_by(&mut *pool.acquire().await?, account, &candidates).await?;
+    let told = explained_by(connection, account, &candidates).await?;
     Ok(candidates.into_iter().zip(told).filter(|(_, told)| told.is_none()).map(|(one, _)| one).collect())
 }
 

@@ -89,7 +89,7 @@ impl ResourceReconcile {
             match look::at(cx, kind).await {
                 Ok(()) => {}
                 Err(Stopped::Kind(error)) => {
-                    state::failed(cx.pool(), account, kind, &error).await?;
+                    state::failed(&mut *cx.connection().await?, account, kind, &error).await?;
                     // What may pass soon is tried again soon.
                     if !matches!(
                         error,
@@ -101,14 +101,14 @@ impl ResourceReconcile {
                 Err(Stopped::Job(error)) => return Err(error),
             }
         }
-        missed::forget_old(cx.pool(), account).await?;
+        missed::forget_old(&mut *cx.connection().await?, account).await?;
         if let Some(error) = trouble {
             return Err(Error::from(error));
         }
-        if missed::waits(cx.pool(), account).await? {
+        if missed::waits(&mut *cx.connection().await?, account).await? {
             return Err(Error::Snooze(self.grace(), NOTICED.into()));
         }
-        let until_next = state::until_next(cx.pool(), account).await?;
+        let until_next = state::until_next(&mut *cx.connection().await?, account).await?;
         Err(Error::Snooze(until_next.min(self.every), LOOKED.into()))
     }
 }

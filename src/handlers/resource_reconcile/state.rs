@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::types::PgInterval;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::kinds::{LISTED, Listed};
 use crate::api;
@@ -49,13 +49,13 @@ pub(super) async fn due(cx: &Context<'_>, every: Duration) -> Result<Vec<&'stati
         cx.event.account_or_default(),
         &kinds as &[&str],
     )
-    .fetch_all(cx.pool())
+    .fetch_all(&mut *cx.connection().await?)
     .await?;
     Ok(due.iter().filter_map(|kind| LISTED.iter().find(|listed| listed.resource == kind)).collect())
 }
 
 /// How long it is until a kind is due; a second at least.
-pub(super) async fn until_next(pool: &PgPool, account: &str) -> sqlx::Result<Duration> {
+pub(super) async fn until_next(executor: impl PgExecutor<'_>, account: &str) -> sqlx::Result<Duration> {
     let seconds = sqlx::query_scalar!(
         r#"
         select coalesce(extract(epoch from min(tried_at + every) - clock_timestamp()), 1)::float8 as "seconds!"
@@ -63,7 +63,7 @@ pub(super) async fn until_next(pool: &PgPool, account: &str) -> sqlx::Result<Dur
         "#,
         account,
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?;
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default().max(Duration::from_secs(1)))
 }
@@ -145,7 +145,7 @@ pub(super) async fn complete(cx: &Context<'_>, listed: &Listed) -> Result<(), Er
 
 /// Notes why a kind cannot be looked at, and says so once.
 pub(super) async fn failed(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     account: &str,
     listed: &Listed,
     error: &api::Error,
@@ -163,7 +163,7 @@ pub(super) async fn failed(
         listed.resource,
         fault,
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await?;
     if is_new == Some(true) {
         let kind = listed.resource;
@@ -175,7 +175,7 @@ pub(super) async fn failed(
 /// The parent after this one whose list is to be looked at: one that lives, has changed since the last look, or had parts when it
 /// went. A full look looks at all. Of idle sessions those of the last day count as living.
 pub(super) async fn parent_after(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     account: &str,
     listed: &Listed,
     look: &Look,
@@ -199,6 +199,6 @@ pub(super) async fn parent_after(
         listed.resource,
         look.is_full,
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await
 }

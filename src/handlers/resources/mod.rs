@@ -81,7 +81,7 @@ impl Handler for Resources {
             workspace_id: event.workspace_id.as_deref(),
         };
 
-        let mut known = store::known(cx.pool(), &place).await?;
+        let mut known = store::known(&mut *cx.connection().await?, &place).await?;
         if kinds::says_deleted(&event.event_type) {
             return Ok(store::gone(cx.tx().await?, &place, event.created_at, "deleted", known.now).await?);
         }
@@ -103,7 +103,7 @@ impl Handler for Resources {
         if let Some(pause) = since_asked.and_then(|since| BETWEEN_FETCHES.checked_sub(since)) {
             // What comes meanwhile is settled by this fetch too.
             tokio::time::sleep(pause).await;
-            known.now = store::now(cx.pool()).await?;
+            known.now = store::now(&mut *cx.connection().await?).await?;
         }
         cx.asks_for_state_at(known.now);
         match fetch(cx, kind, &path).await {
@@ -135,7 +135,7 @@ async fn not_found(
     let now = known.now;
     // A younger event may be of an object that only now becomes readable.
     cx.settle_alone();
-    if store::deletion_waits(cx.pool(), cx.event).await? {
+    if store::deletion_waits(&mut *cx.connection().await?, cx.event).await? {
         cx.set_result(&serde_json::json!({ "skipped": "the event of its deletion comes next" }));
         return Ok(());
     }

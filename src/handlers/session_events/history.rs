@@ -119,7 +119,8 @@ pub(super) async fn since(
     }
     new.retain(|event| Some(&event.id) != send.known_before.as_ref());
     let ids: Vec<String> = new.iter().map(|event| event.id.clone()).collect();
-    let free = store::of_no_other(cx.pool(), cx.event.account_or_default(), send, &ids).await?;
+    let free =
+        store::of_no_other(&mut *cx.connection().await?, cx.event.account_or_default(), send, &ids).await?;
     new.retain(|event| free.contains(&event.id));
     new.reverse();
     new.sort_by_key(|event| event.processed_at.is_none());

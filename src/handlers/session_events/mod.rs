@@ -70,7 +70,9 @@ impl Handler for SessionEvents {
             cx.set_result(&serde_json::json!({ "skipped": "only restante.send_session_events() sends" }));
             return Ok(());
         }
-        let Some(send) = store::send(cx.pool(), payload.send).await? else { return Ok(()) };
+        let Some(send) = store::send(&mut *cx.connection().await?, payload.send).await? else {
+            return Ok(());
+        };
         match send.status.as_str() {
             "waiting" => post(cx, &send).await,
             "sending" => find(cx, &send).await,
@@ -158,7 +160,8 @@ async fn find(cx: &mut Context<'_>, send: &Send) -> handler::Result {
                 session = send.session,
                 "the session has nothing of what was sent to it; it is sent again"
             );
-            match store::send(cx.pool(), send.id).await? {
+            let send = store::send(&mut *cx.connection().await?, send.id).await?;
+            match send {
                 Some(send) if send.status == "waiting" => post(cx, &send).await,
                 _ => Err(just_changed()),
             }
