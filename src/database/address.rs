@@ -16,8 +16,7 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use super::lent::close_idle;
-use super::pool::{farewell, open, servers};
+use super::pool::{close_idle, farewell, open, servers};
 use super::session::Session;
 use super::{Error, primary, told};
 

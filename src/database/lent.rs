@@ -1,9 +1,4 @@
-//! Lends connections, and closes those on which a statement was cut off.
-//!
-//! A future that is dropped between a statement and its answer leaves the answer on its way. sqlx 0.9 skips most
-//! answers left like this, but not all: after a `COPY` that was cut off, the next user of the connection reads an
-//! answer that was meant for the last one. So a connection is closed unless all its statements are known to be
-//! answered; and the pool checks each connection that comes back.
+//! Shares of a pool: each keeps a few connections from one statement to the next.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,112 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection, PgConnection, PgPool, Postgres};
+use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use super::pool::ACQUIRE_SECONDS;
+use super::loan::{LOOK_EVERY, Loan, acquire};
+use super::pool::{ACQUIRE_SECONDS, close_idle};
 use super::{answered, is_parting};
-
-/// How often to look whether a connection has come back while the pool opens a new one.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// A connection of a pool. It is closed when this is dropped, unless it was given back.
-#[derive(Debug)]
-pub struct Loan(Option<PoolConnection<Postgres>>);
-
-impl Loan {
-    /// Takes a connection from the pool.
-    ///
-    /// # Errors
-    /// `PoolTimedOut` if none is available in time, or the error of opening one.
-    pub async fn of(pool: &PgPool) -> sqlx::Result<Self> {
-        Ok(Self(Some(acquire(pool).await?)))
-    }
-
-    /// Gives it back to its pool, because all its statements were answered.
-    pub fn give_back(mut self) {
-        drop(self.0.take());
-    }
-
-    /// Gives it back if the database only refused a statement; closes it if the error means that it is useless.
-    pub fn give_back_after(self, error: &sqlx::Error) {
-        if !is_parting(error) {
-            self.give_back();
-        }
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        if let Some(mut connection) = self.0.take() {
-            connection.close_on_drop();
-        }
-    }
-}
-
-impl Deref for Loan {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        self.0.as_ref().expect("only what ends the loan takes it")
-    }
-}
-
-impl DerefMut for Loan {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("only what ends the loan takes it")
-    }
-}
-
-/// Takes a connection from the pool, also one that becomes idle while the pool tries to open another.
-async fn acquire(pool: &PgPool) -> sqlx::Result<PoolConnection<Postgres>> {
-    let acquired = pool.acquire();
-    tokio::pin!(acquired);
-    let looking = async {
-        loop {
-            tokio::select! {
-                biased;
-                acquired = &mut acquired => return acquired,
-                // sqlx keeps trying to connect while the server refuses new connections, even if one comes back
-                // meanwhile.
-                () = sleep(LOOK_EVERY) => if let Some(connection) = pool.try_acquire() {
-                    return Ok(connection);
-                } else if pool.num_idle() > 0 {
-                    // All places of the pool are with users who try to connect. Whoever begins anew takes an idle
-                    // connection first.
-                    acquired.set(pool.acquire());
-                }
-            }
-        }
-    };
-    let acquired = timeout(Duration::from_secs(ACQUIRE_SECONDS), looking).await;
-    acquired.map_err(|_| sqlx::Error::PoolTimedOut)?
-}
-
-/// Runs statements in a transaction and rolls it back, to see whether they succeed.
-///
-/// # Errors
-/// As [`Loan::of`], or the error of a statement.
-pub async fn tried<T>(
-    pool: &PgPool,
-    statements: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
-) -> sqlx::Result<T> {
-    let mut loan = Loan::of(pool).await?;
-    let mut transaction = loan.begin().await?;
-    let answer = statements(&mut transaction).await;
-    drop(transaction);
-    match answer {
-        Ok(answer) => {
-            loan.give_back();
-            Ok(answer)
-        }
-        Err(error) => {
-            loan.give_back_after(&error);
-            Err(error)
-        }
-    }
-}
 
 /// A share of a pool that keeps a few connections from one statement to the next.
 ///
@@ -266,7 +162,7 @@ impl Connections {
     /// # Errors
     /// As [`connection`](Self::connection).
     pub async fn loan(&self) -> sqlx::Result<Loan> {
-        Ok(Loan(Some(self.connection().await?)))
+        self.connection().await.map(Loan::from)
     }
 
     /// A connection from the pool, beside those of the share. When it is dropped, the pool checks it. Opening one takes some
@@ -353,15 +249,6 @@ impl Deref for Lent {
 impl DerefMut for Lent {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.lent.as_mut().expect("only what ends the loan takes it").connection
-    }
-}
-
-/// Closes the idle connections of a pool whose server is gone, so that their next users need not find out one by one.
-pub(super) fn close_idle(pool: &PgPool) {
-    for _ in 0..pool.num_idle() {
-        if let Some(mut connection) = pool.try_acquire() {
-            connection.close_on_drop();
-        }
     }
 }
 

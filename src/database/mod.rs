@@ -3,6 +3,7 @@
 
 mod address;
 mod lent;
+mod loan;
 mod pool;
 mod primary;
 mod ready;
@@ -23,7 +24,9 @@ pub use self::address::Address;
 #[doc(hidden)]
 pub use self::address::{Login, Waiting, keep_at};
 #[doc(hidden)]
-pub use self::lent::{Connections, Lent, Loan, tried};
+pub use self::lent::{Connections, Lent};
+#[doc(hidden)]
+pub use self::loan::{Loan, tried};
 pub use self::pool::pool;
 #[doc(hidden)]
 pub use self::pool::{connect, keeps_session, place};

@@ -76,6 +76,15 @@ async fn is_in_step(connection: &mut PgConnection) -> sqlx::Result<bool> {
     Ok(matches!(&rows[..], [row] if row.try_get::<&str, _>(0).is_ok_and(|answer| answer == number)))
 }
 
+/// Closes the idle connections of a pool whose server is gone, so that their next users need not find out one by one.
+pub(super) fn close_idle(pool: &PgPool) {
+    for _ in 0..pool.num_idle() {
+        if let Some(mut connection) = pool.try_acquire() {
+            connection.close_on_drop();
+        }
+    }
+}
+
 /// One connection of its own, outside any pool, for a person's command. Of several servers it is to the one that takes writes.
 ///
 /// # Errors

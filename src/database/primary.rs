@@ -8,8 +8,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::lent::close_idle;
-use super::pool::{open, servers};
+use super::pool::{close_idle, open, servers};
 use super::session::Session;
 use super::{Error, answered};
 
