@@ -34,7 +34,7 @@ pub use self::primary::keep_on_primary;
 pub use self::ready::ready;
 pub use self::schema::migrate;
 #[doc(hidden)]
-pub use self::schema::{check_schema, grant, schema_version_known};
+pub use self::schema::{check_schema, grant, schema_version, schema_version_known};
 pub use self::servers::Unusable;
 #[doc(hidden)]
 pub use self::servers::{Servers, servers};

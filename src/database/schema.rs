@@ -189,7 +189,7 @@ async fn serves_programs_since(connection: &mut PgConnection) -> sqlx::Result<i6
 }
 
 /// The newest migration that was applied; 0 if the schema does not exist.
-async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+pub async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     let there: bool = sqlx::query_scalar("select to_regclass('restante.schema_migration') is not null")
         .fetch_one(&mut *connection)
         .await?;

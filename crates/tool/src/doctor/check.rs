@@ -24,6 +24,8 @@ pub(super) struct Database {
     /// How many connections the pools of the services in the scope open at most.
     pub(super) pool_connections: i64,
     pub(super) limits: Limits,
+    /// The schema is that of a newer release, which may have less of some things than this one.
+    pub(super) is_newer: bool,
 }
 
 /// From where on something counts as too much.

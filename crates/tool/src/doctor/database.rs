@@ -1,14 +1,14 @@
 //! The doctor examines the database: how it can be reached, and then each check of the list.
 
 use secrecy::SecretString;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 
 use super::NAME;
 use super::check::{Check, Database, Limits, Needs, findings_of};
 use super::finding::Finding;
 use super::login::{self, Login};
 use super::scope::{Scope, Subject};
-use super::{clock, horizon, retention, rights, server, sessions, settings, tables, weeks};
+use super::{clock, granted, horizon, retention, rights, server, sessions, settings, tables, weeks};
 use restante::database::{self, told};
 
 /// The checks by family, in the order in which they are told.
@@ -18,6 +18,7 @@ const FAMILIES: &[&[Check]] = &[
     sessions::CHECKS,
     settings::CHECKS,
     rights::CHECKS,
+    granted::CHECKS,
     tables::CHECKS,
     weeks::CHECKS,
     retention::CHECKS,
@@ -81,7 +82,15 @@ async fn opened(asked: Asked<'_>, url: &SecretString) -> Result<Database, Findin
     })?;
     let scope = Scope::of(asked.subject, Some(&login), asked.variables);
     let pool_connections = super::pools::connections(asked.variables, scope);
-    Ok(Database { connection, url: url.clone(), login, scope, pool_connections, limits: asked.limits })
+    Ok(Database {
+        connection,
+        url: url.clone(),
+        login,
+        scope,
+        pool_connections,
+        limits: asked.limits,
+        is_newer: false,
+    })
 }
 
 /// The version of the schema; `None` if it is not for this login to know.
@@ -98,10 +107,24 @@ async fn schema(database: &mut Database) -> Option<Finding> {
     if !database.login.may_use || !database.login.sees_version() {
         return None;
     }
-    Some(match database::check_schema(&mut database.connection).await {
-        Ok(()) => Finding::fine("schema", "is the one that this program knows"),
+    Some(match version(&mut database.connection).await {
+        Ok(version) => {
+            database.is_newer = version > database::schema_version_known();
+            let says = if database.is_newer {
+                "is a newer one, which serves this program too"
+            } else {
+                "is the one that this program knows"
+            };
+            Finding::fine("schema", says)
+        }
         Err(error) => judge_schema(error),
     })
+}
+
+/// The version of a schema that serves this program.
+async fn version(connection: &mut PgConnection) -> Result<i64, database::Error> {
+    database::check_schema(connection).await?;
+    Ok(database::schema_version(connection).await?)
 }
 
 fn judge_schema(error: database::Error) -> Finding {

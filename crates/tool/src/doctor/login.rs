@@ -16,6 +16,10 @@ pub(super) struct Login {
     pub(super) may_use: bool,
     /// Does the login own the schema, or is it a superuser?
     pub(super) is_owner: bool,
+    /// Does the schema belong to this login itself, and not to a role that it is a member of?
+    pub(super) is_owner_itself: bool,
+    /// The attributes of the login that reach beyond the database, as in CREATEROLE.
+    pub(super) attributes: Vec<String>,
     /// May the login do what ingest does?
     pub(super) may_insert: bool,
     /// May the login do what the worker does?
@@ -45,6 +49,10 @@ pub(super) async fn of(connection: &mut PgConnection) -> sqlx::Result<Login> {
                 (select rolsuper from pg_roles where rolname = current_user) as is_superuser,
                 coalesce(has_schema_privilege(n.oid, 'usage'), false) as may_use,
                 coalesce(pg_has_role(n.nspowner, 'usage'), false) as is_owner,
+                coalesce(pg_get_userbyid(n.nspowner) = current_user, false) as is_owner_itself,
+                (select array_remove(array[case when rolcreaterole then 'CREATEROLE' end, case when rolcreatedb then 'CREATEDB' end,
+                                           case when rolreplication then 'REPLICATION' end, case when rolbypassrls then 'BYPASSRLS' end], null)
+                   from pg_roles where rolname = current_user) as attributes,
                 coalesce(may.insert, false) as may_insert, coalesce(may.claim, false) as may_claim,
                 coalesce(may.enqueue, false) as may_enqueue,
                 coalesce((select has_column_privilege(c.oid, 'status', 'update') from pg_class as c

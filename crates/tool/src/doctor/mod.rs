@@ -11,6 +11,7 @@ mod configuration;
 mod database;
 mod egress;
 mod finding;
+mod granted;
 mod horizon;
 mod journal;
 mod login;

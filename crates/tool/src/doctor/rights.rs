@@ -23,7 +23,10 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 async fn login(database: &mut Database) -> sqlx::Result<Vec<Finding>> {
-    Ok(if database.login.has_schema { judge(&database.login, database.scope) } else { Vec::new() })
+    let Database { login, scope, .. } = database;
+    let mut findings = if login.has_schema { judge(login, *scope) } else { Vec::new() };
+    findings.extend(too_many(login, *scope));
+    Ok(findings)
 }
 
 /// What the login is for, and what it lacks for that.
@@ -63,6 +66,36 @@ fn judge(login: &Login, scope: Scope) -> Vec<Finding> {
     }
     findings.extend(lacking);
     findings
+}
+
+/// What the login of a service may do and no service needs: whoever gets hold of the service then may do it too.
+fn too_many(login: &Login, scope: Scope) -> Vec<Finding> {
+    let Login { name, owner, .. } = login;
+    if !scope.is_asked || login.is_superuser || login.is_owner_itself {
+        return Vec::new();
+    }
+    let mut too_many = Vec::new();
+    if login.is_owner {
+        too_many
+            .push((format!("act as {owner}, who owns the schema"), format!("revoke {owner} from {name}")));
+    } else if login.may_claim && !scope.worker {
+        too_many.push(("run handlers".to_owned(), format!("revoke restante_worker from {name}")));
+    }
+    if !login.attributes.is_empty() {
+        let attributes = login.attributes.join(", ");
+        let no: Vec<String> =
+            login.attributes.iter().map(|attribute| format!("no{}", attribute.to_lowercase())).collect();
+        too_many
+            .push((format!("do what {attributes} allows"), format!("alter role {name} {}", no.join(" "))));
+    }
+    let why = "whoever gets hold of the service may do that too";
+    too_many
+        .into_iter()
+        .map(|(what, sql)| {
+            let says = format!("{name} may {what}, which the service does not need");
+            Finding::warn("login", says, why, Remedy::sql(SUPERUSER, sql))
+        })
+        .collect()
 }
 
 fn of_owner(Login { name, is_superuser, .. }: &Login, scope: Scope) -> Finding {

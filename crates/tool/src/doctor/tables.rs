@@ -79,8 +79,41 @@ const CHANGES: &[Change] = &[
     },
 ];
 
+/// The indexes that the migrations make, each as the statement that makes it. A test holds that it has them all.
+const INDEXES: &str = include_str!("indexes.txt");
+
+const DROPPED: Change = Change {
+    question: "",
+    says: "an index of the migrations is missing",
+    why: "what it is for reads the whole table, or stores twice what is to be stored once",
+};
+
+/// The indexes that are there, each with the statement that makes it, but for those of the partitions.
+pub(super) async fn indexes(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, String)>> {
+    sqlx::query_as(
+        "select i.relname::text, replace(pg_get_indexdef(i.oid), ' ON ONLY ', ' ON ')
+           from pg_index as x join pg_class as i on i.oid = x.indexrelid join pg_class as t on t.oid = x.indrelid
+          where i.relnamespace = to_regnamespace('restante') and not t.relispartition
+          order by i.relname collate \"C\"",
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// What `INDEXES` has and the database has not, with the statements that make it.
+fn dropped(there: &[(String, String)]) -> Vec<(String, String)> {
+    let name = |statement: &'static str| statement.split_once("INDEX ")?.1.split(' ').next();
+    let known =
+        INDEXES.lines().filter_map(|statement| Some((name(statement)?.to_owned(), statement.to_owned())));
+    known.filter(|(name, _)| !there.iter().any(|(there, _)| there == name)).collect()
+}
+
 async fn altered(database: &mut Database) -> sqlx::Result<Vec<Finding>> {
     let mut findings = Vec::new();
+    if !database.is_newer {
+        let there = indexes(&mut database.connection).await?;
+        findings.extend(judge(&DROPPED, &dropped(&there)));
+    }
     for change in CHANGES {
         let found = sqlx::query_as::<_, (String, String)>(change.question);
         findings.extend(judge(change, &found.fetch_all(&mut database.connection).await?));

@@ -119,6 +119,11 @@ impl Environment {
         name
     }
 
+    /// A connection of a superuser.
+    async fn admin(&self) -> PgConnection {
+        PgConnection::connect(&self.admin_url).await.unwrap()
+    }
+
     /// As a superuser.
     async fn sql(&self, statement: &str) {
         execute(&self.admin_url, statement).await;
@@ -126,7 +131,7 @@ impl Environment {
 
     /// As a person does in psql.
     async fn sql_one_by_one(&self, statements: &str) {
-        let mut connection = PgConnection::connect(&self.admin_url).await.unwrap();
+        let mut connection = self.admin().await;
         for statement in statements.split("; ") {
             connection.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
         }
@@ -167,6 +172,13 @@ impl Environment {
         assert!(statements.contains(sql), "{statements}");
         self.sql_one_by_one(&statements).await;
         self.is_silent().await;
+    }
+
+    /// Asserts that everything is as it should be in this.
+    async fn is_silent_about(&self, subject: &str) {
+        let findings = self.examined().await;
+        let told = findings.iter().find(|finding| finding.subject == subject && finding.help.is_some());
+        assert_eq!(told, None);
     }
 
     /// Asserts that everything is as it should be.

@@ -1,6 +1,11 @@
 //! Logins that lack rights, or have more than is good.
 
+use std::fmt::Write;
+
+use expect_test::expect_file;
+
 use super::super::finding::Remedy;
+use super::super::granted;
 use super::{Environment, Subject};
 
 #[tokio::test]
@@ -120,4 +125,66 @@ async fn a_database_with_too_few_connections() {
 
     let sql = format!("alter database {database} connection limit 34");
     environment.is_mended_by("connections", "the connection limit of the database is 20", &sql).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_lacks_a_right_which_few_of_its_handlers_need() {
+    let mut environment = Environment::new().await;
+    let owner = environment.variables[0].1.clone();
+    let login = environment.login("in role restante_worker").await;
+    for (right, says) in [
+        ("insert on restante.resource", "insert on table resource"),
+        ("all on restante.message", "select on table message"),
+        ("all on function restante.forget_portion", "execute on function forget_portion("),
+    ] {
+        environment.sql(&format!("revoke {right} from restante_worker")).await;
+
+        let says = format!("{login} lacks rights that the migrations grant to restante_worker: {says}");
+        environment.is_told_to("rights", &says, "restante migrate --grants").await;
+
+        restante::database::grant(&owner.clone().into()).await.unwrap();
+        environment.is_silent_about("rights").await;
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_rights_has_what_the_migrations_grant() {
+    let environment = Environment::new().await;
+    let mut connection = environment.admin().await;
+    let mut lines = String::new();
+    for role in ["app", "ingest", "operator", "page", "page_replay", "worker"] {
+        let role = format!("restante_{role}");
+        for (what, mut rights) in granted::of_role(&mut connection, Some(&role)).await.unwrap().0 {
+            rights.sort_unstable();
+            for right in rights {
+                writeln!(lines, "{role}: {right} on {what}").unwrap();
+            }
+        }
+    }
+
+    expect_file!["../granted.txt"].assert_eq(&lines);
+}
+
+#[tokio::test]
+async fn an_ingest_whose_login_may_do_more_than_it_needs() {
+    for (options, says, remedy) in [
+        (
+            "in role doctors_owner",
+            "may act as doctors_owner, who owns the schema",
+            "revoke doctors_owner from",
+        ),
+        ("in role restante_ingest, restante_worker", "may run handlers", "revoke restante_worker from"),
+        ("createrole bypassrls in role restante_ingest", "CREATEROLE, BYPASSRLS", "nocreaterole nobypassrls"),
+    ] {
+        let mut environment = Environment::new().await;
+        let login = environment.login(options).await;
+
+        let told = environment.is_told("login", says).await;
+
+        let Remedy::Sql { statements, .. } = told else { panic!("{says}: it is no SQL") };
+        assert!(statements.contains(remedy), "{statements}");
+        environment.sql_one_by_one(&statements).await;
+        environment.sql(&format!("grant restante_ingest to {login}")).await;
+        environment.is_silent().await;
+    }
 }

@@ -1,5 +1,8 @@
 //! What a person, or a copy, has changed about the tables.
 
+use expect_test::expect_file;
+
+use super::super::tables;
 use super::Environment;
 
 async fn is_found_and_mended(broken_by: &str, subject: &str, says: &str, sql: &str) {
@@ -22,6 +25,22 @@ async fn an_index_that_was_not_finished() {
         "update pg_index set indisvalid = false where indexrelid = 'restante.outbox_live_head'::regclass";
     let says = "an index is not valid: outbox_live_head";
     is_found_and_mended(broken, "tables", says, "reindex index restante.outbox_live_head").await;
+}
+
+#[tokio::test]
+async fn an_index_that_was_dropped() {
+    let says = "an index of the migrations is missing: message_key";
+    let sql = "CREATE INDEX message_key ON restante.message";
+    is_found_and_mended("drop index restante.message_key", "tables", says, sql).await;
+}
+
+#[tokio::test]
+async fn the_list_of_indexes_has_what_the_migrations_make() {
+    let mut connection = Environment::new().await.admin().await;
+    let indexes = tables::indexes(&mut connection).await.unwrap();
+    let lines: String = indexes.into_iter().map(|(_, statement)| statement + "\n").collect();
+
+    expect_file!["../indexes.txt"].assert_eq(&lines);
 }
 
 #[tokio::test]
