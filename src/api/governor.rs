@@ -145,10 +145,10 @@ impl Governor {
     }
 
     /// Takes note of a 429, and of the wait that it asks for. An API that names no limit may have meant this one thing only: then the
-    /// event that asked waits, and nobody else.
+    /// event that asked waits, and nobody else, until several 429s have come within a second.
     pub(super) async fn limited(&self, class: Class, wait: Option<Duration>) {
         let lane = self.lane(class);
-        if lane.pace().names_no_limit() {
+        if lane.pace().names_no_limit() && !lane.pace().is_limited_unnamed(Instant::now()) {
             return;
         }
         let is_first = lane.pace().limited(wait, Instant::now());

@@ -66,6 +66,8 @@ pub(super) struct Pace {
     pace: f64,
     paced_at: Instant,
     limited_at: Option<Instant>,
+    /// The last 429s of an API that names no limit.
+    refused: VecDeque<Instant>,
     recovered_at: Option<Instant>,
     is_recovery_news: bool,
     not_before: Option<Instant>,
@@ -93,6 +95,7 @@ impl Pace {
             pace: f64::INFINITY,
             paced_at: now,
             limited_at: None,
+            refused: VecDeque::new(),
             recovered_at: None,
             is_recovery_news: false,
             not_before: None,
@@ -223,9 +226,10 @@ impl Pace {
         self.seen_per_second(now);
     }
 
-    /// Sends a call away until its turn: one comes back after the other, at the pace.
+    /// Sends a call away until its turn: one comes back after the other, at the pace of the limit. While the pace is lower, after trouble
+    /// or a 429, some of them are sent away again; but once it has risen, there are enough of them.
     fn later(&mut self, soonest: Instant, now: Instant) -> Place {
-        let pace = self.pace.clamp(LOWEST, 1000.0);
+        let pace = self.pace_at_most().clamp(LOWEST, 1000.0);
         let next = self.told.map(|told| told + Duration::from_secs_f64(1.0 / pace));
         let turn = next.map_or(soonest, |next| next.max(soonest));
         if turn > now + LATEST {

@@ -131,6 +131,66 @@ async fn a_429_of_an_api_that_names_no_limit_holds_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn several_429s_within_a_second_tell_of_a_limit_that_has_no_name() {
+    let governor = Governor::new("anthropic");
+    answer(&governor, None).await;
+    assert_eq!(begin(&governor, 40).await.len(), 40);
+    for _ in 0..4 {
+        governor.limited(Class::Objects, Some(Duration::from_secs(2))).await;
+    }
+
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let began = begin(&governor, 100).await;
+    // Half of the forty, and a twentieth of them more for each second.
+    assert!((20..=24).contains(&began.len()), "{began:?}");
+    // What is answered without a limit says nothing against it.
+    answer(&governor, None).await;
+    assert!(begin(&governor, 100).await.len() < 30);
+}
+
+/// A budget whose pace is a quarter of ten, as after trouble.
+#[derive(Debug)]
+struct Rising;
+
+impl Budget for Rising {
+    fn lease<'a>(
+        &'a self,
+        _: &'a str,
+        _: Class,
+        _: u32,
+        _: Duration,
+    ) -> futures_util::future::BoxFuture<'a, Option<Leased>> {
+        let places = Leased::Places { granted: 1, starts_in: Duration::ZERO, per_second: 2.5 };
+        Box::pin(async move { Some(places) })
+    }
+
+    fn note<'a>(&'a self, _: Learned<'a>) -> futures_util::future::BoxFuture<'a, bool> {
+        Box::pin(async { true })
+    }
+}
+
+/// How long the calls wait that are out of turn, the longest.
+async fn longest_wait(governor: &Governor, calls: usize) -> Duration {
+    let calls = futures_util::future::join_all((0..calls).map(|_| governor.admit(Class::Objects))).await;
+    let wait = |call: Result<Admitted<'_>, Error>| match call {
+        Err(Error::OutOfTurn { wait }) => Some(wait),
+        _ => None,
+    };
+    calls.into_iter().filter_map(wait).max().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_pace_is_low_is_sent_away_at_the_pace_of_the_limit() {
+    let recovered = of_ten_a_second().await;
+    recovered.share(Arc::new(Rising));
+    assert!(longest_wait(&recovered, 100).await < Duration::from_secs(12));
+
+    let limited = of_ten_a_second().await;
+    limited.limited(Class::Objects, None).await;
+    assert!(longest_wait(&limited, 100).await < Duration::from_secs(12));
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_trouble_calls_begin_slowly_with_and_without_a_limit() {
     let governor = of_ten_a_second().await;
     governor.recovered();

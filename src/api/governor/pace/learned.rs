@@ -13,6 +13,9 @@ const SHARE_OF_LIMIT: f64 = 0.97;
 /// The pace grows by this share of the limit each second after a 429.
 const GROWTH: f64 = 0.05;
 
+/// So many 429s within a second say that the API has a limit that it does not name.
+const REFUSED_TOGETHER: usize = 4;
+
 /// After trouble the pace begins with a quarter of the limit, and doubles each second. Where no limit is known, it begins with this.
 const AFTER_TROUBLE: f64 = 25.0;
 /// So long after trouble the pace is what it was, or unlimited.
@@ -64,6 +67,24 @@ impl Pace {
             }
         }
         news
+    }
+
+    /// The pace of the limit, or of now if that is higher or no limit is known.
+    pub(super) fn pace_at_most(&self) -> f64 {
+        self.limit.map_or(self.pace, |limit| self.pace.max(limit * SHARE_OF_LIMIT))
+    }
+
+    /// Takes note of a 429 of an API that names no limit. Returns whether there is one all the same: several 429s within a second are
+    /// not about one object.
+    pub(in crate::api::governor) fn is_limited_unnamed(&mut self, now: Instant) -> bool {
+        self.refused.retain(|at| *at + Duration::from_secs(1) > now);
+        self.refused.push_back(now);
+        if self.refused.len() < REFUSED_TOGETHER {
+            return false;
+        }
+        self.refused.clear();
+        self.known = Known::Limit;
+        true
     }
 
     /// Takes note of a 429. Returns whether it is the first within a second.
