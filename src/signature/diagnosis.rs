@@ -63,14 +63,21 @@ impl Refused<'_> {
     /// Looks more closely. `others` are the keys of the other senders.
     pub fn diagnose<'k>(self, others: impl IntoIterator<Item = &'k Keys>) -> Diagnosis {
         let Refused { rejection, keys, headers, body, now } = self;
+        let fits = |keys: &Keys, body: &[u8]| {
+            body.len() <= BODY_BYTES_MAX && verify(keys, headers, body, now).is_ok()
+        };
         match rejection {
             Rejection::Missing | Rejection::NoKeys if is_signed_otherwise(keys, headers) => {
-                Diagnosis::WrongHeaderName
+                // Another sender may be signing by a scheme that this one does not have.
+                if others.into_iter().any(|other| fits(other, body)) {
+                    Diagnosis::KeyOfAnotherSender
+                } else {
+                    Diagnosis::WrongHeaderName
+                }
             }
             Rejection::Mismatch if !has_base64(keys, headers) => Diagnosis::NotBase64,
             Rejection::Mismatch if !has_hex(keys, headers) => Diagnosis::NotHex,
             Rejection::Mismatch if body.len() <= BODY_BYTES_MAX => {
-                let fits = |keys: &Keys, body: &[u8]| verify(keys, headers, body, now).is_ok();
                 if others.into_iter().any(|other| fits(other, body)) {
                     Diagnosis::KeyOfAnotherSender
                 } else if variants(body).any(|variant| fits(keys, &variant)) {
@@ -226,6 +233,10 @@ mod tests {
 
         assert_eq!(diagnosed(&other, &headers, BODY, &[only_a()]), Diagnosis::KeyOfAnotherSender);
         assert_eq!(diagnosed(&other, &headers, BODY, &[]), Diagnosis::As(Rejection::Mismatch));
+
+        let of_another_scheme = Keys { older: key(b"s3cret"), ..Keys::default() };
+        assert_eq!(diagnosed(&of_another_scheme, &headers, BODY, &[only_a()]), Diagnosis::KeyOfAnotherSender);
+        assert_eq!(diagnosed(&of_another_scheme, &headers, BODY, &[]), Diagnosis::WrongHeaderName);
     }
 
     #[test]
