@@ -28,9 +28,14 @@ pub(super) struct Gate {
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-const CLOSED: &str = "The ops page is not shown on an address beyond this machine without users.\n\
-                      Set RESTANTE_OPS_USERS_FILE to a file with a line for each, as `htpasswd -nB NAME` prints it,\n\
-                      or let RESTANTE_OPS_LISTEN be an address of loopback.\n";
+fn closed() -> String {
+    format!(
+        "The ops page is not shown on an address beyond this machine without users.\n\
+         Set RESTANTE_OPS_USERS_FILE to a file with a line for each, as `{}` prints it,\n\
+         or let RESTANTE_OPS_LISTEN be an address of loopback.\n",
+        User::MADE_WITH
+    )
+}
 
 impl Gate {
     pub(super) fn new(users: Vec<User>, listens_at: SocketAddr) -> Self {
@@ -78,7 +83,7 @@ impl IntoResponse for Refused {
             Refused::Name => {
                 (StatusCode::FORBIDDEN, "ask for this page as localhost or 127.0.0.1\n").into_response()
             }
-            Refused::Closed => (StatusCode::FORBIDDEN, CLOSED).into_response(),
+            Refused::Closed => (StatusCode::FORBIDDEN, closed()).into_response(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who may look at the page from elsewhere: names, and the hashes of their passwords.
 //!
-//! A hash is one of bcrypt, as `htpasswd -nB NAME` prints it. To compare with one takes some milliseconds on purpose, so what was
+//! A hash is one of bcrypt, as [`User::MADE_WITH`] prints it. To compare with one takes some milliseconds on purpose, so what was
 //! right once is remembered for a while, and only a few are compared at a time.
 
 use std::collections::HashMap;
@@ -39,6 +39,9 @@ impl std::fmt::Debug for User {
 }
 
 impl User {
+    /// The command that prints the line of a person. It names the rounds, because `htpasswd` alone makes fewer than are taken here.
+    pub const MADE_WITH: &str = "htpasswd -nBC 10 NAME";
+
     /// Reads a line, `name:hash`.
     ///
     /// # Errors
