@@ -38,8 +38,8 @@ fn closed() -> String {
 }
 
 impl Gate {
-    pub(super) fn new(users: Vec<User>, listens_at: SocketAddr) -> Self {
-        Self { users: Users::new(users), is_loopback: listens_at.ip().is_loopback() }
+    pub(super) fn new(users: Users, listens_at: SocketAddr) -> Self {
+        Self { users, is_loopback: listens_at.ip().is_loopback() }
     }
 
     /// Whether anybody is let in.
@@ -129,7 +129,9 @@ mod tests {
     #[test]
     fn nobody_is_let_in_beyond_this_machine_without_users() {
         let ada = || User::read(&format!("ada:{}", bcrypt::hash("x", 8).unwrap())).unwrap();
-        let is_open = |users: Vec<User>, address: &str| Gate::new(users, address.parse().unwrap()).is_open();
+        let is_open = |users: Vec<User>, address: &str| {
+            Gate::new(Users::new(users), address.parse().unwrap()).is_open()
+        };
 
         assert!(is_open(vec![], "127.0.0.1:9092") && is_open(vec![], "[::1]:9092"));
         assert!(is_open(vec![ada()], "0.0.0.0:9092"));

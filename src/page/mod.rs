@@ -51,7 +51,7 @@ use reader::{Problem, Query, Reader};
 use shared::{Answer, Shared};
 use told::Told;
 
-pub use users::User;
+pub use users::{User, Users};
 
 /// A form is small.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -68,7 +68,7 @@ pub struct Settings {
     /// A login that may become `restante_page`, and to replay `restante_page_replay`.
     pub address: database::Address,
     /// Who may look; without any, only this machine.
-    pub users: Vec<User>,
+    pub users: Users,
     /// Whether dead letters can be replayed.
     pub replay: bool,
     /// Where it is served.
