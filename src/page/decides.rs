@@ -52,7 +52,15 @@ pub(super) async fn ask_to_replay(
     };
     let body =
         replay::form_of_all(&fields, &html! { (words::number(count)) }, &person, &page.tokens.of(&person));
-    let drawn = Drawn { title: "Replay", tab: "/dead", person: &person, answers: &[], is_live: false, body };
+    let drawn = Drawn {
+        title: "Replay",
+        tab: "/dead",
+        person: &person,
+        answers: &[],
+        is_live: false,
+        is_typed_on: true,
+        body,
+    };
     page.sheet(drawn, &headers)
 }
 

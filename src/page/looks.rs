@@ -43,8 +43,15 @@ pub(super) async fn events(
         }
     };
     let body = html! { (search.form()) (framed("events", "Found", &answer, &sql)) };
-    let drawn =
-        Drawn { title: "Events", tab: "/events", person: &person, answers: &[answer], is_live: false, body };
+    let drawn = Drawn {
+        title: "Events",
+        tab: "/events",
+        person: &person,
+        answers: &[answer],
+        is_live: false,
+        is_typed_on: true,
+        body,
+    };
     page.sheet(drawn, &headers)
 }
 
@@ -79,6 +86,7 @@ pub(super) async fn event_of(
         person: &person,
         answers: &[status, life],
         is_live: true,
+        is_typed_on: can_replay,
         body,
     };
     page.sheet(drawn, &headers)
@@ -107,7 +115,15 @@ pub(super) async fn payload(
         section.panel { p { a href={ "/events/" (id) } { "Back to event " (id) } } (found) (sql_of(&sql)) }
     };
     let title = format!("Payload of event {id}");
-    let drawn = Drawn { title: &title, tab: "/events", person: &person, answers: &[], is_live: false, body };
+    let drawn = Drawn {
+        title: &title,
+        tab: "/events",
+        person: &person,
+        answers: &[],
+        is_live: false,
+        is_typed_on: false,
+        body,
+    };
     not_stored(page.sheet(drawn, &headers))
 }
 
@@ -152,8 +168,15 @@ pub(super) async fn message_of(
     }
     let title = format!("Message {id}");
     let answers: Vec<Answer> = std::iter::once(overview).chain(text).collect();
-    let drawn =
-        Drawn { title: &title, tab: "/messages", person: &person, answers: &answers, is_live: true, body };
+    let drawn = Drawn {
+        title: &title,
+        tab: "/messages",
+        person: &person,
+        answers: &answers,
+        is_live: true,
+        is_typed_on: false,
+        body,
+    };
     let shown = page.sheet(drawn, &headers);
     if shows_text { not_stored(shown) } else { shown }
 }

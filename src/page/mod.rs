@@ -177,16 +177,25 @@ impl Page {
             }
         };
         self.sheet(
-            Drawn { title: tab.title, tab: tab.path, person, answers: &answers, is_live: true, body },
+            Drawn {
+                title: tab.title,
+                tab: tab.path,
+                person,
+                answers: &answers,
+                is_live: true,
+                is_typed_on: false,
+                body,
+            },
             headers,
         )
     }
 
     fn sheet(&self, drawn: Drawn<'_>, headers: &HeaderMap) -> Response {
-        let Drawn { title, tab, person, answers, is_live, body } = drawn;
+        let Drawn { title, tab, person, answers, is_live, is_typed_on, body } = drawn;
         let as_of = answers.iter().filter_map(|answer| answer.drawn.as_ref()).map(|(_, at)| *at).min();
         let is_awaited = answers.iter().any(|answer| answer.is_awaited);
-        unless_known(Sheet { title, tab, person, as_of, is_live, is_awaited, body }.draw(), headers)
+        let sheet = Sheet { title, tab, person, as_of, is_live, is_awaited, is_typed_on, body };
+        unless_known(sheet.draw(), headers)
     }
 
     /// A form that is not from the page changes nothing.
@@ -208,8 +217,16 @@ impl Page {
     /// A page that says why something was not done.
     fn failed(&self, tab: &'static str, problem: &str, person: &Person) -> Response {
         let body = html! { section.panel { p.problem role="alert" { (words::state("look")) " " (problem) } p { a href=(tab) { "Back" } } } };
-        let sheet =
-            Sheet { title: "Not done", tab, person, as_of: None, is_live: false, is_awaited: false, body };
+        let sheet = Sheet {
+            title: "Not done",
+            tab,
+            person,
+            as_of: None,
+            is_live: false,
+            is_awaited: false,
+            is_typed_on: false,
+            body,
+        };
         (StatusCode::UNPROCESSABLE_ENTITY, [(header::CONTENT_TYPE, HTML)], sheet.draw()).into_response()
     }
 }
@@ -234,6 +251,8 @@ fn unless_known(text: String, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
     ([(header::CONTENT_TYPE, HTML.to_owned()), (header::ETAG, tag)], text).into_response()
+    /// Whether there is a form on it.
+    is_typed_on: bool,
 }
 
 /// Bodies and texts stay in no cache, not even in that of the browser.
