@@ -13,7 +13,7 @@ use super::gate::Person;
 use super::panel::{LIVE, framed, sql_of};
 use super::search::{self, Search};
 use super::shared::Answer;
-use super::{Drawn, Page, event, message, not_found, not_stored, replay, words};
+use super::{Drawn, NotDone, Page, event, message, not_found, not_stored, replay, words};
 
 /// How often the text of a message that is being written is asked for.
 const WRITTEN: Duration = Duration::from_secs(1);
@@ -102,7 +102,7 @@ pub(super) async fn payload(
     let found = match event::payload(&page.reader, id).await {
         Ok(Some(found)) => found,
         Ok(None) => return not_found(),
-        Err(problem) => return page.failed("/events", &problem, &person),
+        Err(problem) => return page.failed("/events", &NotDone::Here(problem), &person),
     };
     let Person(name) = &person;
     tracing::info!(

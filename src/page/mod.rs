@@ -47,7 +47,7 @@ use gate::{Gate, Person};
 use layout::Sheet;
 use panel::{Panel, Shows, framed};
 use panels::{TABS, Tab};
-use reader::{Problem, Query, Reader};
+use reader::{NotDone, Problem, Query, Reader};
 use shared::{Answer, Shared};
 use told::Told;
 
@@ -215,7 +215,11 @@ impl Page {
     }
 
     /// A page that says why something was not done.
-    fn failed(&self, tab: &'static str, problem: &str, person: &Person) -> Response {
+    fn failed(&self, tab: &'static str, why: &NotDone, person: &Person) -> Response {
+        let (status, problem) = match why {
+            NotDone::Given(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem),
+            NotDone::Here(problem) => (StatusCode::SERVICE_UNAVAILABLE, problem),
+        };
         let body = html! { section.panel { p.problem role="alert" { (words::state("look")) " " (problem) } p { a href=(tab) { "Back" } } } };
         let sheet = Sheet {
             title: "Not done",
@@ -227,7 +231,7 @@ impl Page {
             is_typed_on: false,
             body,
         };
-        (StatusCode::UNPROCESSABLE_ENTITY, [(header::CONTENT_TYPE, HTML)], sheet.draw()).into_response()
+        (status, [(header::CONTENT_TYPE, HTML)], sheet.draw()).into_response()
     }
 }
 
