@@ -42,7 +42,7 @@ pub(super) async fn ask_to_replay(
     headers: HeaderMap,
 ) -> Response {
     let fields = Fields::read(&query.unwrap_or_default());
-    if !page.shows.replay {
+    if !page.can_replay {
         return (StatusCode::FORBIDDEN, "replays are off: RESTANTE_OPS_REPLAY=true turns them on\n")
             .into_response();
     }

@@ -10,7 +10,7 @@ use maud::html;
 
 use super::forms::Fields;
 use super::gate::Person;
-use super::panel::{LIVE, framed, sql_of};
+use super::panel::{LIVE, fitting, framed, sql_of};
 use super::search::{self, Search};
 use super::shared::Answer;
 use super::{Drawn, NotDone, Page, event, message, not_found, not_stored, replay, words};
@@ -35,7 +35,7 @@ pub(super) async fn events(
             let reader = Arc::clone(&page.reader);
             let answer = page.look(format!("events {}", sql[0]), LIVE, move || async move {
                 let found = reader.rows(&query).await?;
-                let list = draw(&found).map_err(|error| format!("The answer cannot be read: {error}."))?;
+                let list = fitting(search::BYTES_MAX, |room| draw(&found, room))?;
                 let last = search::last_of(&found).filter(|_| goes_on);
                 Ok(html! { (list) @if let Some(last) = last { p.older { a href={ (older) (last) } { "Older events" } } } })
             });
@@ -69,7 +69,7 @@ pub(super) async fn event_of(
     let life = page.look(format!("event {id}"), LIVE, || async move { event::timeline(&second, id).await });
     let (status, life) = tokio::join!(status, life);
     let word = status.drawn.as_ref().map_or("", |(word, _)| word.as_ref());
-    let can_replay = word == "dead" && page.shows.replay;
+    let can_replay = word == "dead" && page.can_replay;
     let said = replay::OUTCOMES.iter().find(|(outcome, _)| *outcome == fields.get("replay"));
     let body = html! {
         @if let Some((outcome, sentence)) = said {

@@ -45,7 +45,7 @@ use crate::database;
 use forms::{Fields, Foreign, Tokens};
 use gate::{Gate, Person};
 use layout::Sheet;
-use panel::{Panel, Shows, framed};
+use panel::{Panel, Shows, fitting, framed};
 use panels::{TABS, Tab};
 use reader::{NotDone, Problem, Query, Reader};
 use shared::{Answer, Shared};
@@ -84,7 +84,8 @@ struct Page {
     reader: Arc<Reader>,
     tokens: Tokens,
     told: Told,
-    shows: Shows,
+    /// Whether dead letters can be replayed here.
+    can_replay: bool,
 }
 
 /// The routes of the page. If anybody is let in at all, each panel is asked for once in the background, so that the first one who
@@ -101,7 +102,7 @@ pub fn router(settings: Settings) -> Result<Router, database::Error> {
         reader: Arc::new(Reader::new(&settings.address)?),
         tokens: Tokens::new(),
         told: Told::default(),
-        shows: Shows { replay: settings.replay },
+        can_replay: settings.replay,
     });
     if gate.is_open() {
         let page = Arc::clone(&page);
@@ -145,10 +146,10 @@ impl Page {
     }
 
     async fn answer(&self, panel: &'static Panel, patience: Duration) -> Answer {
-        let (reader, shows) = (Arc::clone(&self.panels_reader), self.shows);
+        let (reader, replay) = (Arc::clone(&self.panels_reader), self.can_replay);
         let ask = move || async move {
             let found = reader.rows(&Query::new(panel.sql)).await?;
-            (panel.draw)(&found, shows).map_err(|error| format!("The answer cannot be read: {error}."))
+            fitting(panel.bytes_max, |room| (panel.draw)(&found, Shows { replay, room }))
         };
         self.panels.answer(panel.name.to_owned(), panel.fresh, patience, ask).await
     }
@@ -200,7 +201,7 @@ impl Page {
 
     /// A form that is not from the page changes nothing.
     fn refuses(&self, person: &Person, headers: &HeaderMap, fields: &Fields) -> Option<Response> {
-        if !self.shows.replay {
+        if !self.can_replay {
             return Some(
                 (StatusCode::FORBIDDEN, "replays are off: RESTANTE_OPS_REPLAY=true turns them on\n")
                     .into_response(),
@@ -242,6 +243,8 @@ struct Drawn<'a> {
     person: &'a Person,
     answers: &'a [Answer],
     is_live: bool,
+    /// Whether there is a form on it.
+    is_typed_on: bool,
     body: Markup,
 }
 
@@ -255,8 +258,6 @@ fn unless_known(text: String, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
     ([(header::CONTENT_TYPE, HTML.to_owned()), (header::ETAG, tag)], text).into_response()
-    /// Whether there is a form on it.
-    is_typed_on: bool,
 }
 
 /// Bodies and texts stay in no cache, not even in that of the browser.

@@ -11,10 +11,13 @@ use sqlx::postgres::PgRow;
 use super::forms::Fields;
 use super::panel::{nothing, rows, table};
 use super::reader::Query;
-use super::words;
+use super::words::{self, Room};
 
 /// How many events or attempts one page of a search lists.
 const LISTED: usize = 50;
+
+/// How much of the page the list takes up at most.
+pub(super) const BYTES_MAX: usize = 70_000;
 
 /// By an identifier of the sender, by our number, or by a key. What is finished has an index of each; what is not is read through
 /// once.
@@ -68,7 +71,7 @@ select * from (
  order by failed_at desc limit 50";
 
 /// How what was found is drawn.
-type Draw = fn(&[PgRow]) -> sqlx::Result<Markup>;
+type Draw = fn(&[PgRow], Room) -> sqlx::Result<Markup>;
 
 /// What somebody searches for.
 pub(super) struct Search<'a> {
@@ -169,7 +172,7 @@ struct Found {
     last_error: Option<String>,
 }
 
-fn draw_events(found: &[PgRow]) -> sqlx::Result<Markup> {
+fn draw_events(found: &[PgRow], room: Room) -> sqlx::Result<Markup> {
     let events: Vec<Found> = rows(found)?;
     if events.is_empty() {
         return Ok(nothing("No event is found."));
@@ -178,12 +181,12 @@ fn draw_events(found: &[PgRow]) -> sqlx::Result<Markup> {
         @for row in &events {
             tr data-event=(row.id) {
                 td { (words::state(&row.status)) }
-                td { (words::event(row.id, &row.event_id)) }
-                td { (row.r#type) @if !row.subscriber.is_empty() { span.faint { " for " (row.subscriber) } } }
-                td { (words::key(row.key.as_deref())) }
+                td { (room.event(row.id, &row.event_id)) }
+                td { (room.word(&row.r#type)) @if !row.subscriber.is_empty() { span.faint { " for " (room.word(&row.subscriber)) } } }
+                td { (room.key(row.key.as_deref())) }
                 td.n.wide { (row.attempt) }
                 td.n { (words::ago(row.received_at)) }
-                td.wide { (words::cut(row.last_error.as_deref())) }
+                td.wide { (room.cut(row.last_error.as_deref())) }
             }
         }
     };
@@ -202,7 +205,7 @@ struct Failed {
     error: String,
 }
 
-fn draw_failures(found: &[PgRow]) -> sqlx::Result<Markup> {
+fn draw_failures(found: &[PgRow], room: Room) -> sqlx::Result<Markup> {
     let failures: Vec<Failed> = rows(found)?;
     if failures.is_empty() {
         return Ok(nothing(
@@ -212,12 +215,12 @@ fn draw_failures(found: &[PgRow]) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &failures {
             tr {
-                td { (words::event(row.outbox_id, &row.event_id)) }
-                td { (row.r#type) @if !row.subscriber.is_empty() { span.faint { " for " (row.subscriber) } } }
+                td { (room.event(row.outbox_id, &row.event_id)) }
+                td { (room.word(&row.r#type)) @if !row.subscriber.is_empty() { span.faint { " for " (room.word(&row.subscriber)) } } }
                 td.n.wide { (row.attempt) }
                 td.n { (words::ago(row.failed_at)) }
-                td { (words::text_or_dash(row.kind.as_deref())) }
-                td { (words::cut(Some(&row.error))) }
+                td { (room.word_or_dash(row.kind.as_deref())) }
+                td { (room.cut(Some(&row.error))) }
             }
         }
     };
