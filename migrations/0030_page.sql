@@ -153,8 +153,8 @@ grant select on restante.health, restante.health_finding, restante.sender_overvi
   restante.throughput_known to restante_page;
 grant select (id, event_id, type, subscriber, key, workspace_id, source, status, attempt, max_attempts, created_at, received_at, started_at,
   run_at, lease_until, lease_owner, outcome, last_error, held_by, result, finished_at, sender, account) on restante.outbox_events to restante_page;
-grant select (id, event_id, type, subscriber, key, status, attempt, created_at, received_at, started_at, finished_at, last_error, sender, account)
-  on restante.outbox to restante_page;
+grant select (id, event_id, type, subscriber, key, status, attempt, created_at, received_at, started_at, finished_at, kind, last_error, sender,
+  account) on restante.outbox to restante_page;
 grant select (event_id, seen_at) on restante.outbox_seen to restante_page;
 grant select (id, key, tag, account, state, reason, attempt, age, deliver_by, due_in, model, stop_reason, input_tokens, output_tokens, dollars,
   attempts_that_may_be_paid, created_at, sent_at, done_at, lane, submission, packed_at) on restante.message_overview to restante_page;

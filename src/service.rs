@@ -20,7 +20,7 @@ use sqlx::PgPool;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Program};
+use crate::config::{self, Program, RESTANTE_OPS_DATABASE_URL, RESTANTE_OPS_USERS, RESTANTE_STREAM_TOKEN};
 use crate::database::Address;
 use crate::ingest::Journal;
 use crate::registry::Registry;
@@ -85,14 +85,18 @@ async fn work(
     let pool = database(&address, "restante-worker", config.database_connections, &stop).await?;
     let ended = CancellationToken::new();
     let _kept = database::keep_at(&pool, &address)?;
-    let more = match &config.stream_token {
-        Some(token) => message_stream::router(&address, token)?,
+    let token = config.stream_token.as_ref().map(message_stream::Token::new);
+    let more = match &token {
+        Some(token) => message_stream::router(&address, token.clone())?,
         None => Router::new(),
     };
-    let of_page = config.ops_database_url.clone().map_or_else(|| address.clone(), Address::from);
+    let users = page::Users::new(config.ops_users.clone());
+    let own =
+        config.ops_database_url.clone().map(|url| Address::of(RESTANTE_OPS_DATABASE_URL.facts.name, url));
+    let (of_page, mut login_of_page) = own.unzip();
     let more = more.merge(page::router(page::Settings {
-        address: of_page,
-        users: config.ops_users.clone(),
+        address: of_page.unwrap_or_else(|| address.clone()),
+        users: users.clone(),
         replay: config.ops_replay,
         listens_at: config.ops_listen,
     })?);
@@ -114,14 +118,25 @@ async fn work(
         let api = api.clone();
         move |config| {
             login.offer(config.worker.database_url.now());
-            if config.accounts == accounts {
-                return Ok(None);
+            if let Some((login, url)) = login_of_page.as_mut().zip(config.ops_database_url) {
+                login.offer(url);
             }
-            let [before, after] =
-                [&accounts, &config.accounts].map(|accounts| api::keys_of_accounts(accounts));
-            api.replace(config.accounts.clone())?;
-            accounts = config.accounts;
-            Ok(Some(Replaced { names: api.names(), before, after }))
+            let mut replaced = Replaced::default();
+            // First what may fail, so that nothing of a configuration is in force of which it is said that the former one is.
+            if config.accounts != accounts {
+                let [before, after] =
+                    [&accounts, &config.accounts].map(|accounts| api::keys_of_accounts(accounts));
+                api.replace(config.accounts.clone())?;
+                accounts = config.accounts;
+                replaced = Replaced { names: api.names(), before, after };
+            }
+            if users.replace(config.ops_users) {
+                replaced.names.push(RESTANTE_OPS_USERS.facts.name.to_owned());
+            }
+            if token.as_ref().zip(config.stream_token).is_some_and(|(token, new)| token.replace(&new)) {
+                replaced.names.push(RESTANTE_STREAM_TOKEN.facts.name.to_owned());
+            }
+            Ok(Some(replaced).filter(|replaced| !replaced.names.is_empty()))
         }
     });
     let settings = worker::Settings { name: name("worker"), database_url: address, ..config.worker };

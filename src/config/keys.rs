@@ -129,10 +129,10 @@ fn webhook_secret_oddities(secret: &str) -> impl Iterator<Item = String> {
 
 /// Those who may look at the ops page, one a line.
 pub(super) fn ops_users(list: &str) -> Fallible<Vec<User>> {
-    let mend = "Put a line for each into it, as `htpasswd -nB NAME` prints it";
+    let mend = format!("Put a line for each into it, as `{}` prints it", User::MADE_WITH);
     entries(list.lines(), "user")?
         .map(|(position, line)| {
-            User::read(line).map_err(|problem| unfit(format!("user {position} {problem}"), mend))
+            User::read(line).map_err(|problem| unfit(format!("user {position} {problem}"), mend.as_str()))
         })
         .collect()
 }

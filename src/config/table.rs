@@ -106,8 +106,8 @@ variables! {
     RESTANTE_PUBLIC_URL: Url = text(texts::public_url),
         read by [(Tool, Optional)], since "0.1.0";
 
-    /// who may look at the ops page of the worker, a line for each, as `htpasswd -nB NAME` prints it; without it only this machine
-    /// may, at an address of loopback
+    /// who may look at the ops page of the worker, a line for each, as `htpasswd -nBC 10 NAME` prints it; without it only this
+    /// machine may, at an address of loopback
     RESTANTE_OPS_USERS: Vec<User> = secret(keys::ops_users),
         read by [(Worker, Optional)], since "0.1.0";
 

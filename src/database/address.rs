@@ -43,8 +43,14 @@ impl From<SecretString> for Address {
 impl Address {
     /// An address, and the way to give it another login.
     pub fn new(url: SecretString) -> (Self, Login) {
+        Self::of("DATABASE_URL", url)
+    }
+
+    /// The same for the address that this variable says.
+    pub fn of(variable: &'static str, url: SecretString) -> (Self, Login) {
         let (in_use, address) = watch::channel(url);
-        (Self(address), Login { in_use: Arc::new(in_use), trial: None, waiting: Waiting::default() })
+        let login = Login { variable, in_use: Arc::new(in_use), trial: None, waiting: Waiting::default() };
+        (Self(address), login)
     }
 
     /// The URL with the login that is in use.
@@ -98,6 +104,7 @@ async fn keep(pool: PgPool, mut address: Address, mut known: Vec<PgConnectOption
 /// Gives an [`Address`] another login.
 #[derive(Debug)]
 pub struct Login {
+    variable: &'static str,
     in_use: Arc<watch::Sender<SecretString>>,
     trial: Option<AbortOnDropHandle<()>>,
     waiting: Waiting,
@@ -134,19 +141,21 @@ impl Login {
             return;
         }
         if !differ_in_login_only(&self.in_use.borrow(), &url) {
-            let problem =
-                "DATABASE_URL names another server or database, or other parameters: that takes a new start";
+            let problem = format!(
+                "{} names another server or database, or other parameters: that takes a new start",
+                self.variable
+            );
             tracing::warn!("{problem}; the former one stays in use");
-            *self.waiting.lock() = Some(problem.to_owned());
+            *self.waiting.lock() = Some(problem);
             return;
         }
-        let (in_use, waiting) = (Arc::clone(&self.in_use), self.waiting.clone());
+        let (variable, in_use, waiting) = (self.variable, Arc::clone(&self.in_use), self.waiting.clone());
         let trial = async move {
-            until_let_in(&url, &waiting).await;
+            until_let_in(variable, &url, &waiting).await;
             *waiting.lock() = None;
             in_use.send_replace(url);
             tracing::info!(
-                "the database lets in the login of DATABASE_URL as it has changed; new connections use it"
+                "the database lets in the login of {variable} as it has changed; new connections use it"
             );
         };
         self.trial = Some(AbortOnDropHandle::new(tokio::spawn(trial)));
@@ -154,17 +163,17 @@ impl Login {
 }
 
 /// Returns when one of the servers lets the login in.
-async fn until_let_in(url: &SecretString, waiting: &Waiting) {
+async fn until_let_in(variable: &str, url: &SecretString, waiting: &Waiting) {
     loop {
         let Err(problem) = try_each(url).await else { return };
         let is_first = waiting
             .lock()
-            .replace(format!("the new login of DATABASE_URL is not in use yet: {problem}"))
+            .replace(format!("the new login of {variable} is not in use yet: {problem}"))
             .is_none();
         if is_first {
             tracing::warn!(
                 error = problem,
-                "the database does not let in the login of DATABASE_URL as it has changed; the former one stays in use, and the \
+                "the database does not let in the login of {variable} as it has changed; the former one stays in use, and the \
                  new one is tried each second"
             );
         }

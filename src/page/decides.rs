@@ -10,7 +10,7 @@ use sqlx::Row as _;
 
 use super::forms::Fields;
 use super::gate::Person;
-use super::{Drawn, Page, not_found, replay, words};
+use super::{Drawn, NotDone, Page, not_found, replay, words};
 
 pub(super) async fn replay_one(
     State(page): State<Arc<Page>>,
@@ -25,7 +25,7 @@ pub(super) async fn replay_one(
         return refused;
     }
     match replay::one(&page.reader, &person, id, &fields).await {
-        Err(problem) => page.failed("/dead", &problem, &person),
+        Err(why) => page.failed("/dead", &why, &person),
         Ok(outcome) => {
             page.forget();
             let query =
@@ -42,17 +42,25 @@ pub(super) async fn ask_to_replay(
     headers: HeaderMap,
 ) -> Response {
     let fields = Fields::read(&query.unwrap_or_default());
-    if !page.shows.replay {
+    if !page.can_replay {
         return (StatusCode::FORBIDDEN, "replays are off: RESTANTE_OPS_REPLAY=true turns them on\n")
             .into_response();
     }
     let count = match page.reader.rows(&replay::count_of(&fields)).await {
         Ok(rows) => rows.first().and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or_default(),
-        Err(problem) => return page.failed("/dead", &problem, &person),
+        Err(problem) => return page.failed("/dead", &NotDone::Here(problem), &person),
     };
     let body =
         replay::form_of_all(&fields, &html! { (words::number(count)) }, &person, &page.tokens.of(&person));
-    let drawn = Drawn { title: "Replay", tab: "/dead", person: &person, answers: &[], is_live: false, body };
+    let drawn = Drawn {
+        title: "Replay",
+        tab: "/dead",
+        person: &person,
+        answers: &[],
+        is_live: false,
+        is_typed_on: true,
+        body,
+    };
     page.sheet(drawn, &headers)
 }
 
@@ -67,7 +75,7 @@ pub(super) async fn replay_all(
         return refused;
     }
     match replay::all(&page.reader, &person, &fields).await {
-        Err(problem) => page.failed("/dead", &problem, &person),
+        Err(why) => page.failed("/dead", &why, &person),
         Ok(_) => {
             page.forget();
             see("/dead#replays")

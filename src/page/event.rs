@@ -9,8 +9,8 @@ use super::reader::{Problem, Query, Reader};
 use super::words;
 use crate::outbox::life::{self, Row, Step};
 
-/// How much of a body is shown: the page stays small whatever somebody sent.
-const SHOWN_CHARACTERS: usize = 40_000;
+/// How much of a body is shown, as it is written: the page stays small whatever somebody sent.
+const SHOWN_BYTES: usize = 60_000;
 
 /// From how many bytes on a text in a table takes several lines.
 const LONG: usize = 40;
@@ -157,11 +157,12 @@ pub(super) async fn payload(reader: &Reader, id: i64) -> Result<Option<Markup>, 
 
 /// A text of any length, cut where it is too long for a page.
 pub(super) fn body(whole: &str) -> Markup {
-    let shown: String = whole.chars().take(SHOWN_CHARACTERS).collect();
+    let shown = words::beginning(whole, SHOWN_BYTES);
+    let characters = |text: &str| words::number(i64::try_from(text.chars().count()).unwrap_or(i64::MAX));
     html! {
         pre.body tabindex="0" role="group" aria-label="The text" { (shown) }
         @if shown.len() < whole.len() {
-            p.nothing { "The first " (words::number(40_000)) " characters of " (words::number(i64::try_from(whole.chars().count()).unwrap_or(i64::MAX))) "." }
+            p.nothing { "The first " (characters(shown)) " characters of " (characters(whole)) "." }
         }
     }
 }

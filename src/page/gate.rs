@@ -28,13 +28,18 @@ pub(super) struct Gate {
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-const CLOSED: &str = "The ops page is not shown on an address beyond this machine without users.\n\
-                      Set RESTANTE_OPS_USERS_FILE to a file with a line for each, as `htpasswd -nB NAME` prints it,\n\
-                      or let RESTANTE_OPS_LISTEN be an address of loopback.\n";
+fn closed() -> String {
+    format!(
+        "The ops page is not shown on an address beyond this machine without users.\n\
+         Set RESTANTE_OPS_USERS_FILE to a file with a line for each, as `{}` prints it,\n\
+         or let RESTANTE_OPS_LISTEN be an address of loopback.\n",
+        User::MADE_WITH
+    )
+}
 
 impl Gate {
-    pub(super) fn new(users: Vec<User>, listens_at: SocketAddr) -> Self {
-        Self { users: Users::new(users), is_loopback: listens_at.ip().is_loopback() }
+    pub(super) fn new(users: Users, listens_at: SocketAddr) -> Self {
+        Self { users, is_loopback: listens_at.ip().is_loopback() }
     }
 
     /// Whether anybody is let in.
@@ -78,7 +83,7 @@ impl IntoResponse for Refused {
             Refused::Name => {
                 (StatusCode::FORBIDDEN, "ask for this page as localhost or 127.0.0.1\n").into_response()
             }
-            Refused::Closed => (StatusCode::FORBIDDEN, CLOSED).into_response(),
+            Refused::Closed => (StatusCode::FORBIDDEN, closed()).into_response(),
         }
     }
 }
@@ -124,7 +129,9 @@ mod tests {
     #[test]
     fn nobody_is_let_in_beyond_this_machine_without_users() {
         let ada = || User::read(&format!("ada:{}", bcrypt::hash("x", 8).unwrap())).unwrap();
-        let is_open = |users: Vec<User>, address: &str| Gate::new(users, address.parse().unwrap()).is_open();
+        let is_open = |users: Vec<User>, address: &str| {
+            Gate::new(Users::new(users), address.parse().unwrap()).is_open()
+        };
 
         assert!(is_open(vec![], "127.0.0.1:9092") && is_open(vec![], "[::1]:9092"));
         assert!(is_open(vec![ada()], "0.0.0.0:9092"));

@@ -20,6 +20,8 @@ pub(super) struct Sheet<'a> {
     pub(super) is_live: bool,
     /// Whether something on it is still being asked for: then it is renewed soon.
     pub(super) is_awaited: bool,
+    /// Whether something is typed on it that would be lost if it was loaded again.
+    pub(super) is_typed_on: bool,
     pub(super) body: Markup,
 }
 
@@ -40,10 +42,8 @@ impl Sheet<'_> {
                     link rel="icon" href={ "/assets/icon.svg?" (assets::version()) };
                     link rel="stylesheet" href={ "/assets/page.css?" (assets::version()) };
                     script src={ "/assets/page.js?" (assets::version()) } defer {}
-                    @if self.is_awaited {
-                        noscript { meta http-equiv="refresh" content=(SECONDS_WHILE_AWAITED); }
-                    } @else if self.is_live {
-                        noscript { meta http-equiv="refresh" content=(SECONDS_WITHOUT_SCRIPT); }
+                    @if let Some(seconds) = self.seconds_without_script() {
+                        noscript { meta http-equiv="refresh" content=(seconds); }
                     }
                 }
                 body data-live-page[self.is_live] {
@@ -57,6 +57,9 @@ impl Sheet<'_> {
                         }
                         div.now {
                             (self.time())
+                            @if self.is_typed_on && (self.is_live || self.is_awaited) {
+                                noscript { a href="" { "Load again" } }
+                            }
                             @if self.is_live { button type="button" id="live" aria-pressed="true" hidden { "Live" } }
                             @if let Person(Some(name)) = self.person { span.person { (name) } }
                         }
@@ -73,6 +76,15 @@ impl Sheet<'_> {
             }
         };
         sheet.into_string()
+    }
+
+    /// The script renews only what it finds to be live. A browser without it loads the whole page, and what is typed on it is lost.
+    fn seconds_without_script(&self) -> Option<u32> {
+        match (self.is_typed_on, self.is_awaited, self.is_live) {
+            (true, _, _) => None,
+            (false, true, _) => Some(SECONDS_WHILE_AWAITED),
+            (false, false, is_live) => is_live.then_some(SECONDS_WITHOUT_SCRIPT),
+        }
     }
 
     fn time(&self) -> Markup {

@@ -10,10 +10,10 @@ use maud::html;
 
 use super::forms::Fields;
 use super::gate::Person;
-use super::panel::{LIVE, framed, sql_of};
+use super::panel::{LIVE, fitting, framed, sql_of};
 use super::search::{self, Search};
 use super::shared::Answer;
-use super::{Drawn, Page, event, message, not_found, not_stored, replay, words};
+use super::{Drawn, NotDone, Page, event, message, not_found, not_stored, replay, words};
 
 /// How often the text of a message that is being written is asked for.
 const WRITTEN: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(super) async fn events(
             let reader = Arc::clone(&page.reader);
             let answer = page.look(format!("events {}", sql[0]), LIVE, move || async move {
                 let found = reader.rows(&query).await?;
-                let list = draw(&found).map_err(|error| format!("The answer cannot be read: {error}."))?;
+                let list = fitting(search::BYTES_MAX, |room| draw(&found, room))?;
                 let last = search::last_of(&found).filter(|_| goes_on);
                 Ok(html! { (list) @if let Some(last) = last { p.older { a href={ (older) (last) } { "Older events" } } } })
             });
@@ -43,8 +43,15 @@ pub(super) async fn events(
         }
     };
     let body = html! { (search.form()) (framed("events", "Found", &answer, &sql)) };
-    let drawn =
-        Drawn { title: "Events", tab: "/events", person: &person, answers: &[answer], is_live: false, body };
+    let drawn = Drawn {
+        title: "Events",
+        tab: "/events",
+        person: &person,
+        answers: &[answer],
+        is_live: false,
+        is_typed_on: true,
+        body,
+    };
     page.sheet(drawn, &headers)
 }
 
@@ -62,7 +69,7 @@ pub(super) async fn event_of(
     let life = page.look(format!("event {id}"), LIVE, || async move { event::timeline(&second, id).await });
     let (status, life) = tokio::join!(status, life);
     let word = status.drawn.as_ref().map_or("", |(word, _)| word.as_ref());
-    let can_replay = word == "dead" && page.shows.replay;
+    let can_replay = word == "dead" && page.can_replay;
     let said = replay::OUTCOMES.iter().find(|(outcome, _)| *outcome == fields.get("replay"));
     let body = html! {
         @if let Some((outcome, sentence)) = said {
@@ -79,6 +86,7 @@ pub(super) async fn event_of(
         person: &person,
         answers: &[status, life],
         is_live: true,
+        is_typed_on: can_replay,
         body,
     };
     page.sheet(drawn, &headers)
@@ -94,7 +102,7 @@ pub(super) async fn payload(
     let found = match event::payload(&page.reader, id).await {
         Ok(Some(found)) => found,
         Ok(None) => return not_found(),
-        Err(problem) => return page.failed("/events", &problem, &person),
+        Err(problem) => return page.failed("/events", &NotDone::Here(problem), &person),
     };
     let Person(name) = &person;
     tracing::info!(
@@ -107,7 +115,15 @@ pub(super) async fn payload(
         section.panel { p { a href={ "/events/" (id) } { "Back to event " (id) } } (found) (sql_of(&sql)) }
     };
     let title = format!("Payload of event {id}");
-    let drawn = Drawn { title: &title, tab: "/events", person: &person, answers: &[], is_live: false, body };
+    let drawn = Drawn {
+        title: &title,
+        tab: "/events",
+        person: &person,
+        answers: &[],
+        is_live: false,
+        is_typed_on: false,
+        body,
+    };
     not_stored(page.sheet(drawn, &headers))
 }
 
@@ -152,8 +168,15 @@ pub(super) async fn message_of(
     }
     let title = format!("Message {id}");
     let answers: Vec<Answer> = std::iter::once(overview).chain(text).collect();
-    let drawn =
-        Drawn { title: &title, tab: "/messages", person: &person, answers: &answers, is_live: true, body };
+    let drawn = Drawn {
+        title: &title,
+        tab: "/messages",
+        person: &person,
+        answers: &answers,
+        is_live: true,
+        is_typed_on: false,
+        body,
+    };
     let shown = page.sheet(drawn, &headers);
     if shows_text { not_stored(shown) } else { shown }
 }

@@ -45,13 +45,13 @@ use crate::database;
 use forms::{Fields, Foreign, Tokens};
 use gate::{Gate, Person};
 use layout::Sheet;
-use panel::{Panel, Shows, framed};
+use panel::{Panel, Shows, fitting, framed};
 use panels::{TABS, Tab};
-use reader::{Problem, Query, Reader};
+use reader::{NotDone, Problem, Query, Reader};
 use shared::{Answer, Shared};
 use told::Told;
 
-pub use users::User;
+pub use users::{User, Users};
 
 /// A form is small.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -68,7 +68,7 @@ pub struct Settings {
     /// A login that may become `restante_page`, and to replay `restante_page_replay`.
     pub address: database::Address,
     /// Who may look; without any, only this machine.
-    pub users: Vec<User>,
+    pub users: Users,
     /// Whether dead letters can be replayed.
     pub replay: bool,
     /// Where it is served.
@@ -84,7 +84,8 @@ struct Page {
     reader: Arc<Reader>,
     tokens: Tokens,
     told: Told,
-    shows: Shows,
+    /// Whether dead letters can be replayed here.
+    can_replay: bool,
 }
 
 /// The routes of the page. If anybody is let in at all, each panel is asked for once in the background, so that the first one who
@@ -101,7 +102,7 @@ pub fn router(settings: Settings) -> Result<Router, database::Error> {
         reader: Arc::new(Reader::new(&settings.address)?),
         tokens: Tokens::new(),
         told: Told::default(),
-        shows: Shows { replay: settings.replay },
+        can_replay: settings.replay,
     });
     if gate.is_open() {
         let page = Arc::clone(&page);
@@ -145,10 +146,10 @@ impl Page {
     }
 
     async fn answer(&self, panel: &'static Panel, patience: Duration) -> Answer {
-        let (reader, shows) = (Arc::clone(&self.panels_reader), self.shows);
+        let (reader, replay) = (Arc::clone(&self.panels_reader), self.can_replay);
         let ask = move || async move {
             let found = reader.rows(&Query::new(panel.sql)).await?;
-            (panel.draw)(&found, shows).map_err(|error| format!("The answer cannot be read: {error}."))
+            fitting(panel.bytes_max, |room| (panel.draw)(&found, Shows { replay, room }))
         };
         self.panels.answer(panel.name.to_owned(), panel.fresh, patience, ask).await
     }
@@ -177,21 +178,30 @@ impl Page {
             }
         };
         self.sheet(
-            Drawn { title: tab.title, tab: tab.path, person, answers: &answers, is_live: true, body },
+            Drawn {
+                title: tab.title,
+                tab: tab.path,
+                person,
+                answers: &answers,
+                is_live: true,
+                is_typed_on: false,
+                body,
+            },
             headers,
         )
     }
 
     fn sheet(&self, drawn: Drawn<'_>, headers: &HeaderMap) -> Response {
-        let Drawn { title, tab, person, answers, is_live, body } = drawn;
+        let Drawn { title, tab, person, answers, is_live, is_typed_on, body } = drawn;
         let as_of = answers.iter().filter_map(|answer| answer.drawn.as_ref()).map(|(_, at)| *at).min();
         let is_awaited = answers.iter().any(|answer| answer.is_awaited);
-        unless_known(Sheet { title, tab, person, as_of, is_live, is_awaited, body }.draw(), headers)
+        let sheet = Sheet { title, tab, person, as_of, is_live, is_awaited, is_typed_on, body };
+        unless_known(sheet.draw(), headers)
     }
 
     /// A form that is not from the page changes nothing.
     fn refuses(&self, person: &Person, headers: &HeaderMap, fields: &Fields) -> Option<Response> {
-        if !self.shows.replay {
+        if !self.can_replay {
             return Some(
                 (StatusCode::FORBIDDEN, "replays are off: RESTANTE_OPS_REPLAY=true turns them on\n")
                     .into_response(),
@@ -206,11 +216,23 @@ impl Page {
     }
 
     /// A page that says why something was not done.
-    fn failed(&self, tab: &'static str, problem: &str, person: &Person) -> Response {
+    fn failed(&self, tab: &'static str, why: &NotDone, person: &Person) -> Response {
+        let (status, problem) = match why {
+            NotDone::Given(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem),
+            NotDone::Here(problem) => (StatusCode::SERVICE_UNAVAILABLE, problem),
+        };
         let body = html! { section.panel { p.problem role="alert" { (words::state("look")) " " (problem) } p { a href=(tab) { "Back" } } } };
-        let sheet =
-            Sheet { title: "Not done", tab, person, as_of: None, is_live: false, is_awaited: false, body };
-        (StatusCode::UNPROCESSABLE_ENTITY, [(header::CONTENT_TYPE, HTML)], sheet.draw()).into_response()
+        let sheet = Sheet {
+            title: "Not done",
+            tab,
+            person,
+            as_of: None,
+            is_live: false,
+            is_awaited: false,
+            is_typed_on: false,
+            body,
+        };
+        (status, [(header::CONTENT_TYPE, HTML)], sheet.draw()).into_response()
     }
 }
 
@@ -221,6 +243,8 @@ struct Drawn<'a> {
     person: &'a Person,
     answers: &'a [Answer],
     is_live: bool,
+    /// Whether there is a form on it.
+    is_typed_on: bool,
     body: Markup,
 }
 

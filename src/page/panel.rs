@@ -6,8 +6,9 @@ use maud::{Markup, PreEscaped, html};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 
+use super::reader::Problem;
 use super::shared::Answer;
-use super::words;
+use super::words::{self, ROOMS, Room};
 
 /// One question of an operator, as a part of the page.
 pub(super) struct Panel {
@@ -18,6 +19,8 @@ pub(super) struct Panel {
     pub(super) sql: &'static str,
     /// How old an answer may be. What reads much may be older.
     pub(super) fresh: Duration,
+    /// How much of the page its answer takes up at most, however long the words in it are.
+    pub(super) bytes_max: usize,
     pub(super) draw: fn(&[PgRow], Shows) -> sqlx::Result<Markup>,
 }
 
@@ -32,6 +35,23 @@ pub(super) const CALM: Duration = Duration::from_secs(30);
 pub(super) struct Shows {
     /// Whether dead letters can be replayed here.
     pub(super) replay: bool,
+    /// How much of a word.
+    pub(super) room: Room,
+}
+
+/// An answer with as much of its words as fits into these bytes.
+pub(super) fn fitting(
+    bytes_max: usize,
+    draw: impl Fn(Room) -> sqlx::Result<Markup>,
+) -> Result<Markup, Problem> {
+    let mut drawn = html! {};
+    for room in ROOMS {
+        drawn = draw(room).map_err(|error| format!("The answer cannot be read: {error}."))?;
+        if drawn.0.len() <= bytes_max {
+            break;
+        }
+    }
+    Ok(drawn)
 }
 
 /// The rows of an answer as the panel reads them.

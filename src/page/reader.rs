@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgDatabaseError, PgRow};
 use sqlx::{AssertSqlSafe, PgPool, PgTransaction};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -28,6 +28,15 @@ const PATIENCE_FOR_REPLAYS: Duration = Duration::from_secs(12);
 
 /// Why there is no answer, as a sentence for the page.
 pub(super) type Problem = String;
+
+/// Why something was not done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotDone {
+    /// What was given cannot be used.
+    Given(Problem),
+    /// The database, or the login of the page, does not do it, whatever was given.
+    Here(Problem),
+}
 
 /// A statement to read with, and the texts for its `$1`, `$2`, ...
 #[derive(Clone, Debug)]
@@ -133,7 +142,7 @@ impl Reader {
     }
 
     /// What a statement that replays returns, in a text. It is committed when this returns.
-    pub(super) async fn replay(&self, query: &Query) -> Result<String, Problem> {
+    pub(super) async fn replay(&self, query: &Query) -> Result<String, NotDone> {
         let replay = async {
             let mut transaction = self.pool.begin().await?;
             sqlx::raw_sql(REPLAYS).execute(&mut *transaction).await?;
@@ -145,16 +154,40 @@ impl Reader {
             transaction.commit().await?;
             Ok(said)
         };
-        in_time(PATIENCE_FOR_REPLAYS, replay).await
+        timed(PATIENCE_FOR_REPLAYS, replay).await.map_err(|error| match error.as_ref().and_then(refused) {
+            Some(problem) => NotDone::Given(problem),
+            None => NotDone::Here(error.as_ref().map_or_else(no_answer, sentence)),
+        })
     }
 }
 
 async fn in_time<T>(patience: Duration, work: impl Future<Output = sqlx::Result<T>>) -> Result<T, Problem> {
+    timed(patience, work).await.map_err(|error| error.as_ref().map_or_else(no_answer, sentence))
+}
+
+/// The error is none if the time ran out.
+async fn timed<T>(
+    patience: Duration,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> Result<T, Option<sqlx::Error>> {
     match timeout(patience, work).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err("The database does not answer.".to_owned()),
-        Ok(Err(error)) => Err(sentence(&error)),
+        Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(None),
+        Ok(Err(error)) => Err(Some(error)),
     }
+}
+
+fn no_answer() -> Problem {
+    "The database does not answer.".to_owned()
+}
+
+/// What our functions say of arguments that they do not take. Postgres has the same code for a role that is not there, but its words do
+/// not begin with our name.
+fn refused(error: &sqlx::Error) -> Option<Problem> {
+    let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    let said = error.message().strip_prefix("restante").filter(|_| error.code() == "22023")?;
+    let (_, said) = said.split_once(": ")?;
+    Some(format!("Not done: {said}. {}", error.hint().unwrap_or_default()).trim_end().to_owned())
 }
 
 fn sentence(error: &sqlx::Error) -> Problem {
@@ -175,7 +208,7 @@ fn sentence(error: &sqlx::Error) -> Problem {
         Some("3F000" | "42P01" | "42883") => {
             format!("The schema is missing or older: {told}. Run `restante migrate`.")
         }
-        _ if database::is_unavailable(error) => "The database does not answer.".to_owned(),
+        _ if database::is_unavailable(error) => no_answer(),
         _ => format!("The database refuses this: {told}."),
     }
 }

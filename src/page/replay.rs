@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::forms::Fields;
 use super::gate::Person;
-use super::reader::{Problem, Query, Reader};
+use super::reader::{NotDone, Query, Reader};
 
 const REPLAY: &str = "select restante.page_replay($1, $2::bigint, $3)";
 
@@ -31,16 +31,18 @@ pub(super) async fn one(
     person: &Person,
     id: i64,
     fields: &Fields,
-) -> Result<String, Problem> {
+) -> Result<String, NotDone> {
     let values = [name(person, fields).to_owned(), id.to_string(), fields.get("reason").to_owned()];
     reader.replay(&Query::with(REPLAY, values)).await
 }
 
 /// Replays all of a type and kind. Returns the name of the replay.
-pub(super) async fn all(reader: &Reader, person: &Person, fields: &Fields) -> Result<String, Problem> {
+pub(super) async fn all(reader: &Reader, person: &Person, fields: &Fields) -> Result<String, NotDone> {
     let rate = fields.get("per_second");
-    if !rate.is_empty() && rate.parse::<f64>().is_err() {
-        return Err("“Events per second” is no number.".to_owned());
+    // The bounds of restante.replay, which would say the same of an argument that nobody has seen on the page.
+    if !rate.is_empty() && !rate.parse().is_ok_and(|rate: f64| (0.001..=100_000.0).contains(&rate)) {
+        let problem = "“Events per second” must be a number from 0.001 to 100000. Leave it empty to replay as fast as workers get to it.";
+        return Err(NotDone::Given(problem.to_owned()));
     }
     let texts = [name(person, fields), fields.get("type"), fields.get("kind"), rate, fields.get("reason")];
     reader.replay(&Query::with(REPLAY_ALL, texts.map(str::to_owned))).await

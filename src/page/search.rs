@@ -11,10 +11,13 @@ use sqlx::postgres::PgRow;
 use super::forms::Fields;
 use super::panel::{nothing, rows, table};
 use super::reader::Query;
-use super::words;
+use super::words::{self, Room};
 
 /// How many events or attempts one page of a search lists.
 const LISTED: usize = 50;
+
+/// How much of the page the list takes up at most.
+pub(super) const BYTES_MAX: usize = 70_000;
 
 /// By an identifier of the sender, by our number, or by a key. What is finished has an index of each; what is not is read through
 /// once.
@@ -51,16 +54,24 @@ select * from (
    and type <> 'restante.paused_key'
  order by id desc limit 50";
 
-/// By the text of an error: the newest 20,000 failed attempts before a time are looked through.
+/// By the text of an error: of the newest 20,000 failed attempts before a time, and of what is not finished. An attempt that does not
+/// count leaves no failure, so of what waits for the end of some trouble only its row says why. Each event is listed once, with what it
+/// said last.
 const BY_ERROR: &str = "\
 select * from (
-    select outbox_id, event_id, type, subscriber, attempt, failed_at, kind, error from restante.failure
-     where failed_at >= $3::timestamptz and failed_at < $4::timestamptz order by failed_at desc limit 20000) as newest
- where strpos(lower(error), lower($1)) > 0 and (type = $2 or (right($2, 1) = '*' and starts_with(type, rtrim($2, '*'))))
+    select distinct on (outbox_id) * from (
+        (select outbox_id, event_id, type, subscriber, attempt, failed_at, kind, error from restante.failure
+          where failed_at >= $3::timestamptz and failed_at < $4::timestamptz order by failed_at desc limit 20000)
+        union all
+        select id, event_id, type, subscriber, attempt, coalesce(started_at, received_at), kind, last_error from restante.outbox
+         where finished_at = 'infinity' and last_error is not null
+           and coalesce(started_at, received_at) >= $3::timestamptz and coalesce(started_at, received_at) < $4::timestamptz) as told
+     where strpos(lower(error), lower($1)) > 0 and (type = $2 or (right($2, 1) = '*' and starts_with(type, rtrim($2, '*'))))
+     order by outbox_id, failed_at desc) as found
  order by failed_at desc limit 50";
 
 /// How what was found is drawn.
-type Draw = fn(&[PgRow]) -> sqlx::Result<Markup>;
+type Draw = fn(&[PgRow], Room) -> sqlx::Result<Markup>;
 
 /// What somebody searches for.
 pub(super) struct Search<'a> {
@@ -161,7 +172,7 @@ struct Found {
     last_error: Option<String>,
 }
 
-fn draw_events(found: &[PgRow]) -> sqlx::Result<Markup> {
+fn draw_events(found: &[PgRow], room: Room) -> sqlx::Result<Markup> {
     let events: Vec<Found> = rows(found)?;
     if events.is_empty() {
         return Ok(nothing("No event is found."));
@@ -170,12 +181,12 @@ fn draw_events(found: &[PgRow]) -> sqlx::Result<Markup> {
         @for row in &events {
             tr data-event=(row.id) {
                 td { (words::state(&row.status)) }
-                td { (words::event(row.id, &row.event_id)) }
-                td { (row.r#type) @if !row.subscriber.is_empty() { span.faint { " for " (row.subscriber) } } }
-                td { (words::key(row.key.as_deref())) }
+                td { (room.event(row.id, &row.event_id)) }
+                td { (room.word(&row.r#type)) @if !row.subscriber.is_empty() { span.faint { " for " (room.word(&row.subscriber)) } } }
+                td { (room.key(row.key.as_deref())) }
                 td.n.wide { (row.attempt) }
                 td.n { (words::ago(row.received_at)) }
-                td.wide { (words::cut(row.last_error.as_deref())) }
+                td.wide { (room.cut(row.last_error.as_deref())) }
             }
         }
     };
@@ -190,28 +201,30 @@ struct Failed {
     subscriber: String,
     attempt: i32,
     failed_at: DateTime<Utc>,
-    kind: String,
+    kind: Option<String>,
     error: String,
 }
 
-fn draw_failures(found: &[PgRow]) -> sqlx::Result<Markup> {
+fn draw_failures(found: &[PgRow], room: Room) -> sqlx::Result<Markup> {
     let failures: Vec<Failed> = rows(found)?;
     if failures.is_empty() {
-        return Ok(nothing("No failed attempt is found among the newest 20,000 before that time."));
+        return Ok(nothing(
+            "No event is found among what is not finished and the newest 20,000 failed attempts before that time.",
+        ));
     }
     let body = html! {
         @for row in &failures {
             tr {
-                td { (words::event(row.outbox_id, &row.event_id)) }
-                td { (row.r#type) @if !row.subscriber.is_empty() { span.faint { " for " (row.subscriber) } } }
+                td { (room.event(row.outbox_id, &row.event_id)) }
+                td { (room.word(&row.r#type)) @if !row.subscriber.is_empty() { span.faint { " for " (room.word(&row.subscriber)) } } }
                 td.n.wide { (row.attempt) }
                 td.n { (words::ago(row.failed_at)) }
-                td { (row.kind) }
-                td { (words::cut(Some(&row.error))) }
+                td { (room.word_or_dash(row.kind.as_deref())) }
+                td { (room.cut(Some(&row.error))) }
             }
         }
     };
-    Ok(table("Failed attempts", &["event", "type", "~>attempt", ">failed", "kind", "error"], &body))
+    Ok(table("Events with that error", &["event", "type", "~>attempts", ">failed", "kind", "error"], &body))
 }
 
 /// The number of the last event of a full list; none if nothing is older.

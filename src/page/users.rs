@@ -1,10 +1,10 @@
 //! Who may look at the page from elsewhere: names, and the hashes of their passwords.
 //!
-//! A hash is one of bcrypt, as `htpasswd -nB NAME` prints it. To compare with one takes some milliseconds on purpose, so what was
+//! A hash is one of bcrypt, as [`User::MADE_WITH`] prints it. To compare with one takes some milliseconds on purpose, so what was
 //! right once is remembered for a while, and only a few are compared at a time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -39,6 +39,9 @@ impl std::fmt::Debug for User {
 }
 
 impl User {
+    /// The command that prints the line of a person. It names the rounds, because `htpasswd` alone makes fewer than are taken here.
+    pub const MADE_WITH: &str = "htpasswd -nBC 10 NAME";
+
     /// Reads a line, `name:hash`.
     ///
     /// # Errors
@@ -57,53 +60,103 @@ impl User {
     }
 }
 
-/// All of them, and what was compared lately.
-pub(super) struct Users {
-    users: Vec<User>,
+/// All of them, and what was compared lately. Others may take their place while the page is served; clones are the same.
+#[derive(Clone)]
+pub struct Users(Arc<Shared>);
+
+struct Shared {
+    known: Mutex<Known>,
     /// Only what a header becomes under a random key is remembered.
     key: Hmac<Sha256>,
-    right: Mutex<HashMap<Vec<u8>, (String, Instant)>>,
     places: Arc<Semaphore>,
 }
 
+struct Known {
+    users: Vec<User>,
+    /// Whose line a header was right for, and since when that is known.
+    right: HashMap<Vec<u8>, (User, Instant)>,
+}
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Users").field(&self.known().users).finish()
+    }
+}
+
 impl Users {
-    pub(super) fn new(users: Vec<User>) -> Self {
+    /// Those who may look.
+    pub fn new(users: Vec<User>) -> Self {
         let key = Hmac::<Sha256>::new(&rand::random::<[u8; 64]>().into());
-        let places = Arc::new(Semaphore::new(COMPARED_AT_ONCE));
-        Self { users, key, right: Mutex::default(), places }
+        let known = Mutex::new(Known { users, right: HashMap::new() });
+        Self(Arc::new(Shared { known, key, places: Arc::new(Semaphore::new(COMPARED_AT_ONCE)) }))
+    }
+
+    /// From now on only these may look. What was remembered of a person whose line went or changed is forgotten. Returns whether
+    /// anything differs.
+    pub fn replace(&self, users: Vec<User>) -> bool {
+        let mut known = self.known();
+        if known.users == users {
+            return false;
+        }
+        let mut right = std::mem::take(&mut known.right);
+        known.users = users;
+        right.retain(|_, (user, _)| known.has(user));
+        known.right = right;
+        true
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.users.is_empty()
+        self.known().users.is_empty()
     }
 
     /// Whose header `Authorization: Basic ...` this is.
     pub(super) async fn whose(&self, header: &str) -> Option<String> {
-        let seen = self.key.clone().chain_update(header).finalize().into_bytes().to_vec();
-        if let Some(name) = self.remembered(&seen) {
+        let seen = self.0.key.clone().chain_update(header).finalize().into_bytes().to_vec();
+        if let Some(name) = self.known().remembered(&seen) {
             return Some(name);
         }
         let (name, password) = name_and_password(header)?;
+        let (user, first) = {
+            let known = self.known();
+            (known.of_name(&name).cloned(), known.users.first().cloned())
+        };
         // A name that nobody has takes as long as a wrong password.
-        let user = self.users.iter().find(|user| user.name == name);
-        let hash = user.or(self.users.first())?.hash.clone();
-        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let hash = user.clone().or(first)?.hash;
+        let place = Arc::clone(&self.0.places).acquire_owned().await.ok()?;
         let compared = tokio::task::spawn_blocking(move || {
             let _place = place;
             bcrypt::verify(password, &hash).unwrap_or(false)
         });
-        if !compared.await.unwrap_or(false) || user.is_none() {
+        let is_right = compared.await.unwrap_or(false);
+        let user = user.filter(|_| is_right)?;
+        let mut known = self.known();
+        // While the two were compared, the line may have gone.
+        if !known.has(&user) {
             return None;
         }
-        let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
-        right.retain(|_, (_, at)| at.elapsed() < REMEMBERED);
-        right.insert(seen, (name.clone(), Instant::now()));
+        known.right.retain(|_, (_, at)| at.elapsed() < REMEMBERED);
+        known.right.insert(seen, (user, Instant::now()));
         Some(name)
     }
 
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Of two lines with one name the first counts.
+    fn of_name(&self, name: &str) -> Option<&User> {
+        self.users.iter().find(|user| user.name == name)
+    }
+
+    fn has(&self, user: &User) -> bool {
+        self.of_name(&user.name) == Some(user)
+    }
+
     fn remembered(&self, seen: &[u8]) -> Option<String> {
-        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
-        right.get(seen).filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(name, _)| name.clone())
+        let (user, at) = self.right.get(seen)?;
+        (at.elapsed() < REMEMBERED).then(|| user.name.clone())
     }
 }
 
@@ -147,6 +200,32 @@ mod tests {
         ] {
             assert_eq!(users.whose(&wrong).await, None, "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_lost_their_line_or_has_another_one_is_forgotten_at_once_and_nobody_else_is() {
+        let of = |name: &str, password: &str| {
+            let hash = bcrypt::hash(password, ROUNDS_MIN).unwrap();
+            User::read(&format!("{name}:{hash}")).unwrap()
+        };
+        let [ada, bob, eve] = ["ada", "bob", "eve"].map(|name| of(name, "before"));
+        let users = Users::new(vec![ada.clone(), bob, eve]);
+        let who = async |password: &str| {
+            let mut who = Vec::new();
+            for name in ["ada", "bob", "eve"] {
+                who.extend(users.whose(&header(name, password)).await);
+            }
+            who
+        };
+        assert_eq!(who("before").await, ["ada", "bob", "eve"]);
+
+        let now = vec![ada, of("bob", "after")];
+        assert!(users.replace(now.clone()));
+
+        assert_eq!(users.known().right.len(), 1);
+        assert_eq!(who("before").await, ["ada"]);
+        assert_eq!(who("after").await, ["bob"]);
+        assert!(!users.clone().replace(now), "the same once more");
     }
 
     #[test]

@@ -110,43 +110,94 @@ pub(super) fn dollars(dollars: Option<f64>) -> Markup {
 }
 
 /// How much of something is done, as a bar and in figures.
-pub(super) fn progress(label: &str, done: i64, of: i64) -> Markup {
+pub(super) fn progress(label: &str, whose: &Markup, done: i64, of: i64) -> Markup {
     let share = if of > 0 { done.clamp(0, of) * 100 / of } else { 0 };
     html! {
         span.progress {
-            progress max="100" value=(share) aria-label=(label) { (share) " %" }
+            progress max="100" value=(share) aria-label={ (label) (whose) } { (share) " %" }
             " " (number(done)) " of " (number(of))
         }
     }
 }
 
-/// An event that has a page of its own.
-pub(super) fn event(id: i64, event_id: &str) -> Markup {
-    html! { a.id href={ "/events/" (id) } title=(event_id) { (event_id) } }
-}
-
 /// An identifier that is a key: a link to what happened to it.
 pub(super) fn key(key: Option<&str>) -> Markup {
-    match key {
-        None => dash(),
-        Some(key) => {
-            let query: String =
-                url::form_urlencoded::Serializer::new(String::new()).append_pair("find", key).finish();
-            html! { a.id href={ "/events?" (query) } title=(key) { (key) } }
+    ROOMS[0].key(key)
+}
+
+/// How many bytes of a page the words of a list may take up, each as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// A word itself. What is longer is cut.
+    word: usize,
+    /// The whole of a word, which shows when it is pointed at. What is longer is left out: the page of the event has it.
+    whole: usize,
+    /// A link with a word in it. What is longer is no link.
+    link: usize,
+}
+
+/// From all that there is to what is left of the longest words that the database lets in.
+pub(super) const ROOMS: [Room; 4] = [
+    Room { word: usize::MAX, whole: usize::MAX, link: usize::MAX },
+    Room { word: 200, whole: 400, link: 600 },
+    Room { word: 100, whole: 150, link: 200 },
+    Room { word: 40, whole: 0, link: 100 },
+];
+
+impl Room {
+    /// A word.
+    pub(super) fn word(self, word: &str) -> Markup {
+        let beginning = beginning(word, self.word);
+        html! { (beginning) @if beginning.len() < word.len() { "…" } }
+    }
+
+    pub(super) fn word_or_dash(self, word: Option<&str>) -> Markup {
+        word.filter(|word| !word.is_empty()).map_or_else(dash, |word| self.word(word))
+    }
+
+    /// An event that has a page of its own.
+    pub(super) fn event(self, id: i64, event_id: &str) -> Markup {
+        html! { a.id href={ "/events/" (id) } title=[self.whole(event_id)] { (self.word(event_id)) } }
+    }
+
+    /// An identifier that is a key: a link to what happened to it.
+    pub(super) fn key(self, key: Option<&str>) -> Markup {
+        let Some(key) = key else { return dash() };
+        let query: String =
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("find", key).finish();
+        html! {
+            @if query.len() <= self.link {
+                a.id href={ "/events?" (query) } title=[self.whole(key)] { (self.word(key)) }
+            } @else {
+                span.id title=[self.whole(key)] { (self.word(key)) }
+            }
         }
     }
-}
 
-/// A long text in one line, whole when pointed at.
-pub(super) fn cut(text: Option<&str>) -> Markup {
-    match text {
-        None => dash(),
-        Some(text) => html! { span.cut title=(text) { (text) } },
+    /// A long text in one line, whole when pointed at.
+    pub(super) fn cut(self, text: Option<&str>) -> Markup {
+        let Some(text) = text else { return dash() };
+        html! { span.cut title=[self.whole(text)] { (self.word(text)) } }
+    }
+
+    fn whole(self, text: &str) -> Option<&str> {
+        (beginning(text, self.whole).len() == text.len()).then_some(text)
     }
 }
 
-pub(super) fn text_or_dash(text: Option<&str>) -> Markup {
-    text.filter(|text| !text.is_empty()).map_or_else(dash, |text| html! { (text) })
+/// As much of a text as takes up so many bytes at most when it is written: a quote takes up six.
+pub(super) fn beginning(text: &str, bytes_max: usize) -> &str {
+    let mut bytes = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        bytes += match c {
+            '&' => 5,
+            '<' | '>' => 4,
+            '"' => 6,
+            c => c.len_utf8(),
+        };
+        bytes > bytes_max
+    });
+    &text[..end.map_or(text.len(), |(at, _)| at)]
 }
 
 pub(super) fn dash() -> Markup {
@@ -169,10 +220,29 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_cut_by_what_is_written_of_it_and_between_two_characters() {
+        for (text, bytes, expected) in [
+            ("a\"b", 6, "a"),
+            ("a\"b", 7, "a\""),
+            ("a\"b", 8, "a\"b"),
+            ("é€", 4, "é"),
+            ("<&>", 9, "<&"),
+            ("", 0, ""),
+        ] {
+            assert_eq!(beginning(text, bytes), expected, "{text} {bytes}");
+            assert!(html! { (beginning(text, bytes)) }.into_string().len() <= bytes);
+        }
+    }
+
+    #[test]
     fn what_others_wrote_is_never_markup() {
         let hostile = "<img src=x onerror=alert(1)>\"'&";
-        let drawn = [key(Some(hostile)), cut(Some(hostile)), state(hostile), event(1, hostile)];
-        for markup in drawn.map(Markup::into_string) {
+        let drawn = ROOMS.map(|room| {
+            let drawn =
+                [room.key(Some(hostile)), room.cut(Some(hostile)), state(hostile), room.event(1, hostile)];
+            drawn.map(Markup::into_string).concat()
+        });
+        for markup in drawn {
             assert!(!markup.contains("<img") && !markup.contains("\"'&"), "{markup}");
         }
     }

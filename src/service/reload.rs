@@ -1,7 +1,8 @@
 //! A configuration that is read again while the program runs, when a file that it was read from has changed.
 //!
 //! A wrong one changes nothing: it is told once, and the one that is in force stays. Variables of the environment cannot
-//! change, and what they say beside senders, accounts and the login of the database is in force until the program is started anew.
+//! change. Of what is in files, every secret takes the place of the former one: senders, accounts, the logins of the database, the users
+//! of the ops page, the token of readers. All else is in force until the program is started anew.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,10 +36,10 @@ pub struct Reload<C> {
     standing: Standing,
 }
 
-/// Senders or accounts that took the place of others.
-#[derive(Debug)]
+/// Senders, accounts and other secrets that took the place of others.
+#[derive(Debug, Default)]
 pub struct Replaced {
-    /// Their names.
+    /// Their names; of what has none, the name of its variable.
     pub names: Vec<String>,
     /// The keys before.
     pub before: BTreeSet<Key>,

@@ -3,6 +3,7 @@
 
 mod api_key;
 mod login;
+mod people;
 mod rotate;
 
 use std::path::PathBuf;

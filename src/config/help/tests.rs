@@ -116,8 +116,8 @@ fn help_lists_what_the_program_reads_and_nothing_else() {
               the bearer token of whoever reads messages while they are written, at /messages/ID/stream
               beside /metrics; without one nobody can
           RESTANTE_OPS_USERS (or RESTANTE_OPS_USERS_FILE)  [optional]
-              who may look at the ops page of the worker, a line for each, as `htpasswd -nB NAME` prints
-              it; without it only this machine may, at an address of loopback
+              who may look at the ops page of the worker, a line for each, as `htpasswd -nBC 10 NAME`
+              prints it; without it only this machine may, at an address of loopback
           RESTANTE_OPS_DATABASE_URL (or RESTANTE_OPS_DATABASE_URL_FILE)  [optional]
               the database as the ops page reads it, with a login that has the role restante_page and no
               other; without it the page takes DATABASE_URL, whose login then needs that role too

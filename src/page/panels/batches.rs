@@ -19,6 +19,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
           where (o.id, o.account) in (select b.id, b.account from restante.batch as b order by b.created_at desc nulls first limit 25)\n \
           order by o.at_risk desc, o.created_at desc nulls first",
     fresh: LIVE,
+    bytes_max: 28_000,
     draw,
 };
 
@@ -35,7 +36,7 @@ struct Batch {
     created_at: Option<DateTime<Utc>>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let batches: Vec<Batch> = rows(found)?;
     if batches.is_empty() {
         return Ok(nothing("No batch is known yet."));
@@ -43,9 +44,9 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &batches {
             tr {
-                td { (words::key(Some(&row.id))) }
+                td { (shows.room.key(Some(&row.id))) }
                 td { (words::state(&row.progress)) @if row.at_risk { " " (words::state("act")) " at risk" } }
-                td { (words::progress(&format!("Results of {}", row.id), row.results_stored, row.requests.unwrap_or_default())) }
+                td { (words::progress("Results of ", &shows.room.word(&row.id), row.results_stored, row.requests.unwrap_or_default())) }
                 td.n.wide { (words::count(row.errored.unwrap_or_default())) }
                 td.n { (words::dollars(row.dollars)) }
                 td.n { (words::interval_or_dash(row.results_vanish_in.as_ref())) }

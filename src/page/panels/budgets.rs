@@ -13,6 +13,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     sql: "select tag, per, amount::float8 as amount, spent::float8 as spent, under_way::float8 as under_way, left_over::float8 as left_over\n  \
           from restante.budget_overview order by left_over limit 20",
     fresh: CALM,
+    bytes_max: 12_000,
     draw,
 };
 
@@ -26,7 +27,7 @@ struct Budget {
     left_over: f64,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let budgets: Vec<Budget> = rows(found)?;
     if budgets.is_empty() {
         return Ok(nothing("There is no budget: select restante.budget(...)."));
@@ -34,7 +35,7 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &budgets {
             tr {
-                td { (row.tag) }
+                td { (shows.room.word(&row.tag)) }
                 td { "per " (row.per) }
                 td.n { (words::dollars(Some(row.amount))) }
                 td.n { (words::dollars(Some(row.spent))) }

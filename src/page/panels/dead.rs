@@ -13,6 +13,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     title: "Dead letters",
     sql: "select id, event_id, type, subscriber, key, attempt, kind, failed_at, last_error from restante.outbox_dead order by id desc limit 50",
     fresh: LIVE,
+    bytes_max: 46_000,
     draw,
 };
 
@@ -37,13 +38,13 @@ fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &dead {
             tr {
-                td { (words::event(row.id, &row.event_id)) }
-                td { (row.r#type) @if !row.subscriber.is_empty() { span.faint { " for " (row.subscriber) } } }
-                td.wide { (words::key(row.key.as_deref())) }
-                td { (words::text_or_dash(row.kind.as_deref())) }
+                td { (shows.room.event(row.id, &row.event_id)) }
+                td { (shows.room.word(&row.r#type)) @if !row.subscriber.is_empty() { span.faint { " for " (shows.room.word(&row.subscriber)) } } }
+                td.wide { (shows.room.key(row.key.as_deref())) }
+                td { (shows.room.word_or_dash(row.kind.as_deref())) }
                 td.n.wide { (row.attempt) }
                 td.n { (words::ago_or_dash(row.failed_at)) }
-                td.wide { (words::cut(row.last_error.as_deref())) }
+                td.wide { (shows.room.cut(row.last_error.as_deref())) }
                 @if shows.replay { td { a href={ "/events/" (row.id) "#replay" } { "Replay…" } } }
             }
         }

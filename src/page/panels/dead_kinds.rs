@@ -12,6 +12,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     title: "Dead letters by kind",
     sql: "select kind, type, events_dead, for_example from restante.failures_by_kind where events_dead > 0 order by events_dead desc limit 20",
     fresh: LIVE,
+    bytes_max: 20_000,
     draw,
 };
 
@@ -31,11 +32,11 @@ fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &kinds {
             tr {
-                td { strong { (row.kind) } }
-                td { (row.r#type) }
+                td { strong { (shows.room.word(&row.kind)) } }
+                td { (shows.room.word(&row.r#type)) }
                 td.n { (words::number(row.events_dead)) }
-                td.wide { (words::cut(row.for_example.as_deref())) }
-                @if shows.replay { td { a href=(to_replay(row)) { "Replay all…" } } }
+                td.wide { (shows.room.cut(row.for_example.as_deref())) }
+                @if shows.replay { td { (to_replay(row)) } }
             }
         }
     };
@@ -43,10 +44,19 @@ fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     Ok(table("Dead letters by kind", if shows.replay { &heads } else { &heads[..4] }, &body))
 }
 
-fn to_replay(row: &Dead) -> String {
+/// A link that is longer is none: a list has room for as many as it has rows.
+const LINK_BYTES_MAX: usize = 640;
+
+fn to_replay(row: &Dead) -> Markup {
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("type", &row.r#type)
         .append_pair("kind", &row.kind)
         .finish();
-    format!("/dead/replay?{query}")
+    html! {
+        @if query.len() <= LINK_BYTES_MAX {
+            a href={ "/dead/replay?" (query) } { "Replay all…" }
+        } @else {
+            span.faint { "by restante.replay()" }
+        }
+    }
 }

@@ -15,6 +15,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     sql: "select endpoint, outbox_id, event_id, type, attempt, delivered_at, took, status, error\n  \
           from restante.endpoint_delivery order by id desc limit 30",
     fresh: LIVE,
+    bytes_max: 28_000,
     draw,
 };
 
@@ -31,7 +32,7 @@ struct Delivery {
     error: Option<String>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let deliveries: Vec<Delivery> = rows(found)?;
     if deliveries.is_empty() {
         return Ok(nothing("Nobody was notified yet."));
@@ -39,13 +40,13 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &deliveries {
             tr {
-                td { (row.endpoint) }
-                td { (words::event(row.outbox_id, &row.event_id)) }
-                td { (row.r#type) }
+                td { (shows.room.word(&row.endpoint)) }
+                td { (shows.room.event(row.outbox_id, &row.event_id)) }
+                td { (shows.room.word(&row.r#type)) }
                 td {
                     @if row.error.is_none() { (words::state("ok")) } @else { (words::state("failed")) }
                     @if let Some(status) = row.status { " " (status) }
-                    @if let Some(error) = &row.error { " " (words::cut(Some(error))) }
+                    @if let Some(error) = &row.error { " " (shows.room.cut(Some(error))) }
                 }
                 td.n.wide { (row.attempt) }
                 td.n.wide { (words::interval(&row.took)) }

@@ -15,6 +15,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
           last_attempt_at, last_status\n  \
           from restante.endpoint_overview order by name limit 50",
     fresh: LIVE,
+    bytes_max: 44_000,
     draw,
 };
 
@@ -34,7 +35,7 @@ struct Endpoint {
     last_status: Option<i32>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let endpoints: Vec<Endpoint> = rows(found)?;
     if endpoints.is_empty() {
         return Ok(nothing("There is no endpoint: insert into restante.endpoint (name, url) values (...)."));
@@ -42,9 +43,9 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &endpoints {
             tr {
-                td { strong { (row.name) } }
-                td { (words::state(&row.status)) @if let Some(why) = &row.disabled_because { " " (words::cut(Some(why))) } }
-                td.wide { (words::cut(Some(&row.url))) }
+                td { strong { (shows.room.word(&row.name)) } }
+                td { (words::state(&row.status)) @if let Some(why) = &row.disabled_because { " " (shows.room.cut(Some(why))) } }
+                td.wide { (shows.room.cut(Some(&row.url))) }
                 td.n { (words::count(row.waiting)) }
                 td.n.wide { (words::count(row.parked)) }
                 td.n { (words::count(row.dead)) }

@@ -14,6 +14,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     sql: "select kind, type, failed_last_hour, failed_last_day, events_retrying, events_dead, last_failed_at, for_example\n  \
           from restante.failures_by_kind order by failed_last_hour desc, failed_last_day desc limit 12",
     fresh: LIVE,
+    bytes_max: 10_000,
     draw,
 };
 
@@ -29,7 +30,7 @@ struct Failure {
     for_example: Option<String>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let failures: Vec<Failure> = rows(found)?;
     if failures.is_empty() {
         return Ok(nothing("Nothing failed in the last day."));
@@ -37,14 +38,14 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &failures {
             tr {
-                td { strong { (row.kind) } }
-                td { (row.r#type) }
+                td { strong { (shows.room.word(&row.kind)) } }
+                td { (shows.room.word(&row.r#type)) }
                 td.n { (words::count(row.failed_last_hour)) }
                 td.n { (words::count(row.failed_last_day)) }
                 td.n { (words::count(row.events_retrying)) }
                 td.n { (words::count(row.events_dead)) }
                 td.n { (words::ago_or_dash(row.last_failed_at)) }
-                td.wide { (words::cut(row.for_example.as_deref())) }
+                td.wide { (shows.room.cut(row.for_example.as_deref())) }
             }
         }
     };

@@ -13,6 +13,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     title: "Stuck keys",
     sql: "select key, front_id, front, front_status::text as front_status, front_since, reason, waiting from restante.key_stuck order by waiting desc limit 10",
     fresh: LIVE,
+    bytes_max: 7_000,
     draw,
 };
 
@@ -27,7 +28,7 @@ struct Stuck {
     waiting: i64,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let keys: Vec<Stuck> = rows(found)?;
     if keys.is_empty() {
         return Ok(nothing("No key is stuck."));
@@ -35,11 +36,11 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &keys {
             tr {
-                td { (words::key(Some(&row.key))) }
-                td { (words::state(&row.front_status)) " " (words::event(row.front_id, &row.front)) }
+                td { (shows.room.key(Some(&row.key))) }
+                td { (words::state(&row.front_status)) " " (shows.room.event(row.front_id, &row.front)) }
                 td.n { (words::number(row.waiting)) }
                 td.n { (words::ago_or_dash(row.front_since)) }
-                td.wide { (words::cut(row.reason.as_deref())) }
+                td.wide { (shows.room.cut(row.reason.as_deref())) }
             }
         }
     };

@@ -15,6 +15,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     sql: "select hour, sum(done)::bigint as done, sum(ignored + cancelled)::bigint as other, sum(failed_attempts)::bigint as failed\n  \
           from restante.outbox_throughput group by hour order by hour",
     fresh: CALM,
+    bytes_max: 10_000,
     draw,
 };
 

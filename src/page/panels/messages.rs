@@ -15,6 +15,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
           from restante.message_overview where id in (select m.id from restante.message as m order by m.id desc limit 50)\n \
           order by id desc",
     fresh: LIVE,
+    bytes_max: 70_000,
     draw,
 };
 
@@ -35,7 +36,7 @@ struct Message {
     created_at: DateTime<Utc>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let messages: Vec<Message> = rows(found)?;
     if messages.is_empty() {
         return Ok(nothing("No message was sent yet: select restante.send_message(...)."));
@@ -43,10 +44,10 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &messages {
             tr {
-                td { a.id href={ "/messages/" (row.id) } { "message " (row.id) } @if let Some(tag) = &row.tag { " " span.tag { (tag) } } }
-                td { (words::state(&row.state)) @if let Some(reason) = &row.reason { " " (words::cut(Some(reason))) } }
-                td.wide { (words::key(row.key.as_deref())) }
-                td { (words::text_or_dash(row.model.as_deref())) @if row.lane == "batch" { " " span.tag { "half price" } } }
+                td { a.id href={ "/messages/" (row.id) } { "message " (row.id) } @if let Some(tag) = &row.tag { " " span.tag { (shows.room.word(tag)) } } }
+                td { (words::state(&row.state)) @if let Some(reason) = &row.reason { " " (shows.room.cut(Some(reason))) } }
+                td.wide { (shows.room.key(row.key.as_deref())) }
+                td { (shows.room.word_or_dash(row.model.as_deref())) @if row.lane == "batch" { " " span.tag { "half price" } } }
                 td.n.wide { (row.attempt) }
                 td.n.wide { (words::number(row.input_tokens.unwrap_or_default())) " / " (words::number(row.output_tokens.unwrap_or_default())) }
                 td.n { (words::dollars(row.dollars)) }

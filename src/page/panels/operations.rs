@@ -13,6 +13,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     title: "What people did",
     sql: "select at, who, what, of_what, how_many, reason from restante.operation order by at desc limit 12",
     fresh: LIVE,
+    bytes_max: 8_000,
     draw,
 };
 
@@ -26,7 +27,7 @@ struct Operation {
     reason: Option<String>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let operations: Vec<Operation> = rows(found)?;
     if operations.is_empty() {
         return Ok(nothing("Nobody has changed anything yet."));
@@ -35,11 +36,11 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
         @for row in &operations {
             tr {
                 td { (words::ago(row.at)) }
-                td { (row.who) }
-                td { strong { (row.what) } }
-                td { (words::key(row.of_what.as_deref())) }
+                td { (shows.room.word(&row.who)) }
+                td { strong { (shows.room.word(&row.what)) } }
+                td { (shows.room.key(row.of_what.as_deref())) }
                 td.n { (words::number(row.how_many)) }
-                td.wide { (words::cut(row.reason.as_deref())) }
+                td.wide { (shows.room.cut(row.reason.as_deref())) }
             }
         }
     };

@@ -13,6 +13,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     title: "Replays",
     sql: "select name, asked_at, asked_by, status, events, replayed, left_out, reason from restante.replay_overview order by asked_at desc limit 10",
     fresh: LIVE,
+    bytes_max: 9_000,
     draw,
 };
 
@@ -28,7 +29,7 @@ struct Replay {
     reason: Option<String>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let replays: Vec<Replay> = rows(found)?;
     if replays.is_empty() {
         return Ok(nothing("Nothing was replayed in bulk yet."));
@@ -36,13 +37,13 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &replays {
             tr {
-                td { (row.name) }
+                td { (shows.room.word(&row.name)) }
                 td { (words::state(&row.status)) }
-                td { (words::progress(&format!("Replayed of {}", row.name), row.replayed, row.events)) }
+                td { (words::progress("Replayed of ", &shows.room.word(&row.name), row.replayed, row.events)) }
                 td.n.wide { (words::count(row.left_out)) }
-                td { (row.asked_by) }
+                td { (shows.room.word(&row.asked_by)) }
                 td.n { (words::ago(row.asked_at)) }
-                td.wide { (words::cut(row.reason.as_deref())) }
+                td.wide { (shows.room.cut(row.reason.as_deref())) }
             }
         }
     };

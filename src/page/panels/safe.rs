@@ -13,6 +13,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     title: "Am I safe?",
     sql: "select question, state, sentence, next_step, since from restante.health",
     fresh: LIVE,
+    bytes_max: 12_000,
     draw,
 };
 

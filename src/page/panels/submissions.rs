@@ -19,6 +19,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
           where submission in (select s.name from restante.submission as s order by s.created_at desc limit 25)\n \
           order by created_at desc",
     fresh: LIVE,
+    bytes_max: 28_000,
     draw,
 };
 
@@ -37,7 +38,7 @@ struct Submission {
     created_at: DateTime<Utc>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let submissions: Vec<Submission> = rows(found)?;
     if submissions.is_empty() {
         return Ok(nothing("Nothing was submitted yet: select restante.submit_batch(...)."));
@@ -45,9 +46,9 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &submissions {
             tr {
-                td { (words::key(Some(&row.submission))) @if let Some(tag) = &row.tag { " " span.tag { (tag) } } }
+                td { (shows.room.key(Some(&row.submission))) @if let Some(tag) = &row.tag { " " span.tag { (shows.room.word(tag)) } } }
                 td { (words::state(&row.state)) }
-                td { (words::progress(&format!("Answers of {}", row.submission), row.answered, row.requests)) }
+                td { (words::progress("Answers of ", &shows.room.word(&row.submission), row.answered, row.requests)) }
                 td.n.wide { (words::count(row.errored)) }
                 td.n { (words::dollars(row.dollars)) }
                 td.n.wide { @if let Some(at) = row.likely_end_at { (words::ago(at)) } @else { span.faint { "–" } } }

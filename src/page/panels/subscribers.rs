@@ -13,6 +13,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     title: "Who keeps up?",
     sql: "select subscriber, waiting, running, retrying, dead, behind_by, how from restante.subscriber_lag order by subscriber limit 30",
     fresh: LIVE,
+    bytes_max: 12_000,
     draw,
 };
 
@@ -27,7 +28,7 @@ struct Subscriber {
     how: String,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let subscribers: Vec<Subscriber> = rows(found)?;
     if subscribers.is_empty() {
         return Ok(nothing("There are no subscribers."));
@@ -35,7 +36,7 @@ fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
     let body = html! {
         @for row in &subscribers {
             tr {
-                td { @if row.subscriber.is_empty() { "the handlers of the types" } @else { (row.subscriber) } }
+                td { @if row.subscriber.is_empty() { "the handlers of the types" } @else { (shows.room.word(&row.subscriber)) } }
                 td { (row.how) }
                 td.n { (words::count(row.waiting)) }
                 td.n { (words::count(row.running)) }

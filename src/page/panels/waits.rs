@@ -14,6 +14,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     sql: "select hour, extract(epoch from max(waited_p50))::float8 as half, extract(epoch from max(waited_p95))::float8 as most\n  \
           from restante.outbox_throughput where done > 0 group by hour order by hour",
     fresh: CALM,
+    bytes_max: 10_000,
     draw,
 };
 

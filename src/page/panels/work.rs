@@ -13,6 +13,7 @@ pub(in crate::page) static PANEL: Panel = Panel {
     title: "Work to do",
     sql: "select status::text as status, type, subscriber, sender, events, oldest_created_at from restante.outbox_overview order by events desc",
     fresh: LIVE,
+    bytes_max: 7_000,
     draw,
 };
 
@@ -32,15 +33,15 @@ struct Waiting {
     oldest_created_at: DateTime<Utc>,
 }
 
-fn draw(found: &[PgRow], _: Shows) -> sqlx::Result<Markup> {
+fn draw(found: &[PgRow], shows: Shows) -> sqlx::Result<Markup> {
     let all: Vec<Waiting> = rows(found)?;
     let of = |status: &str| all.iter().filter(|row| row.status == status).map(|row| row.events).sum::<i64>();
     let body = html! {
         @for row in all.iter().take(LISTED) {
             tr {
                 td { (words::state(&row.status)) }
-                td { (row.r#type) @if !row.subscriber.is_empty() { span.faint { " for " (row.subscriber) } } }
-                td.wide { (row.sender) }
+                td { (shows.room.word(&row.r#type)) @if !row.subscriber.is_empty() { span.faint { " for " (shows.room.word(&row.subscriber)) } } }
+                td.wide { (shows.room.word(&row.sender)) }
                 td.n { (words::number(row.events)) }
                 td.n { (words::ago(row.oldest_created_at)) }
             }

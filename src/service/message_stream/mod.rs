@@ -11,7 +11,7 @@ mod frames;
 mod hub;
 mod reader;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -51,11 +51,11 @@ struct Endpoint {
 ///
 /// # Errors
 /// As for [`database::pool`].
-pub(super) fn router(database_url: &Address, token: &SecretString) -> Result<Router, database::Error> {
+pub(super) fn router(database_url: &Address, token: Token) -> Result<Router, database::Error> {
     let pool = database::pool(&database_url.now(), "restante-worker readers", CONNECTIONS)?;
     let primary = database::keep_at(&pool, database_url)?;
     let endpoint = Endpoint {
-        token: Token::new(token),
+        token,
         hub: Hub::new(database_url.clone(), pool.clone()),
         pool,
         places: Arc::new(Semaphore::new(READERS_MAX)),
@@ -107,17 +107,26 @@ fn unavailable(why: &'static str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "2")], why).into_response()
 }
 
-/// The token that readers show. Only what it becomes under a random key is kept, and compared in constant time.
-struct Token {
+/// The token that readers show. Only what it becomes under a random key is kept, and compared in constant time. Another one may take
+/// its place; clones are the same.
+#[derive(Clone)]
+pub(super) struct Token {
     mac: Hmac<Sha256>,
-    expected: Vec<u8>,
+    expected: Arc<RwLock<Vec<u8>>>,
 }
 
 impl Token {
-    fn new(token: &SecretString) -> Self {
+    pub(super) fn new(token: &SecretString) -> Self {
         let mac = Hmac::<Sha256>::new(&rand::random::<[u8; 64]>().into());
-        let of_token = mac.clone().chain_update(token.expose_secret().as_bytes());
-        Self { mac, expected: of_token.finalize().into_bytes().to_vec() }
+        let expected = Arc::new(RwLock::new(under(&mac, token)));
+        Self { mac, expected }
+    }
+
+    /// From now on only this one is taken. Returns whether it is another one.
+    pub(super) fn replace(&self, token: &SecretString) -> bool {
+        let new = under(&self.mac, token);
+        let mut expected = self.expected.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *expected, new.clone()) != new
     }
 
     /// Is it there, as `Authorization: Bearer TOKEN`?
@@ -127,9 +136,14 @@ impl Token {
         let Some((scheme, token)) = given.and_then(|given| given.split_at_checked(SCHEME.len())) else {
             return false;
         };
+        let expected = self.expected.read().unwrap_or_else(PoisonError::into_inner);
         scheme.eq_ignore_ascii_case(SCHEME)
-            && self.mac.clone().chain_update(token.trim_ascii()).verify_slice(&self.expected).is_ok()
+            && self.mac.clone().chain_update(token.trim_ascii()).verify_slice(&expected).is_ok()
     }
+}
+
+fn under(mac: &Hmac<Sha256>, token: &SecretString) -> Vec<u8> {
+    mac.clone().chain_update(token.expose_secret().as_bytes()).finalize().into_bytes().to_vec()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the page finds and tells of one event, and of one message.
 
-use super::{dead_letter, get, get_with, worker};
+use super::{dead_letter, get, get_with, panel, worker};
 use crate::support::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,4 +113,90 @@ async fn a_message_shows_how_far_it_is_and_what_it_says_so_far_only_when_asked()
     assert_eq!(again.header("cache-control"), "no-store", "no browser keeps what it says");
     let told = worker.log().matches("somebody reads the text of a message").count();
     assert_eq!(told, 1, "each person once: {}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_waits_for_the_end_of_some_trouble_is_found_by_what_it_says_and_each_event_once() {
+    let world = World::new().await;
+    let dead = dead_letter(&world, "evt_dead", "sesn_1").await;
+    for event in ["evt_refused", "evt_fine", "evt_both"] {
+        world.receive(event, event, 1, serde_json::json!({})).await;
+    }
+    let id = async |event: &str| {
+        world.value(&format!("select id from restante.outbox where event_id = '{event}'")).await
+    };
+    let [refused, fine, both] = [id("evt_refused").await, id("evt_fine").await, id("evt_both").await];
+    // As an attempt leaves it that ended by trouble, and one that failed before that.
+    world
+        .sql(&format!(
+            "update restante.outbox_live set status = 'retry', run_at = now() + interval '1 hour', started_at = now(), outcome = 'trouble',
+                    kind = 'key_refused', last_error = 'The API refuses the KEY of anthropic' where id in ({refused}, {both})"
+        ))
+        .await;
+    for attempt in 1..=2 {
+        world
+            .sql(&format!(
+                "insert into restante.failure (outbox_id, event_id, type, attempt, outcome, error, kind, failed_at)
+                 select id, event_id, type, {attempt}, 'retryable', 'the key is not there', 'handler', now() - interval '1 minute' from restante.outbox_live
+                  where id = {both}"
+            ))
+            .await;
+    }
+    let worker = worker(&world, &[]).await;
+
+    for (query, expected) in [
+        ("error=refuses+the+key", vec![&both, &refused]),
+        ("error=the+key", vec![&both, &refused]),
+        ("error=the+key+is+not", vec![&both]),
+        ("error=the+key&type=test.ledger", vec![&both, &refused]),
+        ("error=the+key&type=other.*", vec![]),
+        ("error=the+key&since=2120-01-01T00:00", vec![]),
+        ("error=the+key&until=2020-01-01T00:00", vec![]),
+        ("error=NEVER+WORK", vec![&dead]),
+        ("error=", vec![&dead, &both, &fine, &refused]),
+    ] {
+        let found = get(&worker, &format!("/events?{query}")).await.text;
+        let mut found: Vec<&str> =
+            found.split("href=\"/events/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        found.sort_unstable();
+        let mut expected: Vec<&str> = expected.into_iter().map(String::as_str).collect();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{query}");
+    }
+    let found = get(&worker, "/events?error=the+key").await.text;
+    assert!(found.contains("key_refused") && !found.contains("is not there"), "what each said last: {found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_by_error_reads_no_more_beside_a_long_history() {
+    let world = World::new().await;
+    let fill = async |status: &str, finished_at: &str, error: &str| {
+        world
+            .sql(&format!(
+                "insert into restante.outbox (event_id, type, payload, status, run_at, started_at, last_error, finished_at)
+                 select '{status}_' || n, 'test.flat', '{{}}', '{status}', now(), now(), '{error}', {finished_at}
+                   from generate_series(1, 20000) as n"
+            ))
+            .await;
+        world.sql("vacuum analyze restante.outbox").await;
+    };
+    fill("retry", "'infinity'", "the API answers 503").await;
+    let worker = worker(&world, &[]).await;
+    let page = get(&worker, "/events?error=nothing+like+that").await.text;
+    drop(worker);
+    let (_, sql) = panel(&page, "events").split_once("<code>").unwrap();
+    let sql = sql.split(";</code>").next().unwrap().replace("&lt;", "<").replace("&gt;", ">");
+    let buffers = async || {
+        let explain = format!("explain (analyze, buffers, format json) {sql}");
+        let plan: serde_json::Value =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_one(&world.pool).await.unwrap();
+        let plan = &plan[0]["Plan"];
+        plan["Shared Hit Blocks"].as_u64().unwrap() + plan["Shared Read Blocks"].as_u64().unwrap()
+    };
+    let before = buffers().await;
+
+    fill("done", "clock_timestamp()", "it is over").await;
+
+    let after = buffers().await;
+    assert!(after < before + before / 10 + 10, "{after} after {before}");
 }

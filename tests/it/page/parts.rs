@@ -1,7 +1,7 @@
 //! What each part of the page shows.
 
-use super::{dead_letter, get, get_with, worker};
-use crate::support::{World, eventually};
+use super::{Answer, dead_letter, get, get_with, worker};
+use crate::support::{Process, World, eventually};
 
 /// Every part of the page that the menu names, and the panels on it.
 const PARTS: [(&str, &[&str]); 6] = [
@@ -114,25 +114,77 @@ async fn a_part_of_the_page_with_all_that_it_loads_is_small_and_comes_from_here_
 
     for (path, _) in PARTS {
         let part = get(&worker, path).await;
-        let mut bytes = part.text.len();
-        let mut files = 0;
-        for asset in part.text.split("\"/assets/").skip(1) {
-            let asset = get(&worker, &format!("/assets/{}", asset.split('"').next().unwrap())).await;
-            assert_eq!(
-                (asset.status, asset.header("cache-control")),
-                (200, "private, max-age=31536000, immutable")
-            );
-            bytes += asset.text.len();
-            files += 1;
-        }
-        assert_eq!(files, 3, "{path}");
-        assert!(bytes < BYTES_MAX, "{path}: {bytes} bytes");
+        is_small(&worker, path, &part).await;
         let policy = part.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
         for outside in ["src=\"http", "href=\"http", "url(", "<script>", " onclick=", " style="] {
             assert!(!part.text.contains(outside), "{path}: {outside}");
         }
     }
+}
+
+/// Asserts that a part of the page is small with all that it loads.
+async fn is_small(worker: &Process, path: &str, part: &Answer) {
+    let mut bytes = part.text.len();
+    let mut files = 0;
+    for asset in part.text.split("\"/assets/").skip(1) {
+        let asset = get(worker, &format!("/assets/{}", asset.split('"').next().unwrap())).await;
+        assert_eq!(
+            (asset.status, asset.header("cache-control")),
+            (200, "private, max-age=31536000, immutable")
+        );
+        bytes += asset.text.len();
+        files += 1;
+    }
+    assert_eq!(files, 3, "{path}");
+    assert!(bytes < BYTES_MAX, "{path}: {bytes} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_page_is_small_however_long_the_words_are_that_the_database_lets_in() {
+    let world = World::new().await;
+    // Five or six bytes are written for one, three of a link for each of the last, and the longest error has 8,000 characters.
+    for (letter, times) in [("a", 506), ("&", 506), ("\"", 506), ("é", 253)] {
+        world
+            .sql(&format!(
+                "with word as (select repeat('{letter}', {times}) as w, n from generate_series(1, 15) as n),
+                      stored as (
+                        insert into restante.outbox (event_id, type, key, payload, status, kind, outcome, started_at, last_error, attempt, subscriber)
+                        select w || 'e' || n, w || 't' || n, w || 'k' || n, to_json(repeat('{letter}', 200000)),
+                               case when n <= 2 then 'retry' else 'dead' end, w, 'dead', now(), repeat('{letter}', 8000), 1, case n % 2 when 0 then w else '' end
+                          from word returning *)
+                 insert into restante.failure (outbox_id, event_id, type, subscriber, attempt, outcome, error, kind, failed_at)
+                 select id, event_id, type, subscriber, attempt, 'retryable', last_error, kind, now() from stored"
+            ))
+            .await;
+        for call in [
+            format!("select restante.send_message('{{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{{}}]}}', tag => repeat('{letter}', 100) || n, key => repeat('{letter}', 190) || n) from generate_series(1, 15) as n"),
+            format!("select restante.budget(repeat('{letter}', 90) || n, 10) from generate_series(1, 10) as n"),
+            format!("insert into restante.operation (who, what, of_what, how_many, reason) select repeat('{letter}', 200), 'replay', repeat('{letter}', 500), 1, repeat('{letter}', 5000) from generate_series(1, 15)"),
+            format!("insert into restante.endpoint_delivery (endpoint, outbox_id, event_id, type, attempt, took, status, error)
+                     select 'billing', 1, repeat('{letter}', 500), repeat('{letter}', 500), 1, '20 ms', 502, repeat('{letter}', 1000) from generate_series(1, 15)"),
+        ] {
+            world.sql(&call).await;
+        }
+    }
+    let worker = worker(&world, &[("RESTANTE_OPS_REPLAY", "true")]).await;
+    let quoted =
+        world.value("select max(id) from restante.outbox where key like '\"%' and status = 'dead'").await;
+
+    for path in PARTS.iter().map(|(path, _)| *path).chain([
+        "/events?error=a",
+        "/events?error=%22",
+        "/events?error=%C3%A9",
+        &*format!("/events/{quoted}/payload"),
+    ]) {
+        let part = get(&worker, path).await;
+        assert!(!part.text.contains("class=\"problem\""), "{path}: {}", part.text);
+        is_small(&worker, path, &part).await;
+    }
+    let event = get(&worker, &format!("/events/{quoted}")).await.text;
+    assert!(event.contains(&"&quot;".repeat(506)), "the page of an event shows all");
+    let payload = get(&worker, &format!("/events/{quoted}/payload")).await.text;
+    assert!(payload.contains(" characters of 400,002."), "{payload}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -128,8 +128,6 @@ async fn all_dead_letters_of_a_type_and_kind_are_replayed_at_a_rate_under_the_na
         "ada replay 2 mended"
     );
     assert_eq!(world.value("select asked_by || ' ' || per_second from restante.replay").await, "ada 50");
-    let wrong = [("token", &*token), ("type", "test.ledger"), ("kind", &*kind), ("per_second", "fast")];
-    assert_eq!(post(&running, "/dead/replay", &wrong, &headers).await.status, 422);
     drop(running);
     login.drop(&world).await;
 }
@@ -144,7 +142,7 @@ async fn a_login_without_the_role_to_replay_replays_nothing_and_nobody_replays_w
     let path = format!("/events/{id}/replay");
 
     let refused = post(&running, &path, &[("token", &token), ("person", "Ada")], HERE).await;
-    assert_eq!(refused.status, 422);
+    assert_eq!(refused.status, 503);
     assert!(refused.text.contains("restante_page_replay"), "{}", refused.text);
     drop(running);
     login.drop(&world).await;
@@ -152,7 +150,8 @@ async fn a_login_without_the_role_to_replay_replays_nothing_and_nobody_replays_w
     let running = worker(&world, &[ON]).await;
     let token = get(&running, &format!("/events/{id}")).await.token();
     let nameless = post(&running, &path, &[("token", &token), ("person", "  ")], HERE).await;
-    assert!(nameless.text.contains("the name of the person is missing"), "{}", nameless.text);
+    assert!(nameless.text.contains("Not done: the name of the person is missing"), "{}", nameless.text);
+    assert!(!nameless.text.contains("login"), "{}", nameless.text);
     assert_eq!(world.value("select status from restante.outbox where event_id = 'evt_dead'").await, "dead");
 }
 
@@ -171,4 +170,78 @@ async fn a_dead_letter_that_somebody_has_locked_is_not_waited_for() {
     assert_eq!(done.header("location"), format!("{path}?replay=locked"), "{}", done.text);
     theirs.rollback().await.unwrap();
     assert_eq!(world.value("select status from restante.outbox where event_id = 'evt_dead'").await, "dead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_form_is_said_of_the_form_and_not_of_the_login() {
+    let world = World::new().await;
+    dead_letter(&world, "evt_dead", "sesn_1").await;
+    let worker = worker(&world, &[ON]).await;
+    let kind = world.value("select kind from restante.outbox_dead").await;
+    let token = get(&worker, &format!("/dead/replay?type=test.ledger&kind={kind}")).await.token();
+    let send = async |kind: &str, rate: &str, person: &str| {
+        let fields = [
+            ("token", &*token),
+            ("type", "test.ledger"),
+            ("kind", kind),
+            ("per_second", rate),
+            ("person", person),
+        ];
+        post(&worker, "/dead/replay", &fields, HERE).await
+    };
+
+    for rate in [
+        "-1",
+        "NaN",
+        "0",
+        "inf",
+        "-inf",
+        "1e400",
+        "100001",
+        "0.0009",
+        "0.00099999999999999999999",
+        "fast",
+        "1,5",
+    ] {
+        let refused = send(&kind, rate, "Ada").await;
+        assert_eq!(refused.status, 422, "{rate}");
+        assert!(refused.text.contains("0.001 to 100000"), "{rate}: {}", refused.text);
+        assert!(
+            !refused.text.contains("login") && !refused.text.contains("grant"),
+            "{rate}: {}",
+            refused.text
+        );
+    }
+    for (kind, person, said) in [
+        ("", "Ada", "the type and the kind of the dead letters are missing"),
+        (&*kind, "", "the name of the person"),
+    ] {
+        let refused = send(kind, "1", person).await;
+        assert_eq!(refused.status, 422, "{said}");
+        assert!(refused.text.contains(said) && !refused.text.contains("login"), "{}", refused.text);
+    }
+    assert_eq!(world.value("select count(*) from restante.replay").await, "0");
+    assert_eq!(send(&kind, "1e2", "Ada").await.status, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_javascript_a_page_with_a_form_is_not_loaded_again_while_somebody_types() {
+    let world = World::new().await;
+    let id = dead_letter(&world, "evt_dead", "sesn_1").await;
+    world.receive("evt_done", "sesn_2", 1, serde_json::json!({})).await;
+    world.work().await;
+    let done = world.value("select id from restante.outbox where event_id = 'evt_done'").await;
+    let worker = worker(&world, &[ON]).await;
+
+    for (path, has_form) in [
+        (&*format!("/events/{id}"), true),
+        ("/dead/replay?type=a&kind=b", true),
+        ("/events", true),
+        (&*format!("/events/{done}"), false),
+        ("/dead", false),
+    ] {
+        let text = get(&worker, path).await.text;
+        assert_eq!(text.contains("<form"), has_form, "{path}");
+        assert_eq!(text.contains("http-equiv=\"refresh\""), !has_form, "{path}: {text}");
+    }
 }
