@@ -30,7 +30,7 @@ comment on table restante.api_breaker is
 comment on column restante.api_breaker.parts is 'The parts of the API that do not answer (sessions, messages, batches); empty while it is closed.';
 comment on column restante.api_breaker.opened_at is 'Since when it is open; null while it is closed.';
 comment on column restante.api_breaker.kind is 'The kind of the last error, in a word: account, unavailable, transport.';
-comment on column restante.api_breaker.said is 'What the API said last, without the identifier of the request.';
+comment on column restante.api_breaker.said is 'What the API said last, without the identifier of the request; null while it is closed.';
 comment on column restante.api_breaker.closed_at is 'When the API answered again.';
 comment on column restante.api_breaker.generation is 'Grows by one with each part that is added or taken out, so that late news changes nothing.';
 comment on column restante.api_breaker.is_releasing is 'Events that went into trouble before the repair are still to be made due.';
@@ -165,7 +165,9 @@ begin
   update restante.api_breaker as b
      set parts = v_row.parts, generation = v_row.generation + 1, probe_until = '-infinity', is_releasing = true,
          opened_at = case when v_row.parts <> '{}' then v_row.opened_at end,
-         closed_at = case when v_row.parts = '{}' then clock_timestamp() end
+         closed_at = case when v_row.parts = '{}' then clock_timestamp() end,
+         -- It may repeat what the API was asked for, and says nothing any more.
+         said = case when v_row.parts <> '{}' then v_row.said end
    where b.account = p_account;
   return case when v_row.parts = '{}' then 'closed' else 'answered' end;
 end $$;
