@@ -30,7 +30,7 @@ comment on table restante.api_breaker is
 comment on column restante.api_breaker.parts is 'The parts of the API that do not answer (sessions, messages, batches); empty while it is closed.';
 comment on column restante.api_breaker.opened_at is 'Since when it is open; null while it is closed.';
 comment on column restante.api_breaker.kind is 'The kind of the last error, in a word: account, unavailable, transport.';
-comment on column restante.api_breaker.said is 'What the API said last, without the identifier of the request.';
+comment on column restante.api_breaker.said is 'What the API said last, without the identifier of the request; null while it is closed.';
 comment on column restante.api_breaker.closed_at is 'When the API answered again.';
 comment on column restante.api_breaker.generation is 'Grows by one with each part that is added or taken out, so that late news changes nothing.';
 comment on column restante.api_breaker.is_releasing is 'Events that went into trouble before the repair are still to be made due.';
@@ -165,7 +165,9 @@ begin
   update restante.api_breaker as b
      set parts = v_row.parts, generation = v_row.generation + 1, probe_until = '-infinity', is_releasing = true,
          opened_at = case when v_row.parts <> '{}' then v_row.opened_at end,
-         closed_at = case when v_row.parts = '{}' then clock_timestamp() end
+         closed_at = case when v_row.parts = '{}' then clock_timestamp() end,
+         -- It may repeat what the API was asked for, and says nothing any more.
+         said = case when v_row.parts <> '{}' then v_row.said end
    where b.account = p_account;
   return case when v_row.parts = '{}' then 'closed' else 'answered' end;
 end $$;
@@ -390,6 +392,8 @@ comment on view restante.governor_overview is
 
 -- The answer to whether workers and the API are well.
 
+-- A sentence names the kind of an error, and not what the API or a person wrote, which may be about a customer: alarms are events that
+-- keep it. restante.error_of() has that for who looks.
 create or replace function restante.unfinished_findings()
 returns table (question text, subject text, state text, sentence text, next_step text, since timestamptz)
 language sql stable
@@ -413,21 +417,21 @@ set enable_seqscan = off set jit = off as $$
      and not exists (select from restante.paused_type as t where t.type = 'subscriber:' || s.subscriber)
   union all
   select 'trouble', k.account, 'act',
-         format('The API does not answer the account %s for %s (asked for %s); what needs it waits, and goes on by itself: %s',
-                k.account, restante.lasting(statement_timestamp() - k.opened_at), array_to_string(k.parts, ', '), restante.cause(k.said)),
+         format('The API does not answer the account %s for %s (asked for %s: %s); what needs it waits, and goes on by itself.',
+                k.account, restante.lasting(statement_timestamp() - k.opened_at), array_to_string(k.parts, ', '), coalesce(k.kind, 'unknown')),
          case k.kind when 'account' then 'Give the worker a valid key of the account, or raise its spend limit; then select * from restante.api_breaker;'
               else 'select * from restante.api_breaker; one event is tried every other second.' end,
          k.opened_at
     from restante.api_breaker as k where k.opened_at is not null
   union all
   select 'trouble', t.account, case when t.since < statement_timestamp() - interval '5 minutes' then 'act' else 'look' end,
-         format('%s of the account %s cannot go on because something is wrong with us, or with the API: %s',
+         format('%s of the account %s cannot go on because something is wrong with us, or with the API (%s).',
                 case when t.events >= 10000 then '10000 or more events' else restante.counted(t.events, 'event', 'events') end,
-                t.account, t.cause),
+                t.account, coalesce(t.kind, 'unknown')),
          'select * from restante.outbox_trouble; they go on by themselves once it is mended.', t.since
     from (select coalesce(w.account, w.sender) as account, count(*) as events, min(w.received_at) as since,
-                 mode() within group (order by restante.cause(w.last_error)) as cause
-            from (select l.account, l.sender, l.received_at, l.last_error, l.status, l.outcome
+                 mode() within group (order by w.kind) as kind
+            from (select l.account, l.sender, l.received_at, l.kind, l.status, l.outcome
                     from restante.outbox_live as l
                    where l.lane = 'l' order by l.subscriber, l.run_at, l.id limit 10000) as w
            where w.status = 'retry' and w.outcome = 'trouble' group by 1) as t

@@ -122,6 +122,56 @@ $$;
 comment on function restante.journal_findings is
   'Engine: Journals of ingest in which events wait, which take no more, or of which nothing was heard.';
 
+-- As in 0023, but without what the API said.
+create or replace function restante.api_findings()
+returns table (question text, subject text, state text, sentence text, next_step text, since timestamptz)
+language sql stable
+set enable_seqscan = off set jit = off as $$
+  select 'batches', b.account, 'act',
+         format('Results of %s of the account %s are at risk; the API deletes the first %s.',
+                restante.counted(b.batches, 'batch', 'batches'), b.account,
+                case when b.deadline is null then 'within 29 days of its creation'
+                     else 'in ' || restante.lasting(b.deadline - statement_timestamp()) end),
+         'select id, progress, results_vanish_in from restante.batch_overview where at_risk order by results_vanish_in;', b.since
+    from (select o.account, count(*) as batches, min(o.results_deadline) as deadline, min(coalesce(o.ended_at, o.created_at)) as since
+            from restante.batch_overview as o where o.at_risk group by o.account) as b
+  union all
+  select 'reconciler', r.account, 'act',
+         format('What no webhook told was last looked for %s ago for the account %s (%s); %s is allowed.',
+                restante.lasting(r.age), r.account, r.kind, restante.lasting(r.allowed)),
+         'select * from restante.reconcile_overview where is_late;', statement_timestamp() - r.age
+    from (select distinct on (o.account) o.account, o.kind, o.unexplained_for_at_most as age, o.allowed
+            from restante.reconcile_overview as o
+           where o.is_late
+             -- Kinds that the API refuses do not count: the account may not have them.
+             and (o.last_look_at is not null or o.fault is null)
+             -- Without the job nobody is asked to look.
+             and exists (select from restante.outbox_live as l
+                          where l.type = 'resource.reconcile' and l.subscriber = '' and l.account = o.account)
+           order by o.account, o.unexplained_for_at_most desc) as r
+$$;
+
+-- What the API or a person wrote of it, which is read anew each time and never stored.
+create function restante.error_of(p_question text, p_subject text) returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $$
+  select restante.cause(case p_question
+    when 'trouble' then coalesce(
+      (select k.said from restante.api_breaker as k where k.opened_at is not null and k.account = p_subject),
+      (select mode() within group (order by restante.cause(w.last_error))
+         from (select l.account, l.sender, l.last_error, l.status, l.outcome
+                 from restante.outbox_live as l
+                where l.lane = 'l' order by l.subscriber, l.run_at, l.id limit 10000) as w
+        where w.status = 'retry' and w.outcome = 'trouble' and coalesce(w.account, w.sender) = p_subject))
+    when 'reconciler' then
+      (select o.fault from restante.reconcile_overview as o
+        where o.account = p_subject and o.is_late and (o.last_look_at is not null or o.fault is null)
+        order by o.unexplained_for_at_most desc limit 1)
+  end)
+$$;
+comment on function restante.error_of is 'Engine: The error behind an answer of restante.health, as the API or a person wrote it; null where there is none.';
+
 -- As in 0023, with the journals.
 create or replace function restante.health_findings()
 returns table (question text, subject text, state text, sentence text, next_step text, since timestamptz)
@@ -135,9 +185,15 @@ set search_path = pg_catalog, pg_temp as $$
   union all select f.* from restante.journal_findings() as f
 $$;
 
+create or replace view restante.health_finding as
+  select f.question, f.subject, f.state, concat_ws(' The error: ', f.sentence, restante.error_of(f.question, f.subject)) as sentence, f.next_step,
+         f.since
+    from restante.health_findings() as f;
+
 create or replace view restante.health as
   select q.question, coalesce(f.state, 'ok') as state,
-         coalesce(f.sentence || case when f.others > 0 then format(' And %s more: see restante.health_finding.', f.others) else '' end,
+         coalesce(concat_ws(' The error: ', f.sentence, restante.error_of(f.question, f.subject))
+                    || case when f.others > 0 then format(' And %s more: see restante.health_finding.', f.others) else '' end,
                   q.sentence) as sentence,
          f.next_step, f.since
     from (values
@@ -163,4 +219,6 @@ comment on view restante.health is
 revoke execute on all functions in schema restante from public;
 grant select on restante.journal to restante_operator;
 grant delete on restante.journal to restante_operator;
+-- Who reads a view runs the functions in it.
+grant execute on function restante.error_of to restante_operator, restante_worker;
 grant execute on function restante.note_journal to restante_ingest;

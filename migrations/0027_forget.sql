@@ -6,6 +6,37 @@
 
 set local lock_timeout = '1s';
 
+-- The notifications of an endpoint that was deleted still have its name in their type and in their key. Without the name nobody would find
+-- them by the key of an event, short of reading the whole history.
+create table restante.endpoint_gone (
+  name text collate "C" not null,
+  constraint endpoint_gone_once primary key (name)
+);
+comment on table restante.endpoint_gone is
+  'The names of endpoints that were deleted, so that restante.forget() finds what was sent to them.';
+
+-- The history is read for those of before once, and only if the numbers of the endpoints have a gap. It comes first, before any lock on a
+-- table that services use.
+do $$ begin
+  if (select count(*) from restante.endpoint) < (select case when q.is_called then q.last_value else 0 end from restante.endpoint_id_seq as q) then
+    insert into restante.endpoint_gone (name)
+    select g.name from (select distinct substr(o.type, 8) as name from restante.outbox as o where starts_with(o.type, 'notify.')
+                        union select d.endpoint from restante.endpoint_delivery as d) as g
+     where g.name <> '' and not exists (select from restante.endpoint as e where e.name = g.name);
+  end if;
+end $$;
+
+create function restante.note_endpoint_gone() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into restante.endpoint_gone (name) values (old.name) on conflict do nothing;
+  return null;
+end $$;
+comment on function restante.note_endpoint_gone is 'Engine: Keeps the name of an endpoint that is deleted.';
+create trigger endpoint_leaves_its_name after delete on restante.endpoint
+  for each row execute function restante.note_endpoint_gone();
+
 create table restante.forgetting (
   id         bigint      not null generated always as identity,
   of_what    text collate "C" not null,
@@ -59,8 +90,8 @@ language sql immutable parallel safe
 return p_word || ' sha256:' || encode(sha256(convert_to(p_value, 'UTF8')), 'hex');
 comment on function restante.forgotten_as is 'Engine: A key or a tag without what it says.';
 
--- All keys of events under which something of these keys is in the outbox: their own, those of messages and of sends to sessions, and of
--- each the notifications.
+-- All keys of events under which something of these keys is in the outbox: their own, those of messages and of sends to sessions, those of
+-- batches of the tag that have ended, and of each the notifications. A submission tells its callback under its name.
 create function restante.event_keys(p_keys text[], p_tag text) returns text[]
 language sql stable
 begin atomic
@@ -68,14 +99,100 @@ begin atomic
     select k.key from unnest(p_keys) as k (key)
     union select 'message:' || k.key from unnest(p_keys) as k (key)
     union select 'session_events:' || k.key from unnest(p_keys) as k (key)
-    union select 'message#' || m.id from restante.message as m where m.key = any (p_keys) or m.tag = p_tag)
+    union select b.id from restante.submission as s
+            join restante.submission_part as p on p.submission = s.name
+            join restante.batch as b on b.id = p.batch_id and b.account = p.account and (b.complete_at is not null or b.given_up_because is not null)
+           where s.tag = p_tag),
+  told as (
+    select o.key from own as o union select s.name from restante.submission as s where s.tag = p_tag)
   select coalesce(array_agg(a.key), '{}')
-    from (select o.key from own as o union select e.name || ':' || o.key from own as o cross join restante.endpoint as e) as a;
+    from (select o.key from own as o
+          union select e.name || ':' || t.key
+                  from told as t cross join (select n.name from restante.endpoint as n union select g.name from restante.endpoint_gone as g) as e) as a;
 end;
 comment on function restante.event_keys is 'Engine: The keys of the events that have to do with these keys or with a tag.';
 
--- Erases a portion of the events, and what is known of them. Returns how many rows of which table.
-create function restante.forget_events(p_forgetting restante.forgetting, p_keys text[], p_limit integer) returns jsonb
+-- How the identifiers begin of events that have another key, or none, and name a message, a part or a batch: the jobs of Restante itself, with
+-- what the API said to them, and its facts, which carry the tag. Of so many messages at most, because they may be a million; those that
+-- go next (forgotten_rows() has the same ones). A part or a batch that has not ended needs its jobs: they are left out, but for `p_all`.
+create function restante.event_names(p_forgetting restante.forgetting, p_messages integer, p_all boolean) returns text[]
+language sql stable
+begin atomic
+  with part as (
+    select p.id, p.batch_id, p.account, p.status from restante.submission as s join restante.submission_part as p on p.submission = s.name
+     where s.tag = (p_forgetting).tag
+    union
+    select p.id, p.batch_id, p.account, p.status from restante.submission_part as p where p.batch_id = any ((p_forgetting).keys)),
+  named as (
+    select t.type, m.id::text as of_what
+      from (select w.id from restante.message as w
+             where w.key = any ((p_forgetting).keys) or w.tag = (p_forgetting).tag order by w.id limit p_messages) as m
+     cross join unnest(array['message.send', 'message.completed', 'message.failed', 'message.cancelled']) as t (type)
+    union all
+    select t.type, p.id::text
+      from part as p cross join unnest(array['batch.submit', 'batch.uncertain', 'message.unpack']) as t (type)
+     where p_all or p.status in ('complete', 'cancelled', 'refused')
+    union all
+    select t.type, b.id
+      from restante.batch as b
+     cross join unnest(array['batch.poll', 'batch.ended', 'batch.cancel', 'batch.delete', 'batch.at_risk', 'batch.submitted', 'batch.results_ready'])
+           as t (type)
+     where (b.id = any ((p_forgetting).keys) or (b.id, b.account) in (select p.batch_id, p.account from part as p where p.batch_id is not null))
+       and (p_all or b.complete_at is not null or b.given_up_because is not null))
+  select coalesce(array_agg(n.type || ':' || n.of_what), '{}') from named as n;
+end;
+comment on function restante.event_names is
+  'Engine: How the identifiers begin of events that name what is being forgotten, and have another key or none.';
+
+-- The events with such names, the alarms of an earlier release that repeat a key, and the notifications of both. A notification without a key
+-- is in no index but that of its number, which is one of the next after that of its event: both were stored in one call.
+--
+-- The history is looked up name by name. What is not finished has no index by its identifier, and is read once for all names.
+create function restante.events_named(p_names text[], p_keys text[]) returns bigint[]
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set plan_cache_mode = force_custom_plan as $$
+declare
+  v_types text[] := array(select distinct split_part(n.name, ':', 1) from unnest(p_names) as n (name));
+  v_said  text[] := array(select btrim(to_json(k.key)::text, '"') from unnest(p_keys) as k (key));
+  v_found bigint[];
+  v_told  bigint[] := '{}';
+begin
+  v_found := array(
+    select l.id from restante.outbox_live as l
+     where l.type = any (v_types) and l.source <> 'webhook' and l.type || ':' || split_part(l.event_id, ':', 2) = any (p_names)
+    union all
+    select o.id
+      from unnest(p_names) as n (name)
+     cross join lateral (
+           select e.id, e.type, e.source from restante.outbox as e where e.finished_at < 'infinity' and e.event_id = n.name
+           union all
+           select e.id, e.type, e.source from restante.outbox as e
+            where e.finished_at < 'infinity' and e.event_id > n.name || ':' and e.event_id < n.name || ';') as o
+     where o.type = split_part(n.name, ':', 1) and o.source <> 'webhook'
+    union all
+    select o.id from restante.outbox_live as o
+     where o.type = 'health.raised' and exists (select from unnest(v_said) as s (said) where strpos(o.payload::text, s.said) > 0)
+    union all
+    select o.id from restante.outbox as o
+     where o.finished_at < 'infinity' and o.event_id > 'health.raised:' and o.event_id < 'health.raised;' and o.type = 'health.raised'
+       and exists (select from unnest(v_said) as s (said) where strpos(o.payload::text, s.said) > 0));
+  if exists (select from restante.endpoint) or exists (select from restante.endpoint_gone) then
+    v_told := array(
+      select n.id
+        from (select o.id, o.type, o.event_id
+                from restante.outbox as o where o.id = any (v_found) and restante.is_own_fact(o.type) and o.subscriber = '') as f
+       cross join lateral (
+             select o.id from restante.outbox as o
+              where o.id > f.id and o.id <= f.id + 20000 and starts_with(o.type, 'notify.')
+                and strpos(o.payload::text, format('"body":{"type":%s,"id":%s,', to_json(f.type), to_json(f.event_id))) > 0) as n);
+  end if;
+  return array(select distinct a.id from unnest(v_found || v_told) as a (id));
+end $$;
+comment on function restante.events_named is 'Engine: The events that have such names, or are alarms that repeat one of these keys, and their notifications.';
+
+-- Erases events, and what is known of them. Returns how many rows of which table. What a session has locked stays.
+create function restante.erase_events(p_forgetting restante.forgetting, p_ids bigint[]) returns jsonb
 language plpgsql
 set enable_seqscan = off set plan_cache_mode = force_custom_plan as $$
 declare
@@ -87,7 +204,7 @@ begin
          array_agg(f.id) filter (where f.status = 'running') as running, max(f.lease_until) filter (where f.status = 'running') as lease_until
     into v_found
     from (select o.id, o.sender, o.event_id, o.status, o.lease_until from restante.outbox as o
-           where o.key = any (p_keys) limit p_limit for update skip locked) as f;
+           where o.id = any (p_ids) for update skip locked) as f;
   if v_found.ids = '{}' then
     return v_counts;
   end if;
@@ -115,10 +232,21 @@ begin
     from (select k.relname, count(*) as events from erased as e join pg_catalog.pg_class as k on k.oid = e.tableoid group by k.relname) as c;
   return v_counts;
 end $$;
+comment on function restante.erase_events is 'Engine: Erases events, and what is known of them. Returns how many rows of which table.';
+
+-- A portion of the events of these keys.
+create function restante.forget_events(p_forgetting restante.forgetting, p_keys text[], p_limit integer) returns jsonb
+language plpgsql
+set enable_seqscan = off set plan_cache_mode = force_custom_plan as $$
+begin
+  return restante.erase_events(p_forgetting, array(
+    select o.id from restante.outbox as o where o.key = any (p_keys) limit p_limit for update skip locked));
+end $$;
 comment on function restante.forget_events is 'Engine: Erases a portion of the events of these keys, and what is known of them. Returns how many rows of which table.';
 
 -- The other tables, and where their rows `t` that go are found: $1 the number of the forgetting, $2 its keys, $3 its tag. Each begins with
 -- what is few. Of what is in a batch under way the rows go once it has ended; until then the submission needs them ($4: they count too).
+-- Of messages those go whose events went: event_names() named the same ones.
 create function restante.forgotten_rows() returns table (turn integer, relation text, found text)
 language sql immutable as $$
   values
@@ -140,14 +268,18 @@ language sql immutable as $$
     -- What an attempt said late of a message that is gone belongs to nobody.
     (3, 'message_chunk',
      'restante.message_chunk as t left join restante.message as m on m.id = t.message where m.id is null or m.key = any ($2) or m.tag = $3'),
-    (4, 'message', 'restante.message as t where t.key = any ($2) or t.tag = $3'),
+    (4, 'message',
+     'restante.message as t where t.id = any (array(select m.id from restante.message as m where m.key = any ($2) or m.tag = $3
+                                                     order by m.id limit case when $4 then null else 200 end))'),
     (5, 'resource', 'restante.resource as t where t.id = any ($2) or t.parent_id = any ($2)'),
     (6, 'outcome_evaluation', 'restante.outcome_evaluation as t where t.session_id = any ($2)'),
     (7, 'session_send', 'restante.session_send as t where t.session = any ($2)'),
     (8, 'missed_change', 'restante.missed_change as t where t.key = any ($2) or t.subject = any ($2)'),
     (9, 'failure', 'restante.forgetting_left as l join restante.failure as t on t.outbox_id = l.outbox_id where l.forgetting = $1'),
     (10, 'endpoint_delivery',
-     'restante.forgetting_left as l join restante.endpoint_delivery as t on t.outbox_id = l.outbox_id where l.forgetting = $1')
+     'restante.forgetting_left as l join restante.endpoint_delivery as t on t.outbox_id = l.outbox_id where l.forgetting = $1'),
+    -- Without its tag it limits nothing. The dry run counts it, so that nobody is surprised.
+    (11, 'budget_limit', 'restante.budget_limit as t where t.tag = $3')
 $$;
 comment on function restante.forgotten_rows is 'Engine: The tables that are searched for what is forgotten, in their order, and where its rows are found.';
 create index resource_id on restante.resource (id);
@@ -192,26 +324,49 @@ comment on function restante.forget_rows is 'Engine: Erases a portion of what is
 -- What people and the engine wrote about it.
 create function restante.forget_words(p_forgetting restante.forgetting) returns void
 language plpgsql as $$
+declare
+  v_submissions text[] := array(select s.name from restante.submission as s where s.tag = p_forgetting.tag);
 begin
+  -- That it was given up still counts. A reason in a person's own words does not.
+  update restante.batch as b set given_up_because = 'forgotten'
+   where b.given_up_because not in ('archived', 'vanished', 'forgotten')
+     and (b.id = any (p_forgetting.keys)
+          or (b.id, b.account) in (select p.batch_id, p.account from restante.submission_part as p where p.submission = any (v_submissions)));
   update restante.operation as o set of_what = p_forgetting.of_what, reason = null, arguments = null
    where o.of_what collate "C" = any (p_forgetting.keys || p_forgetting.tag);
-  update restante.operation as o set reason = null, arguments = null where o.arguments->>'key' = any (p_forgetting.keys);
+  update restante.operation as o set reason = null, arguments = null
+   where o.arguments->>'key' = any (p_forgetting.keys) or o.of_what collate "C" = any (v_submissions);
   update restante.replay as r set arguments = r.arguments - 'key', reason = null where r.arguments->>'key' = any (p_forgetting.keys);
   update restante.submission_part as p set reason = null
-    from restante.submission as s where s.name = p.submission and s.tag = p_forgetting.tag and p.reason is not null;
-  update restante.submission as s set tag = null, reason = null where s.tag = p_forgetting.tag;
+   where p.reason is not null and (p.submission = any (v_submissions) or p.batch_id = any (p_forgetting.keys));
+  update restante.submission as s set tag = null, reason = null, callback = null where s.name = any (v_submissions);
+  -- An error of the API may repeat what it was asked for.
+  update restante.api_breaker as b set said = null
+   where exists (select from unnest(p_forgetting.keys) as k (key) where strpos(b.said, k.key) > 0);
+  update restante.reconcile_state as r set fault = null
+   where exists (select from unnest(p_forgetting.keys) as k (key) where strpos(r.fault, k.key) > 0);
 end $$;
 comment on function restante.forget_words is 'Engine: Takes what is forgotten out of what was noted about it.';
 
 -- What has to happen before it is complete, in words; null where nothing has to.
-create function restante.forgetting_waits_for(p_forgetting restante.forgetting, p_keys text[]) returns text
-language plpgsql stable as $$
+create function restante.forgetting_waits_for(p_forgetting restante.forgetting, p_keys text[], p_named bigint[]) returns text
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_found text;
+  v_table record;
+  v_is_left boolean;
 begin
-  if exists (select from restante.outbox as o where o.key = any (p_keys)) then
+  if p_named <> '{}' or exists (select from restante.outbox as o where o.key = any (p_keys)) then
     return 'a session that has locked events of it';
   end if;
+  for v_table in select r.relation, r.found from restante.forgotten_rows() as r order by r.turn loop
+    execute format('select exists (select from %s)', v_table.found) into v_is_left
+      using p_forgetting.id, p_forgetting.keys, p_forgetting.tag, false;
+    if v_is_left then
+      return format('a session that has locked rows of it in restante.%s', v_table.relation);
+    end if;
+  end loop;
   select 'the end of the batch ' || coalesce(p.batch_id, 'of the submission ' || p.submission) into v_found
     from restante.submission_part as p
    where p.status not in ('complete', 'cancelled', 'refused')
@@ -301,6 +456,7 @@ set jit = off as $$
 declare
   v_forgetting restante.forgetting;
   v_keys       text[];
+  v_named      bigint[] := '{}';
   v_counts     jsonb;
   v_rows       bigint;
   v_waits_for  text;
@@ -312,8 +468,10 @@ begin
   end if;
   v_keys := restante.event_keys(v_forgetting.keys, v_forgetting.tag);
   v_counts := restante.forget_events(v_forgetting, v_keys, p_limit);
+  -- A message stays until the events that name it are gone, because nobody could find them without it.
   if v_counts = '{}' then
-    v_counts := restante.forget_rows(v_forgetting, p_limit);
+    v_named := restante.events_named(restante.event_names(v_forgetting, 200, false), v_forgetting.keys);
+    v_counts := case when v_named = '{}' then restante.forget_rows(v_forgetting, p_limit) else restante.erase_events(v_forgetting, v_named) end;
   end if;
   if v_counts <> '{}' then
     select sum(c.value::bigint) into v_rows from jsonb_each_text(v_counts) as c;
@@ -325,7 +483,7 @@ begin
     return v_rows;
   end if;
   select f.* into v_forgetting from restante.forgetting as f where f.id = v_forgetting.id;
-  v_waits_for := restante.forgetting_waits_for(v_forgetting, v_keys);
+  v_waits_for := restante.forgetting_waits_for(v_forgetting, v_keys, v_named);
   if v_waits_for is null and v_forgetting.clean_since is not null and clock_timestamp() >= v_forgetting.not_before then
     perform restante.end_forgetting(v_forgetting);
     return -1;
@@ -345,10 +503,12 @@ comment on function restante.forget_portion is
 create function restante.forget(key text default null, tag text default null, dry_run boolean default true, reason text default null)
 returns table (relation text, rows bigint)
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp as $$
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off as $$
 declare
   v_forgetting restante.forgetting;
   v_keys       text[];
+  v_named      bigint[];
   v_table      record;
   v_operation  bigint;
   v_rows       bigint;
@@ -376,7 +536,12 @@ begin
     perform restante.forget_at_the_api(v_forgetting);
   end if;
   relation := 'outbox';
-  select count(*) into rows from restante.outbox as o where o.key = any (v_keys);
+  -- Nobody should wait here while a million messages are looked up: of more than a thousand it counts the events of the first.
+  v_named := restante.events_named(restante.event_names(v_forgetting, 1000, true), v_forgetting.keys);
+  select (select count(*) from restante.outbox as o where o.key = any (v_keys))
+         + (select count(*) from restante.outbox as o
+             where o.id = any (v_named) and (o.key = any (v_keys)) is not true)
+    into rows;
   return next;
   v_rows := rows;
   for v_table in select r.relation, r.found from restante.forgotten_rows() as r order by r.turn loop
@@ -412,7 +577,7 @@ create view restante.forget_overview as
                    from pg_class as c
                   where c.relnamespace = 'restante'::regnamespace and c.relkind = 'r'
                     and (c.relname in ('outbox_live', 'outbox_overflow', 'outbox_seen', 'operation', 'replay', 'key_unsettled', 'submission',
-                                       'submission_part', 'forgetting', 'forgetting_left', 'message_attempt')
+                                       'submission_part', 'forgetting', 'forgetting_left', 'message_attempt', 'batch', 'api_breaker', 'reconcile_state')
                          or f.erased ? c.relname::text)) as n) as t;
 comment on view restante.forget_overview is
   'How far each call of restante.forget() is, what it waits for, and its receipt. Once it is done, to_empty_the_files is what to run so that '
@@ -431,4 +596,4 @@ return starts_with(p_type, 'notify.')
 revoke execute on all functions in schema restante from public;
 grant execute on function restante.forget to restante_operator;
 grant execute on function restante.forget_portion to restante_worker;
-grant select on restante.forgetting, restante.forgetting_left, restante.forget_overview to restante_operator;
+grant select on restante.forgetting, restante.forgetting_left, restante.forget_overview, restante.endpoint_gone to restante_operator;

@@ -166,6 +166,6 @@ grant select (type, id, account, status, stop_reason, error_type, error_message,
   on restante.resource to restante_page;
 -- Who reads a view runs its functions.
 grant execute on function restante.page_payload, restante.page_message_text, restante.notifications_of, restante.is_standing, restante.cause, restante.order_key,
-  restante.health_findings, restante.throughput, restante.throughput_counted, restante.id_at, restante.price_at, restante.cost_of,
+  restante.health_findings, restante.error_of, restante.throughput, restante.throughput_counted, restante.id_at, restante.price_at, restante.cost_of,
   restante.usage_of_batch, restante.budget_spent, restante.period_start, restante.direct_cost_of, restante.json_part, restante.usage_of_line,
   restante.whole_number to restante_page;

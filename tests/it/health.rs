@@ -15,7 +15,7 @@ pub(super) async fn state(world: &World, question: &str) -> String {
 }
 
 /// What workers do twice a minute, as if they had not looked for a minute.
-pub(super) async fn look(world: &World) -> Noted {
+pub async fn look(world: &World) -> Noted {
     while note_rhythm(&world.pool).await.unwrap() {}
     world.sql("update restante.health_look set looked_at = looked_at - interval '1 minute'").await;
     note_alarms(&world.pool).await.unwrap()

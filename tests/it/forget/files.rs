@@ -8,11 +8,11 @@ use super::{erase_all, forget};
 use crate::support::{World, eventually};
 
 /// In everything that the sender, the handlers, the API and people wrote.
-const CANARY: &str = "CANARY-d41d8cd98f00";
-const KEY: &str = "customer_7_4711";
+pub(super) const CANARY: &str = "CANARY-d41d8cd98f00";
+pub(super) const KEY: &str = "customer_7_4711";
 
 /// The relations of this database whose files, or whose files of TOAST, contain a word.
-async fn files_with(world: &World, word: &str) -> Vec<String> {
+pub(super) async fn files_with(world: &World, word: &str) -> Vec<String> {
     sqlx::query("checkpoint").execute(&world.pool).await.unwrap();
     let found = format!(
         "select distinct coalesce((select t.relname from pg_class as t where t.reltoastrelid = c.oid), c.relname, f.name)::text
@@ -30,9 +30,8 @@ fn long() -> String {
     format!("{}{CANARY}{}", "x".repeat(3000), "y".repeat(3000))
 }
 
-/// Leaves the canary wherever something of a key can be.
-async fn fill(world: &World) {
-    // So that a word is found in what is long.
+/// So that a word is found in what is long.
+pub(super) async fn keep_uncompressed(world: &World) {
     world
         .sql(
             "do $$ declare c record; begin
@@ -44,6 +43,33 @@ async fn fill(world: &World) {
                end loop; end $$",
         )
         .await;
+}
+
+/// Runs what the receipts say, until no file has any of these words.
+pub(super) async fn empty_of(world: &World, words: &[&str]) {
+    let statements = world
+        .value("select to_empty_the_files from restante.forget_overview order by length(to_empty_the_files) desc limit 1")
+        .await;
+    // The tables of a team's own handlers are theirs to empty.
+    world.sql("drop table ledger, snoozed").await;
+    // While an older transaction is open, such as that of an autovacuum, the old rows stay.
+    eventually("the files are empty of it", async || {
+        for statement in statements.split(';').filter(|statement| !statement.trim().is_empty()) {
+            sqlx::query(AssertSqlSafe(statement)).execute(&world.pool).await.unwrap();
+        }
+        for word in words {
+            if !files_with(world, word).await.is_empty() {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+}
+
+/// Leaves the canary wherever something of a key can be.
+async fn fill(world: &World) {
+    keep_uncompressed(world).await;
     world.sql("insert into restante.endpoint (name, url, event_types) values ('mine', 'https://a.example/', '{test.*}')").await;
     world.receive("done", KEY, 0, json!({ "text": long() })).await;
     world.receive("retry", KEY, 1, json!({ "text": long(), "fail_until_attempt": 9 })).await;
@@ -129,18 +155,7 @@ async fn no_file_has_a_trace_of_what_was_forgotten_and_it_is_still_a_duplicate()
 
     forget(&world, &format!("key => '{KEY}'")).await;
     erase_all(&world).await;
-    let statements = world.value("select to_empty_the_files from restante.forget_overview").await;
-    // The tables of a team's own handlers are theirs to empty.
-    world.sql("drop table ledger, snoozed").await;
-    // While an older transaction is open, such as that of an autovacuum, the old rows stay.
-    eventually("the files are empty of it", async || {
-        for statement in statements.split(';').filter(|statement| !statement.trim().is_empty()) {
-            sqlx::query(AssertSqlSafe(statement)).execute(&world.pool).await.unwrap();
-        }
-        let left = [files_with(&world, CANARY).await, files_with(&world, KEY).await];
-        left.iter().all(Vec::is_empty).then_some(())
-    })
-    .await;
+    empty_of(&world, &[CANARY, KEY]).await;
 
     for event in ["done", "retry", "blocked"] {
         assert_eq!(world.receive(event, KEY, 0, json!({ "text": CANARY })).await, 0, "{event}");

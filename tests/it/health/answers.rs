@@ -38,7 +38,7 @@ const CASES: [Case; 9] = [
         breaks: "insert into restante.outbox (event_id, type, payload, status, run_at, outcome, kind, last_error, received_at)
                  values ('t', 'test.ledger', '{}', 'retry', now() + interval '5 minutes', 'trouble', 'account', '401 (request req_1)',
                          now() - interval '6 minutes')",
-        sentence: "1 event of the account anthropic cannot go on because something is wrong with us, or with the API: 401",
+        sentence: "1 event of the account anthropic cannot go on because something is wrong with us, or with the API (account). The error: 401",
         mends: "update restante.outbox set status = 'cancelled' where event_id = 't'",
     },
     Case {
