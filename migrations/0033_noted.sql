@@ -1,4 +1,5 @@
--- Whatever a person changes is noted, in every table that an operator may write, and no setting of a session ends that.
+-- Whatever a person changes is noted, in every table that an operator may write, and no setting of a session ends that. The times of
+-- events lie in years that every client can read, whoever stores them.
 
 -- As in 0010: a session that waits for the lock of a table makes all later ones wait behind it.
 set local lock_timeout = '1s';
@@ -217,6 +218,40 @@ begin
   perform restante.noted_fully(v_operation, 1);
   return v_stored;
 end $$;
+
+-- Events of years that not every client can read.
+--
+-- A client shows a time in the time zone of its session, and fails at a whole answer if that is before the year 1 or after the year 9999.
+-- So the first and the last time are a day and a half from these years, as ingest has it. What holds a key has to be older than any
+-- other event of it, and is an hour older. This stands where all events pass, also those of the programs of the release before.
+
+create function restante.keep_to_known_years() returns trigger
+-- Without a search_path of its own, as restante.keep_trace().
+language plpgsql as $$
+begin
+  new.created_at := least(greatest(
+    new.created_at,
+    case when new.type = 'restante.paused_key' and new.source = 'sql' then timestamptz '0001-01-02 11:00Z' else timestamptz '0001-01-02 12:00Z' end),
+    timestamptz '9999-12-30 12:00Z');
+  if pg_catalog.isfinite(new.run_at) then
+    new.run_at := least(greatest(new.run_at, timestamptz '0001-01-02 12:00Z'), timestamptz '9999-12-30 12:00Z');
+  end if;
+  return new;
+end $$;
+comment on function restante.keep_to_known_years is
+  'Engine: Moves the times of an event that is stored into the years that every client can read, in any time zone.';
+
+-- What is stored already. Before the triggers are made, so that nobody waits for it.
+update restante.outbox_live as l
+   set created_at = case when l.type = 'restante.paused_key' and l.source = 'sql' then timestamptz '0001-01-02 11:00Z'
+                         when l.created_at < '0001-01-02 12:00Z' then timestamptz '0001-01-02 12:00Z' else timestamptz '9999-12-30 12:00Z' end
+ where l.created_at < '0001-01-02 11:00Z' or l.created_at > '9999-12-30 12:00Z'
+    or l.created_at < '0001-01-02 12:00Z' and not (l.type = 'restante.paused_key' and l.source = 'sql');
+
+create trigger outbox_live_keep_to_known_years before insert on restante.outbox_live
+  for each row when (new.created_at < '0001-01-02 12:00Z' or new.created_at > '9999-12-30 12:00Z'
+    or new.run_at > '9999-12-30 12:00Z' or new.run_at > '-infinity' and new.run_at < '0001-01-02 12:00Z')
+  execute function restante.keep_to_known_years();
 
 -- Every table that an operator may write.
 
