@@ -10,7 +10,7 @@ set local lock_timeout = '1s';
 -- and each of our functions that writes for its caller runs as the owner. So what a statement does as the owner, in the session of
 -- somebody else, was done by one of our functions, which notes it itself; all else was done by hand, also within a function or a trigger
 -- that a person made for the purpose. In the conditions of the triggers below, current_user is whoever runs the statement.
-
+--
 -- In a session of the owner, or of a superuser, nothing tells the two apart, so there the depth and the setting decide, as before: they may
 -- delete what is noted anyway.
 --
@@ -259,6 +259,7 @@ revoke execute on all functions in schema restante from public;
 -- Postgres asks for the right to what the condition of a trigger calls, of whoever runs the statement.
 grant execute on function restante.is_by_hand to restante_ingest, restante_worker, restante_operator, restante_app, restante_page_replay;
 
+-- As in 0022, 0023, 0025 and 0026, but for that condition, and columns that were left out.
 create or replace trigger outbox_note_update after update on restante.outbox
   referencing old table as before new table as changed
   for each statement when (restante.is_by_hand(0)) execute function restante.note_statement();
