@@ -126,8 +126,18 @@ begin
   end if;
   v_events := restante.replay(type => p_type, kind => p_kind, per_second => p_per_second, name => v_name,
                               reason => nullif(p_reason, ''), dry_run => false);
+  -- The type is that of some dead letters, as its sender chose it: a star at its end is a letter, and no pattern.
+  if right(p_type, 1) = '*' then
+    delete from restante.replay_event as e
+     using restante.replay as r, restante.outbox as o
+     where r.name = v_name and e.replay = r.id and o.finished_at = 'infinity' and o.id = e.outbox_id and o.type <> p_type;
+    select count(*) into v_events
+      from restante.replay as r join restante.replay_event as e on e.replay = r.id where r.name = v_name;
+    update restante.replay as r
+       set events = v_events, status = case when v_events = 0 then 'done' else r.status end where r.name = v_name;
+  end if;
   update restante.replay as r set asked_by = v_person where r.name = v_name;
-  update restante.operation as o set who = v_person, arguments = o.arguments || v_by
+  update restante.operation as o set who = v_person, how_many = v_events, arguments = o.arguments || v_by
    where o.transaction = pg_current_xact_id() and o.what = 'replay' and o.of_what = v_name;
   -- restante.replay() notes nothing for a login that may also be a worker's.
   if not found then

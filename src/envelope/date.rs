@@ -1,6 +1,6 @@
 //! When an event happened: the ways in which senders write it, and the years in which every client can read it.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 
 use super::members::scalar;
@@ -70,16 +70,12 @@ fn from_number(number: f64) -> DateTime<Utc> {
     }))
 }
 
-/// A date outside the years 1 to 9999 becomes the nearest one that is inside them in every time zone: with any other,
-/// clients in many languages could not read a single row of the table any more.
+/// A date becomes the nearest one that is inside the years 1 to 9999 in every time zone: with any other, clients in many
+/// languages could not read a single row of the table any more.
 fn clamped(date: DateTime<Utc>) -> DateTime<Utc> {
     let noon = |year, month, day| {
         let day = NaiveDate::from_ymd_opt(year, month, day).unwrap_or_default();
         day.and_hms_opt(12, 0, 0).unwrap_or_default().and_utc()
     };
-    match date.year() {
-        ..1 => noon(1, 1, 2),
-        1..=9999 => date,
-        _ => noon(9999, 12, 30),
-    }
+    date.clamp(noon(1, 1, 2), noon(9999, 12, 30))
 }

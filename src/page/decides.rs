@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use maud::html;
 use sqlx::Row as _;
 
 use super::forms::Fields;
 use super::gate::Person;
-use super::{Drawn, NotDone, Page, not_found, replay, words};
+use super::{Drawn, NotDone, Page, not_found, replay};
 
 pub(super) async fn replay_one(
     State(page): State<Arc<Page>>,
@@ -50,8 +49,7 @@ pub(super) async fn ask_to_replay(
         Ok(rows) => rows.first().and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or_default(),
         Err(problem) => return page.failed("/dead", &NotDone::Here(problem), &person),
     };
-    let body =
-        replay::form_of_all(&fields, &html! { (words::number(count)) }, &person, &page.tokens.of(&person));
+    let body = replay::form_of_all(&fields, count, &person, &page.tokens.of(&person));
     let drawn = Drawn {
         title: "Replay",
         tab: "/dead",

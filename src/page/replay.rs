@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::forms::Fields;
 use super::gate::Person;
 use super::reader::{NotDone, Query, Reader};
+use super::words;
 
 const REPLAY: &str = "select restante.page_replay($1, $2::bigint, $3)";
 
@@ -64,11 +65,12 @@ pub(super) fn form_of_one(id: i64, person: &Person, token: &str) -> Markup {
 }
 
 /// The form for all of a type and kind. `count` says how many there are.
-pub(super) fn form_of_all(fields: &Fields, count: &Markup, person: &Person, token: &str) -> Markup {
+pub(super) fn form_of_all(fields: &Fields, count: i64, person: &Person, token: &str) -> Markup {
+    let letters = if count == 1 { " dead letter of type " } else { " dead letters of type " };
     html! {
         section.panel.form id="replay" aria-labelledby="replay-title" {
             h2 id="replay-title" { "Replay all of them" }
-            p { (count) " dead letters of type " strong { (fields.get("type")) } " failed as " strong { (fields.get("kind")) } ". "
+            p { (words::number(count)) (letters) strong { (fields.get("type")) } " failed as " strong { (fields.get("kind")) } ". "
                 "Workers begin them again, oldest first. What you do is noted under your name." }
             form method="post" action="/dead/replay" {
                 input type="hidden" name="token" value=(token);

@@ -4,6 +4,7 @@ mod explain;
 mod failures;
 mod history;
 mod keys;
+mod noted;
 mod operations;
 mod replays;
 mod subscribers;

@@ -346,3 +346,33 @@ async fn what_an_application_may_just_enqueue_is_stored_and_run() {
     assert_eq!(world.value("select string_agg(distinct status, ' ') from restante.outbox").await, "done");
     assert_eq!(world.ledger().await.len(), calls.len());
 }
+
+#[tokio::test]
+async fn every_time_of_an_event_lies_in_years_that_every_client_reads_whoever_stores_it() {
+    let world = World::new().await;
+    for (event_id, time) in
+        [("first", "0001-01-01 00:00Z"), ("last", "9999-12-31 23:59:59Z"), ("now", "2026-11-01 12:00Z")]
+    {
+        let enqueue = "select restante.enqueue('test.ledger', '{}', event_id => 'sql ' || $1, key => 'k', \
+             created_at => $2::timestamptz, run_at => $2::timestamptz)";
+        let insert_event = "select restante.insert_event($1, 'test.ledger', 'k', null, $2::timestamptz, '{}', null, 1, null, 'webhook')";
+        let insert_events = "select restante.insert_events(array['both ' || $1], array['test.ledger'], array['k'], array[null], \
+             array[$2::timestamptz], array['{}'], array[null::bytea], array[1::bigint], 'webhook')";
+        for call in [enqueue, insert_event, insert_events] {
+            sqlx::query(call).bind(event_id).bind(time).execute(&world.pool).await.unwrap();
+        }
+    }
+    world.value("select restante.pause(key => 'k')").await;
+
+    let outside = "select coalesce(string_agg(event_id || ' at ' || created_at || ' for ' || run_at, ', '), 'none') from restante.outbox
+        where not created_at between case when type = 'restante.paused_key' then timestamptz '0001-01-02 11:00Z'
+                                          else timestamptz '0001-01-02 12:00Z' end and timestamptz '9999-12-30 12:00Z'
+           or isfinite(run_at) and not run_at between timestamptz '0001-01-02 12:00Z' and timestamptz '9999-12-30 12:00Z'";
+    assert_eq!(world.value(outside).await, "none");
+    let far = "select string_agg(distinct extract(year from created_at at time zone z.name)::text, ' ')
+                 from restante.outbox cross join pg_timezone_names as z where created_at <> '2026-11-01 12:00Z'";
+    assert_eq!(world.value(far).await, "1 9999");
+    // What holds the key is older than the oldest of its events, so that none of them runs.
+    assert_eq!(world.work().await, 0);
+    world.value("select restante.resume(key => 'k')").await;
+}

@@ -133,6 +133,36 @@ async fn all_dead_letters_of_a_type_and_kind_are_replayed_at_a_rate_under_the_na
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_a_sender_ended_with_a_star_is_that_type_alone() {
+    let world = World::new().await;
+    for (event_id, event_type) in [("evt_1", "session.aa0"), ("evt_2", "session.aa1"), ("evt_3", "session.*")]
+    {
+        let id = dead_letter(&world, event_id, event_id).await;
+        world.sql(&format!("update restante.outbox_live set type = '{event_type}' where id = {id}")).await;
+    }
+    let kind = world.value("select kind from restante.outbox_dead limit 1").await;
+    let worker = worker(&world, &[ON]).await;
+
+    let asked = get(&worker, &format!("/dead/replay?type=session.*&kind={kind}")).await;
+    assert!(asked.text.contains("1 dead letter of type <strong>session.*"), "{}", asked.text);
+    let token = asked.token();
+    let fields = [("token", &*token), ("person", "Ada"), ("type", "session.*"), ("kind", &*kind)];
+    let done = post(&worker, "/dead/replay", &fields, HERE).await;
+
+    assert_eq!(done.status, 303, "{}", done.text);
+    assert_eq!(world.value("select events from restante.replay").await, "1");
+    assert_eq!(world.value("select who || ' ' || how_many from restante.operation").await, "Ada 1");
+    let left = "select string_agg(event_id, ' ' order by event_id) from restante.outbox_dead where type <> 'session.*'";
+    assert_eq!(world.value(left).await, "evt_1 evt_2");
+
+    // The page was drawn while there was one.
+    world.sql("delete from restante.outbox where type = 'session.*'").await;
+    assert_eq!(post(&worker, "/dead/replay", &fields, HERE).await.status, 303);
+    let last = "select status || ' ' || events from restante.replay order by id desc limit 1";
+    assert_eq!(world.value(last).await, "done 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_without_the_role_to_replay_replays_nothing_and_nobody_replays_without_a_name() {
     let world = World::new().await;
     let id = dead_letter(&world, "evt_dead", "sesn_1").await;
