@@ -304,15 +304,25 @@ create function restante.forget_rows(p_forgetting restante.forgetting, p_limit i
 language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  v_table record;
-  v_rows  bigint;
+  v_table  record;
+  v_delete text;
+  v_rows   bigint;
+  v_noted  constant text :=
+    'with erased as (%s returning id::text),
+          noted as (update restante.operation as o set reason = null, arguments = null from erased as e
+                     where o.what = %L and (o.of_what = e.id or o.arguments->%L ? e.id))
+     select count(*) from erased';
 begin
   perform restante.note_answers(p_forgetting);
   for v_table in select r.relation, r.found from restante.forgotten_rows() as r order by r.turn loop
-    execute format('delete from restante.%I where ctid = any (array(select t.ctid from %s limit %s for update of t skip locked))',
-                   v_table.relation, v_table.found, p_limit)
-      using p_forgetting.id, p_forgetting.keys, p_forgetting.tag, false;
-    get diagnostics v_rows = row_count;
+    v_delete := format('delete from restante.%I where ctid = any (array(select t.ctid from %s limit %s for update of t skip locked))',
+                       v_table.relation, v_table.found, p_limit);
+    -- What a person changed about these is noted by their numbers, with a reason in the person's words.
+    v_delete := case v_table.relation
+      when 'message' then format(v_noted, v_delete, 'message', 'the first messages')
+      when 'session_send' then format(v_noted, v_delete, 'session send', 'the first sends')
+      else format('with erased as (%s returning 1) select count(*) from erased', v_delete) end;
+    execute v_delete into v_rows using p_forgetting.id, p_forgetting.keys, p_forgetting.tag, false;
     if v_rows > 0 then
       return jsonb_build_object(v_table.relation, v_rows);
     end if;
