@@ -12,6 +12,11 @@ alter table restante.reconciled add column told jsonb not null default '{}';
 comment on column restante.reconciled.told is
   'For each type of event: when the last webhook was made that told of a change up to this state. No webhook from before tells of a later one.';
 
+-- A session that was terminated changes its status no more, but may be archived or deleted.
+create index reconciled_terminated on restante.reconciled (account, kind, updated_at)
+  where status = 'terminated' and archived_at is null and not is_gone;
+comment on index restante.reconciled_terminated is 'Finds the sessions that were terminated lately, and may be archived or deleted.';
+
 -- As in 0020, and a change that happened between two states is told by any webhook from between them.
 create or replace function restante.explain_change(
   p_account text, p_type text, p_key text, p_subject text, p_event_id text, p_created_at timestamptz, p_tolerance interval)
@@ -54,5 +59,12 @@ begin
   end if;
   return case when v_change.polled_at is not null then v_change.event_id end;
 end $$;
+
+comment on view restante.reconcile_overview is
+  'How old a change may be at this moment that no webhook told and the reconciler has not seen, for each account and kind of object, and how '
+  'old it may get (twice RESTANTE_RECONCILE_SECONDS). What becomes of a session after it was archived, or a day after it was terminated, '
+  'is seen by the one look a day at everything.';
+comment on column restante.reconcile_overview.allowed is
+  'Twice RESTANTE_RECONCILE_SECONDS. Not for sessions that were archived, or terminated over a day ago: they are looked at once a day.';
 
 revoke execute on all functions in schema restante from public;

@@ -47,7 +47,10 @@ async fn missing(cx: &Context<'_>, listed: &Listed, look: &Look) -> sqlx::Result
                 Missing,
                 "select id, listed_at from restante.reconciled
                   where account = $1 and kind = $2 and not is_gone and listed_at < $3
-                    and ($4::timestamptz is null or (not is_final and created_at >= $4))
+                    and ($4::timestamptz is null
+                         or (created_at >= $4
+                             and (not is_final or (status = 'terminated' and archived_at is null
+                                                   and updated_at > clock_timestamp() - interval '1 day'))))
                   order by id limit $5",
                 account,
                 listed.resource,

@@ -180,3 +180,31 @@ async fn a_deletion_that_a_webhook_told_is_not_repeated_however_late_the_look_is
         "0"
     );
 }
+
+#[tokio::test]
+async fn a_session_that_is_archived_or_deleted_within_a_day_after_it_was_terminated_is_found_in_time() {
+    let (world, api) = start().await;
+    let [archived, deleted] = [made(&api, "/v1/sessions").await, made(&api, "/v1/sessions").await];
+    for id in [&archived, &deleted] {
+        api.post(&format!("/_simulator/sessions/{id}"), json!({ "status": "terminated" })).await;
+    }
+    // A page of sessions that change no more.
+    for _ in 0..100 {
+        let id = made(&api, "/v1/sessions").await;
+        api.post(&format!("/v1/sessions/{id}/archive"), json!({})).await;
+    }
+    interval(&world, &api).await;
+    interval(&world, &api).await;
+    world.sql("truncate heard").await;
+    // All of them were made before any look that counts.
+    world.sql("update restante.reconcile_state set complete_at = complete_at + interval '1 hour'").await;
+
+    let at = later(chrono::Utc::now(), 0.0);
+    let fields = json!({ "archived_at": at });
+    api.post(&format!("/_simulator/sessions/{archived}"), json!({ "fields": fields })).await;
+    api.call(Method::DELETE, &format!("/v1/sessions/{deleted}"), Value::Null).await;
+    interval(&world, &api).await;
+    interval(&world, &api).await;
+
+    assert_eq!(heard(&world).await, format!("session.archived {archived} 1, session.deleted {deleted} 1"));
+}
