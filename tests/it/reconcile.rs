@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{SimulatedApi, World};
 
+mod between;
 mod disabled;
 mod lists;
 mod lost;

@@ -3,10 +3,16 @@
 //! The object shows its newest state only. What it does not show (two updates in a row) is one change here, as its handler would
 //! fetch the newest state in any case. Sessions keep a history, which `history` reads.
 
-use chrono::{DateTime, Utc};
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::kinds::Listed;
 use super::page::Shown;
+use crate::outbox::missed::TOLERANCE;
+
+/// How far the clocks of the API and of the database may be apart, and the times that webhooks give from those of objects.
+pub(super) const APART: TimeDelta = TimeDelta::hours(1);
 
 /// The state of an object up to which its changes are explained.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +24,18 @@ pub(super) struct Explained {
     pub(super) explained_until: Option<DateTime<Utc>>,
     pub(super) is_final: bool,
     pub(super) is_gone: bool,
+    /// When a list had it in this state last, by the clock of the database.
+    pub(super) listed_at: DateTime<Utc>,
+    /// For each type of event, when the last webhook was made that told of a change up to this state.
+    pub(super) told: HashMap<String, DateTime<Utc>>,
+}
+
+impl Explained {
+    /// What changed since happened after this, and a webhook of this type that is older tells of an earlier change.
+    fn until(&self, event_type: &str) -> DateTime<Utc> {
+        let times = [self.updated_at, self.told.get(event_type).copied(), Some(self.listed_at - APART)];
+        times.into_iter().flatten().max().unwrap_or(self.listed_at)
+    }
 }
 
 /// A change that a webhook would tell of.
@@ -25,19 +43,44 @@ pub(super) struct Explained {
 pub(super) struct Change {
     /// As the webhook would have it.
     pub(super) event_type: String,
+    /// Of a change that the object does not give a time for, the latest that it can have.
     pub(super) happened_at: DateTime<Utc>,
+    /// The earliest that it can have. None: it has a time of its own.
+    pub(super) happened_after: Option<DateTime<Utc>>,
     /// Tells it from other changes of the type; none, where it happens to an object once.
     pub(super) which: Option<String>,
 }
 
 impl Change {
     pub(super) fn once(event_type: impl Into<String>, happened_at: DateTime<Utc>) -> Self {
-        Self { event_type: event_type.into(), happened_at, which: None }
+        Self { event_type: event_type.into(), happened_at, happened_after: None, which: None }
     }
 
-    fn at(event_type: impl Into<String>, happened_at: DateTime<Utc>) -> Self {
+    /// What the object does not give a time for: it may have changed again since.
+    fn by(event_type: impl Into<String>, happened_at: DateTime<Utc>) -> Self {
         let which = happened_at.timestamp_micros().to_string();
-        Self { event_type: event_type.into(), happened_at, which: Some(which) }
+        Self { which: Some(which), ..Self::once(event_type, happened_at) }
+    }
+
+    /// It happened to an object that was without it at this time, by the clock of the database.
+    pub(super) fn after(self, listed_at: DateTime<Utc>) -> Self {
+        Self { happened_after: Some(listed_at - APART), ..self }
+    }
+
+    /// Is it known only that it happened between two states of its object?
+    pub(super) fn is_between(&self) -> bool {
+        self.which.is_some() && self.happened_after.is_some()
+    }
+
+    /// With the time that the object had not changed by.
+    fn since(self, explained: Option<&Explained>, shown: &Shown) -> Self {
+        let happened_after = match (explained, &self.which) {
+            (Some(known), Some(_)) => Some(known.until(&self.event_type)),
+            (Some(known), None) => return self.after(known.listed_at),
+            (None, Some(_)) => Some(shown.created_at.unwrap_or(self.happened_at) - TOLERANCE),
+            (None, None) => None,
+        };
+        Self { happened_after, ..self }
     }
 }
 
@@ -93,14 +136,21 @@ pub(super) fn of_status(
         .status
         .as_deref()
         .filter(|status| explained.is_none_or(|known| known.status.as_deref() != Some(*status)))?;
-    let updated_at = shown.object.updated_at.unwrap_or(looked_at);
-    match status {
-        "running" => Some(Change::at("session.status_run_started", updated_at)),
-        "idle" => Some(Change::at("session.status_idled", updated_at)),
-        "rescheduling" => Some(Change::at("session.status_rescheduled", updated_at)),
+    let updated_at = changed_by(explained, shown, looked_at);
+    let change = match status {
+        "running" => Some(Change::by("session.status_run_started", updated_at)),
+        "idle" => Some(Change::by("session.status_idled", updated_at)),
+        "rescheduling" => Some(Change::by("session.status_rescheduled", updated_at)),
         "terminated" => Some(Change::once("session.status_terminated", updated_at)),
         _ => None,
-    }
+    };
+    change.map(|change| change.since(explained, shown))
+}
+
+/// When the newest change had happened: `looked_at` if the object gives no time, or that of an earlier change.
+fn changed_by(explained: Option<&Explained>, shown: &Shown, looked_at: DateTime<Utc>) -> DateTime<Utc> {
+    let explained_at = explained.and_then(|known| known.updated_at);
+    shown.object.updated_at.filter(|updated_at| Some(*updated_at) != explained_at).unwrap_or(looked_at)
 }
 
 /// What changed since the object was explained, oldest first; `looked_at` stands for times that it does not show.
@@ -111,7 +161,7 @@ pub(super) fn of(
     looked_at: DateTime<Utc>,
 ) -> Vec<Change> {
     let created_at = shown.created_at.or(shown.object.updated_at).unwrap_or(looked_at);
-    let updated_at = shown.object.updated_at.unwrap_or(looked_at);
+    let updated_at = changed_by(explained, shown, looked_at);
     let (status, before) =
         (shown.object.status.as_deref(), explained.and_then(|known| known.status.as_deref()));
     let mut changes = Vec::new();
@@ -137,7 +187,7 @@ pub(super) fn of(
                 changes.push(Change::once("session.thread_created", created_at));
             }
             match status {
-                Some("idle") if has_moved => changes.push(Change::at("session.thread_idled", updated_at)),
+                Some("idle") if has_moved => changes.push(Change::by("session.thread_idled", updated_at)),
                 Some("terminated") if before != status => {
                     changes.push(Change::once("session.thread_terminated", updated_at));
                 }
@@ -148,15 +198,15 @@ pub(super) fn of(
             match explained {
                 None => changes.push(Change::once(format!("{resource}.created"), created_at)),
                 Some(known) if known.settings != listed.settings_of(&shown.value) => {
-                    changes.push(Change::at(format!("{resource}.updated"), updated_at));
+                    changes.push(Change::by(format!("{resource}.updated"), updated_at));
                 }
                 Some(_) => {}
             }
             if resource == "deployment" && status != before {
                 match status {
-                    Some("paused") => changes.push(Change::at("deployment.paused", updated_at)),
+                    Some("paused") => changes.push(Change::by("deployment.paused", updated_at)),
                     Some("active") if before == Some("paused") => {
-                        changes.push(Change::at("deployment.unpaused", updated_at));
+                        changes.push(Change::by("deployment.unpaused", updated_at));
                     }
                     _ => {}
                 }
@@ -167,5 +217,5 @@ pub(super) fn of(
             }
         }
     }
-    changes
+    changes.into_iter().map(|change| change.since(explained, shown)).collect()
 }

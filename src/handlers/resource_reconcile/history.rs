@@ -86,7 +86,7 @@ impl History {
                     event["stop_reason"]["type"].as_str().map(|text| text.replace('\0', "\u{fffd}"));
             }
             let which = (*own != "session.status_terminated").then(|| id.replace('\0', "\u{fffd}"));
-            self.changes.push(Change { event_type: (*told).to_owned(), happened_at, which });
+            self.changes.push(Change { which, ..Change::once(*told, happened_at) });
             self.until = self.until.max(Some(happened_at));
         }
     }

@@ -149,12 +149,14 @@ async fn take_in(
         );
         changed.push(one);
     }
-    let unexplained = missed::unexplained(&mut *cx.connection().await?, account, candidates).await?;
+    let explanation =
+        missed::explanation(&mut *cx.connection().await?, account, candidates, looked_at).await?;
     let mut checkpoint = cx.checkpoint().await?;
-    let found = missed::notice(&mut checkpoint, account, listed, &unexplained).await?;
+    let found = missed::notice(&mut checkpoint, account, listed, &explanation.unexplained).await?;
     for one in &changed {
         store_object(&mut checkpoint, account, listed, look, one, looked_at).await?;
     }
+    missed::note_told(&mut checkpoint, account, listed, &explanation).await?;
     sqlx::query!(
         "update restante.reconciled set listed_at = clock_timestamp() where account = $1 and kind = $2 and id = any ($3)",
         account,
@@ -173,8 +175,8 @@ async fn explained(
     ids: &[String],
 ) -> sqlx::Result<HashMap<String, Explained>> {
     let rows = sqlx::query!(
-        "select id, status, settings, updated_at, archived_at, explained_until, is_final, is_gone
-           from restante.reconciled where account = $1 and kind = $2 and id = any ($3)",
+        r#"select id, status, settings, updated_at, archived_at, explained_until, is_final, is_gone, listed_at, told::text as "told!"
+           from restante.reconciled where account = $1 and kind = $2 and id = any ($3)"#,
         cx.event.account_or_default(),
         listed.resource,
         ids,
@@ -190,6 +192,8 @@ async fn explained(
             explained_until: row.explained_until,
             is_final: row.is_final,
             is_gone: row.is_gone,
+            listed_at: row.listed_at,
+            told: serde_json::from_str(&row.told).unwrap_or_default(),
         };
         (row.id, explained)
     });

@@ -1,4 +1,4 @@
-//! Which changes a webhook tells of. Each webhook tells of one change.
+//! Which changes a webhook tells of. Each webhook tells of one change; one change may have several, where two updates in a row are one.
 
 use std::collections::HashSet;
 
@@ -12,9 +12,29 @@ use crate::outbox::missed::TOLERANCE;
 fn distance(candidate: &Candidate, webhook: &Webhook) -> Option<TimeDelta> {
     let Candidate { subject, change, .. } = candidate;
     let distance = (webhook.created_at - change.happened_at).abs();
+    let is_near = distance.to_std().is_ok_and(|distance| distance <= TOLERANCE);
     let is_of_it = webhook.event_type == change.event_type && webhook.subject == *subject;
-    (is_of_it && (change.which.is_none() || distance.to_std().is_ok_and(|distance| distance <= TOLERANCE)))
-        .then_some(distance)
+    let is_of_its_time = match (&change.which, change.happened_after) {
+        (None, _) => true,
+        (Some(_), None) => is_near,
+        (Some(_), Some(after)) => {
+            webhook.created_at > after && (is_near || webhook.created_at < change.happened_at)
+        }
+    };
+    (is_of_it && is_of_its_time).then_some(distance)
+}
+
+/// When the last webhook was made that tells of this change, which one of `told_at` tells of. All that were made before the object was
+/// looked at are of what it showed then; one made later may tell of the next change.
+pub(super) fn told_until(
+    candidate: &Candidate,
+    told_at: DateTime<Utc>,
+    webhooks: &[Webhook],
+    looked_at: DateTime<Utc>,
+) -> DateTime<Utc> {
+    let of_it = webhooks.iter().filter(|webhook| distance(candidate, webhook).is_some());
+    let times = of_it.map(|webhook| webhook.created_at).filter(|created_at| *created_at <= looked_at);
+    times.max().max(Some(told_at)).unwrap_or(told_at)
 }
 
 /// For each change, in their order, the webhook that tells of it. The nearest pairs go together first; a webhook of `taken` tells of
@@ -58,6 +78,7 @@ mod tests {
         let change = Change {
             event_type: "session.status_idled".to_owned(),
             happened_at: time(seconds),
+            happened_after: None,
             which: Some(format!("sevt_{seconds}")),
         };
         Candidate { key: "sesn_1".to_owned(), subject: "sesn_1".to_owned(), parent_id: None, change }
@@ -87,6 +108,25 @@ mod tests {
         assert_eq!(told(&[idled(100), idled(104)], &webhooks[..1], &[]), [None, some("late")]);
         assert_eq!(told(&[idled(100)], &webhooks, &["early"]), [some("late")]);
         assert_eq!(told(&[idled(60)], &webhooks, &[]), [None], "it is of another time");
+    }
+
+    #[test]
+    fn what_has_no_time_of_its_own_is_told_by_a_webhook_from_between_the_two_states() {
+        let mut updated = idled(1000);
+        updated.change.happened_after = Some(time(100));
+        let of = |seconds| told(&[updated.clone()], &[webhook("whe", seconds)], &[]) != [None];
+
+        assert_eq!([100, 101, 500, 1030, 1031].map(of), [false, true, true, true, false]);
+    }
+
+    #[test]
+    fn a_change_has_all_webhooks_that_were_made_before_its_object_was_looked_at() {
+        let mut updated = idled(1000);
+        updated.change.happened_after = Some(time(100));
+        let webhooks = [webhook("first", 990), webhook("second", 1001), webhook("of the next", 1010)];
+
+        assert_eq!(told_until(&updated, time(990), &webhooks, time(1005)), time(1001));
+        assert_eq!(told_until(&updated, time(1001), &webhooks, time(995)), time(1001), "the clocks differ");
     }
 
     #[test]

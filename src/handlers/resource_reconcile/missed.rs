@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgExecutor};
 
 use super::changes::{Candidate, Change};
 use super::kinds::{LISTED, Listed};
-use super::matching::told_by;
+use super::matching::{told_by, told_until};
 use super::webhooks;
 use crate::envelope;
 use crate::event::{Body, NewEvent};
@@ -23,22 +23,50 @@ use crate::telemetry::metric;
 /// How many changes are put into the outbox with one commit.
 const AT_ONCE: i64 = 500;
 
-/// The changes of these that no webhook tells of so far.
-pub(super) async fn unexplained(
+/// What webhooks tell of some changes.
+#[derive(Debug, Default)]
+pub(super) struct Explanation {
+    /// The changes that no webhook tells of so far.
+    pub(super) unexplained: Vec<Candidate>,
+    /// Of changes that have no time of their own and were told: the object, the type, and when the last webhook was made.
+    told: Vec<(String, String, DateTime<Utc>)>,
+}
+
+/// Looks which of these changes webhooks tell of, which lists showed at `looked_at` or later.
+pub(super) async fn explanation(
     connection: &mut PgConnection,
     account: &str,
     candidates: Vec<Candidate>,
-) -> sqlx::Result<Vec<Candidate>> {
-    let told = explained_by(connection, account, &candidates).await?;
-    Ok(candidates.into_iter().zip(told).filter(|(_, told)| told.is_none()).map(|(one, _)| one).collect())
+    looked_at: DateTime<Utc>,
+) -> sqlx::Result<Explanation> {
+    let told = explained_by(connection, account, &candidates, looked_at).await?;
+    let mut explanation = Explanation::default();
+    for (candidate, told) in candidates.into_iter().zip(told) {
+        match told {
+            None => explanation.unexplained.push(candidate),
+            Some(Told { until, .. }) if candidate.change.is_between() => {
+                explanation.told.push((candidate.subject, candidate.change.event_type, until));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(explanation)
 }
 
-/// For each change the identifier of the webhook that tells of it.
+/// The webhook that tells of a change.
+struct Told {
+    event_id: String,
+    /// When the last one was made, if there are several.
+    until: DateTime<Utc>,
+}
+
+/// For each change the webhook that tells of it.
 async fn explained_by(
     connection: &mut PgConnection,
     account: &str,
     candidates: &[Candidate],
-) -> sqlx::Result<Vec<Option<String>>> {
+    looked_at: DateTime<Utc>,
+) -> sqlx::Result<Vec<Option<Told>>> {
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
@@ -54,8 +82,43 @@ async fn explained_by(
     .into_iter()
     .collect();
     let webhooks = webhooks::about(connection, account, candidates).await?;
-    let told = told_by(candidates, &webhooks, &taken);
-    Ok(told.into_iter().map(|webhook| webhook.map(|webhook| webhook.event_id.clone())).collect())
+    let told = candidates.iter().zip(told_by(candidates, &webhooks, &taken)).map(|(candidate, webhook)| {
+        webhook.map(|webhook| Told {
+            event_id: webhook.event_id.clone(),
+            until: told_until(candidate, webhook.created_at, &webhooks, looked_at),
+        })
+    });
+    Ok(told.collect())
+}
+
+/// Notes what webhooks told of objects, so that none of them counts for a later change.
+pub(super) async fn note_told(
+    connection: &mut PgConnection,
+    account: &str,
+    listed: &Listed,
+    explanation: &Explanation,
+) -> sqlx::Result<()> {
+    if explanation.told.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<&str> = explanation.told.iter().map(|(id, _, _)| id.as_str()).collect();
+    let types: Vec<&str> = explanation.told.iter().map(|(_, event_type, _)| event_type.as_str()).collect();
+    let until: Vec<DateTime<Utc>> = explanation.told.iter().map(|(_, _, until)| *until).collect();
+    sqlx::query!(
+        "update restante.reconciled as r
+            set told = r.told || t.told
+           from (select u.id, jsonb_object_agg(u.type, u.until) as told
+                   from unnest($3::text[], $4::text[], $5::timestamptz[]) as u (id, type, until) group by u.id) as t
+          where r.account = $1 and r.kind = $2 and r.id = t.id",
+        account,
+        listed.resource,
+        &ids as &[&str],
+        &types as &[&str],
+        &until as &[DateTime<Utc>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Notes changes that no webhook tells of. Returns how many were not noted before.
@@ -68,8 +131,8 @@ pub(super) async fn notice(
     let mut noticed = 0;
     for one in missed {
         let stored = sqlx::query!(
-            "insert into restante.missed_change (account, event_id, kind, type, key, subject, payload, happened_at, is_once)
-             values ($1, $2, $3, $4, $5, $6, $7::text::json, $8, $9) on conflict (account, event_id) do nothing",
+            "insert into restante.missed_change (account, event_id, kind, type, key, subject, payload, happened_at, is_once, happened_after)
+             values ($1, $2, $3, $4, $5, $6, $7::text::json, $8, $9, $10) on conflict (account, event_id) do nothing",
             account,
             event_id(one),
             listed.resource,
@@ -79,6 +142,7 @@ pub(super) async fn notice(
             payload(listed, one),
             one.change.happened_at,
             one.change.which.is_none(),
+            one.change.happened_after,
         )
         .execute(&mut *connection)
         .await?;
@@ -121,7 +185,7 @@ pub(super) async fn put_in(cx: &Context<'_>, grace: Duration) -> Result<(), Erro
         let rows = sqlx::query_as!(
             Row,
             r#"
-            select event_id, kind, type as event_type, key, subject, payload::text as "payload!", happened_at, is_once
+            select event_id, kind, type as event_type, key, subject, payload::text as "payload!", happened_at, happened_after, is_once
               from restante.missed_change
              where account = $1 and polled_at is null and explained_by is null and noticed_at <= clock_timestamp() - $2::interval
              order by happened_at, event_id limit $3 for update skip locked
@@ -136,7 +200,9 @@ pub(super) async fn put_in(cx: &Context<'_>, grace: Duration) -> Result<(), Erro
             return checkpoint.commit().await;
         }
         let candidates: Vec<Candidate> = rows.iter().map(Row::candidate).collect();
-        let told = explained_by(&mut checkpoint, account, &candidates).await?;
+        // Objects are not looked at here, and nothing is noted of them.
+        let told = explained_by(&mut checkpoint, account, &candidates, DateTime::UNIX_EPOCH).await?;
+        let told: Vec<Option<String>> = told.into_iter().map(|told| told.map(|told| told.event_id)).collect();
         let ids: Vec<&str> = rows.iter().map(|row| row.event_id.as_str()).collect();
         sqlx::query!(
             "update restante.missed_change as c
@@ -174,6 +240,7 @@ struct Row {
     subject: String,
     payload: String,
     happened_at: DateTime<Utc>,
+    happened_after: Option<DateTime<Utc>>,
     is_once: bool,
 }
 
@@ -183,6 +250,7 @@ impl Row {
         let change = Change {
             event_type: self.event_type.clone(),
             happened_at: self.happened_at,
+            happened_after: self.happened_after,
             which: (!self.is_once).then(|| self.event_id.clone()),
         };
         Candidate { key: self.key.clone(), subject: self.subject.clone(), parent_id: None, change }

@@ -80,7 +80,11 @@ pub(super) async fn begin(cx: &Context<'_>, listed: &Listed) -> Result<Look, Err
                 horizon = case when not f.is_full then least(
                   s.complete_at - interval '10 minutes',
                   (select min(r.created_at) from restante.reconciled as r
-                    where r.account = s.account and r.kind = s.kind and not r.is_final and not r.is_gone)) end
+                    where r.account = s.account and r.kind = s.kind and not r.is_final and not r.is_gone),
+                  -- And what was terminated lately: it may be archived, or deleted.
+                  (select min(r.created_at) from restante.reconciled as r
+                    where r.account = s.account and r.kind = s.kind and r.status = 'terminated' and r.archived_at is null
+                      and not r.is_gone and r.updated_at > clock_timestamp() - interval '1 day')) end
            from (select coalesce(t.full_at < clock_timestamp() - interval '1 day', true) as is_full
                    from restante.reconcile_state as t where t.account = $1 and t.kind = $2) as f
           where s.account = $1 and s.kind = $2 and s.looking_since is null",

@@ -25,6 +25,8 @@ fn explained(resource: &str, object: Value) -> Explained {
         explained_until: None,
         is_final: is_final(listed(resource), &shown),
         is_gone: false,
+        listed_at: DateTime::UNIX_EPOCH,
+        told: Default::default(),
     }
 }
 

@@ -1,13 +1,10 @@
 //! The webhooks that came about some objects, finished or not.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
-use super::changes::Candidate;
+use super::changes::{APART, Candidate, Change};
 use crate::envelope;
-
-/// Before the first change, because a webhook of what happens once may give another time.
-const BEFORE: TimeDelta = TimeDelta::hours(1);
 
 /// A webhook that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,24 +16,36 @@ pub(super) struct Webhook {
     pub(super) created_at: DateTime<Utc>,
 }
 
-/// The webhooks that may tell of these changes.
+/// No webhook from before tells of the change. One of what happens once may give another time.
+fn earliest(change: &Change) -> DateTime<Utc> {
+    let before = change.happened_at - APART;
+    match change.which {
+        None => change.happened_after.map_or(before, |after| after.min(before)),
+        Some(_) => change.happened_after.unwrap_or(before),
+    }
+}
+
+/// The webhooks that may tell of these changes: of their keys and types, each key since its own time.
 pub(super) async fn about(
     executor: impl PgExecutor<'_>,
     account: &str,
     candidates: &[Candidate],
 ) -> sqlx::Result<Vec<Webhook>> {
-    let Some(first) = candidates.iter().map(|candidate| candidate.change.happened_at).min() else {
-        return Ok(Vec::new());
-    };
     let keys: Vec<&str> = candidates.iter().map(|candidate| candidate.key.as_str()).collect();
+    let types: Vec<&str> = candidates.iter().map(|candidate| candidate.change.event_type.as_str()).collect();
+    let since: Vec<DateTime<Utc>> = candidates.iter().map(|candidate| earliest(&candidate.change)).collect();
     let rows = sqlx::query!(
         r#"
-        select event_id as "event_id!", type as "event_type!", key as "key!", created_at as "created_at!", body as "body!"
-          from restante.webhooks_of($1, $2, $3)
+        select w.event_id as "event_id!", w.type as "event_type!", w.key as "key!", w.created_at as "created_at!", w.body as "body!"
+          from (select u.key, array_agg(u.type) as types, min(u.since) as since
+                  from unnest($2::text[], $3::text[], $4::timestamptz[]) as u (key, type, since) group by u.key) as k
+          cross join lateral restante.webhooks_of($1, array[k.key], k.since) as w
+         where w.type = any (k.types)
         "#,
         account,
         &keys as &[&str],
-        first - BEFORE,
+        &types as &[&str],
+        &since as &[DateTime<Utc>],
     )
     .fetch_all(executor)
     .await?;
