@@ -100,6 +100,8 @@ impl ResourceReconcile {
                 }
                 Err(Stopped::Job(error)) => return Err(error),
             }
+            // What was noticed need not wait for the end of a long round.
+            missed::put_in(cx, self.grace()).await?;
         }
         missed::forget_old(&mut *cx.connection().await?, account).await?;
         if let Some(error) = trouble {

@@ -90,3 +90,26 @@ async fn a_kind_that_the_api_refuses_keeps_no_other_from_being_looked_at() {
         "select concat_ws(' ', status, outcome) from restante.outbox where type = 'resource.reconcile'";
     assert_eq!(world.value(waits).await, "retry snoozed");
 }
+
+#[tokio::test]
+async fn what_was_noticed_waits_for_no_other_kind() {
+    let (world, api) = start().await;
+    interval(&world, &api).await;
+    // The look at vaults takes longer than a webhook may.
+    world
+        .sql(
+            "create function long_ago() returns trigger language plpgsql as
+             $$begin new.noticed_at = new.noticed_at - interval '1 minute'; return new; end$$",
+        )
+        .await;
+    world.sql("create trigger long_ago before insert on restante.missed_change for each row execute function long_ago()").await;
+    made(&api, "/v1/vaults").await;
+
+    interval(&world, &api).await;
+
+    let before_the_next =
+        "select o.created_at is not null and o.received_at < s.tried_at from restante.reconcile_state as s
+                             left join restante.outbox as o on o.type = 'vault.created' and o.subscriber = ''
+                            where s.kind = 'agent'";
+    assert_eq!(world.value(before_the_next).await, "true");
+}
