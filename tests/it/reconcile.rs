@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::{SimulatedApi, World};
 
 mod disabled;
+mod histories;
 mod lists;
 mod lost;
 mod restarts;

@@ -126,6 +126,24 @@ pub(super) async fn note(
     Ok(())
 }
 
+/// Notes how many changes a look has found on the page where it stays.
+pub(super) async fn note_found(
+    connection: &mut PgConnection,
+    account: &str,
+    listed: &Listed,
+    found: u64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update restante.reconcile_state set found = found + $3 where account = $1 and kind = $2",
+        account,
+        listed.resource,
+        i64::try_from(found).unwrap_or(i64::MAX),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Ends a look: what changed before it began is explained.
 pub(super) async fn complete(cx: &Context<'_>, listed: &Listed) -> Result<(), Error> {
     let mut checkpoint = cx.checkpoint().await?;
