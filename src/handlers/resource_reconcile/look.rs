@@ -15,8 +15,11 @@ use crate::handlers::resources::store;
 /// A list that goes on for longer does not end.
 const PAGES_MAX: usize = 100_000;
 
-/// How often a look begins anew because its cursor is refused.
+/// How often a look begins anew because its cursor is refused. After that it is given up, and the next one begins at its time.
 const RESTARTS_MAX: i32 = 3;
+
+/// Of the list of a parent, in place of a cursor.
+const FIRST_PAGE: &str = "";
 
 /// Looks at a kind, or goes on with the look that was interrupted.
 pub(super) async fn at(cx: &Context<'_>, listed: &'static Listed) -> Result<(), Stopped> {
@@ -62,19 +65,15 @@ async fn list_all(cx: &Context<'_>, listed: &'static Listed, look: &mut Look) ->
         let cursor = look.cursor.as_deref();
         let mut page = page::list(cx, listed, &path, cursor).await;
         // Where the first call of a look fails, the API may answer nobody, and nothing is lost by stopping.
-        let is_first = cursor.is_none() && parent_id.is_none();
+        let is_first = cursor.is_none() && parent_id.is_none() && look.restarts == 0;
         if !is_first && again::pauses(cx, &page).await {
             page = page::list(cx, listed, &path, cursor).await;
         }
         let page = match page {
             Ok(page) => page,
-            Err(error) if is_of_cursor(&error, look) => {
-                // It may have run out. What was taken in meanwhile stays; the look begins anew from the watermark.
-                look.cursor = None;
-                look.restarts += 1;
-                let mut checkpoint = cx.checkpoint().await?;
-                state::note(&mut checkpoint, cx.event.account_or_default(), listed, look, 0).await?;
-                checkpoint.commit().await?;
+            Err(error) if is_of_cursor(&error, look) && look.restarts < RESTARTS_MAX => {
+                // It may have run out. What was taken in meanwhile stays.
+                begin_anew(cx, listed, look).await?;
                 continue;
             }
             // The parent is gone, and its parts with it.
@@ -82,7 +81,12 @@ async fn list_all(cx: &Context<'_>, listed: &'static Listed, look: &mut Look) ->
                 look.cursor = None;
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                if is_of_cursor(&error, look) {
+                    state::give_up(cx, listed).await?;
+                }
+                return Err(error.into());
+            }
         };
         let is_past = listed.parent.is_none() && look.horizon.is_some_and(|horizon| page.is_before(horizon));
         let next = page.next.filter(|_| !is_past);
@@ -95,7 +99,18 @@ async fn list_all(cx: &Context<'_>, listed: &'static Listed, look: &mut Look) ->
     Err(Stopped::Kind(api::Error::Malformed { promised: "a list that ends" }))
 }
 
+/// Is it the cursor that the API refuses?
 fn is_of_cursor(error: &api::Error, look: &Look) -> bool {
     let is_refusal = matches!(error, api::Error::Refused(_) | api::Error::NotFound(_));
-    is_refusal && look.cursor.is_some() && look.restarts < RESTARTS_MAX
+    is_refusal && look.cursor.as_deref().is_some_and(|cursor| cursor != FIRST_PAGE)
+}
+
+/// Lists from the watermark on again, or from the first page of the parent.
+async fn begin_anew(cx: &Context<'_>, listed: &Listed, look: &mut Look) -> Result<(), Stopped> {
+    // With none, a look that goes on here would take the parent for done.
+    look.cursor = look.parent_id.is_some().then(|| FIRST_PAGE.to_owned());
+    look.restarts += 1;
+    let mut checkpoint = cx.checkpoint().await?;
+    state::note(&mut checkpoint, cx.event.account_or_default(), listed, look, 0).await?;
+    Ok(checkpoint.commit().await?)
 }

@@ -161,6 +161,20 @@ pub(super) async fn complete(cx: &Context<'_>, listed: &Listed) -> Result<(), Er
     checkpoint.commit().await
 }
 
+/// Gives a look up whose cursors are refused, so that the next one begins anew and not at a cursor that is never taken again.
+pub(super) async fn give_up(cx: &Context<'_>, listed: &Listed) -> Result<(), Error> {
+    let mut checkpoint = cx.checkpoint().await?;
+    sqlx::query!(
+        "update restante.reconcile_state set looking_since = null, parent_id = null, cursor = null, restarts = 0
+          where account = $1 and kind = $2",
+        cx.event.account_or_default(),
+        listed.resource,
+    )
+    .execute(&mut *checkpoint)
+    .await?;
+    checkpoint.commit().await
+}
+
 /// Notes why a kind cannot be looked at, and says so once.
 pub(super) async fn failed(
     executor: impl PgExecutor<'_>,
