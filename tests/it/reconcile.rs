@@ -11,6 +11,7 @@ use crate::support::{SimulatedApi, World};
 
 mod between;
 mod disabled;
+mod histories;
 mod lists;
 mod lost;
 mod restarts;

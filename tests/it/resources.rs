@@ -216,6 +216,31 @@ async fn an_idle_session_says_what_it_waits_for() {
 }
 
 #[tokio::test]
+async fn an_idle_session_says_what_it_waits_for_behind_empty_pages() {
+    let world = World::new().await;
+    let api = ScriptedApi::new().await;
+    let client = api.client();
+    let session = json!({ "type": "session", "id": "sesn_1", "status": "idle" });
+    api.answer("/v1/sessions/sesn_1", Answer::json(&session));
+    let page = |data: &[Value], next: Option<&str>| Answer::json(&json!({ "data": data, "next_page": next }));
+    let event = json!({ "type": "session.status_idle", "stop_reason": { "type": "requires_action" } });
+    api.answer_once(
+        "/v1/sessions/sesn_1/events",
+        [page(&[], Some("p1")), page(&[], Some("p2")), page(&[], Some("p3"))],
+    );
+    api.answer("/v1/sessions/sesn_1/events", page(&[event], None));
+    receive(&world, "whe_1", 0, &data("session.status_idled")).await;
+
+    work(&world, &client).await;
+
+    assert_eq!(world.value("select stop_reason from restante.resource").await, "requires_action");
+    let events = "/v1/sessions/sesn_1/events?types%5B%5D=session.status_idle&order=desc";
+    let expected = ["&limit=1", "&limit=100", "&limit=100&page=p2", "&limit=100&page=p3"];
+    let asked: Vec<String> = asked(&api)[1..].iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(asked, expected.map(|rest| format!("{events}{rest}")));
+}
+
+#[tokio::test]
 async fn what_people_have_to_know_is_in_columns() {
     let world = World::new().await;
     let api = ScriptedApi::new().await;

@@ -50,10 +50,13 @@ struct Told {
 
 impl Told {
     fn answer(&mut self, path: &str) -> Answer {
-        if let Some(answer) = self.once.get_mut(path).and_then(VecDeque::pop_front) {
-            return answer;
+        let without_query = path.split_once('?').map(|(path, _)| path);
+        for path in [Some(path), without_query].into_iter().flatten() {
+            if let Some(answer) = self.once.get_mut(path).and_then(VecDeque::pop_front) {
+                return answer;
+            }
         }
-        let without_query = || self.answers.get(path.split_once('?')?.0);
+        let without_query = || self.answers.get(without_query?);
         let told = self.to_all.as_ref().or_else(|| self.answers.get(path)).or_else(without_query);
         told.cloned().unwrap_or_else(|| Answer::refusal(404, "not_found_error", ""))
     }
@@ -96,7 +99,8 @@ impl ScriptedApi {
         self.told.lock().unwrap().answers.insert(path.to_owned(), answer);
     }
 
-    /// The next requests for a path get these answers, one each; then it has its answer from before.
+    /// The next requests for a path get these answers, one each; then it has its answer from before. As for [`ScriptedApi::answer`], a
+    /// `path` without a query stands for the path with any.
     pub fn answer_once(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
         self.told.lock().unwrap().once.entry(path.to_owned()).or_default().extend(answers);
     }

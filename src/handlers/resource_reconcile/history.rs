@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::Value;
 
+use super::again;
 use super::changes::Change;
 use crate::api;
 use crate::handler::Context;
@@ -20,8 +21,11 @@ const TOLD: [(&str, &str); 5] = [
 /// Read again before what is explained: events of one moment may come to be seen one after the other.
 const OVERLAP: TimeDelta = TimeDelta::seconds(60);
 
-/// The most pages that one look reads of one session.
+/// The most pages with something on them that one look reads of one session.
 const PAGES_MAX: usize = 20;
+
+/// The most without: the API may choose the types after it has made the pages, and other events may be very many.
+const EMPTY_PAGES_MAX: usize = 1000;
 
 /// What the history of a session says.
 #[derive(Debug, Default)]
@@ -32,6 +36,8 @@ pub(super) struct History {
     pub(super) until: Option<DateTime<Utc>>,
     /// The API does not show it, though it shows the session.
     pub(super) is_refused: bool,
+    /// It was read to its end. Otherwise more may have happened than this.
+    pub(super) is_whole: bool,
 }
 
 /// Reads the history of a session from a little before `explained_until` on.
@@ -46,25 +52,38 @@ pub(super) async fn of_session(
     let since = explained_until.map(|until| (until - OVERLAP).to_rfc3339_opts(SecondsFormat::Micros, true));
     let path = ["v1", "sessions", id, "events"];
     let (mut history, mut cursor) = (History::default(), None::<String>);
-    for _ in 0..PAGES_MAX {
+    let (mut pages, mut empty_pages) = (0, 0);
+    while pages < PAGES_MAX && empty_pages < EMPTY_PAGES_MAX {
         let mut query = vec![("order", "asc"), ("limit", "100")];
         query.extend(TOLD.map(|(own, _)| ("types[]", own)));
         query.extend(since.as_deref().map(|since| ("created_at[gte]", since)));
         query.extend(cursor.as_deref().map(|page| ("page", page)));
-        let page: Value = match cx.api.get_json(&path, &query, &[MANAGED_AGENTS]).await {
+        let mut page = cx.api.get_json(&path, &query, &[MANAGED_AGENTS]).await;
+        // What was read before would have to be read again.
+        if cursor.is_some() && again::pauses(cx, &page).await {
+            page = cx.api.get_json(&path, &query, &[MANAGED_AGENTS]).await;
+        }
+        let page: Value = match page {
             Ok(page) => serde_json::from_str(page.get()).unwrap_or_default(),
-            Err(api::Error::NotFound(_)) => break,
+            // It is the cursor that is refused. The next look goes on after what was read.
+            Err(api::Error::NotFound(_) | api::Error::Refused(_)) if cursor.is_some() => return Ok(history),
+            // It is gone, or nothing can be asked about it.
+            Err(api::Error::NotFound(_) | api::Error::BadId) => {
+                return Ok(History { is_whole: true, ..history });
+            }
             Err(api::Error::Refused(_)) => {
-                history.is_refused = true;
-                break;
+                return Ok(History { is_refused: true, is_whole: true, ..history });
             }
             Err(error) => return Err(error),
         };
-        history.read(&page);
+        match history.read(&page) {
+            0 => empty_pages += 1,
+            _ => pages += 1,
+        }
         cx.progress();
         let next = page["next_page"].as_str().map(str::to_owned);
         if next.is_none() || next == cursor {
-            break;
+            return Ok(History { is_whole: true, ..history });
         }
         cursor = next;
     }
@@ -72,7 +91,8 @@ pub(super) async fn of_session(
 }
 
 impl History {
-    fn read(&mut self, page: &Value) {
+    /// Takes in a page. Returns how many events are on it.
+    fn read(&mut self, page: &Value) -> usize {
         for event in page["data"].as_array().into_iter().flatten() {
             let text = |field: &str| event[field].as_str();
             let told = TOLD.iter().find(|(own, _)| text("type") == Some(own));
@@ -89,6 +109,7 @@ impl History {
             self.changes.push(Change { which, ..Change::once(*told, happened_at) });
             self.until = self.until.max(Some(happened_at));
         }
+        page["data"].as_array().map_or(0, Vec::len)
     }
 }
 

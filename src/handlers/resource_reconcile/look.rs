@@ -1,27 +1,25 @@
-//! One look at a kind of object: its pages, each of which is one commit, and then what no list has any more.
+//! One look at a kind of object: its pages, and then what no list has any more.
 
-use std::collections::HashMap;
-
-use chrono::{DateTime, Utc};
-
-use super::changes::{self, Candidate, Explained};
+use super::again;
 use super::gone;
-use super::history;
 use super::kinds::Listed;
-use super::missed;
-use super::page::{self, Page, Shown};
+use super::page;
 use super::state::{self, Look};
 use super::stopped::Stopped;
+use super::take_in::take_in;
+use crate::api;
 use crate::handler::Context;
 use crate::handlers::resources::kinds::Kind;
-use crate::handlers::resources::store::{self, Place};
-use crate::{api, envelope};
+use crate::handlers::resources::store;
 
 /// A list that goes on for longer does not end.
 const PAGES_MAX: usize = 100_000;
 
-/// How often a look begins anew because its cursor is refused.
+/// How often a look begins anew because its cursor is refused. After that it is given up, and the next one begins at its time.
 const RESTARTS_MAX: i32 = 3;
+
+/// Of the list of a parent, in place of a cursor.
+const FIRST_PAGE: &str = "";
 
 /// Looks at a kind, or goes on with the look that was interrupted.
 pub(super) async fn at(cx: &Context<'_>, listed: &'static Listed) -> Result<(), Stopped> {
@@ -64,15 +62,18 @@ async fn list_all(cx: &Context<'_>, listed: &'static Listed, look: &mut Look) ->
     let path = path_of(listed, parent_id.as_deref());
     for _ in 0..PAGES_MAX {
         let looked_at = store::now(&mut *cx.connection().await?).await?;
-        let page = match page::list(cx, listed, &path, look.cursor.as_deref()).await {
+        let cursor = look.cursor.as_deref();
+        let mut page = page::list(cx, listed, &path, cursor).await;
+        // Where the first call of a look fails, the API may answer nobody, and nothing is lost by stopping.
+        let is_first = cursor.is_none() && parent_id.is_none() && look.restarts == 0;
+        if !is_first && again::pauses(cx, &page).await {
+            page = page::list(cx, listed, &path, cursor).await;
+        }
+        let page = match page {
             Ok(page) => page,
-            Err(error) if is_of_cursor(&error, look) => {
-                // It may have run out. What was taken in meanwhile stays; the look begins anew from the watermark.
-                look.cursor = None;
-                look.restarts += 1;
-                let mut checkpoint = cx.checkpoint().await?;
-                state::note(&mut checkpoint, cx.event.account_or_default(), listed, look, 0).await?;
-                checkpoint.commit().await?;
+            Err(error) if is_of_cursor(&error, look) && look.restarts < RESTARTS_MAX => {
+                // It may have run out. What was taken in meanwhile stays.
+                begin_anew(cx, listed, look).await?;
                 continue;
             }
             // The parent is gone, and its parts with it.
@@ -80,11 +81,16 @@ async fn list_all(cx: &Context<'_>, listed: &'static Listed, look: &mut Look) ->
                 look.cursor = None;
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                if is_of_cursor(&error, look) {
+                    state::give_up(cx, listed).await?;
+                }
+                return Err(error.into());
+            }
         };
         let is_past = listed.parent.is_none() && look.horizon.is_some_and(|horizon| page.is_before(horizon));
-        look.cursor = if is_past { None } else { page.next.clone() };
-        take_in(cx, listed, look, page, looked_at).await?;
+        let next = page.next.filter(|_| !is_past);
+        take_in(cx, listed, look, page.objects, next, looked_at).await?;
         cx.progress();
         if look.cursor.is_none() {
             return Ok(());
@@ -93,169 +99,18 @@ async fn list_all(cx: &Context<'_>, listed: &'static Listed, look: &mut Look) ->
     Err(Stopped::Kind(api::Error::Malformed { promised: "a list that ends" }))
 }
 
+/// Is it the cursor that the API refuses?
 fn is_of_cursor(error: &api::Error, look: &Look) -> bool {
     let is_refusal = matches!(error, api::Error::Refused(_) | api::Error::NotFound(_));
-    is_refusal && look.cursor.is_some() && look.restarts < RESTARTS_MAX
+    is_refusal && look.cursor.as_deref().is_some_and(|cursor| cursor != FIRST_PAGE)
 }
 
-/// An object that is not as it was explained.
-struct Changed {
-    shown: Shown,
-    stop_reason: Option<String>,
-    explained_until: Option<DateTime<Utc>>,
-}
-
-/// Explains what is new on a page, in one commit with the place where the look goes on.
-async fn take_in(
-    cx: &Context<'_>,
-    listed: &'static Listed,
-    look: &Look,
-    page: Page,
-    looked_at: DateTime<Utc>,
-) -> Result<(), Stopped> {
-    let account = cx.event.account_or_default();
-    let ids: Vec<String> = page.objects.iter().map(|shown| shown.id.clone()).collect();
-    let explained = explained(cx, listed, &ids).await?;
-    let (mut changed, mut candidates) = (Vec::new(), Vec::new());
-    for shown in page.objects {
-        let before = explained.get(&shown.id);
-        if before.is_some_and(|before| changes::is_explained(listed, before, &shown)) {
-            continue;
-        }
-        let mut found = changes::of(listed, before, &shown, looked_at);
-        let mut one = Changed {
-            explained_until: before.and_then(|before| before.explained_until).or(shown.object.updated_at),
-            stop_reason: None,
-            shown,
-        };
-        // Nothing is asked about what was there before the first look.
-        let is_recent = one.shown.object.updated_at.max(one.shown.created_at) >= Some(look.since);
-        if listed.resource == "session" && (before.is_some() || is_recent) {
-            let explained_until = before.and_then(|before| before.explained_until);
-            let history = history::of_session(cx, &one.shown.id, explained_until).await?;
-            one.explained_until = one.explained_until.filter(|_| before.is_some()).max(history.until);
-            one.stop_reason =
-                history.stop_reason.filter(|_| one.shown.object.status.as_deref() == Some("idle"));
-            found.extend(history.changes);
-            if history.is_refused {
-                found.extend(changes::of_status(before, &one.shown, looked_at));
-            }
-        }
-        found.retain(|change| change.happened_at >= look.since);
-        candidates.extend(
-            found
-                .into_iter()
-                .map(|change| Candidate::of(listed, look.parent_id.as_deref(), &one.shown.id, change)),
-        );
-        changed.push(one);
-    }
-    let explanation =
-        missed::explanation(&mut *cx.connection().await?, account, candidates, looked_at).await?;
+/// Lists from the watermark on again, or from the first page of the parent.
+async fn begin_anew(cx: &Context<'_>, listed: &Listed, look: &mut Look) -> Result<(), Stopped> {
+    // With none, a look that goes on here would take the parent for done.
+    look.cursor = look.parent_id.is_some().then(|| FIRST_PAGE.to_owned());
+    look.restarts += 1;
     let mut checkpoint = cx.checkpoint().await?;
-    let found = missed::notice(&mut checkpoint, account, listed, &explanation.unexplained).await?;
-    for one in &changed {
-        store_object(&mut checkpoint, account, listed, look, one, looked_at).await?;
-    }
-    missed::note_told(&mut checkpoint, account, listed, &explanation).await?;
-    sqlx::query!(
-        "update restante.reconciled set listed_at = clock_timestamp() where account = $1 and kind = $2 and id = any ($3)",
-        account,
-        listed.resource,
-        &ids,
-    )
-    .execute(&mut *checkpoint)
-    .await?;
-    state::note(&mut checkpoint, account, listed, look, found).await?;
+    state::note(&mut checkpoint, cx.event.account_or_default(), listed, look, 0).await?;
     Ok(checkpoint.commit().await?)
-}
-
-async fn explained(
-    cx: &Context<'_>,
-    listed: &Listed,
-    ids: &[String],
-) -> sqlx::Result<HashMap<String, Explained>> {
-    let rows = sqlx::query!(
-        r#"select id, status, settings, updated_at, archived_at, explained_until, is_final, is_gone, listed_at, told::text as "told!"
-           from restante.reconciled where account = $1 and kind = $2 and id = any ($3)"#,
-        cx.event.account_or_default(),
-        listed.resource,
-        ids,
-    )
-    .fetch_all(&mut *cx.connection().await?)
-    .await?;
-    let explained = rows.into_iter().map(|row| {
-        let explained = Explained {
-            status: row.status,
-            settings: row.settings,
-            updated_at: row.updated_at,
-            archived_at: row.archived_at,
-            explained_until: row.explained_until,
-            is_final: row.is_final,
-            is_gone: row.is_gone,
-            listed_at: row.listed_at,
-            told: serde_json::from_str(&row.told).unwrap_or_default(),
-        };
-        (row.id, explained)
-    });
-    Ok(explained.collect())
-}
-
-/// Notes an object as explained, and keeps it as handlers do, unless a handler was there first.
-async fn store_object(
-    connection: &mut sqlx::PgConnection,
-    account: &str,
-    listed: &Listed,
-    look: &Look,
-    changed: &Changed,
-    looked_at: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    let Changed { shown, stop_reason, explained_until } = changed;
-    sqlx::query!(
-        "insert into restante.reconciled as r
-           (account, kind, id, parent_id, created_at, updated_at, archived_at, status, settings, explained_until, is_final, listed_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp())
-         on conflict (account, kind, id) do update
-            set parent_id = excluded.parent_id, created_at = excluded.created_at, updated_at = excluded.updated_at,
-                archived_at = excluded.archived_at, status = excluded.status, settings = excluded.settings,
-                explained_until = excluded.explained_until, is_final = excluded.is_final, is_gone = false,
-                listed_at = excluded.listed_at",
-        account,
-        listed.resource,
-        shown.id,
-        look.parent_id,
-        shown.created_at,
-        shown.object.updated_at,
-        shown.object.archived_at,
-        shown.object.status,
-        listed.settings_of(&shown.value),
-        *explained_until,
-        changes::is_final(listed, shown),
-    )
-    .execute(&mut *connection)
-    .await?;
-    let is_known = sqlx::query_scalar!(
-        r#"
-        select exists (select from restante.resource
-                        where type = $1 and id = $2 and account = $3 and updated_at = $4 and gone_at is null) as "is_known!"
-        "#,
-        listed.resource,
-        shown.id,
-        account,
-        shown.object.updated_at,
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if is_known {
-        return Ok(());
-    }
-    let place = Place {
-        account,
-        resource: listed.resource,
-        id: &shown.id,
-        parent_id: look.parent_id.as_deref(),
-        workspace_id: None,
-    };
-    let body = envelope::body(shown.json.get().as_bytes());
-    store::observe(connection, &place, &body, &shown.object, stop_reason.as_deref(), looked_at).await?;
-    store::evaluations(connection, &place, &shown.object.evaluations, looked_at).await
 }

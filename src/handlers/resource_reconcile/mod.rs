@@ -6,11 +6,13 @@
 //! | step | file |
 //! |---|---|
 //! | which kinds are listed, and how far each look is | `kinds`, `state` |
-//! | one look at a kind: its pages, then what the lists do not have any more | `look`, `page`, `gone` |
+//! | one look at a kind: its pages, then what the lists do not have any more | `look`, `page`, `take_in`, `gone` |
+//! | what is asked once more before a look stops | `again` |
 //! | what changed since an object was last explained | `changes`, `history` for sessions |
 //! | which of these changes a webhook tells of | `matching`, `webhooks` |
 //! | notes the others, and puts them into the outbox if no webhook comes soon | `missed` |
 
+mod again;
 mod changes;
 mod gone;
 mod history;
@@ -21,6 +23,7 @@ mod missed;
 mod page;
 mod state;
 mod stopped;
+mod take_in;
 #[cfg(test)]
 mod tests;
 mod webhooks;
@@ -100,6 +103,8 @@ impl ResourceReconcile {
                 }
                 Err(Stopped::Job(error)) => return Err(error),
             }
+            // What was noticed need not wait for the end of a long round.
+            missed::put_in(cx, self.grace()).await?;
         }
         missed::forget_old(&mut *cx.connection().await?, account).await?;
         if let Some(error) = trouble {

@@ -130,6 +130,24 @@ pub(super) async fn note(
     Ok(())
 }
 
+/// Notes how many changes a look has found on the page where it stays.
+pub(super) async fn note_found(
+    connection: &mut PgConnection,
+    account: &str,
+    listed: &Listed,
+    found: u64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update restante.reconcile_state set found = found + $3 where account = $1 and kind = $2",
+        account,
+        listed.resource,
+        i64::try_from(found).unwrap_or(i64::MAX),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Ends a look: what changed before it began is explained.
 pub(super) async fn complete(cx: &Context<'_>, listed: &Listed) -> Result<(), Error> {
     let mut checkpoint = cx.checkpoint().await?;
@@ -138,6 +156,20 @@ pub(super) async fn complete(cx: &Context<'_>, listed: &Listed) -> Result<(), Er
             set complete_at = looking_since, full_at = case when is_full then looking_since else full_at end,
                 took = clock_timestamp() - looking_since, looking_since = null, parent_id = null, cursor = null,
                 fault = null, fault_since = null
+          where account = $1 and kind = $2",
+        cx.event.account_or_default(),
+        listed.resource,
+    )
+    .execute(&mut *checkpoint)
+    .await?;
+    checkpoint.commit().await
+}
+
+/// Gives a look up whose cursors are refused, so that the next one begins anew and not at a cursor that is never taken again.
+pub(super) async fn give_up(cx: &Context<'_>, listed: &Listed) -> Result<(), Error> {
+    let mut checkpoint = cx.checkpoint().await?;
+    sqlx::query!(
+        "update restante.reconcile_state set looking_since = null, parent_id = null, cursor = null, restarts = 0
           where account = $1 and kind = $2",
         cx.event.account_or_default(),
         listed.resource,

@@ -5,6 +5,7 @@
 
 pub(in crate::handlers) mod kinds;
 pub(in crate::handlers) mod object;
+mod stop_reason;
 pub(in crate::handlers) mod store;
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::event::{ANTHROPIC, Event};
 use crate::handler::{self, Context, Error, Handler, Senders};
 use crate::{api, envelope, telemetry};
 
-use kinds::{Kind, MANAGED_AGENTS, Reference};
+use kinds::{Kind, Reference};
 use object::Object;
 use store::{Known, Place};
 
@@ -186,16 +187,8 @@ struct Fetched {
 async fn fetch(cx: &Context<'_>, kind: &Kind, path: &[&str]) -> Result<Fetched, api::Error> {
     let json = cx.api.get_json(path, &[], kind.beta.as_slice()).await?;
     let object = Object::read(json.get());
-    // The session does not say why it is idle; the last event of its stream does.
     let stop_reason = if kind.resource == "session" && object.status.as_deref() == Some("idle") {
-        let events = [path, &["events"]].concat();
-        let query = [("types[]", "session.status_idle"), ("order", "desc"), ("limit", "1")];
-        match cx.api.get_json(&events, &query, &[MANAGED_AGENTS]).await {
-            Ok(page) => object::stop_reason(page.get()),
-            // The session is there, as we have just seen.
-            Err(api::Error::NotFound(_)) => None,
-            Err(error) => return Err(error),
-        }
+        stop_reason::of_session(cx, path).await?
     } else {
         None
     };

@@ -70,12 +70,6 @@ impl Object {
     }
 }
 
-/// The reason why a session is idle, from the newest event of that kind.
-pub(in crate::handlers) fn stop_reason(events: &str) -> Option<String> {
-    let page: Value = serde_json::from_str(events).ok()?;
-    text(&page["data"][0]["stop_reason"]["type"])
-}
-
 /// Text as Postgres can hold it: it knows no NUL.
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(|text| text.replace('\0', "\u{fffd}"))
@@ -110,12 +104,5 @@ mod tests {
         assert_eq!(object.updated_at, "2026-11-01T12:00:00.5Z".parse().ok());
         assert_eq!((object.archived_at, object.error_type), (None, None));
         assert_eq!(object.evaluations.len(), 2);
-    }
-
-    #[test]
-    fn the_newest_idle_event_says_why() {
-        let events = r#"{"data":[{"type":"session.status_idle","stop_reason":{"type":"requires_action"}}]}"#;
-        assert_eq!(stop_reason(events).as_deref(), Some("requires_action"));
-        assert_eq!(stop_reason(r#"{"data":[]}"#), None);
     }
 }

@@ -90,3 +90,93 @@ async fn a_kind_that_the_api_refuses_keeps_no_other_from_being_looked_at() {
         "select concat_ws(' ', status, outcome) from restante.outbox where type = 'resource.reconcile'";
     assert_eq!(world.value(waits).await, "retry snoozed");
 }
+
+#[tokio::test]
+async fn a_kind_whose_cursors_were_refused_for_a_while_is_looked_at_anew() {
+    let world = World::new().await;
+    let api = crate::support::api::ScriptedApi::new().await;
+    let page = |id: &str, next: Option<&str>| {
+        let vault = json!({ "id": id, "type": "vault", "created_at": "2026-11-01T12:00:00Z" });
+        crate::support::api::Answer::json(&json!({ "data": [vault], "next_page": next }))
+    };
+    let first = "/v1/vaults?limit=100&include_archived=true";
+    let refused = crate::support::api::Answer::refusal(400, "invalid_request_error", "");
+    api.answer(first, page("vlt_1", None));
+    api.answer(&format!("{first}&page=bad"), refused);
+    look_at_scripted(&world, &api).await;
+    // The look has begun anew three times, and was given a cursor each time that is never taken.
+    world
+        .sql(
+            "update restante.reconcile_state set looking_since = clock_timestamp(), cursor = 'page=bad', restarts = 3, fault = '400'
+              where kind = 'vault'",
+        )
+        .await;
+
+    look_at_scripted(&world, &api).await;
+
+    let state = "select concat_ws(' ', left(fault, 28), cursor, restarts, looking_since) from restante.reconcile_state where kind = 'vault'";
+    assert_eq!(world.value(state).await, "the API refused the request: 0");
+
+    api.answer(first, page("vlt_1", Some("good")));
+    api.answer(&format!("{first}&page=good"), page("vlt_2", None));
+    look_at_scripted(&world, &api).await;
+
+    assert_eq!(world.value(state).await, "0");
+    assert_eq!(known(&world, "vault").await, "2");
+}
+
+#[tokio::test]
+async fn the_list_of_a_parent_whose_cursor_is_refused_is_read_anew_also_by_the_next_look() {
+    let world = World::new().await;
+    let api = crate::support::api::ScriptedApi::new().await;
+    let page = |kind: &str, ids: &[&str], next: Option<&str>| {
+        let object = |id: &&str| json!({ "id": id, "type": kind, "created_at": "2026-11-01T12:00:00Z" });
+        let objects: Vec<Value> = ids.iter().map(object).collect();
+        crate::support::api::Answer::json(&json!({ "data": objects, "next_page": next }))
+    };
+    let refused = |status| crate::support::api::Answer::refusal(status, "some_error", "");
+    let first = "/v1/vaults/vlt_1/credentials?limit=100&include_archived=true";
+    api.answer("/v1/vaults", page("vault", &["vlt_1"], None));
+    api.answer_once(first, [page("vault_credential", &["vcrd_1"], Some("bad")), refused(403)]);
+    api.answer(&format!("{first}&page=bad"), refused(400));
+    api.answer(first, page("vault_credential", &["vcrd_1", "vcrd_2"], None));
+
+    look_at_scripted(&world, &api).await;
+    assert_eq!(known(&world, "vault_credential").await, "1");
+    look_at_scripted(&world, &api).await;
+
+    assert_eq!(known(&world, "vault_credential").await, "2");
+}
+
+#[tokio::test]
+async fn what_was_noticed_waits_for_no_other_kind() {
+    let (world, api) = start().await;
+    interval(&world, &api).await;
+    // The look at vaults takes longer than a webhook may.
+    world
+        .sql(
+            "create function long_ago() returns trigger language plpgsql as
+             $$begin new.noticed_at = new.noticed_at - interval '1 minute'; return new; end$$",
+        )
+        .await;
+    world.sql("create trigger long_ago before insert on restante.missed_change for each row execute function long_ago()").await;
+    made(&api, "/v1/vaults").await;
+
+    interval(&world, &api).await;
+
+    let before_the_next =
+        "select o.created_at is not null and o.received_at < s.tried_at from restante.reconcile_state as s
+                             left join restante.outbox as o on o.type = 'vault.created' and o.subscriber = ''
+                            where s.kind = 'agent'";
+    assert_eq!(world.value(before_the_next).await, "true");
+}
+
+/// One look at each kind of a scripted API.
+async fn look_at_scripted(world: &World, api: &crate::support::api::ScriptedApi) {
+    world.value("select restante.ensure_account_jobs('resource.reconcile', array['anthropic'])").await;
+    world.sql("update restante.reconcile_state set tried_at = tried_at - every").await;
+    world.wait_for_retries().await;
+    worker::run_until_idle(world.worker_settings(), world.pool.clone(), registry(), api.client())
+        .await
+        .unwrap();
+}
