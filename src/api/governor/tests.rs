@@ -148,11 +148,11 @@ async fn several_429s_within_a_second_tell_of_a_limit_that_has_no_name() {
     assert!(begin(&governor, 100).await.len() < 30);
 }
 
-/// A budget whose pace is a quarter of ten, as after trouble.
+/// A budget that always answers this.
 #[derive(Debug)]
-struct Rising;
+struct Answers(fn() -> Leased);
 
-impl Budget for Rising {
+impl Budget for Answers {
     fn lease<'a>(
         &'a self,
         _: &'a str,
@@ -160,12 +160,11 @@ impl Budget for Rising {
         _: u32,
         _: Duration,
     ) -> futures_util::future::BoxFuture<'a, Option<Leased>> {
-        let places = Leased::Places { granted: 1, starts_in: Duration::ZERO, per_second: 2.5 };
-        Box::pin(async move { Some(places) })
+        Box::pin(async { Some((self.0)()) })
     }
 
     fn note<'a>(&'a self, _: Learned<'a>) -> futures_util::future::BoxFuture<'a, bool> {
-        Box::pin(async { true })
+        Box::pin(async { !matches!((self.0)(), Leased::Busy) })
     }
 }
 
@@ -182,7 +181,12 @@ async fn longest_wait(governor: &Governor, calls: usize) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn what_comes_while_the_pace_is_low_is_sent_away_at_the_pace_of_the_limit() {
     let recovered = of_ten_a_second().await;
-    recovered.share(Arc::new(Rising));
+    // A quarter of ten, as after trouble.
+    recovered.share(Arc::new(Answers(|| Leased::Places {
+        granted: 1,
+        starts_in: Duration::ZERO,
+        per_second: 2.5,
+    })));
     assert!(longest_wait(&recovered, 100).await < Duration::from_secs(12));
 
     let limited = of_ten_a_second().await;
@@ -223,30 +227,10 @@ async fn calls_become_fewer_when_tokens_become_scarce() {
     assert!((2..=4).contains(&began.len()), "{began:?}");
 }
 
-/// A budget that somebody holds all the time.
-#[derive(Debug)]
-struct Held;
-
-impl Budget for Held {
-    fn lease<'a>(
-        &'a self,
-        _: &'a str,
-        _: Class,
-        _: u32,
-        _: Duration,
-    ) -> futures_util::future::BoxFuture<'a, Option<Leased>> {
-        Box::pin(async { Some(Leased::Busy) })
-    }
-
-    fn note<'a>(&'a self, _: Learned<'a>) -> futures_util::future::BoxFuture<'a, bool> {
-        Box::pin(async { false })
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn while_somebody_holds_the_budget_calls_keep_to_a_share_of_the_limit() {
     let governor = of_ten_a_second().await;
-    governor.share(Arc::new(Held));
+    governor.share(Arc::new(Answers(|| Leased::Busy)));
 
     let began = begin(&governor, 20).await;
 
