@@ -82,12 +82,6 @@ const CHANGES: &[Change] = &[
 /// The indexes that the migrations make, each as the statement that makes it. A test holds that it has them all.
 const INDEXES: &str = include_str!("indexes.txt");
 
-const DROPPED: Change = Change {
-    question: "",
-    says: "an index of the migrations is missing",
-    why: "what it is for reads the whole table, or stores twice what is to be stored once",
-};
-
 /// The indexes that are there, each with the statement that makes it, but for those of the partitions.
 pub(super) async fn indexes(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, String)>> {
     sqlx::query_as(
@@ -112,11 +106,13 @@ async fn altered(database: &mut Database) -> sqlx::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     if !database.is_newer {
         let there = indexes(&mut database.connection).await?;
-        findings.extend(judge(&DROPPED, &dropped(&there)));
+        let says = "an index of the migrations is missing";
+        let why = "what it is for reads the whole table, or stores twice what is to be stored once";
+        findings.extend(judge(says, why, &dropped(&there)));
     }
     for change in CHANGES {
         let found = sqlx::query_as::<_, (String, String)>(change.question);
-        findings.extend(judge(change, &found.fetch_all(&mut database.connection).await?));
+        findings.extend(judge(change.says, change.why, &found.fetch_all(&mut database.connection).await?));
     }
     if findings.is_empty() {
         findings.push(Finding::fine("tables", "are as the migrations made them"));
@@ -124,14 +120,14 @@ async fn altered(database: &mut Database) -> sqlx::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn judge(Change { says, why, .. }: &Change, found: &[(String, String)]) -> Option<Finding> {
+fn judge(says: &str, why: &'static str, found: &[(String, String)]) -> Option<Finding> {
     let (first, _) = found.first()?;
     let statements: Vec<&str> = found.iter().map(|(_, statement)| statement.as_str()).collect();
     let says = match found.len() {
         1 => format!("{says}: {first}"),
         count => format!("{says}: {first}, and {} more", count - 1),
     };
-    Some(Finding::wrong("tables", says, *why, Remedy::sql(OWNER, statements.join("; "))))
+    Some(Finding::wrong("tables", says, why, Remedy::sql(OWNER, statements.join("; "))))
 }
 
 /// If all tables are published, Postgres refuses to change rows of a table without a replica identity.
